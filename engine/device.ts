@@ -1,0 +1,159 @@
+// One Gpu wraps one GPUDevice: its limits, its adapter's description and its first failure. There is no module-level
+// device, so several can live in one process and an embedder can pass in a device of its own.
+
+/** A GPU error: a shader that does not compile, a validation error, out of memory. The message names the op. */
+export class GpuError extends Error {
+  override name = 'GpuError';
+}
+
+/** The device is gone (driver reset, unplugged, destroyed elsewhere); every tensor on it is lost. */
+export class GpuLostError extends GpuError {
+  override name = 'GpuLostError';
+}
+
+export interface AdapterDescription {
+  readonly vendor: string;
+  readonly architecture: string;
+  readonly device: string;
+  readonly description: string;
+  /** What drives it, where known: for instance `SwiftShader` or `lavapipe`. */
+  readonly driver: string;
+  /** True when it runs on the CPU. */
+  readonly software: boolean;
+}
+
+export class Gpu {
+  readonly device: GPUDevice;
+  readonly adapter: AdapterDescription;
+  readonly features: ReadonlySet<string>;
+  readonly limits: GPUSupportedLimits;
+  /** The first failure; every later call on this device throws it. */
+  failure: Error | undefined;
+  readonly #owned: boolean;
+  readonly #checks = new Set<Promise<void>>();
+  #closed = false;
+
+  constructor(device: GPUDevice, adapter: AdapterDescription, owned: boolean) {
+    this.device = device;
+    this.adapter = adapter;
+    this.features = device.features as ReadonlySet<string>;
+    this.limits = device.limits;
+    this.#owned = owned;
+    device.addEventListener('uncapturederror', (event) => {
+      this.fail(new GpuError(`device: ${event.error.message} Run with WGRAD_SYNC=1 to see the op call.`));
+    });
+    void device.lost.then((info) => {
+      if (this.#closed) return;
+      const why = info.message || info.reason || 'no reason given';
+      this.fail(
+        new GpuLostError(`device: the GPU was lost (${why}). Everything on it is gone; open it again and resume.`),
+      );
+    });
+  }
+
+  /** Remembers the first failure; a lost device replaces any other. */
+  fail(error: Error): void {
+    if (!this.failure || (error instanceof GpuLostError && !(this.failure instanceof GpuLostError))) {
+      this.failure = error;
+    }
+  }
+
+  /** Throws the first failure, if there was one. */
+  check(): void {
+    if (this.failure) throw this.failure;
+    if (this.#closed) throw new GpuError('device: this Gpu was closed. Open another one.');
+  }
+
+  /**
+   * Runs `work` inside error scopes; what they catch becomes this device's failure, in the words of `explain`.
+   * The scopes report later: `settled()` waits for them.
+   */
+  guard<T>(work: () => T, explain: (error: GPUError) => string | Promise<string>): T {
+    this.device.pushErrorScope('out-of-memory');
+    this.device.pushErrorScope('validation');
+    this.device.pushErrorScope('internal');
+    try {
+      return work();
+    } finally {
+      const scopes = [this.device.popErrorScope(), this.device.popErrorScope(), this.device.popErrorScope()];
+      const report = Promise.all(scopes)
+        .then(async (errors) => {
+          const error = errors.find((candidate) => candidate !== null);
+          if (error) this.fail(new GpuError(await explain(error)));
+        })
+        .catch(() => {}) // a lost device rejects its scopes; `lost` reports that
+        .finally(() => this.#checks.delete(report));
+      this.#checks.add(report);
+    }
+  }
+
+  /** Waits until every error scope opened so far has reported, then throws the failure if there is one. */
+  async settled(): Promise<void> {
+    while (this.#checks.size) await Promise.all(this.#checks);
+    this.check();
+  }
+
+  /** Destroys the device if wgrad opened it, so that the process can end; a device passed in is left alone. */
+  close(): void {
+    this.#closed = true;
+    if (this.#owned) this.device.destroy();
+  }
+}
+
+/** Optional features that are asked for wherever the adapter has them; none is required. */
+const wantedFeatures = [
+  'shader-f16',
+  'timestamp-query',
+  'subgroups',
+  'subgroup-size-control',
+  'chromium-experimental-subgroup-matrix',
+];
+
+/** Limits raised to what the adapter has: WebGPU's defaults bind 128 MiB and 8 buffers only. */
+const wantedLimits = [
+  'maxBufferSize',
+  'maxStorageBufferBindingSize',
+  'maxStorageBuffersPerShaderStage',
+  'maxComputeWorkgroupStorageSize',
+  'maxComputeInvocationsPerWorkgroup',
+  'maxComputeWorkgroupSizeX',
+  'maxComputeWorkgroupSizeY',
+  'maxComputeWorkgroupSizeZ',
+] as const;
+
+const describe = (info: GPUAdapterInfo | undefined, about: { software?: boolean; driver?: string }): AdapterDescription => ({
+  vendor: info?.vendor ?? '',
+  architecture: info?.architecture ?? '',
+  device: info?.device ?? '',
+  description: info?.description ?? '',
+  driver: about.driver ?? '',
+  software: about.software ?? Boolean((info as { isFallbackAdapter?: boolean } | undefined)?.isFallbackAdapter),
+});
+
+/** Opens the adapter's device with the adapter's own limits and every optional feature wgrad can use. */
+export async function requestGpu(
+  adapter: GPUAdapter,
+  about: { software?: boolean; driver?: string } = {},
+): Promise<Gpu> {
+  const device = await adapter.requestDevice({
+    label: 'wgrad',
+    requiredFeatures: wantedFeatures.filter((name) => adapter.features.has(name)) as GPUFeatureName[],
+    requiredLimits: Object.fromEntries(wantedLimits.map((name) => [name, adapter.limits[name]])),
+  });
+  return new Gpu(device, describe(adapter.info, about), true);
+}
+
+/** Wraps a GPUDevice of the embedder's; wgrad never destroys it. */
+export function fromDevice(device: GPUDevice, about: { software?: boolean; driver?: string } = {}): Gpu {
+  return new Gpu(device, describe(device.adapterInfo, about), false);
+}
+
+/** Opens the browser's GPU. Under Node use `openDevice` of `wgrad/node`. */
+export async function openDevice(options: { gpu?: GPU } = {}): Promise<Gpu> {
+  const gpu = options.gpu ?? (globalThis as { navigator?: { gpu?: GPU } }).navigator?.gpu;
+  const adapter = await gpu?.requestAdapter({ powerPreference: 'high-performance' });
+  if (!adapter) {
+    throw new GpuError('device: no WebGPU here. Use a browser with WebGPU, or `openDevice` of `wgrad/node` under Node.');
+  }
+  return requestGpu(adapter);
+}

@@ -1,0 +1,133 @@
+// Storage of tensors: which buffer, for how long. Temporaries of a recorded list share whole buffers by their lifetimes
+// (a buffer bound for reading and writing in one launch is invalid even for disjoint ranges, so there is no arena).
+import { flags } from './flags.js';
+import { type Gpu, GpuError } from './device.js';
+
+/** The memory behind one tensor and its reshaped views. */
+export interface Storage {
+  readonly bytes: number;
+  readonly label: string;
+  buffer: GPUBuffer | undefined;
+  /** Its scope has ended: readable only by launches that were recorded before. */
+  dead: boolean;
+}
+
+const usage = 0x80 | 0x4 | 0x8; // STORAGE | COPY_SRC | COPY_DST
+
+interface Pool {
+  free: GPUBuffer[];
+  bytes: number;
+  peak: number;
+}
+
+const pools = new WeakMap<Gpu, Pool>();
+
+function poolOf(gpu: Gpu): Pool {
+  let pool = pools.get(gpu);
+  if (!pool) pools.set(gpu, (pool = { free: [], bytes: 0, peak: 0 }));
+  return pool;
+}
+
+/** Bytes of buffers that exist on this device, and the most there ever were. */
+export const memoryOf = (gpu: Gpu): { bytes: number; peak: number; freeBytes: number } => {
+  const { bytes, peak, free } = poolOf(gpu);
+  return { bytes, peak, freeBytes: free.reduce((sum, buffer) => sum + buffer.size, 0) };
+};
+
+const megabytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+
+/** A buffer of at least `bytes`: the smallest free one that is at most twice as large, else a new one. */
+export function acquire(gpu: Gpu, bytes: number, label: string): GPUBuffer {
+  gpu.check();
+  const pool = poolOf(gpu);
+  const size = Math.max(16, Math.ceil(bytes / 16) * 16);
+  if (flags.pool) {
+    let best = -1;
+    for (let i = 0; i < pool.free.length; i++) {
+      const candidate = pool.free[i]!.size;
+      if (candidate >= size && candidate <= 2 * size && (best < 0 || candidate < pool.free[best]!.size)) best = i;
+    }
+    if (best >= 0) return pool.free.splice(best, 1)[0]!;
+  }
+  const limit = Math.min(gpu.limits.maxBufferSize, gpu.limits.maxStorageBufferBindingSize);
+  if (size > limit) {
+    throw new GpuError(
+      `${label}: needs a buffer of ${megabytes(size)}, this GPU binds at most ${megabytes(limit)}. Reduce batch or patch size.`,
+    );
+  }
+  pool.bytes += size;
+  pool.peak = Math.max(pool.peak, pool.bytes);
+  return gpu.guard(
+    () => gpu.device.createBuffer({ label, size, usage }),
+    () => `${label}: out of GPU memory — ${megabytes(size)} more than ${megabytes(pool.bytes - size)} in use. Reduce batch or patch size.`,
+  );
+}
+
+/** Gives a buffer back. Launches submitted before may still use it: later ones run after them. */
+export function release(gpu: Gpu, buffer: GPUBuffer): void {
+  const pool = poolOf(gpu);
+  if (flags.pool) {
+    pool.free.push(buffer);
+  } else {
+    pool.bytes -= buffer.size;
+    buffer.destroy();
+  }
+}
+
+/** Frees every pooled buffer that nobody uses. */
+export function trim(gpu: Gpu): void {
+  const pool = poolOf(gpu);
+  for (const buffer of pool.free.splice(0)) {
+    pool.bytes -= buffer.size;
+    buffer.destroy();
+  }
+}
+
+/** One buffer-to-be and the storages that take turns in it. */
+export interface Slot {
+  bytes: number;
+  readonly storages: Storage[];
+  /** A storage in it outlives the list. */
+  kept: boolean;
+}
+
+export interface Plan {
+  readonly slots: Slot[];
+  /** Sum of all temporaries, had each its own buffer. */
+  readonly unsharedBytes: number;
+  readonly plannedBytes: number;
+}
+
+/**
+ * Assigns the storages that have no buffer yet to slots: largest first, each into the smallest slot whose tenants'
+ * lifetimes (first to last use, both inclusive) do not touch its own. `kept` storages live to the end of the list.
+ */
+export function plan(uses: readonly (readonly Storage[])[], kept: (storage: Storage) => boolean): Plan {
+  const lives = new Map<Storage, { first: number; last: number }>();
+  uses.forEach((storages, i) => {
+    for (const storage of storages) {
+      if (storage.buffer) continue;
+      const life = lives.get(storage);
+      if (life) life.last = i;
+      else lives.set(storage, { first: i, last: i });
+    }
+  });
+  const slots: (Slot & { lives: { first: number; last: number }[] })[] = [];
+  const ordered = [...lives].sort(([a, p], [b, q]) => b.bytes - a.bytes || p.first - q.first);
+  for (const [storage, life] of ordered) {
+    const keep = kept(storage);
+    if (keep) life.last = Number.POSITIVE_INFINITY;
+    const fits = (slot: (typeof slots)[number]) => slot.lives.every((l) => l.last < life.first || life.last < l.first);
+    // Slots are in decreasing size, so the last that fits is the smallest.
+    let slot = flags.pool ? slots.findLast(fits) : undefined;
+    if (!slot) slots.push((slot = { bytes: storage.bytes, storages: [], kept: false, lives: [] }));
+    slot.storages.push(storage);
+    slot.lives.push(life);
+    slot.kept ||= keep;
+  }
+  return {
+    slots,
+    unsharedBytes: ordered.reduce((sum, [storage]) => sum + storage.bytes, 0),
+    plannedBytes: slots.reduce((sum, slot) => sum + slot.bytes, 0),
+  };
+}
