@@ -76,15 +76,19 @@ export class Gpu {
       return work();
     } finally {
       const scopes = [this.device.popErrorScope(), this.device.popErrorScope(), this.device.popErrorScope()];
-      const report = Promise.all(scopes)
-        .then(async (errors) => {
+      this.track(
+        Promise.all(scopes).then(async (errors) => {
           const error = errors.find((candidate) => candidate !== null);
           if (error) this.fail(new GpuError(await explain(error)));
-        })
-        .catch(() => {}) // a lost device rejects its scopes; `lost` reports that
-        .finally(() => this.#checks.delete(report));
-      this.#checks.add(report);
+        }),
+      );
     }
+  }
+
+  /** Makes `settled()` wait for a check that is under way. A lost device rejects its scopes; `lost` reports that. */
+  track(check: Promise<void>): void {
+    const tracked = check.catch(() => {}).finally(() => this.#checks.delete(tracked));
+    this.#checks.add(tracked);
   }
 
   /** Waits until every error scope opened so far has reported, then throws the failure if there is one. */
@@ -121,7 +125,10 @@ const wantedLimits = [
   'maxComputeWorkgroupSizeZ',
 ] as const;
 
-const describe = (info: GPUAdapterInfo | undefined, about: { software?: boolean; driver?: string }): AdapterDescription => ({
+const describe = (
+  info: GPUAdapterInfo | undefined,
+  about: { software?: boolean; driver?: string },
+): AdapterDescription => ({
   vendor: info?.vendor ?? '',
   architecture: info?.architecture ?? '',
   device: info?.device ?? '',
@@ -153,7 +160,9 @@ export async function openDevice(options: { gpu?: GPU } = {}): Promise<Gpu> {
   const gpu = options.gpu ?? (globalThis as { navigator?: { gpu?: GPU } }).navigator?.gpu;
   const adapter = await gpu?.requestAdapter({ powerPreference: 'high-performance' });
   if (!adapter) {
-    throw new GpuError('device: no WebGPU here. Use a browser with WebGPU, or `openDevice` of `wgrad/node` under Node.');
+    throw new GpuError(
+      'device: no WebGPU here. Use a browser with WebGPU, or `openDevice` of `wgrad/node` under Node.',
+    );
   }
   return requestGpu(adapter);
 }

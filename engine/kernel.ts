@@ -1,7 +1,8 @@
 // WGSL text → compute pipeline, cached by text. The shader's own `@binding` lines are the contract: the engine reads
 // names and access from them, builds the layout, and binds tensors by name.
-import { flags } from './flags.js';
+
 import { type Gpu, GpuError } from './device.js';
+import { flags } from './flags.js';
 
 export interface Binding {
   readonly name: string;
@@ -38,11 +39,14 @@ function parse(gpu: Gpu, source: string): Kernel {
   if (!label || !size) throw new GpuError('kernel: the shader has no `@compute @workgroup_size(n) fn name`.');
   const declared = [...text.matchAll(/@group\((\d+)\)\s*@binding\((\d+)\)\s*var<storage(?:,\s*(\w+))?>\s*(\w+)/g)];
   const bindings = declared.map(([, group, slot, access, name]) => {
-    if (group !== '0') throw new GpuError(`${label}: binding '${name}' is in group ${group}; kernels use group 0 only.`);
+    if (group !== '0')
+      throw new GpuError(`${label}: binding '${name}' is in group ${group}; kernels use group 0 only.`);
     return { name: name!, slot: Number(slot), writes: access === 'read_write' };
   });
   if (bindings.length !== text.split('@binding(').length - 1) {
-    throw new GpuError(`${label}: every binding must be a storage buffer, declared \`var<storage, read|read_write> name\`.`);
+    throw new GpuError(
+      `${label}: every binding must be a storage buffer, declared \`var<storage, read|read_write> name\`.`,
+    );
   }
   const limit = gpu.limits.maxStorageBuffersPerShaderStage;
   if (bindings.length > limit) {
@@ -76,7 +80,9 @@ async function explainCompile(kernel: Kernel, module: GPUShaderModule | undefine
   const info = await module?.getCompilationInfo().catch(() => undefined);
   const errors = info?.messages.filter(({ type }) => type === 'error') ?? [];
   const lines = kernel.source.split('\n');
-  const where = errors.slice(0, 3).map((e) => `  line ${e.lineNum}:${e.linePos} ${e.message}\n    ${lines[e.lineNum - 1]?.trim()}`);
+  const where = errors
+    .slice(0, 3)
+    .map((e) => `  line ${e.lineNum}:${e.linePos} ${e.message}\n    ${lines[e.lineNum - 1]?.trim()}`);
   const detail = where.length ? `\n${where.join('\n')}` : ` ${message}`;
   return `${kernel.label}: the shader does not compile.${detail}\nWGRAD_DEBUG=4 prints the whole shader.`;
 }
@@ -97,22 +103,24 @@ export function pipelineOf(gpu: Gpu, kernel: Kernel): GPUComputePipeline {
   return kernel.pipeline;
 }
 
+async function compile(gpu: Gpu, kernel: Kernel): Promise<void> {
+  let module: GPUShaderModule | undefined;
+  const explain = (error: Error | GPUError) => explainCompile(kernel, module, error.message);
+  const built = gpu.guard(() => descriptor(gpu, kernel), explain);
+  module = built.module;
+  try {
+    kernel.pipeline = await gpu.device.createComputePipelineAsync(built.pipeline);
+  } catch (error) {
+    gpu.fail(new GpuError(await explain(error as Error)));
+  }
+}
+
 /** Compiles kernels side by side on the driver's threads; rejects with the first that does not compile. */
 export async function compileAll(gpu: Gpu, kernels: Iterable<Kernel>): Promise<void> {
   await Promise.all(
     [...new Set(kernels)].map((kernel) => {
       if (kernel.pipeline) return undefined;
-      kernel.compiling ??= (async () => {
-        const built = gpu.guard(
-          () => descriptor(gpu, kernel),
-          (error) => explainCompile(kernel, built.module, error.message),
-        );
-        try {
-          kernel.pipeline = await gpu.device.createComputePipelineAsync(built.pipeline);
-        } catch (error) {
-          gpu.fail(new GpuError(await explainCompile(kernel, built.module, (error as Error).message)));
-        }
-      })();
+      kernel.compiling ??= compile(gpu, kernel);
       return kernel.compiling;
     }),
   );

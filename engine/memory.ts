@@ -1,16 +1,42 @@
 // Storage of tensors: which buffer, for how long. Temporaries of a recorded list share whole buffers by their lifetimes
 // (a buffer bound for reading and writing in one launch is invalid even for disjoint ranges, so there is no arena).
-import { flags } from './flags.js';
+
 import { type Gpu, GpuError } from './device.js';
+import { flags } from './flags.js';
 
 /** The memory behind one tensor and its reshaped views. */
-export interface Storage {
+export class Storage {
   readonly bytes: number;
   readonly label: string;
-  buffer: GPUBuffer | undefined;
   /** Its scope has ended: readable only by launches that were recorded before. */
-  dead: boolean;
+  dead = false;
+  /** What keeps the buffer alive when this storage does not own it (a captured step). */
+  owner: object | undefined;
+  /** Apart from the storage, so that the buffer can be released when the storage has been collected. */
+  readonly cell: { buffer: GPUBuffer | undefined } = { buffer: undefined };
+
+  constructor(bytes: number, label: string) {
+    this.bytes = bytes;
+    this.label = label;
+  }
+
+  get buffer(): GPUBuffer | undefined {
+    return this.cell.buffer;
+  }
+
+  set buffer(buffer: GPUBuffer | undefined) {
+    this.cell.buffer = buffer;
+  }
 }
+
+const collected = new FinalizationRegistry<{ gpu: Gpu; cell: { buffer: GPUBuffer | undefined } }>(({ gpu, cell }) => {
+  if (cell.buffer) release(gpu, cell.buffer);
+  cell.buffer = undefined;
+});
+
+/** Gives the storage's buffer back when nothing refers to the storage any more (for what no scope owns). */
+export const releaseWhenCollected = (gpu: Gpu, storage: Storage): void =>
+  collected.register(storage, { gpu, cell: storage.cell });
 
 const usage = 0x80 | 0x4 | 0x8; // STORAGE | COPY_SRC | COPY_DST
 
@@ -59,7 +85,8 @@ export function acquire(gpu: Gpu, bytes: number, label: string): GPUBuffer {
   pool.peak = Math.max(pool.peak, pool.bytes);
   return gpu.guard(
     () => gpu.device.createBuffer({ label, size, usage }),
-    () => `${label}: out of GPU memory — ${megabytes(size)} more than ${megabytes(pool.bytes - size)} in use. Reduce batch or patch size.`,
+    () =>
+      `${label}: out of GPU memory — ${megabytes(size)} more than ${megabytes(pool.bytes - size)} in use. Reduce batch or patch size.`,
   );
 }
 

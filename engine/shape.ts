@@ -37,7 +37,8 @@ export function broadcastShapes(op: string, a: Shape, b: Shape): number[] {
 
 /** Axes as sorted non-negative numbers; negative axes count from the end, undefined means all. */
 export function normalizeAxes(op: string, rank: number, axes?: number | readonly number[]): number[] {
-  const list = axes === undefined ? Array.from({ length: rank }, (_, i) => i) : typeof axes === 'number' ? [axes] : [...axes];
+  const list =
+    axes === undefined ? Array.from({ length: rank }, (_, i) => i) : typeof axes === 'number' ? [axes] : [...axes];
   const positive = list.map((axis) => (axis < 0 ? axis + rank : axis)).sort((p, q) => p - q);
   if (positive.some((axis, i) => !Number.isInteger(axis) || axis < 0 || axis >= rank || axis === positive[i - 1])) {
     throw new ShapeError(`${op}: axes must be distinct and in [${-rank}, ${rank - 1}] — got [${list}].`);

@@ -12,7 +12,10 @@ export type Float = 'f32' | 'f16';
 export function wgsl(strings: TemplateStringsArray, ...values: (string | number | boolean)[]): string {
   values.forEach((value, i) => {
     const bad =
-      value === undefined || value === null || (typeof value === 'number' && !Number.isInteger(value)) || value === 'false';
+      value === undefined ||
+      value === null ||
+      (typeof value === 'number' && !Number.isInteger(value)) ||
+      value === 'false';
     if (bad) {
       const before = strings[i]!.split('\n').at(-1);
       throw new TypeError(`wgsl: value ${i} is ${String(value)} after "${before}". Use f32() or u32() for numbers.`);

@@ -1,0 +1,12 @@
+// The engine's public surface: re-exports only.
+export { backward, Gradients, noGrad, record } from './autograd.js';
+export { capture, type Step, type StepInfo } from './capture.js';
+export { type AdapterDescription, fromDevice, Gpu, GpuError, GpuLostError, openDevice, requestGpu } from './device.js';
+export { flags } from './flags.js';
+export { memoryOf } from './memory.js';
+export * from './ops/index.js';
+export { type LaunchTime, type ProfileRow, profileTable, summarize } from './profile.js';
+export { normalStream, philox4x32, toUniform, uniformStream } from './random.js';
+export { broadcastShapes, normalizeAxes, type Shape, ShapeError, sameShape, show, sizeOf } from './shape.js';
+export { flush, type Grid, run } from './stream.js';
+export { type Dtype, empty, scope, Tensor, type TypedArray, tensor } from './tensor.js';

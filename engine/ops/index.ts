@@ -1,0 +1,2 @@
+// Every op: one line each.
+export { createRandom, type Random } from './random.js';

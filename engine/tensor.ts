@@ -1,0 +1,241 @@
+// A tensor: a shape and an element type over a storage. Ops make temporaries with `empty`, users make inputs, parameters
+// and state with `tensor`. Freed by scope, or when nothing refers to it any more; there is no dispose.
+import { type Gpu, GpuError } from './device.js';
+import { acquire, releaseWhenCollected, Storage } from './memory.js';
+import { checkShape, type Shape, ShapeError, show, sizeOf } from './shape.js';
+import { closeScope, download, enroll, flush, isCapturing, openScope, upload } from './stream.js';
+
+/** u8 is packed four to a word on the GPU (labels): element i is byte i & 3 of word i >> 2, lowest byte first. */
+export type Dtype = 'f32' | 'f16' | 'u32' | 'i32' | 'u8';
+export type TypedArray = Float32Array | Uint32Array | Int32Array | Uint16Array | Uint8Array;
+
+const elementBytes: Record<Dtype, number> = { f32: 4, f16: 2, u32: 4, i32: 4, u8: 1 };
+
+/** What autograd remembers of the op that made a tensor. */
+export interface TapeNode {
+  readonly id: number;
+  readonly name: string;
+  readonly inputs: readonly Tensor[];
+  readonly backward: (dy: Tensor, needs: boolean[]) => (Tensor | undefined)[];
+}
+
+export class Tensor {
+  readonly gpu: Gpu;
+  readonly shape: Shape;
+  readonly dtype: Dtype;
+  readonly storage: Storage;
+  /** Gradients are wanted for this leaf: a parameter. */
+  requiresGrad = false;
+  node: TapeNode | undefined;
+
+  constructor(gpu: Gpu, shape: Shape, dtype: Dtype, storage: Storage) {
+    this.gpu = gpu;
+    this.shape = shape;
+    this.dtype = dtype;
+    this.storage = storage;
+  }
+
+  /** Number of elements. */
+  get size(): number {
+    return sizeOf(this.shape);
+  }
+
+  /** Bytes on the GPU: a multiple of 4. */
+  get bytes(): number {
+    return this.storage.bytes;
+  }
+
+  get label(): string {
+    return this.storage.label;
+  }
+
+  /** Copies `data` (as many numbers as there are elements) into a tensor made with `tensor()`. Not inside a captured step. */
+  write(data: number | ArrayLike<number>): void {
+    if (isCapturing(this.gpu)) {
+      throw new GpuError('capture: write() inside a captured step. Write before calling the step.');
+    }
+    const values = typeof data === 'number' ? [data] : data;
+    if (values.length !== this.size) {
+      throw new ShapeError(
+        `write: '${this.label}' has ${this.size} elements ${show(this.shape)} — got ${values.length}. Inputs keep their size.`,
+      );
+    }
+    flush(this.gpu); // launches recorded before must see the old values
+    upload(this.gpu, this.storage, encodeElements(values, this.dtype));
+  }
+
+  /** The elements, after everything recorded so far has run. f16 comes back as f32. Not inside a captured step. */
+  async read(): Promise<TypedArray> {
+    const bytes = await download(this.gpu, this.storage, this.bytes);
+    return decodeElements(bytes, this.dtype, this.size);
+  }
+
+  /** The one element of a tensor of size 1. */
+  async item(): Promise<number> {
+    if (this.size !== 1)
+      throw new ShapeError(`item: '${this.label}' has ${this.size} elements, expected 1. Use read().`);
+    return (await this.read())[0]!;
+  }
+}
+
+const halves = new Float32Array(1);
+const halfBits = new Uint32Array(halves.buffer);
+
+/** The bits of the f16 nearest to a number (ties to even). */
+export function toHalf(value: number): number {
+  halves[0] = value;
+  const bits = halfBits[0]!;
+  const sign = (bits >>> 16) & 0x8000;
+  const magnitude = bits & 0x7fffffff;
+  if (magnitude >= 0x7f800000) return sign | (magnitude > 0x7f800000 ? 0x7e00 : 0x7c00);
+  if (magnitude >= 0x477ff000) return sign | 0x7c00;
+  if (magnitude < 0x38800000) {
+    // Subnormal: adding a number whose last place is 2^-24 rounds as wanted.
+    halves[0] = Math.abs(value) + 0.5;
+    return sign | (halfBits[0]! - 0x3f000000);
+  }
+  return sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >>> 13);
+}
+
+/** The number of an f16's bits. */
+export function fromHalf(bits: number): number {
+  const exponent = (bits >>> 10) & 31;
+  const fraction = bits & 1023;
+  const sign = bits & 0x8000 ? -1 : 1;
+  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
+  return sign * (exponent ? 2 ** (exponent - 25) * (1024 + fraction) : 2 ** -24 * fraction);
+}
+
+function encodeElements(values: ArrayLike<number>, dtype: Dtype): ArrayBufferView<ArrayBuffer> {
+  if (dtype === 'f32' && values instanceof Float32Array) return values as Float32Array<ArrayBuffer>;
+  const padded = new ArrayBuffer(Math.ceil((values.length * elementBytes[dtype]) / 4) * 4);
+  switch (dtype) {
+    case 'f32':
+      new Float32Array(padded).set(values);
+      break;
+    case 'f16':
+      new Uint16Array(padded).set(Array.from(values, toHalf));
+      break;
+    case 'u32':
+      new Uint32Array(padded).set(values);
+      break;
+    case 'i32':
+      new Int32Array(padded).set(values);
+      break;
+    case 'u8':
+      new Uint8Array(padded).set(values);
+      break;
+  }
+  return new Uint8Array(padded);
+}
+
+function decodeElements(bytes: ArrayBuffer, dtype: Dtype, size: number): TypedArray {
+  switch (dtype) {
+    case 'f32':
+      return new Float32Array(bytes, 0, size);
+    case 'f16':
+      return Float32Array.from(new Uint16Array(bytes, 0, size), fromHalf);
+    case 'u32':
+      return new Uint32Array(bytes, 0, size);
+    case 'i32':
+      return new Int32Array(bytes, 0, size);
+    case 'u8':
+      return new Uint8Array(bytes, 0, size);
+  }
+}
+
+function newStorage(shape: Shape, dtype: Dtype, label: string): Storage {
+  checkShape(label, shape);
+  const bytes = Math.ceil((sizeOf(shape) * elementBytes[dtype]) / 4) * 4;
+  return new Storage(bytes, label);
+}
+
+/** The innermost scope owns a new storage; without one it lives as long as something refers to it. */
+function own(gpu: Gpu, storage: Storage): void {
+  if (!enroll(gpu, storage)) releaseWhenCollected(gpu, storage);
+}
+
+/** A temporary of an op: it has no buffer until it is planned, and its contents are undefined until a launch writes them. */
+export function empty(gpu: Gpu, shape: Shape, dtype: Dtype = 'f32', label = 'temporary'): Tensor {
+  const t = new Tensor(gpu, [...shape], dtype, newStorage(shape, dtype, label));
+  own(gpu, t.storage);
+  return t;
+}
+
+/**
+ * A tensor with data of its own: an input, a parameter, state. A single number fills the whole shape.
+ * Throws a ShapeError if the number of values is not the shape's.
+ */
+export function tensor(
+  gpu: Gpu,
+  data: number | ArrayLike<number>,
+  shape: Shape = typeof data === 'number' ? [] : [data.length],
+  options: { dtype?: Dtype; label?: string; requiresGrad?: boolean } = {},
+): Tensor {
+  const { dtype = 'f32', label = 'tensor', requiresGrad = false } = options;
+  const size = sizeOf(shape);
+  const values = typeof data === 'number' ? new Float64Array(size).fill(data) : data;
+  if (values.length !== size) {
+    throw new ShapeError(`tensor: ${show(shape)} has ${size} elements — got ${values.length} values.`);
+  }
+  const t = new Tensor(gpu, [...shape], dtype, newStorage(shape, dtype, label));
+  t.storage.buffer = acquire(gpu, t.bytes, label);
+  t.requiresGrad = requiresGrad;
+  upload(gpu, t.storage, encodeElements(values, dtype));
+  own(gpu, t.storage);
+  return t;
+}
+
+/** The same elements under another shape: no copy, no launch. Use `reshape` for the op with a gradient. */
+export function view(x: Tensor, shape: Shape): Tensor {
+  checkShape('reshape', shape);
+  if (sizeOf(shape) !== x.size) {
+    throw new ShapeError(`reshape: ${show(shape)} has ${sizeOf(shape)} elements, ${show(x.shape)} has ${x.size}.`);
+  }
+  const t = new Tensor(x.gpu, [...shape], x.dtype, x.storage);
+  return t;
+}
+
+/** Every storage in a result: tensors, arrays, maps and plain objects of them, at any depth. */
+export function storagesIn(value: unknown, found = new Set<Storage>(), seen = new Set<object>()): Set<Storage> {
+  if (value instanceof Tensor) {
+    found.add(value.storage);
+  } else if (typeof value === 'object' && value !== null && !ArrayBuffer.isView(value) && !seen.has(value)) {
+    seen.add(value);
+    const members = value instanceof Map || value instanceof Set ? value.values() : Object.values(value);
+    for (const member of members) storagesIn(member, found, seen);
+  }
+  return found;
+}
+
+/**
+ * Runs `work`; every tensor created in it dies at its end, except those in what it returns (at any depth of arrays and
+ * plain objects). May be asynchronous; then it ends when the promise settles.
+ */
+export function scope<T>(gpu: Gpu, work: () => T): T {
+  const opened = openScope(gpu);
+  const end = (result: unknown): void => {
+    for (const storage of closeScope(gpu, opened, storagesIn(result))) releaseWhenCollected(gpu, storage);
+  };
+  let result: T;
+  try {
+    result = work();
+  } catch (error) {
+    end(undefined);
+    throw error;
+  }
+  if (!(result instanceof Promise)) {
+    end(result);
+    return result;
+  }
+  return result.then(
+    (value: unknown) => {
+      end(value);
+      return value;
+    },
+    (error: unknown) => {
+      end(undefined);
+      throw error;
+    },
+  ) as T;
+}
