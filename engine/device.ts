@@ -40,7 +40,10 @@ export class Gpu {
     this.limits = device.limits;
     this.#owned = owned;
     device.addEventListener('uncapturederror', (event) => {
-      this.fail(new GpuError(`device: ${event.error.message} Run with WGRAD_SYNC=1 to see the op call.`));
+      event.preventDefault();
+      const error = new GpuError(`device: ${event.error.message} Run with WGRAD_SYNC=1 to see the op call.`);
+      // Error scopes that are still open know the cause; what follows from it is reported after them.
+      this.track(Promise.all(this.#checks).then(() => this.fail(error)));
     });
     void device.lost.then((info) => {
       if (this.#closed) return;

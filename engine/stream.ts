@@ -344,7 +344,7 @@ export async function mapped(gpu: Gpu, staging: GPUBuffer, bytes: number): Promi
     await staging.mapAsync(1, 0, bytes); // GPUMapMode.READ
     return staging.getMappedRange(0, bytes).slice(0);
   } catch (error) {
-    gpu.check();
+    await gpu.settled();
     throw new GpuError(`read: ${(error as Error).message}`);
   } finally {
     staging.destroy();
