@@ -4,7 +4,16 @@ import { type Gpu, GpuError } from './device.js';
 import { flags } from './flags.js';
 import { release, releaseWhenCollected, type Storage } from './memory.js';
 import { type LaunchTime, profileTable, summarize } from './profile.js';
-import { compileRecording, findNonFinite, flush, type Recording, recordList, submit, timeLaunches } from './stream.js';
+import {
+  compileRecording,
+  findNonFinite,
+  flush,
+  place,
+  type Recording,
+  recordList,
+  submit,
+  timeLaunches,
+} from './stream.js';
 import { storagesIn } from './tensor.js';
 
 export interface StepInfo {
@@ -24,6 +33,7 @@ export interface Step<T> {
   (): T;
   /** Records (if that has not happened) and compiles all kernels side by side; nothing runs. Makes the first call fast. */
   prepare(): Promise<StepInfo>;
+  /** What the step costs; records it if that has not happened, allocates nothing. */
   readonly info: StepInfo;
   /** Runs the step once with a timestamp around every launch. */
   profile(): Promise<LaunchTime[]>;
@@ -41,76 +51,86 @@ const abandoned = new FinalizationRegistry<{ gpu: Gpu; buffers: readonly GPUBuff
  */
 export function capture<T>(gpu: Gpu, work: () => T): Step<T> {
   let made: { result: T; recording: Recording; externals: Storage[]; info: StepInfo } | undefined;
+  let placed = false;
 
-  const record = (): NonNullable<typeof made> => {
-    const { result, recording, constants } = recordList(gpu, work, storagesIn);
+  const recorded = (): NonNullable<typeof made> => {
+    gpu.check();
+    if (made) return made;
+    const { result, recording } = recordList(gpu, work, storagesIn);
     const used = new Set(recording.launches.flatMap(({ args }) => args.map((arg) => arg.storage)));
     const temporaries = new Set(recording.plan.slots.flatMap(({ storages }) => storages));
     for (const storage of temporaries) storage.owner = recording;
-    for (const storage of constants) releaseWhenCollected(gpu, storage);
-    abandoned.register(recording, { gpu, buffers: recording.buffers });
+    for (const storage of recording.constants) releaseWhenCollected(gpu, storage);
     const externals = [...used].filter((storage) => !temporaries.has(storage));
     const info: StepInfo = {
       launches: recording.launches.length,
-      buffers: recording.buffers.length,
+      buffers: recording.plan.slots.length,
       plannedBytes: recording.plan.plannedBytes,
       unsharedBytes: recording.plan.unsharedBytes,
       externalBytes: externals.reduce((sum, { bytes }) => sum + bytes, 0),
     };
-    report(info, recording);
+    report(info);
+    placed = false;
     return (made = { result, recording, externals, info });
   };
 
   const ready = (): NonNullable<typeof made> => {
-    gpu.check();
-    if (made && flags.capture) flush(gpu);
-    else record();
-    const lost = made!.externals.find(({ dead }) => dead);
-    if (lost)
+    if (!flags.capture) made = undefined;
+    const step = recorded();
+    flush(gpu);
+    if (!placed) {
+      const buffers = place(gpu, step.recording.launches, step.recording.plan);
+      abandoned.register(step.recording, { gpu, buffers });
+      placed = true;
+      if (flags.debug >= 3) list(step.recording);
+    }
+    const lost = step.externals.find(({ dead }) => dead);
+    if (lost) {
       throw new GpuError(
         `capture: '${lost.label}' died with its scope; the step still uses it. Make it outside of the scope.`,
       );
-    return made!;
+    }
+    return step;
   };
 
   const step = (): T => {
     const { result, recording } = ready();
     submit(gpu, recording.launches);
-    if (flags.debug === 2)
+    if (flags.debug === 2) {
       void timeLaunches(gpu, recording.launches).then((times) => console.error(profileTable(summarize(times))));
+    }
     return result;
   };
-  return Object.defineProperty(
-    Object.assign(step, {
-      prepare: async () => {
-        const { recording, info } = ready();
-        await compileRecording(gpu, recording);
-        return info;
-      },
-      profile: () => timeLaunches(gpu, ready().recording.launches),
-      findNonFinite: () => findNonFinite(gpu, ready().recording.launches),
-    }),
-    'info',
-    { get: () => (made ?? record()).info },
-  ) as Step<T>;
+  const tools = {
+    prepare: async () => {
+      const { recording, info } = ready();
+      await compileRecording(gpu, recording);
+      return info;
+    },
+    profile: () => timeLaunches(gpu, ready().recording.launches),
+    findNonFinite: () => findNonFinite(gpu, ready().recording.launches),
+  };
+  return Object.defineProperty(Object.assign(step, tools), 'info', { get: () => recorded().info }) as Step<T>;
 }
 
-function report(info: StepInfo, { launches }: Recording): void {
-  if (flags.debug >= 1) {
-    const mib = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
-    console.error(
-      `capture: ${info.launches} launches, temporaries ${mib(info.unsharedBytes)} → ${mib(info.plannedBytes)} in ${info.buffers} buffers`,
-    );
-  }
-  if (flags.debug >= 3) {
-    const names = new Map<GPUBuffer, number>();
-    const name = (buffer: GPUBuffer) => {
-      if (!names.has(buffer)) names.set(buffer, names.size);
-      return names.get(buffer);
-    };
-    launches.forEach(({ kernel, args, workgroups }, i) => {
-      const bound = args.map((arg, k) => `${kernel.bindings[k]!.name}=#${name(arg.storage.buffer!)}[${arg.shape}]`);
-      console.error(`${String(i).padStart(4)} ${kernel.label} ${workgroups.join('×')} ${bound.join(' ')}`);
-    });
-  }
+const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+
+function report({ launches, unsharedBytes, plannedBytes, buffers }: StepInfo): void {
+  if (flags.debug < 1) return;
+  console.error(
+    `capture: ${launches} launches, temporaries ${mebibytes(unsharedBytes)} → ${mebibytes(plannedBytes)} in ${buffers} buffers`,
+  );
+}
+
+/** Prints every launch and which buffer it binds where. */
+function list({ launches }: Recording): void {
+  const names = new Map<GPUBuffer, number>();
+  const name = (buffer: GPUBuffer) => {
+    if (!names.has(buffer)) names.set(buffer, names.size);
+    return names.get(buffer);
+  };
+  launches.forEach(({ kernel, args, workgroups }, i) => {
+    const bound = args.map((arg, k) => `${kernel.bindings[k]!.name}=#${name(arg.storage.buffer!)}[${arg.shape}]`);
+    console.error(`${String(i).padStart(4)} ${kernel.label} ${workgroups.join('×')} ${bound.join(' ')}`);
+  });
 }

@@ -155,8 +155,8 @@ export function closeScope(gpu: Gpu, scope: Scope, kept: ReadonlySet<Storage>): 
 
 const usesOf = (launches: readonly Launch[]): Storage[][] => launches.map(({ args }) => args.map((arg) => arg.storage));
 
-/** Gives every storage of the list a buffer and every launch its bind group. */
-function place(gpu: Gpu, launches: readonly Launch[], planned: Plan): GPUBuffer[] {
+/** Gives every storage of a planned list a buffer and every launch its bind group; returns the buffers, one a slot. */
+export function place(gpu: Gpu, launches: readonly Launch[], planned: Plan): GPUBuffer[] {
   const buffers = planned.slots.map((slot) => {
     const buffer = acquire(gpu, slot.bytes, slot.storages[0]!.label);
     if (flags.poison) gpu.device.queue.writeBuffer(buffer, 0, new Uint32Array(buffer.size / 4).fill(0x7fc00000));
@@ -234,22 +234,23 @@ export function flush(gpu: Gpu): void {
   for (const buffer of stream.retiring.splice(0)) release(gpu, buffer);
 }
 
-/** A recorded list with its buffers and bind groups: what a captured step keeps. */
+/** A recorded list and its plan: what a captured step keeps. */
 export interface Recording {
   readonly launches: readonly Launch[];
   readonly plan: Plan;
-  readonly buffers: readonly GPUBuffer[];
+  /** Tensors with data that were made while recording. */
+  readonly constants: readonly Storage[];
 }
 
 /**
- * Runs `step` with a recording of its own and places it. `keptBy` names the storages that its result needs; `constants`
- * are the tensors with data that it made. Nothing is submitted; throws if the step records nothing, captures, reads or is asynchronous.
+ * Runs `step` with a recording of its own and plans it. `keptBy` names the storages that its result needs. Nothing is
+ * allocated or submitted; throws if the step records nothing, captures, reads or is asynchronous.
  */
 export function recordList<T>(
   gpu: Gpu,
   step: () => T,
   keptBy: (result: T) => ReadonlySet<Storage>,
-): { result: T; recording: Recording; constants: Storage[] } {
+): { result: T; recording: Recording } {
   const stream = streamOf(gpu);
   if (stream.capturing)
     throw new GpuError('capture: inside a captured step. Steps do not nest; call one function from one step.');
@@ -268,7 +269,7 @@ export function recordList<T>(
     const kept = keptBy(result);
     const planned = plan(usesOf(launches), (storage) => kept.has(storage));
     const constants = [...scope.created].filter((storage) => storage.buffer);
-    return { result, constants, recording: { launches, plan: planned, buffers: place(gpu, launches, planned) } };
+    return { result, recording: { launches, plan: planned, constants } };
   } finally {
     stream.capturing = false;
     stream.pending = [];
