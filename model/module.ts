@@ -1,0 +1,79 @@
+// Named parameters and buffers of a model. Names are PyTorch's (`encoder.in_conv.conv_conv.0.weight`), so that weights can
+// travel; layout stays channels-last here and is converted where files are written.
+import { ema, type Gpu, noGrad, type Shape, sizeOf, type Tensor, tensor, uniformStream } from '../engine/index.js';
+
+/** Creates parameters and buffers under a prefix, all in one table. */
+export class Parameters {
+  readonly gpu: Gpu;
+  readonly seed: number;
+  /** Trainable tensors, by name, in the order they were made. */
+  readonly trainable: Map<string, Tensor>;
+  /** Running statistics: part of the model's state, never trained. */
+  readonly buffers: Map<string, Tensor>;
+  readonly #prefix: string;
+
+  constructor(gpu: Gpu, seed: number, parent?: Parameters, prefix = '') {
+    this.gpu = gpu;
+    this.seed = seed;
+    this.trainable = parent?.trainable ?? new Map();
+    this.buffers = parent?.buffers ?? new Map();
+    this.#prefix = prefix;
+  }
+
+  /** The same table under a longer prefix. */
+  in(name: string): Parameters {
+    return new Parameters(this.gpu, this.seed, this, `${this.#prefix}${name}.`);
+  }
+
+  /** A trainable tensor, uniform in ±bound; every parameter draws from a stream of its own, fixed by the seed. */
+  uniform(name: string, shape: Shape, bound: number): Tensor {
+    const next = uniformStream(this.seed, this.trainable.size + 1);
+    return this.#add(name, shape, () => (2 * next() - 1) * bound);
+  }
+
+  /** A trainable tensor filled with one value. */
+  constant(name: string, shape: Shape, value: number): Tensor {
+    return this.#add(name, shape, () => value);
+  }
+
+  #add(name: string, shape: Shape, value: () => number): Tensor {
+    const label = this.#prefix + name;
+    const data = Float32Array.from({ length: sizeOf(shape) }, value);
+    const t = tensor(this.gpu, data, shape, { label, requiresGrad: true });
+    this.trainable.set(label, t);
+    return t;
+  }
+
+  /** A tensor that is saved with the model but not trained. */
+  buffer(name: string, shape: Shape, value: number): Tensor {
+    const label = this.#prefix + name;
+    const t = tensor(this.gpu, value, shape, { label });
+    this.buffers.set(label, t);
+    return t;
+  }
+}
+
+/** What every model has, whatever it computes. */
+export interface Module {
+  readonly gpu: Gpu;
+  /** Trainable tensors in a fixed order. */
+  readonly parameters: Tensor[];
+  /** Parameters and running statistics by name: what a checkpoint holds. */
+  readonly state: ReadonlyMap<string, Tensor>;
+}
+
+export const moduleOf = ({ gpu, trainable, buffers }: Parameters): Module => ({
+  gpu,
+  parameters: [...trainable.values()],
+  state: new Map([...trainable, ...buffers]),
+});
+
+/** Number of trainable elements. */
+export const countParameters = (...modules: Module[]): number =>
+  modules.reduce((sum, { parameters }) => sum + parameters.reduce((n, p) => n + p.size, 0), 0);
+
+/** Copies parameters and running statistics of `from` into `to`, a module of the same architecture, on the GPU. */
+export function copyState(to: Module, from: Module): void {
+  const zero = tensor(to.gpu, 0, [], { label: 'copy.decay' });
+  noGrad(() => ema([...to.state.values()], [...from.state.values()], zero));
+}

@@ -1,0 +1,22 @@
+// The projection head of class separation: two 1×1 convolutions, D → hidden → out. Raw decoder features are mostly
+// non-negative, so their cosines start high; a linear output can spread over the whole sphere.
+import { type Gpu, leakyRelu, type Tensor } from '../engine/index.js';
+import { convLayer } from './layers.js';
+import { type Module, moduleOf, Parameters } from './module.js';
+
+export interface Projection extends Module {
+  /** Projected features [N, H, W, outputs] of x [N, H, W, inputs]. */
+  (x: Tensor): Tensor;
+}
+
+/** A projection head with random weights. */
+export function projection(
+  gpu: Gpu,
+  options: { inputs: number; hidden?: number; outputs?: number; seed?: number },
+): Projection {
+  const { inputs, hidden = 32, outputs = 32, seed = 1337 } = options;
+  const parameters = new Parameters(gpu, seed);
+  const first = convLayer(parameters.in('projection').in('0'), inputs, hidden, 1);
+  const second = convLayer(parameters.in('projection').in('2'), hidden, outputs, 1);
+  return Object.assign((x: Tensor): Tensor => second(leakyRelu(first(x), 0.01)), moduleOf(parameters));
+}

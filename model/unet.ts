@@ -1,0 +1,119 @@
+// The 2-D UNet of the SSL4MIS protocol (github.com/HiLab-git/SSL4MIS): two 3×3 convolutions a level, each with batch norm
+// and LeakyReLU 0.01, dropout between them in the encoder; up-path 1×1 conv, bilinear ×2, concat [skip, up]. With features
+// 16, 32, 64, 128, 256, one input channel and four classes it has 1 813 764 parameters.
+import {
+  concat,
+  dropout,
+  type Gpu,
+  leakyRelu,
+  maxPool,
+  type Random,
+  ShapeError,
+  show,
+  type Tensor,
+  upsample,
+} from '../engine/index.js';
+import { batchNormLayer, convLayer, type Mode } from './layers.js';
+import { type Module, moduleOf, Parameters } from './module.js';
+
+export interface UNetOptions {
+  inChannels: number;
+  classes: number;
+  /** Channels of each level, from full resolution down; the input's sides must be divisible by 2^(levels − 1). */
+  features?: readonly number[];
+  /** Dropout rate of each level of the encoder. */
+  dropout?: readonly number[];
+  /** Fixes the initial weights. */
+  seed?: number;
+}
+
+export interface ForwardOptions {
+  /** 'train': batch statistics and dropout. 'eval' (the default): running statistics, no dropout. */
+  mode?: Mode;
+  /** Where dropout draws from; needed in train mode when any dropout rate is above 0. */
+  random?: Random;
+}
+
+export interface UNet extends Module {
+  /** Logits [N, H, W, classes] of images x [N, H, W, inChannels]. */
+  (x: Tensor, options?: ForwardOptions): Tensor;
+  /** Logits, and the last decoder features [N, H, W, features[0]] that they are computed from. */
+  forward(x: Tensor, options?: ForwardOptions): { logits: Tensor; features: Tensor };
+  readonly classes: number;
+  readonly features: readonly number[];
+}
+
+/** Dropout rates of the protocol, continued by the last one for deeper networks. */
+const protocolDropout = [0.05, 0.1, 0.2, 0.3, 0.5];
+
+function convBlock(parameters: Parameters, inputs: number, outputs: number, rate: number) {
+  const block = parameters.in('conv_conv'); // positions in PyTorch's Sequential: 0 conv, 1 norm, 3 dropout, 4 conv, 5 norm
+  const conv1 = convLayer(block.in('0'), inputs, outputs, 3);
+  const norm1 = batchNormLayer(block.in('1'), outputs);
+  const conv2 = convLayer(block.in('4'), outputs, outputs, 3);
+  const norm2 = batchNormLayer(block.in('5'), outputs);
+  return (x: Tensor, { mode = 'eval', random }: ForwardOptions): Tensor => {
+    let y = leakyRelu(norm1(conv1(x), mode), 0.01);
+    if (mode === 'train' && rate > 0) {
+      if (!random) throw new ShapeError('unet: train mode with dropout draws random numbers — pass `random`.');
+      y = dropout(y, rate, random);
+    }
+    return leakyRelu(norm2(conv2(y), mode), 0.01);
+  };
+}
+
+/** A UNet with random weights, on `gpu`. */
+export function unet(gpu: Gpu, options: UNetOptions): UNet {
+  const {
+    inChannels,
+    classes,
+    features = [16, 32, 64, 128, 256],
+    dropout: rates = protocolDropout,
+    seed = 1337,
+  } = options;
+  if (features.length < 2) throw new ShapeError(`unet: needs at least two levels — got features ${show(features)}.`);
+  const parameters = new Parameters(gpu, seed);
+  const encoder = parameters.in('encoder');
+  const decoder = parameters.in('decoder');
+  const depth = features.length - 1;
+
+  const down = features.map((outputs, level) => {
+    const place = level === 0 ? encoder.in('in_conv') : encoder.in(`down${level}`).in('maxpool_conv').in('1');
+    return convBlock(
+      place,
+      level === 0 ? inChannels : features[level - 1]!,
+      outputs,
+      rates[Math.min(level, rates.length - 1)] ?? 0,
+    );
+  });
+  const up = Array.from({ length: depth }, (_, i) => {
+    const inputs = features[depth - i]!;
+    const outputs = features[depth - i - 1]!;
+    const place = decoder.in(`up${i + 1}`);
+    const reduce = convLayer(place.in('conv1x1'), inputs, outputs, 1);
+    const block = convBlock(place.in('conv'), 2 * outputs, outputs, 0);
+    return (x: Tensor, skip: Tensor, forward: ForwardOptions) =>
+      block(concat([skip, upsample(reduce(x))], -1), forward);
+  });
+  const out = convLayer(decoder.in('out_conv'), features[0]!, classes, 3);
+
+  const forward = (x: Tensor, how: ForwardOptions = {}): { logits: Tensor; features: Tensor } => {
+    const [, height = 0, width = 0, channels] = x.shape;
+    const multiple = 2 ** depth;
+    if (x.shape.length !== 4 || channels !== inChannels || height % multiple || width % multiple) {
+      throw new ShapeError(
+        `unet: got an input of shape ${show(x.shape)}, expected [N,H,W,${inChannels}] with H and W multiples of ${multiple}. Resize or pad it.`,
+      );
+    }
+    const skips: Tensor[] = [];
+    let y = x;
+    down.forEach((block, level) => {
+      y = block(level === 0 ? y : maxPool(y), how);
+      if (level < depth) skips.push(y);
+    });
+    for (const block of up) y = block(y, skips.pop()!, how);
+    return { logits: out(y), features: y };
+  };
+  const model = (x: Tensor, how?: ForwardOptions): Tensor => forward(x, how).logits;
+  return Object.assign(model, moduleOf(parameters), { forward, classes, features });
+}
