@@ -1,0 +1,38 @@
+// Element-by-element comparison of numbers. uvu's assert.equal says 0 ≠ −0 and NaN ≠ NaN and has no tolerance.
+
+/**
+ * Throws unless every |actual − expected| ≤ atol + rtol·|expected|. NaN equals NaN, an infinity equals only itself, and
+ * 0 equals −0. The message names the worst element.
+ */
+export function closeTo(
+  actual: ArrayLike<number>,
+  expected: ArrayLike<number>,
+  { atol = 0, rtol = 0 }: { atol?: number; rtol?: number } = {},
+  what = 'values',
+): void {
+  if (actual.length !== expected.length) {
+    throw new Error(`${what}: got ${actual.length} elements, expected ${expected.length}.`);
+  }
+  let worst = -1;
+  let worstExcess = 0;
+  let bad = 0;
+  for (let i = 0; i < actual.length; i++) {
+    const a = actual[i]!;
+    const e = expected[i]!;
+    if (a === e || (Number.isNaN(a) && Number.isNaN(e))) continue;
+    const difference = Math.abs(a - e);
+    const excess = Number.isFinite(difference) ? difference / (atol + rtol * Math.abs(e)) : Number.POSITIVE_INFINITY;
+    if (excess <= 1) continue;
+    bad++;
+    if (worst < 0 || excess > worstExcess) {
+      worst = i;
+      worstExcess = excess;
+    }
+  }
+  if (bad) {
+    throw new Error(
+      `${what}: ${bad} of ${actual.length} elements differ; worst at ${worst}: got ${actual[worst]}, expected ` +
+        `${expected[worst]}, difference ${Math.abs(actual[worst]! - expected[worst]!)} (atol ${atol}, rtol ${rtol}).`,
+    );
+  }
+}
