@@ -1,4 +1,5 @@
 // Every op: one line each.
 // NOTE to op writers (temporary): the losses (cross-entropy, dice-loss, masked-consistency, prototypes, selection statistics)
 // and optimizers (sgd, adamw, ema) are being written by helper 7 since 04:16. The pool/upsample/convTranspose/norm writer leaves them alone.
+export { leakyRelu, relu } from './leaky-relu.js';
 export { createRandom, type Random } from './random.js';
