@@ -1,12 +1,12 @@
-// The device of a test process: one, opened at first use, closed when the process has nothing left to do.
+// One device per test process: WGRAD_ADAPTER if set, else the best adapter there is.
 import type { Gpu } from '../engine/index.js';
 import { openDevice } from '../engine/node.js';
 
 let opened: Promise<Gpu> | undefined;
 
-/** The device all tests of this process share; WGRAD_ADAPTER chooses it. */
+/** The device all tests of this process share; closed when nothing is left to do. */
 export function testGpu(): Promise<Gpu> {
-  opened ??= openDevice({}).then((gpu) => {
+  opened ??= openDevice({ quiet: true }).then((gpu) => {
     process.once('beforeExit', () => gpu.close());
     return gpu;
   });

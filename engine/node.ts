@@ -1,0 +1,160 @@
+// Opens a GPU under Node through Dawn (npm `webgpu`, loaded when first needed). Order: a real GPU, a software driver of
+// the system (lavapipe), the SwiftShader carried by npm; `adapter` or WGRAD_ADAPTER overrides. No global is ever assigned.
+import { type Gpu, GpuError, requestGpu } from './device.js';
+import { loadVulkan, swiftShaderManifest, systemDriverFiles, systemManifests } from './drivers.js';
+
+/** Dawn's instances, kept for the life of the process: a collected one takes its devices with it (abort or segfault). */
+const instances: GPU[] = [];
+
+type Create = (options: string[]) => GPU;
+
+let dawn: Promise<Create> | undefined;
+
+const loadDawn = (): Promise<Create> => {
+  dawn ??= import('webgpu').then(
+    ({ create }) => create as Create,
+    (error: NodeJS.ErrnoException) => {
+      dawn = undefined;
+      throw new GpuError(
+        error.code === 'ERR_MODULE_NOT_FOUND' && /'webgpu'/.test(error.message)
+          ? "device: the package 'webgpu' (Dawn, WebGPU for Node) is not installed. Run: npm install webgpu"
+          : `device: Dawn does not load on ${process.platform} ${process.arch} (${error.message}). Reinstall it: npm install webgpu`,
+      );
+    },
+  );
+  return dawn;
+};
+
+const dawnOptions = [
+  'enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia',
+  'disable-dawn-features=timestamp_quantization',
+];
+
+interface Found {
+  readonly adapter: GPUAdapter;
+  readonly software: boolean;
+  readonly driver: string;
+}
+
+/**
+ * Asks a new Dawn instance for its best adapter; undefined when it has none that fits. `drivers` is the VK_DRIVER_FILES
+ * that this one question is asked under: the environment is restored before anything else runs.
+ */
+async function ask(create: Create, options: string[], drivers?: string): Promise<Found | undefined> {
+  const gpu = create([...dawnOptions, ...options]);
+  instances.push(gpu);
+  const before = process.env.VK_DRIVER_FILES;
+  if (drivers !== undefined) process.env.VK_DRIVER_FILES = drivers;
+  let answer: Promise<GPUAdapter | null>;
+  try {
+    answer = gpu.requestAdapter({ powerPreference: 'high-performance' }); // adapters are listed in the call itself
+  } finally {
+    if (before === undefined) delete process.env.VK_DRIVER_FILES;
+    else process.env.VK_DRIVER_FILES = before;
+  }
+  const adapter = await answer;
+  if (!adapter) return undefined;
+  const { info } = adapter;
+  const name = `${info.architecture} ${info.device} ${info.description}`.toLowerCase();
+  const driver = name.includes('swiftshader') ? 'SwiftShader' : name.includes('llvmpipe') ? 'lavapipe' : '';
+  const software = driver !== '' || Boolean((info as { isFallbackAdapter?: boolean }).isFallbackAdapter);
+  return { adapter, software, driver: driver || info.description };
+}
+
+/** The names of all adapters, as Dawn spells them. It tells them only in the error about a name that does not exist. */
+async function adapterNames(create: Create, drivers: string | undefined): Promise<string[]> {
+  const error = await ask(create, ['adapter=\u0001'], drivers).then(
+    () => '',
+    (reason: unknown) => String((reason as Error)?.message ?? reason),
+  );
+  return [...error.matchAll(/name: '([^\n]*)'/g)].map(([, name]) => name!);
+}
+
+const wording = {
+  SwiftShader: 'no GPU found: SwiftShader on the CPU, slow',
+  lavapipe: 'no GPU found: lavapipe on the CPU, slow',
+};
+
+let announced = false;
+
+export interface OpenOptions {
+  /**
+   * `'swiftshader'`, `'lavapipe'`, `'null'` (validates, computes nothing) or a part of a GPU's name. Default: the
+   * environment's WGRAD_ADAPTER, else the best there is.
+   */
+  readonly adapter?: string | undefined;
+  /** Says nothing when only a software driver was found. */
+  readonly quiet?: boolean;
+}
+
+/**
+ * Opens a GPU under Node. A software driver is announced in one line on stderr and never chosen over a GPU. Call it on
+ * the main thread: a worker's environment does not reach the driver loader. Throws a GpuError that says what to install.
+ */
+export async function openDevice(options: OpenOptions = {}): Promise<Gpu> {
+  const wanted = (options.adapter ?? process.env.WGRAD_ADAPTER ?? '').trim();
+  const found = wanted === '' ? await best() : await named(wanted);
+  if (found.software && wanted === '' && !options.quiet && !announced) {
+    announced = true;
+    console.error(wording[found.driver as keyof typeof wording] ?? `no GPU found: ${found.driver} on the CPU, slow`);
+  }
+  return requestGpu(found.adapter, { software: found.software, driver: found.driver });
+}
+
+async function best(): Promise<Found> {
+  if (process.platform !== 'linux') {
+    const found = await ask(await loadDawn(), []);
+    if (found) return found;
+    throw new GpuError('device: no GPU here that Dawn can drive. Update the graphics driver.');
+  }
+  const vulkan = await loadVulkan();
+  const create = await loadDawn();
+  if (vulkan) {
+    const found = systemManifests().length ? await ask(create, [], systemDriverFiles()) : undefined;
+    if (found) return found;
+    const carried = await swiftShaderManifest().then(
+      (manifest) => ask(create, [], manifest),
+      () => undefined,
+    );
+    if (carried) return carried;
+  }
+  throw new GpuError(
+    'device: neither a GPU nor a software driver found. Install a driver that runs on the CPU: ' +
+      'npm install --save-dev @sparticuz/chromium (SwiftShader), or Mesa 25 or later (mesa-vulkan-drivers).',
+  );
+}
+
+async function named(wanted: string): Promise<Found> {
+  const lower = wanted.toLowerCase();
+  if (lower === 'null') {
+    const found = await ask(await loadDawn(), ['backend=null']);
+    if (found) return { ...found, software: true, driver: 'null' };
+    throw new GpuError("device: this Dawn was built without its null backend. Reinstall the package 'webgpu'.");
+  }
+  const linux = process.platform === 'linux';
+  const vulkan = linux && (await loadVulkan());
+  if (lower === 'swiftshader') {
+    const manifest = await swiftShaderManifest();
+    const found = await ask(await loadDawn(), [], manifest);
+    if (found?.driver === 'SwiftShader') return found;
+    throw new GpuError(`device: SwiftShader does not start. Delete ${manifest} and its folder, and try again.`);
+  }
+  if (lower === 'lavapipe' || lower === 'llvmpipe') {
+    const manifests = systemManifests().filter((path) => /lvp[^/]*\.json$/.test(path));
+    const found = vulkan && manifests.length ? await ask(await loadDawn(), [], manifests.join(':')) : undefined;
+    if (found?.driver === 'lavapipe') return found;
+    throw new GpuError(
+      manifests.length
+        ? 'device: Dawn refuses this lavapipe. It needs Mesa 25 or later; use --adapter swiftshader meanwhile.'
+        : 'device: no lavapipe here. Install Mesa 25 or later (mesa-vulkan-drivers), or use --adapter swiftshader.',
+    );
+  }
+  const create = await loadDawn();
+  const drivers = linux ? systemDriverFiles() : undefined;
+  const names = !linux || (vulkan && systemManifests().length) ? await adapterNames(create, drivers) : [];
+  const name = names.find((candidate) => candidate.toLowerCase().includes(lower));
+  const found = name === undefined ? undefined : await ask(create, [`adapter=${name}`], drivers);
+  if (found) return found;
+  const known = [...new Set([...names, ...(linux ? ['swiftshader'] : []), 'null'])];
+  throw new GpuError(`device: no adapter is called '${wanted}' — there are: ${known.join(', ')}.`);
+}
