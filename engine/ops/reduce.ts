@@ -1,0 +1,102 @@
+// Sum, mean and maximum over axes. Neighbouring axes merge; each group is reduced on its own, in two passes when it is long.
+import { type Reduction, reduceByThreads, reduceByWorkgroup } from '../../shaders/reduce.js';
+import { type Float, f32 } from '../../shaders/wgsl.js';
+import { record } from '../autograd.js';
+import { normalizeAxes, type Shape, sizeOf } from '../shape.js';
+import { run } from '../stream.js';
+import { empty, type Tensor, view } from '../tensor.js';
+import { elementwise } from './elementwise.js';
+import { floatType } from './float-type.js';
+
+type Axes = number | readonly number[];
+
+/** Reduces the middle of x seen as [outer, count, inner]; the result has outer · inner elements. */
+export function reduceMiddle(
+  kind: Reduction['kind'],
+  x: Tensor,
+  { outer, count, inner, to, scale = 1 }: { outer: number; count: number; inner: number; to: Float; scale?: number },
+): Tensor {
+  const from = floatType(kind, x);
+  const y = empty(x.gpu, [outer, inner], to, kind);
+  const all = { kind, outer, count, inner };
+  if (count <= 64 || (count <= 1024 && outer * inner >= 16384)) {
+    run(reduceByThreads({ ...all, from, to, splits: 1, scale }), { x, y }, { threads: y.size });
+  } else if (count <= 2048) {
+    run(reduceByWorkgroup({ ...all, from, to, splits: 1, scale }), { x, y }, { workgroups: folded(y.size) });
+  } else {
+    const splits = Math.min(4096, Math.ceil(count / 64));
+    const partial = empty(x.gpu, [outer, splits, inner], 'f32', kind);
+    run(reduceByThreads({ ...all, from, to: 'f32', splits, scale: 1 }), { x, y: partial }, { threads: partial.size });
+    const last = { ...all, count: splits, from: 'f32', to, splits: 1, scale } as const;
+    run(reduceByWorkgroup(last), { x: partial, y }, { workgroups: folded(y.size) });
+  }
+  return y;
+}
+
+/** A count of workgroups as [x, y] with x ≤ 65 535; x · y may be more than the count. */
+const folded = (count: number): [number, number] => {
+  const x = Math.min(count, 65535);
+  return [x, Math.ceil(count / x)];
+};
+
+/** The reduction over `axes` (sorted, not negative), which keep a size of 1. Records no gradient. */
+export function reduced(kind: Reduction['kind'], x: Tensor, axes: readonly number[], scale = 1): Tensor {
+  const dtype = floatType(kind, x);
+  const shape: number[] = [...x.shape];
+  // From the last axis to the first, so that what is still to come keeps its place.
+  const groups: { from: number; to: number }[] = [];
+  for (let axis = x.shape.length - 1; axis >= 0; axis--) {
+    if (!axes.includes(axis)) continue;
+    const group = groups.at(-1);
+    const between = group ? sizeOf(x.shape.slice(axis + 1, group.from)) : 0;
+    if (group && between === 1) group.from = axis;
+    else groups.push({ from: axis, to: axis });
+  }
+  let y = x;
+  groups.forEach(({ from, to }, i) => {
+    const last = i === groups.length - 1;
+    y = reduceMiddle(kind, y, {
+      outer: sizeOf(shape.slice(0, from)),
+      count: sizeOf(shape.slice(from, to + 1)),
+      inner: sizeOf(shape.slice(to + 1)),
+      to: last ? dtype : 'f32',
+      scale: last ? scale : 1,
+    });
+    shape.fill(1, from, to + 1);
+  });
+  return view(y, shape);
+}
+
+const without = (shape: Shape, axes: readonly number[], keepDims: boolean): number[] =>
+  shape.flatMap((n, axis) => (axes.includes(axis) ? (keepDims ? [1] : []) : [n]));
+
+function linear(name: string, x: Tensor, axes: Axes | undefined, keepDims: boolean, isMean: boolean): Tensor {
+  const list = normalizeAxes(name, x.shape.length, axes);
+  const scale = isMean ? 1 / list.reduce((count, axis) => count * x.shape[axis]!, 1) : 1;
+  const kept = list.length ? reduced('sum', x, list, scale) : elementwise(name, 'x', x.shape, { x });
+  const y = view(kept, without(x.shape, list, keepDims));
+  return record(name, y, [x], (dy) => [
+    elementwise(`${name}_backward`, `dy * V(${f32(scale)})`, x.shape, { dy: view(dy, kept.shape) }),
+  ]);
+}
+
+/** Sum over `axes` (all if not given); `keepDims` leaves sizes of 1 in their place. */
+export const sum = (x: Tensor, axes?: Axes, { keepDims = false }: { keepDims?: boolean } = {}): Tensor =>
+  linear('sum', x, axes, keepDims, false);
+
+/** Mean over `axes` (all if not given); `keepDims` leaves sizes of 1 in their place. */
+export const mean = (x: Tensor, axes?: Axes, { keepDims = false }: { keepDims?: boolean } = {}): Tensor =>
+  linear('mean', x, axes, keepDims, true);
+
+/** Maximum over `axes` (all if not given). Elements that tie share the gradient equally. */
+export function max(x: Tensor, axes?: Axes, { keepDims = false }: { keepDims?: boolean } = {}): Tensor {
+  const list = normalizeAxes('max', x.shape.length, axes);
+  const kept = list.length ? reduced('max', x, list) : elementwise('max', 'x', x.shape, { x });
+  const y = view(kept, without(x.shape, list, keepDims));
+  return record('max', y, [x], (dy) => {
+    const chosen = elementwise('max_chosen', 'select(V(0.0), V(1.0), x == y)', x.shape, { x, y: kept });
+    const ties = list.length ? reduced('sum', chosen, list) : chosen;
+    const operands = { dy: view(dy, kept.shape), chosen, ties };
+    return [elementwise('max_backward', 'dy * chosen / ties', x.shape, operands)];
+  });
+}

@@ -1,0 +1,110 @@
+// y = expression(operands), elementwise with numpy's broadcasting. `V` in an expression is the working type, f32 or vec4f.
+// One thread per element, or per four neighbours where every operand has four in a row (or one value for all four).
+// Operands of y's own shape need no sizes in the text: one pipeline serves all shapes.
+import { enable, type Float, flatIndex, u32, wgsl } from './wgsl.js';
+
+/** Sizes of the loop over y, slowest first, and by operand name its strides in elements (0: repeated). */
+export interface ElementwiseLayout {
+  readonly sizes: readonly number[];
+  readonly strides: Readonly<Record<string, readonly number[]>>;
+}
+
+/** Strides of broadcast operands over y, with axes merged that every operand walks in one piece. */
+export function elementwiseLayout(
+  shape: readonly number[],
+  operands: Readonly<Record<string, readonly number[]>>,
+): ElementwiseLayout {
+  const names = Object.keys(operands);
+  const full = names.map((name) => {
+    const sizes = operands[name]!;
+    let stride = 1;
+    const strides = new Array<number>(shape.length).fill(0);
+    for (let i = sizes.length - 1; i >= 0; i--) {
+      if (sizes[i]! > 1) strides[shape.length - sizes.length + i] = stride;
+      stride *= sizes[i]!;
+    }
+    return strides;
+  });
+  const sizes: number[] = [];
+  const merged = names.map((): number[] => []);
+  shape.forEach((size, axis) => {
+    if (size === 1) return;
+    const last = sizes.length - 1;
+    if (last >= 0 && full.every((strides, k) => merged[k]![last] === strides[axis]! * size)) {
+      sizes[last]! *= size;
+      for (const [k, strides] of full.entries()) merged[k]![last] = strides[axis]!;
+    } else {
+      sizes.push(size);
+      for (const [k, strides] of full.entries()) merged[k]!.push(strides[axis]!);
+    }
+  });
+  return { sizes, strides: Object.fromEntries(names.map((name, k) => [name, merged[k]!])) };
+}
+
+export function elementwiseShader(
+  dtype: Float,
+  name: string,
+  expression: string,
+  { sizes, strides }: ElementwiseLayout,
+): string {
+  const names = Object.keys(strides);
+  const inner = sizes.length - 1;
+  const width = inner >= 0 && sizes[inner]! % 4 === 0 ? 4 : 1;
+  const wide = (operand: string): boolean => width === 4 && strides[operand]![inner] === 1;
+  const type = (isWide: boolean): string => (isWide ? `vec4<${dtype}>` : dtype);
+  const work = width === 4 ? 'vec4f' : 'f32';
+  const coordinates: string[] = [];
+  if (sizes.length > 1) {
+    coordinates.push('var rest = i;');
+    for (let axis = inner; axis >= 0; axis--) {
+      const size = axis === inner ? sizes[axis]! / width : sizes[axis]!;
+      coordinates.push(axis ? `let c${axis} = rest % ${u32(size)}; rest /= ${u32(size)};` : `let c${axis} = rest;`);
+    }
+  }
+  const index = (operand: string): string => {
+    const step = strides[operand]!;
+    if (sizes.length === 1) return step[0] ? 'i' : '0u';
+    const terms = step.flatMap((stride, axis) => {
+      if (!stride) return [];
+      const scaled = wide(operand) && axis !== inner ? stride / 4 : stride;
+      return [`c${axis} * ${u32(scaled)}`];
+    });
+    return sizes.length ? terms.join(' + ') || '0u' : '0u';
+  };
+  const bindings = names.map(
+    (operand, slot) => `@group(0) @binding(${slot}) var<storage, read> ${operand}_: array<${type(wide(operand))}>;`,
+  );
+  const loads = names.map(
+    (operand) => `let ${operand} = V(${wide(operand) ? 'vec4f' : 'f32'}(${operand}_[${index(operand)}]));`,
+  );
+  return wgsl`${enable(dtype)}
+alias V = ${work};
+${bindings.join('\n')}
+@group(0) @binding(${names.length}) var<storage, read_write> result: array<${type(width === 4)}>;
+
+@compute @workgroup_size(64)
+fn ${name}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let i = ${flatIndex(64)};
+  if (i >= arrayLength(&result)) { return; }
+  ${coordinates.join('\n  ')}
+  ${loads.join('\n  ')}
+  result[i] = ${type(width === 4)}(${expression});
+}`;
+}
+
+/** Representative texts of every kernel in this file. */
+export const variants = (): string[] =>
+  (['f32', 'f16'] as const).flatMap((dtype) =>
+    (
+      [
+        [[4, 64], { a: [4, 64], b: [4, 64] }],
+        [[257], { a: [257], b: [257] }],
+        [[2, 3, 4, 16], { a: [2, 3, 4, 16], b: [16] }],
+        [[2, 3, 4, 16], { a: [2, 1, 4, 1], b: [1, 3, 1, 16] }],
+        [[2, 3, 5], { a: [3, 1], b: [] }],
+        [[], { a: [], b: [] }],
+      ] as [number[], Record<string, number[]>][]
+    ).map(([shape, operands]) =>
+      elementwiseShader(dtype, 'elementwise_add', 'a + b', elementwiseLayout(shape, operands)),
+    ),
+  );

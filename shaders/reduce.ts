@@ -1,0 +1,93 @@
+// y[o, i] = scale · Σ_r x[o, r, i], or the maximum over r. x is seen as [outer, count, inner].
+// 'threads': one thread per (o, s, i) walks r = s, s + splits, …: neighbours read neighbours, four running values each.
+// 'workgroup': 256 threads per (o, i) do the same and meet in a tree. Both orders are fixed, so results repeat bit for bit.
+import { enable, type Float, f32, flatIndex, u32, wgsl } from './wgsl.js';
+
+export interface Reduction {
+  readonly kind: 'sum' | 'max';
+  /** Type of x; y is `to`. Between passes partial results are f32. */
+  readonly from: Float;
+  readonly to: Float;
+  readonly outer: number;
+  readonly count: number;
+  readonly inner: number;
+  /** Partial results per (o, i): y is [outer, splits, inner]. */
+  readonly splits: number;
+  readonly scale: number;
+}
+
+const combine = (kind: Reduction['kind'], a: string, b: string): string =>
+  kind === 'sum' ? `${a} + ${b}` : `max(${a}, ${b})`;
+
+export function reduceByThreads({ kind, from, to, outer, count, inner, splits, scale }: Reduction): string {
+  const step = u32(splits * inner);
+  const four = Math.floor(count / splits / 4) * 4; // every split has at least these
+  return wgsl`${enable(from === 'f16' || to === 'f16' ? 'f16' : 'f32')}
+@group(0) @binding(0) var<storage, read> x: array<${from}>;
+@group(0) @binding(1) var<storage, read_write> y: array<${to}>;
+
+@compute @workgroup_size(64)
+fn reduce_${kind}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let item = ${flatIndex(64)};
+  if (item >= ${u32(outer * splits * inner)}) { return; }
+  let first = item % ${u32(splits * inner)};
+  let begin = item / ${u32(splits * inner)} * ${u32(count * inner)};
+  let end = begin + ${u32(count * inner)};
+  var at = begin + first;
+#if ${kind === 'sum'}
+  var a = 0.0; var b = 0.0; var c = 0.0; var d = 0.0;
+#else
+  var a = f32(x[at]); var b = a; var c = a; var d = a;
+#endif
+  for (var r = 0u; r < ${u32(four)}; r += 4u) {
+    a = ${combine(kind, 'a', 'f32(x[at])')};
+    b = ${combine(kind, 'b', `f32(x[at + ${step}])`)};
+    c = ${combine(kind, 'c', `f32(x[at + 2u * ${step}])`)};
+    d = ${combine(kind, 'd', `f32(x[at + 3u * ${step}])`)};
+    at += 4u * ${step};
+  }
+  for (; at < end; at += ${step}) { a = ${combine(kind, 'a', 'f32(x[at])')}; }
+  y[item] = ${to}((${combine(kind, combine(kind, 'a', 'b'), combine(kind, 'c', 'd'))}) * ${f32(scale)});
+}`;
+}
+
+export function reduceByWorkgroup({ kind, from, to, outer, count, inner, scale }: Reduction): string {
+  return wgsl`${enable(from === 'f16' || to === 'f16' ? 'f16' : 'f32')}
+@group(0) @binding(0) var<storage, read> x: array<${from}>;
+@group(0) @binding(1) var<storage, read_write> y: array<${to}>;
+var<workgroup> partial: array<f32, 256>;
+
+@compute @workgroup_size(256)
+fn reduce_${kind}(
+  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) thread: u32,
+) {
+  let item = group.y * groups.x + group.x;
+  if (item >= ${u32(outer * inner)}) { return; }
+  let base = item / ${u32(inner)} * ${u32(count * inner)} + item % ${u32(inner)};
+#if ${kind === 'sum'}
+  var a = 0.0;
+#else
+  var a = f32(x[base]);
+#endif
+  for (var r = thread; r < ${u32(count)}; r += 256u) { a = ${combine(kind, 'a', `f32(x[base + r * ${u32(inner)}])`)}; }
+  partial[thread] = a;
+  for (var half = 128u; half > 0u; half /= 2u) {
+    workgroupBarrier();
+    if (thread < half) { partial[thread] = ${combine(kind, 'partial[thread]', 'partial[thread + half]')}; }
+  }
+  if (thread == 0u) { y[item] = ${to}(partial[0] * ${f32(scale)}); }
+}`;
+}
+
+/** Representative texts of every kernel in this file. */
+export const variants = (): string[] =>
+  (['sum', 'max'] as const).flatMap((kind) =>
+    (['f32', 'f16'] as const).flatMap((dtype) => {
+      const size = { kind, outer: 2, count: 1000, inner: 3, scale: 0.25 };
+      return [
+        reduceByThreads({ ...size, from: dtype, to: 'f32', splits: 16 }),
+        reduceByThreads({ ...size, from: dtype, to: dtype, splits: 1 }),
+        reduceByWorkgroup({ ...size, from: 'f32', to: dtype, splits: 1 }),
+      ];
+    }),
+  );
