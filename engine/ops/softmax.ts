@@ -1,0 +1,26 @@
+import { type SoftmaxSizes, softmaxBackward, softmaxForward } from '../../shaders/softmax.js';
+import { record } from '../autograd.js';
+import { ShapeError } from '../shape.js';
+import { run } from '../stream.js';
+import { empty, type Tensor } from '../tensor.js';
+import { floatType } from './float-type.js';
+
+function overClasses(name: string, x: Tensor, log: boolean): Tensor {
+  const classes = x.shape.at(-1);
+  if (classes === undefined) throw new ShapeError(`${name}: got a single number — expected [..., classes].`);
+  const sizes: SoftmaxSizes = { dtype: floatType(name, x), rows: x.size / classes, classes, log };
+  const y = empty(x.gpu, x.shape, x.dtype, name);
+  run(softmaxForward(sizes), { x, y }, { threads: sizes.rows });
+
+  return record(name, y, [x], (dy) => {
+    const dx = empty(x.gpu, x.shape, x.dtype, name);
+    run(softmaxBackward(sizes), { y, dy, dx }, { threads: sizes.rows });
+    return [dx];
+  });
+}
+
+/** Probabilities over the last axis. */
+export const softmax = (x: Tensor): Tensor => overClasses('softmax', x, false);
+
+/** Logarithms of the probabilities over the last axis. */
+export const logSoftmax = (x: Tensor): Tensor => overClasses('logSoftmax', x, true);

@@ -1,0 +1,41 @@
+// y = x / (1 − rate) where u ≥ rate, else 0; u is uniform in [0, 1), one per element. The gradient is the same kernel on dy.
+// One thread per four elements: block b draws philox(counter = (b, step, 0, 0), key = (seed, stream)), so that no mask is kept.
+import { philox } from './philox.js';
+import { enable, type Float, f32, flatIndex, u32, wgsl } from './wgsl.js';
+
+export const dropoutShader = (dtype: Float, rate: number, size: number): string => wgsl`${enable(dtype)}
+${philox}
+@group(0) @binding(0) var<storage, read> random: array<u32>; // seed, step
+@group(0) @binding(1) var<storage, read> stream: array<u32>;
+#if ${size % 4 === 0}
+@group(0) @binding(2) var<storage, read> x: array<vec4<${dtype}>>;
+@group(0) @binding(3) var<storage, read_write> y: array<vec4<${dtype}>>;
+#else
+@group(0) @binding(2) var<storage, read> x: array<${dtype}>;
+@group(0) @binding(3) var<storage, read_write> y: array<${dtype}>;
+#endif
+
+fn factor(bits: u32) -> f32 { return select(0.0, ${f32(1 / (1 - rate))}, uniform01(bits) >= ${f32(rate)}); }
+
+@compute @workgroup_size(64)
+fn dropout(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let block = ${flatIndex(64)};
+#if ${size % 4 === 0}
+  if (block >= arrayLength(&x)) { return; }
+  let bits = philox(vec4u(block, random[1], 0u, 0u), vec2u(random[0], stream[0]));
+  let factors = vec4f(factor(bits.x), factor(bits.y), factor(bits.z), factor(bits.w));
+  y[block] = vec4<${dtype}>(vec4f(x[block]) * factors);
+#else
+  let i = 4u * block;
+  if (i >= ${u32(size)}) { return; }
+  let bits = philox(vec4u(block, random[1], 0u, 0u), vec2u(random[0], stream[0]));
+  y[i] = ${dtype}(f32(x[i]) * factor(bits.x));
+  if (i + 1u < ${u32(size)}) { y[i + 1u] = ${dtype}(f32(x[i + 1u]) * factor(bits.y)); }
+  if (i + 2u < ${u32(size)}) { y[i + 2u] = ${dtype}(f32(x[i + 2u]) * factor(bits.z)); }
+  if (i + 3u < ${u32(size)}) { y[i + 3u] = ${dtype}(f32(x[i + 3u]) * factor(bits.w)); }
+#endif
+}`;
+
+/** Representative texts of every kernel in this file. */
+export const variants = (): string[] =>
+  (['f32', 'f16'] as const).flatMap((dtype) => [dropoutShader(dtype, 0.5, 64), dropoutShader(dtype, 0.05, 7)]);
