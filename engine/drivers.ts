@@ -10,7 +10,9 @@ import { delimiter, dirname, join } from 'node:path';
 import { brotliDecompressSync } from 'node:zlib';
 import { GpuError } from './device.js';
 
-const driverPackage = '@sparticuz/chromium';
+/** The package that carries the driver. */
+export const driverPackage = '@sparticuz/chromium';
+const manifestName = 'vk_swiftshader_icd.json';
 
 /** Folders that no loader searches by itself. */
 const containerFolders = ['/usr/local/nvidia/share/vulkan/icd.d', '/run/opengl-driver/share/vulkan/icd.d'];
@@ -91,17 +93,10 @@ function packageFolder(): string | undefined {
   return undefined;
 }
 
-/** The manifest of the carried SwiftShader, unpacked if need be. Throws a GpuError that says how to get one. */
-export async function swiftShaderManifest(): Promise<string> {
+/** The manifest of the carried SwiftShader, unpacked if need be; undefined where there is none for this system. */
+export async function swiftShaderManifest(): Promise<string | undefined> {
   const folder = await unpackSwiftShader();
-  if (!folder) {
-    throw new GpuError(
-      process.platform === 'linux' && process.arch === 'x64'
-        ? `device: no SwiftShader here. It comes with a package: npm install --save-dev ${driverPackage}`
-        : `device: the carried SwiftShader runs on Linux x64 only — this is ${process.platform} ${process.arch}.`,
-    );
-  }
-  return join(folder, 'vk_swiftshader_icd.json');
+  return folder && join(folder, manifestName);
 }
 
 let unpacked: Promise<string | undefined> | undefined;
@@ -133,8 +128,9 @@ function unpackSwiftShader(): Promise<string | undefined> {
 
 /** Whether an unpacked driver is there and belongs to this user (or root): code is loaded from it. */
 function isOurs(folder: string): boolean {
-  const owner = statSync(join(folder, 'vk_swiftshader_icd.json'), { throwIfNoEntry: false })?.uid;
-  return owner !== undefined && (owner === 0 || owner === process.getuid?.()) && statSync(folder).uid === owner;
+  if (!existsSync(join(folder, manifestName))) return false;
+  const owner = statSync(folder).uid;
+  return owner === 0 || owner === process.getuid?.();
 }
 
 /** Cache folders in order of preference; the last is this user's own folder among temporary files. */

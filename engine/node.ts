@@ -1,7 +1,7 @@
 // Opens a GPU under Node through Dawn (npm `webgpu`, loaded when first needed). Order: a real GPU, a software driver of
 // the system (lavapipe), the SwiftShader carried by npm; `adapter` or WGRAD_ADAPTER overrides. No global is ever assigned.
 import { type Gpu, GpuError, requestGpu } from './device.js';
-import { loadVulkan, swiftShaderManifest, systemDriverFiles, systemManifests } from './drivers.js';
+import { driverPackage, loadVulkan, swiftShaderManifest, systemDriverFiles, systemManifests } from './drivers.js';
 
 /** Dawn's instances, kept for the life of the process: a collected one takes its devices with it (abort or segfault). */
 const instances: GPU[] = [];
@@ -112,15 +112,14 @@ async function best(): Promise<Found> {
   if (vulkan) {
     const found = systemManifests().length ? await ask(create, [], systemDriverFiles()) : undefined;
     if (found) return found;
-    const carried = await swiftShaderManifest().then(
-      (manifest) => ask(create, [], manifest),
-      () => undefined,
-    );
+    const manifest = await swiftShaderManifest();
+    const carried = manifest === undefined ? undefined : await ask(create, [], manifest);
     if (carried) return carried;
   }
   throw new GpuError(
     'device: neither a GPU nor a software driver found. Install a driver that runs on the CPU: ' +
-      'npm install --save-dev @sparticuz/chromium (SwiftShader), or Mesa 25 or later (mesa-vulkan-drivers).',
+      `npm install --save-dev ${driverPackage} (SwiftShader, Linux x64), or` +
+      '  Mesa 25 or later (mesa-vulkan-drivers).',
   );
 }
 
@@ -135,6 +134,13 @@ async function named(wanted: string): Promise<Found> {
   const vulkan = linux && (await loadVulkan());
   if (lower === 'swiftshader') {
     const manifest = await swiftShaderManifest();
+    if (manifest === undefined) {
+      throw new GpuError(
+        process.platform === 'linux' && process.arch === 'x64'
+          ? `device: no SwiftShader here. It comes with a package: npm install --save-dev ${driverPackage}`
+          : `device: the carried SwiftShader runs on Linux x64 only — this is ${process.platform} ${process.arch}.`,
+      );
+    }
     const found = await ask(await loadDawn(), [], manifest);
     if (found?.driver === 'SwiftShader') return found;
     throw new GpuError(`device: SwiftShader does not start. Delete ${manifest} and its folder, and try again.`);
