@@ -11,3 +11,6 @@ fn accumulate(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups)
   let i = ${flatIndex(64)};
   if (i < arrayLength(&sum)) { sum[i] = ${dtype}(f32(a[i]) + f32(b[i])); }
 }`;
+
+/** Representative texts of every kernel in this file. */
+export const variants = (): string[] => [accumulateShader('f32'), accumulateShader('f16')];

@@ -18,3 +18,6 @@ fn check_finite(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroup
     if (bad) { atomicStore(&found[0], 1u); }
   }
 }`;
+
+/** Representative texts of every kernel in this file. */
+export const variants = (): string[] => [checkFiniteShader('f32'), checkFiniteShader('f16')];

@@ -9,3 +9,6 @@ fn fill(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   let i = ${flatIndex(64)};
   if (i < arrayLength(&y)) { y[i] = ${dtype}(${f32(value)}); }
 }`;
+
+/** Representative texts of every kernel in this file. */
+export const variants = (): string[] => [fillShader('f32', 1), fillShader('f16', -0.5)];

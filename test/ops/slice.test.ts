@@ -32,8 +32,13 @@ for (const [shape, axis, first, count] of cases) {
 
 for (const dtype of ['f16', 'u32', 'i32', 'u8'] as const) {
   test(`${dtype} is moved as it is`, async () => {
+    const gpu = await testGpu();
+    if (dtype === 'f16' && !gpu.features.has('shader-f16')) {
+      console.log('skipped: this adapter has no shader-f16.');
+      return;
+    }
     const values = Array.from({ length: 48 }, (_, i) => (dtype === 'i32' ? -i : i));
-    const x = tensor(await testGpu(), values, [3, 16], { dtype });
+    const x = tensor(gpu, values, [3, 16], { dtype });
     assert.equal([...(await slice(x, 0, 1, 2).read())], values.slice(16));
     assert.equal([...(await slice(x, 1, 4, 8).read())].slice(0, 9), [...values.slice(4, 12), values[20]]);
   });

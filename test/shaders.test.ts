@@ -1,0 +1,72 @@
+// Every kernel text is validated by Dawn's null backend: no GPU is needed to know that it compiles and binds. A file of
+// shaders/ that exports functions lists representative texts of all its kernels as `variants`.
+import { readdirSync } from 'node:fs';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { Gpu } from '../engine/index.js';
+import { kernel } from '../engine/kernel.js';
+import { openDevice } from '../engine/node.js';
+
+const test = suite('shaders');
+
+const folder = new URL('../shaders/', import.meta.url);
+const files = (readdirSync(folder, { recursive: true, encoding: 'utf8' }) as string[])
+  .filter((name) => name.endsWith('.js') && name !== 'wgsl.js' && !name.endsWith('.d.js'))
+  .sort();
+
+let opened: Promise<Gpu> | undefined;
+const nullGpu = (): Promise<Gpu> => (opened ??= openDevice({ adapter: 'null', quiet: true }));
+
+/** What is wrong with a text, or undefined. */
+async function fault(gpu: Gpu, code: string): Promise<string | undefined> {
+  const { device } = gpu;
+  device.pushErrorScope('validation');
+  const { label, layout, bindings } = kernel(gpu, code);
+  const module = device.createShaderModule({ code });
+  const pipeline = { layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }), compute: { module } };
+  const failed = await device.createComputePipelineAsync(pipeline).then(
+    () => undefined,
+    (error: Error) => error.message,
+  );
+  const error = await device.popErrorScope();
+  // What every WebGPU device has; more must not be needed.
+  const size = /@workgroup_size\(([^)]*)\)/
+    .exec(code)![1]!
+    .split(',')
+    .reduce((product, n) => product * Number(n), 1);
+  if (bindings.length > 8) return `${label} binds ${bindings.length} buffers, WebGPU guarantees 8`;
+  if (!(size <= 256)) return `${label} has workgroups of ${size}, WebGPU guarantees 256`;
+  return error?.message ?? failed;
+}
+
+test('there are shaders', () => assert.ok(files.length > 10, files.join()));
+
+for (const file of files) {
+  test(file, async () => {
+    const exported: Record<string, unknown> = await import(new URL(file, folder).href);
+    const functions = Object.keys(exported).filter((name) => typeof exported[name] === 'function');
+    if (!functions.length) return; // snippets only: validated in the kernels that use them
+    assert.type(exported.variants, 'function', `${file} exports ${functions.join(', ')} but no variants()`);
+    const texts = (exported.variants as () => string[])();
+    assert.ok(texts.length > 0, `${file}: variants() is empty`);
+    const gpu = await nullGpu();
+    for (const text of texts) {
+      const wrong = await fault(gpu, text);
+      assert.is(wrong, undefined, `${file}: ${wrong}\n${text}`);
+    }
+  });
+}
+
+test('a faulty shader is noticed', async () => {
+  const gpu = await nullGpu();
+  const text = (body: string): string => `
+    @group(0) @binding(0) var<storage, read> x: array<f32>;
+    @compute @workgroup_size(64) fn faulty() { ${body} }`;
+  assert.is(await fault(gpu, text('_ = x[0];')), undefined);
+  assert.match((await fault(gpu, text('x[0] = 1.0;')))!, /cannot store/);
+  assert.match((await fault(gpu, text('_ = y[0];')))!, /unresolved value 'y'/);
+});
+
+test.after(async () => (await opened)?.close());
+
+test.run();
