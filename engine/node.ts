@@ -119,7 +119,7 @@ async function best(): Promise<Found> {
   throw new GpuError(
     'device: neither a GPU nor a software driver found. Install a driver that runs on the CPU: ' +
       `npm install --save-dev ${driverPackage} (SwiftShader, Linux x64), or` +
-      '  Mesa 25 or later (mesa-vulkan-drivers).',
+      ' Mesa 25 or later (mesa-vulkan-drivers).',
   );
 }
 

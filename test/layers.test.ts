@@ -1,0 +1,145 @@
+// Files import only downwards (README, "How it is built"). Read off the sources' import lines, type imports included.
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, posix, relative, resolve, sep } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+
+const test = suite('layers');
+const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
+
+/** The engine's floors, lowest first; a file imports from its own floor or below. `ops` is a folder. */
+const floors = [
+  ['flags', 'shape', 'random'],
+  ['device'],
+  ['kernel', 'memory', 'profile'],
+  ['stream'],
+  ['tensor'],
+  ['autograd'],
+  ['tuner'],
+  ['ops'],
+  ['capture'],
+  ['index'],
+];
+/** Entries beside the floors: they know Node and nothing above the device. */
+const nodeEntries = ['node', 'drivers'];
+const floorOf = (name: string): number => floors.findIndex((names) => names.includes(name));
+/** Snippets that any shader may use. */
+const snippets = ['shaders/wgsl', 'shaders/philox', 'shaders/wgsl-preprocessor'];
+const packages: Record<string, RegExp> = {
+  engine: /^webgpu$/,
+  shaders: /^wgsl-preprocessor\//,
+  model: /^$/,
+  train: /^(node:|nifti-reader-js$|fast-png$|wgsl-preprocessor\/)/,
+};
+
+/** What is wrong with `from` (a path without ending) importing `to` (such a path, or a package); undefined if nothing. */
+function objection(from: string, to: string, isPackage: boolean): string | undefined {
+  const room = from.split('/')[0]!;
+  const target = to.split('/')[0]!;
+  const engineFile = from.split('/')[1]!;
+  const entry = room === 'engine' && nodeEntries.includes(engineFile);
+  if (isPackage) {
+    if (!(room in packages) || packages[room]!.test(to)) return undefined;
+    return to.startsWith('node:') && entry ? undefined : `'${room}' may not use the package '${to}'`;
+  }
+  if (['bench', 'test', 'examples'].includes(room)) return undefined;
+  // The command line starts the benchmarks, and nothing else knows them.
+  if (target === 'bench' && from.startsWith('train/commands/')) return undefined;
+  if (['bench', 'test', 'examples'].includes(target)) return `nothing imports from '${target}'`;
+  if (room === 'shaders') return snippets.includes(to) ? undefined : 'a shader imports only shared snippets';
+  if (room === 'engine') {
+    if (target === 'shaders') return undefined;
+    if (target !== 'engine') return `the engine does not know '${target}'`;
+    const other = to.split('/')[1]!;
+    if (entry) return nodeEntries.includes(other) || floorOf(other) <= 1 ? undefined : 'this entry only opens devices';
+    if (nodeEntries.includes(other)) return 'the engine runs in a browser: it does not know Node';
+    if (floorOf(engineFile) < 0) return `'engine/${engineFile}' has no floor: add it to this test and the README`;
+    return floorOf(other) <= floorOf(engineFile) ? undefined : `'${engineFile}' lies below '${other}'`;
+  }
+  if (target === 'shaders') return 'only the engine imports shaders';
+  if (target === 'engine' && to !== 'engine/index' && !(room === 'train' && to === 'engine/node')) {
+    return room === 'train' ? 'use engine/index.js or engine/node.js' : 'use engine/index.js';
+  }
+  if (room === 'model' && target === 'train') return 'a model does not know its trainer';
+  return undefined;
+}
+
+interface Import {
+  readonly from: string;
+  readonly to: string;
+  readonly isPackage: boolean;
+}
+
+/** All imports of the sources: static, type-only, re-exports, dynamic with a literal. */
+function imports(): Import[] {
+  const found: Import[] = [];
+  for (const room of ['engine', 'shaders', 'model', 'train', 'bench', 'test', 'examples']) {
+    const files = readdirSync(join(root, room), { recursive: true, encoding: 'utf8' }) as string[];
+    for (const file of files.filter((name) => /\.m?ts$/.test(name) && !name.includes('node_modules'))) {
+      const text = readFileSync(join(root, room, file), 'utf8').replace(/^\s*(\/\/|\*|\/\*).*$/gm, '');
+      const from = posix.join(room, file.split(sep).join('/')).replace(/(\.d)?\.m?ts$/, '');
+      for (const [, path] of text.matchAll(/(?:\bfrom\s+|\bimport\s*\(\s*|\bimport\s+)['"]([^'"\n]+)['"]/g)) {
+        const isPackage = !path!.startsWith('.');
+        const to = isPackage ? path! : relative(root, resolve(root, dirname(from), path!.replace(/\.js$/, '')));
+        found.push({ from, to: to.split(sep).join('/'), isPackage });
+      }
+    }
+  }
+  return found;
+}
+
+test('every import points downwards', () => {
+  const all = imports();
+  assert.ok(all.length > 50, `only ${all.length} imports found: is the reader broken?`);
+  const wrong = all.flatMap(({ from, to, isPackage }) => {
+    const problem = objection(from, to, isPackage);
+    return problem ? [`${from} → ${to}: ${problem}`] : [];
+  });
+  assert.equal(wrong, []);
+});
+
+test('no cycle among the engine, model and train files of one floor', () => {
+  const edges = new Map<string, string[]>();
+  for (const { from, to, isPackage } of imports()) if (!isPackage) edges.set(from, [...(edges.get(from) ?? []), to]);
+  const done = new Set<string>();
+  const visit = (file: string, path: string[]): string | undefined => {
+    if (path.includes(file)) return [...path.slice(path.indexOf(file)), file].join(' → ');
+    if (done.has(file)) return undefined;
+    for (const next of edges.get(file) ?? []) {
+      const cycle = visit(next, [...path, file]);
+      if (cycle) return cycle;
+    }
+    done.add(file);
+    return undefined;
+  };
+  for (const file of edges.keys()) assert.is(visit(file, []), undefined);
+});
+
+test('the rules object to what they forbid', () => {
+  const forbidden: [string, string][] = [
+    ['engine/shape', 'engine/device'],
+    ['engine/device', 'engine/tensor'],
+    ['engine/stream', 'engine/tensor'],
+    ['engine/ops/add', 'engine/capture'],
+    ['engine/ops/add', 'engine/node'],
+    ['engine/newcomer', 'engine/shape'],
+    ['engine/tensor', 'model/unet'],
+    ['shaders/add', 'shaders/relu'],
+    ['shaders/add', 'engine/shape'],
+    ['model/unet', 'shaders/add'],
+    ['model/unet', 'engine/tensor'],
+    ['model/unet', 'engine/node'],
+    ['model/unet', 'train/config'],
+    ['train/trainer', 'engine/stream'],
+    ['train/trainer', 'bench/harness'],
+    ['train/trainer', 'test/gpu'],
+  ];
+  for (const [from, to] of forbidden) assert.ok(objection(from, to, false), `${from} → ${to} went through`);
+  for (const from of ['engine/tensor', 'shaders/add', 'model/unet']) assert.ok(objection(from, 'node:fs', true));
+  assert.is(objection('engine/drivers', 'node:fs', true), undefined);
+  assert.is(objection('train/cli', 'engine/node', false), undefined);
+  assert.is(objection('engine/capture', 'engine/ops/add', false), undefined);
+});
+
+test.run();

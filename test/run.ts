@@ -1,0 +1,173 @@
+// Runs every *.test.js below this folder, each in a process of its own, two at a time. uvu alone exits 0 for a throwing
+// hook, a thrown non-Error, a forgotten test.run(), a pattern without files or a leftover .only, so this runner counts:
+// exit code 0, a total above 0, all passed, none skipped unless the file prints `declared skips: N reason`.
+//
+//   node dist/test/run.js [PART OF A FILE'S PATH …]
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, relative, sep } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+
+/** What became of one test file. */
+export interface FileResult {
+  readonly file: string;
+  readonly passed: number;
+  readonly failed: number;
+  readonly seconds: number;
+  /** Why the file failed; undefined when it passed. */
+  readonly problem: string | undefined;
+  readonly output: string;
+}
+
+/** Paths of all `*.test.js` below a folder, sorted. */
+export function testFiles(folder: string): string[] {
+  return (readdirSync(folder, { recursive: true, encoding: 'utf8' }) as string[])
+    .filter((name) => name.endsWith('.test.js') && !name.split(sep).includes('node_modules'))
+    .map((name) => join(folder, name))
+    .sort();
+}
+
+/** Reads uvu's summaries on stdout: how many passed and failed, and why the file does not count as passed, if so. */
+export function judge(
+  stdout: string,
+  exitCode: number | null,
+): { passed: number; failed: number; problem: string | undefined } {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: terminal colours
+  const plain = stdout.replace(/\x1b\[[0-9;]*m/g, '');
+  const summaries = [...plain.matchAll(/^ {2}Total: +(\d+)\n {2}Passed: +(\d+)\n {2}Skipped: +(\d+)\n {2}Duration:/gm)];
+  const sum = (column: number) => summaries.reduce((total, columns) => total + Number(columns[column]), 0);
+  const [total, passed, skipped] = [sum(1), sum(2), sum(3)];
+  const declared = [...plain.matchAll(/^declared skips: (\d+) +\S/gm)].reduce((n, [, some]) => n + Number(some), 0);
+  const bad = (problem: string) => ({ passed, failed: Math.max(1, total - passed), problem });
+  if (passed !== total) return bad(`${total - passed} of ${total} failed, or a hook threw`);
+  if (exitCode !== 0) return bad(exitCode === null ? 'was killed by a signal' : `exit code ${exitCode}`);
+  if (total === 0) return bad('no test ran: is `test.run()` missing?');
+  if (skipped !== declared) {
+    return bad(`${skipped} skipped, ${declared} declared. Print \`declared skips: N reason\`, or do not skip.`);
+  }
+  return { passed, failed: 0, problem: undefined };
+}
+
+const children = new Set<ChildProcess>();
+
+/** Runs one file; it is killed, and fails, after `timeout` seconds. */
+export function runFile(file: string, timeout: number): Promise<FileResult> {
+  const started = performance.now();
+  return new Promise((resolve) => {
+    const child = spawn(process.execPath, ['--enable-source-maps', '--unhandled-rejections=strict', file], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      detached: process.platform !== 'win32', // a group of its own, so that what it started ends with it
+      env: { ...process.env, FORCE_COLOR: '0', NO_COLOR: '1' },
+    });
+    children.add(child);
+    const everything: Buffer[] = [];
+    const summary: Buffer[] = [];
+    child.stdout.on('data', (chunk: Buffer) => {
+      everything.push(chunk);
+      summary.push(chunk);
+    });
+    child.stderr.on('data', (chunk: Buffer) => everything.push(chunk));
+    let timedOut = false;
+    const timer = setTimeout(() => {
+      timedOut = true;
+      killGroup(child);
+    }, 1000 * timeout);
+    let settled = false;
+    const settle = (code: number | null, error?: Error) => {
+      if (settled) return;
+      settled = true;
+      clearTimeout(timer);
+      killGroup(child);
+      children.delete(child);
+      const output = Buffer.concat(everything)
+        .toString()
+        .replace(/^Warning: maxDynamic\w+ artificially reduced .*\n/gm, ''); // Dawn, at every start
+      const seconds = (performance.now() - started) / 1000;
+      const verdict = judge(Buffer.concat(summary).toString(), code);
+      const problem = timedOut ? `still running after ${timeout} s` : (error?.message ?? verdict.problem);
+      resolve({ file, ...verdict, failed: problem ? Math.max(1, verdict.failed) : 0, problem, seconds, output });
+    };
+    child.on('error', (error) => settle(1, error));
+    // 'exit' and a moment for the pipes: a grandchild that holds them open must not hold up the result.
+    child.on('exit', (code) => setTimeout(settle, 2000, code).unref());
+    child.on('close', (code) => settle(code));
+  });
+}
+
+function killGroup(child: ChildProcess): void {
+  if (child.pid === undefined) return;
+  try {
+    process.kill(process.platform === 'win32' ? child.pid : -child.pid, 'SIGKILL');
+  } catch {}
+}
+
+/** What uvu would pass over in silence and a file's text shows: a leftover `.only(`, a suite that is never run. */
+export function sourceProblems(text: string): string[] {
+  const problems: string[] = [];
+  if (/\b\w+\.only\(/.test(text)) problems.push('holds .only( — remove it, or nothing else of the file runs');
+  for (const [, name] of text.matchAll(/\b(\w+) = suite\(/g)) {
+    if (!new RegExp(`\\b${name}\\.run\\(\\)`).test(text))
+      problems.push(`the suite '${name}' is never run: add ${name}.run()`);
+  }
+  return problems;
+}
+
+/** Runs all files below `folder` that match, prints a line each and the count last; resolves with the exit code. */
+export async function runAll(
+  folder: string,
+  options: { filters?: readonly string[]; timeout?: number; jobs?: number; print?: (line: string) => void } = {},
+): Promise<number> {
+  const { filters = [], timeout = 300, jobs = 2, print = console.log } = options;
+  const all = existsSync(folder) ? testFiles(folder) : [];
+  const files = filters.length
+    ? all.filter((file) => filters.some((part) => relative(folder, file).includes(part)))
+    : all;
+  let passed = 0;
+  let failed = 0;
+  for (const file of files) {
+    for (const problem of sourceProblems(readFileSync(file, 'utf8'))) {
+      failed++;
+      print(`FAILED ${relative(folder, file)}: ${problem}.`);
+    }
+  }
+  if (!files.length) {
+    failed++;
+    print(`FAILED: no test file in ${folder}${filters.length ? ` matches ${filters.join(', ')}` : ''}.`);
+  }
+  const queue = [...files];
+  const ran = new Set<string>();
+  await Promise.all(
+    Array.from({ length: Math.min(jobs, files.length) }, async () => {
+      for (let file = queue.shift(); file; file = queue.shift()) {
+        const result = await runFile(file, timeout);
+        ran.add(file);
+        passed += result.passed;
+        failed += result.failed;
+        const name = relative(folder, file);
+        if (result.problem) print(`\n${result.output.trimEnd()}\n`);
+        for (const [line] of result.output.matchAll(/^(declared skips|skipped): .*/gm)) print(`  ${name}: ${line}`);
+        print(
+          `${result.problem ? 'FAILED' : 'ok    '} ${result.seconds.toFixed(1).padStart(6)} s ${name}: ${result.passed} passed${result.problem ? ` — ${result.problem}` : ''}`,
+        );
+      }
+    }),
+  );
+  if (ran.size !== files.length) {
+    failed++;
+    print(`FAILED: ${files.length - ran.size} files did not run.`);
+  }
+  print(`${passed} passed, ${failed} failed`);
+  return failed || !passed ? 1 : 0;
+}
+
+if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => {
+      for (const child of children) killGroup(child);
+      process.exit(130);
+    });
+  }
+  const folder = dirname(fileURLToPath(import.meta.url));
+  const timeout = Number(process.env.WGRAD_TEST_TIMEOUT ?? 300);
+  process.exitCode = await runAll(folder, { filters: process.argv.slice(2), timeout });
+}

@@ -1,0 +1,133 @@
+// The runner itself: each way in which uvu passes in silence must come out red, and a good file green. The fixtures are
+// written to a temporary folder and run by the runner's own functions.
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { judge, runAll, sourceProblems } from './run.js';
+
+const test = suite('runner');
+const uvu = import.meta.resolve('uvu');
+const good = `test('good', () => {});`;
+// Spelled apart, so that the runner does not take the fixtures' text for this file's own.
+const only = 'only';
+const make = 'suite';
+
+/** Runs fixtures (name → body of a file with a uvu suite `test`); returns the exit code and what was printed. */
+async function run(files: Record<string, string>, options: { timeout?: number; filters?: string[] } = {}) {
+  const folder = mkdtempSync(join(tmpdir(), 'wgrad-runner-'));
+  try {
+    for (const [name, body] of Object.entries(files)) {
+      const path = join(folder, `${name}.test.js`);
+      mkdirSync(dirname(path), { recursive: true });
+      writeFileSync(join(folder, 'package.json'), '{ "type": "module" }');
+      writeFileSync(path, `import { suite } from '${uvu}';\nconst test = suite('fixture');\n${body}\n`);
+    }
+    const lines: string[] = [];
+    const code = await runAll(folder, { timeout: 20, ...options, print: (line) => lines.push(line) });
+    return { code, text: lines.join('\n'), last: lines.at(-1)! };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+const red: Record<string, { body: string; says: RegExp; last?: RegExp }> = {
+  'a failing test': {
+    body: `${good} test('bad', () => { throw new Error('on purpose'); }); test.run();`,
+    says: /on purpose[\s\S]*1 of 2 failed/,
+    last: /^1 passed, 1 failed$/,
+  },
+  'a before hook that throws': {
+    body: `test.before(() => { throw new Error('hook'); }); ${good} test.run();`,
+    says: /1 of 1 failed, or a hook threw/,
+  },
+  'an after.each hook that throws and hides a failure': {
+    body: `test.after.each(() => { throw new Error('hook'); }); test('bad', () => { throw new Error('x'); }); ${good} test.run();`,
+    says: /2 of 2 failed, or a hook threw/,
+  },
+  'an after hook that throws': {
+    body: `test.after(() => { throw new Error('hook'); }); ${good} test.run();`,
+    says: /exit code/,
+  },
+  'a thrown string, and the tests after it': {
+    body: `${good} test('bad', () => { throw 'text'; }); test('never reached', () => {}); test.run();`,
+    says: /2 of 3 failed/,
+  },
+  'a forgotten test.run()': { body: good, says: /no test ran[\s\S]*/ },
+  'a forgotten run() of a second suite': {
+    body: `const second = ${make}('second'); second('never', () => {}); ${good} test.run();`,
+    says: /the suite 'second' is never run/,
+  },
+  'a suite without tests': { body: 'test.run();', says: /no test ran/ },
+  'a leftover .only': { body: `test.${only}('one', () => {}); test.run();`, says: /holds \.only\(/ },
+  'a skipped test': { body: `${good} test.skip('later', () => {}); test.run();`, says: /1 skipped, 0 declared/ },
+  'a wrong declaration of skips': {
+    body: `console.log('declared skips: 2 no data here'); ${good} test.skip('later', () => {}); test.run();`,
+    says: /1 skipped, 2 declared/,
+  },
+  'a test that never ends': {
+    body: `test('hangs', () => new Promise(() => { setInterval(() => {}, 1000); })); test.run();`,
+    says: /still running after 1 s/,
+  },
+  'a promise that never settles': {
+    body: `test('ends early', () => new Promise(() => {})); test.run();`,
+    says: /exit code/,
+  },
+  'a rejection nobody handles': {
+    body: `test('late', () => { void Promise.reject(new Error('late')); }); test.run();`,
+    says: /exit code|failed/,
+  },
+  'a process that exits 0 half way': {
+    body: `${good} test('leaves', () => process.exit(0)); test.run();`,
+    says: /no test ran|exit code/,
+  },
+  'a file that does not load': { body: `import './missing.js'; ${good} test.run();`, says: /exit code 1/ },
+  'a crash': { body: `${good} test('dies', () => process.kill(process.pid, 'SIGKILL')); test.run();`, says: /killed/ },
+};
+
+for (const [name, { body, says, last }] of Object.entries(red)) {
+  test(`red: ${name}`, async () => {
+    const result = await run({ fixture: body }, { timeout: /never ends/.test(name) ? 1 : 20 });
+    assert.is(result.code, 1, result.text);
+    assert.match(result.text, says);
+    assert.match(result.last, last ?? /^\d+ passed, [1-9]\d* failed$/);
+  });
+}
+
+test('red: a pattern that matches no file, and a folder without files', async () => {
+  const unmatched = await run({ one: `${good} test.run();` }, { filters: ['two'] });
+  assert.is(unmatched.code, 1);
+  assert.match(unmatched.text, /no test file in .* matches two/);
+  assert.is(unmatched.last, '0 passed, 1 failed');
+  assert.is(await runAll(join(tmpdir(), 'wgrad-no-such-folder'), { print: () => {} }), 1);
+});
+
+test('green: good files, a filter, declared skips, several suites', async () => {
+  const files = {
+    'ops/one': `${good} test.run(); const more = ${make}('more'); more('m', () => {}); more.run();`,
+    two: `console.log('declared skips: 1 no data here'); ${good} test.skip('later', () => {}); test.run();`,
+  };
+  const all = await run(files);
+  assert.is(all.code, 0, all.text);
+  assert.is(all.last, '3 passed, 0 failed');
+  assert.match(all.text, /two\.test\.js: declared skips: 1 no data here/);
+  assert.is((await run(files, { filters: ['ops'] })).last, '2 passed, 0 failed');
+});
+
+test('one red file turns the whole run red', async () => {
+  const result = await run({ a: `${good} test.run();`, b: `test('bad', () => { throw 1; }); test.run();` });
+  assert.is(result.code, 1);
+  assert.is(result.last, '1 passed, 1 failed');
+});
+
+test('a summary is believed only as uvu writes it', () => {
+  const summary = '\n  Total:     2\n  Passed:    2\n  Skipped:   0\n  Duration:  1ms\n';
+  assert.is(judge(summary, 0).problem, undefined);
+  assert.ok(judge('Total: 2\nPassed: 2\n', 0).problem);
+  assert.ok(judge(summary, 1).problem);
+  assert.ok(judge(summary, null).problem);
+  assert.equal(sourceProblems(`const test = suite('x');\ntest.run();`), []);
+});
+
+test.run();
