@@ -1,0 +1,30 @@
+import { normRunningMoments } from '../../shaders/normalization.js';
+import { ShapeError } from '../shape.js';
+import { run } from '../stream.js';
+import { empty, type Tensor } from '../tensor.js';
+import { apply, normalize, type RunningStatistics, sizesOf } from './normalization.js';
+
+export interface BatchNormOptions {
+  running?: RunningStatistics;
+  /** True: normalise by the batch's statistics and update the running ones. False: normalise by the running ones. */
+  training: boolean;
+  momentum?: number;
+  epsilon?: number;
+}
+
+/**
+ * Batch normalisation of x [..., C] over all axes but the last: γ (x − μ)/√(σ² + ε) + β, with the biased variance of the
+ * batch in training (Ioffe & Szegedy 2015); running variance is the unbiased one, as in PyTorch.
+ */
+export function batchNorm(x: Tensor, gamma: Tensor, beta: Tensor, options: BatchNormOptions): Tensor {
+  const { running, training, momentum = 0.1, epsilon = 1e-5 } = options;
+  const sizes = sizesOf('batchNorm', x, gamma, beta, 1);
+  if (!training && !running) throw new ShapeError('batchNorm: eval mode needs running statistics. Pass `running`.');
+  if (training) return normalize('batchNorm', x, gamma, beta, sizes, epsilon, running && { ...running, momentum });
+
+  const { channels } = sizes;
+  const moments = empty(x.gpu, [1, 2, channels], 'f32', 'batchNorm.moments');
+  const statistics = { running_mean: running!.mean, running_variance: running!.variance };
+  run(normRunningMoments(channels, epsilon), { ...statistics, moments }, { threads: channels });
+  return apply('batchNorm', x, gamma, beta, sizes, moments, true);
+}

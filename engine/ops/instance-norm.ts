@@ -1,0 +1,10 @@
+import { ShapeError, show } from '../shape.js';
+import type { Tensor } from '../tensor.js';
+import { normalize, sizesOf } from './normalization.js';
+
+/** Instance normalisation of x [N, ..., C] over all axes but the first and the last (Ulyanov et al. 2016). */
+export function instanceNorm(x: Tensor, gamma: Tensor, beta: Tensor, options: { epsilon?: number } = {}): Tensor {
+  if (x.shape.length < 3) throw new ShapeError(`instanceNorm: got ${show(x.shape)}, expected [N, ..., C].`);
+  const sizes = sizesOf('instanceNorm', x, gamma, beta, x.shape[0]!);
+  return normalize('instanceNorm', x, gamma, beta, sizes, options.epsilon ?? 1e-5, undefined);
+}

@@ -1,0 +1,44 @@
+import { suite } from 'uvu';
+import { backward, maxPool, ShapeError, tensor } from '../../engine/index.js';
+import { checkOp } from '../check-op.js';
+import { closeTo } from '../close-to.js';
+import { testGpu } from '../gpu.js';
+import { at, fromIndex, type NdArray } from '../reference/nd-array.js';
+import { refuses } from '../refuses.js';
+
+const test = suite('maxPool');
+
+const reference = (x: NdArray): NdArray => {
+  const [n, h, w, c] = x.shape as [number, number, number, number];
+  return fromIndex([n, Math.floor(h / 2), Math.floor(w / 2), c], ([i, r, s, k]) =>
+    Math.max(...[0, 1].flatMap((a) => [0, 1].map((b) => at(x, [i!, 2 * r! + a, 2 * s! + b, k!])))),
+  );
+};
+
+for (const shape of [
+  [1, 2, 2, 1],
+  [2, 4, 6, 3],
+  [1, 5, 7, 4],
+  [3, 6, 2, 8],
+  [1, 2, 257, 5],
+]) {
+  // Distinct values far apart, in a scrambled order: differences never cross a tie.
+  const size = shape.reduce((a, b) => a * b, 1);
+  const values = Array.from({ length: size }, (_, i) => ((i * 7919) % size) / 8 - size / 16);
+  test(`[${shape}]`, () =>
+    checkOp({ op: (x) => maxPool(x!), reference: (x) => reference(x!), inputs: [{ shape, values }] }));
+}
+
+test('of equal values the first gets the gradient', async () => {
+  const gpu = await testGpu();
+  const x = tensor(gpu, [1, 1, 1, 1], [1, 2, 2, 1], { requiresGrad: true });
+  const gradients = backward(maxPool(x), tensor(gpu, [3], [1, 1, 1, 1]));
+  closeTo(await gradients.get(x)!.read(), [3, 0, 0, 0], { atol: 0 });
+});
+
+test('a single row is refused', async () => {
+  const gpu = await testGpu();
+  refuses(() => maxPool(tensor(gpu, 0, [1, 1, 4, 1])), ShapeError, /maxPool/);
+});
+
+test.run();
