@@ -1,0 +1,136 @@
+// Batches for training, made in a worker thread: slices are read and checked once, then each batch is drawn, augmented
+// and transferred a few iterations ahead, so the GPU never waits for them. What a batch holds depends on (seed,
+// iteration) alone, so `startIteration` is all that a resumed run needs.
+import { Worker } from 'node:worker_threads';
+import { DataError } from './data-error.js';
+
+export interface LoaderOptions {
+  /** Data folder (openDataset). */
+  readonly dir: string;
+  /** Training patients with labels. */
+  readonly labeled: number;
+  /** Slices are size×size. */
+  readonly size: number;
+  /** Slices in a batch: `labeledBatch` labelled ones first, the rest unlabelled. Equal numbers: supervised training. */
+  readonly batch: number;
+  readonly labeledBatch: number;
+  readonly seed: number;
+  readonly classes?: number;
+  /** Default true. */
+  readonly augment?: boolean;
+  /** The first batch; default 0. */
+  readonly startIteration?: number;
+  /** Batches made ahead; default 4. */
+  readonly ahead?: number;
+}
+
+export interface Batch {
+  readonly iteration: number;
+  /** [batch, size, size, 1], in [0, 1]. */
+  readonly image: Float32Array<ArrayBuffer>;
+  /** [batch, size, size]; also of unlabelled items where the ground truth is known: for the log only. */
+  readonly label: Uint8Array<ArrayBuffer>;
+  /** Per item, whether `label` is known. */
+  readonly hasLabel: boolean[];
+  /** Per item, case and slice: patient001_frame01 z=4. */
+  readonly cases: string[];
+}
+
+/** What the worker read. */
+export interface LoaderInfo {
+  readonly labeledSlices: number;
+  readonly unlabeledSlices: number;
+  /** Time to read and check all files. */
+  readonly readMs: number;
+}
+
+export interface Loader {
+  /** The next iteration's batch; rejects with DataError (or what the worker died of), also on every later call. */
+  next(): Promise<Batch>;
+  /** Resolves when all files are read and checked. */
+  ready(): Promise<LoaderInfo>;
+  /** Stops the worker; pending calls reject. */
+  close(): Promise<void>;
+  /** Time that `next` waited for the worker, after the first batch. */
+  readonly stats: { readonly waitMs: number; readonly batches: number };
+}
+
+/** What the worker sends. */
+export type LoaderMessage =
+  | { readonly kind: 'ready'; readonly info: LoaderInfo }
+  | { readonly kind: 'batch'; readonly batch: Batch }
+  | { readonly kind: 'error'; readonly message: string; readonly isDataError: boolean };
+
+interface Waiting {
+  resolve(value: never): void;
+  reject(error: Error): void;
+}
+
+/** Starts the worker; errors of the data arrive at `next` and `ready`. An unclosed loader does not keep a process alive. */
+export function createLoader(options: LoaderOptions): Loader {
+  const worker = new Worker(new URL('./loader-worker.js', import.meta.url), { workerData: options });
+  worker.unref();
+  const made: Batch[] = [];
+  const waiting: Waiting[] = []; // calls of next
+  const waitingReady: Waiting[] = [];
+  const stats = { waitMs: 0, batches: 0 };
+  let info: LoaderInfo | undefined;
+  let failure: Error | undefined;
+
+  // While somebody waits the worker keeps the process alive; otherwise it must not.
+  const hold = () => {
+    if (waiting.length + waitingReady.length > 0) worker.ref();
+    else worker.unref();
+  };
+  const fail = (error: Error) => {
+    failure ??= error;
+    for (const call of [...waiting.splice(0), ...waitingReady.splice(0)]) call.reject(failure);
+    hold();
+  };
+  worker.on('message', (message: LoaderMessage) => {
+    if (message.kind === 'error')
+      fail(message.isDataError ? new DataError(message.message) : new Error(message.message));
+    else if (message.kind === 'ready') {
+      info = message.info;
+      for (const call of waitingReady.splice(0)) call.resolve(info as never);
+    } else {
+      const call = waiting.shift();
+      if (call) call.resolve(message.batch as never);
+      else made.push(message.batch);
+    }
+    hold();
+  });
+  worker.on('error', (error) => fail(new Error(`loader: the worker failed — ${error.message}`, { cause: error })));
+  worker.on('exit', (code) => fail(new Error(`loader: the worker ended with code ${code}.`)));
+
+  const wait = <T>(queue: Waiting[]): Promise<T> =>
+    new Promise<T>((resolve, reject) => {
+      queue.push({ resolve, reject });
+      hold();
+    });
+  return {
+    stats,
+    async next() {
+      let batch = made.shift();
+      if (!batch) {
+        if (failure) throw failure;
+        const start = performance.now();
+        batch = await wait<Batch>(waiting);
+        if (stats.batches > 0) stats.waitMs += performance.now() - start;
+      }
+      stats.batches++;
+      worker.postMessage('more');
+      return batch;
+    },
+    async ready() {
+      if (info) return info;
+      if (failure) throw failure;
+      return wait<LoaderInfo>(waitingReady);
+    },
+    async close() {
+      fail(new Error('loader: closed.'));
+      made.length = 0;
+      await worker.terminate();
+    },
+  };
+}

@@ -1,0 +1,434 @@
+// NIfTI-1/2 single files (.nii, .nii.gz). nifti-reader-js decodes header fields from the header's own bytes only, so it
+// never walks extensions; sizes, byte order, scaling, affine and decompression are ours, checked before any allocation.
+import { readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { basename } from 'node:path';
+import { constants, gunzipSync, gzipSync } from 'node:zlib';
+import { NIFTI1, NIFTI2 } from 'nifti-reader-js';
+import { DataError, whyNot } from './data-error.js';
+
+/** A volume in memory: x runs fastest, then y, z (and t). */
+export interface Volume {
+  /** File name, for messages. */
+  readonly name: string;
+  /** [x, y, z] or [x, y, z, t] with t > 1; missing axes are 1, trailing axes of size 1 are dropped. */
+  readonly shape: readonly number[];
+  /** Voxel size along x, y, z in mm. */
+  readonly spacing: readonly [number, number, number];
+  /** 4×4 row-major, voxel indices to the header's world units: sform, else qform, else spacing. */
+  readonly affine: readonly number[];
+  /** Values after scl_slope and scl_inter; all finite. */
+  readonly data: Float32Array;
+  /** The header as it was in the file, so that a result can be written on exactly this grid. */
+  readonly header: RawHeader;
+}
+
+export interface RawHeader {
+  readonly version: 1 | 2;
+  readonly littleEndian: boolean;
+  /** 348 or 540 bytes. */
+  readonly bytes: Uint8Array;
+}
+
+const HEADER_BYTES = { 1: 348, 2: 540 } as const;
+const MAX_VOXELS = 2 ** 29; // 2 GiB as f32
+const DEFLATE_MAX_RATIO = 1032; // deflate cannot do better than 1032:1
+const TRAILING_ALLOWED = 1 << 20; // bytes after the image that are ignored, as every reader does
+
+type Read = (view: DataView, at: number, littleEndian: boolean) => number;
+interface ElementType {
+  readonly name: string;
+  readonly bytes: number;
+  readonly read: Read;
+  readonly array?: new (buffer: ArrayBuffer) => ArrayLike<number>;
+}
+const elementTypes = new Map<number, ElementType>([
+  [2, { name: 'uint8', bytes: 1, read: (view, at) => view.getUint8(at), array: Uint8Array }],
+  [4, { name: 'int16', bytes: 2, read: (view, at, little) => view.getInt16(at, little), array: Int16Array }],
+  [8, { name: 'int32', bytes: 4, read: (view, at, little) => view.getInt32(at, little) }],
+  [16, { name: 'float32', bytes: 4, read: (view, at, little) => view.getFloat32(at, little), array: Float32Array }],
+  [64, { name: 'float64', bytes: 8, read: (view, at, little) => view.getFloat64(at, little) }],
+  [256, { name: 'int8', bytes: 1, read: (view, at) => view.getInt8(at) }],
+  [512, { name: 'uint16', bytes: 2, read: (view, at, little) => view.getUint16(at, little), array: Uint16Array }],
+  [768, { name: 'uint32', bytes: 4, read: (view, at, little) => view.getUint32(at, little) }],
+  [1024, { name: 'int64', bytes: 8, read: (view, at, little) => Number(view.getBigInt64(at, little)) }],
+  [1280, { name: 'uint64', bytes: 8, read: (view, at, little) => Number(view.getBigUint64(at, little)) }],
+]);
+
+/** Reads a file; a DataError names it and says what is wrong: missing, truncated, not NIfTI, NaN, unsupported. */
+export function readNifti(path: string): Volume {
+  let bytes: Buffer;
+  try {
+    if (!statSync(path).isFile()) throw new DataError(`nifti: ${path} is not a file.`);
+    bytes = readFileSync(path);
+  } catch (error) {
+    if (error instanceof DataError) throw error;
+    throw new DataError(`nifti: cannot read ${path} — ${whyNot(error)}.`);
+  }
+  return decodeNifti(bytes, path);
+}
+
+/** Decodes a file's bytes, gzip or not; `name` is used in messages. Throws DataError. */
+export function decodeNifti(bytes: Uint8Array, name: string): Volume {
+  const refuse = (what: string): never => {
+    throw new DataError(`nifti: ${name}: ${what}`);
+  };
+  if (bytes.length === 0) refuse('the file is empty. Copy or download it again.');
+  const zipped = bytes[0] === 0x1f && bytes[1] === 0x8b;
+  const start = zipped ? gunzipStart(bytes, refuse) : bytes;
+  const header = parseHeader(start, refuse);
+  const needed = header.offset + header.voxels * header.type.bytes;
+  const truncated = (got: number): never =>
+    refuse(`the file is truncated — got ${got} bytes, the header promises ${needed}. Copy or download it again.`);
+  let content = bytes;
+  if (zipped) {
+    // The header is in the file's own words: what it promises must be reachable from the bytes that are there.
+    if (needed > bytes.length * DEFLATE_MAX_RATIO + start.length) truncated(start.length);
+    content = gunzip(bytes, needed + TRAILING_ALLOWED, refuse);
+  }
+  if (content.length < needed) truncated(content.length);
+  return {
+    name: basename(name),
+    shape: header.shape,
+    spacing: header.spacing,
+    affine: header.affine,
+    data: decodeValues(content, header, refuse),
+    header: header.raw,
+  };
+}
+
+type Refuse = (what: string) => never;
+
+/** The first part of a gzip file, enough for any header; whatever follows is not touched. */
+function gunzipStart(bytes: Uint8Array, refuse: Refuse): Uint8Array {
+  try {
+    return gunzipSync(bytes.subarray(0, 8192), { finishFlush: constants.Z_SYNC_FLUSH });
+  } catch (error) {
+    return refuse(`the gzip data are damaged (${(error as Error).message}). Copy or download it again.`);
+  }
+}
+
+function gunzip(bytes: Uint8Array, maxOutputLength: number, refuse: Refuse): Uint8Array {
+  try {
+    return gunzipSync(bytes, { maxOutputLength }); // checks length and CRC, reads every member
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === 'ERR_BUFFER_TOO_LARGE') {
+      return refuse(`it unpacks to more than ${maxOutputLength} bytes, far beyond what its header promises. Refused.`);
+    }
+    if (code === 'Z_BUF_ERROR')
+      return refuse('the file is truncated (gzip data end early). Copy or download it again.');
+    return refuse(`the gzip data are damaged (${message}). Copy or download it again.`);
+  }
+}
+
+interface Header {
+  raw: RawHeader;
+  shape: number[];
+  voxels: number;
+  type: ElementType;
+  offset: number;
+  slope: number;
+  intercept: number;
+  spacing: [number, number, number];
+  affine: number[];
+}
+
+function parseHeader(bytes: Uint8Array, refuse: Refuse): Header {
+  const notNifti = 'this is not a NIfTI file. Expected .nii or .nii.gz of version 1 or 2.';
+  if (bytes.length < 4) refuse(notNifti);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const littleEndian = [348, 540].includes(view.getInt32(0, true));
+  const version = { 348: 1, 540: 2 }[view.getInt32(0, littleEndian)] as 1 | 2 | undefined;
+  if (!version) return refuse(notNifti);
+  const size = HEADER_BYTES[version];
+  if (bytes.length < size) refuse(`the file is truncated — got ${bytes.length} bytes, a header has ${size}.`);
+  const magic = String.fromCharCode(...bytes.subarray(version === 1 ? 344 : 4, version === 1 ? 348 : 8));
+  if (magic === `ni${version}\0`) refuse('this is one half of a .hdr/.img pair. Convert it to a single .nii.gz.');
+  if (magic !== `n+${version}\0`) refuse(notNifti);
+
+  const own = bytes.slice(0, size); // exactly the header: nothing for nifti-reader-js to walk past
+  const fields = version === 1 ? new NIFTI1() : new NIFTI2();
+  fields.readHeader(own.buffer as ArrayBuffer);
+  // 64-bit fields of big-endian files come out wrong from nifti-reader-js.
+  const int64 = (at: number) => Number(view.getBigInt64(at, littleEndian));
+  const dims = version === 1 ? fields.dims : fields.dims.map((_, i) => int64(16 + 8 * i));
+  const offset = version === 1 ? fields.vox_offset : int64(168);
+
+  const rank = dims[0]!;
+  if (!(rank >= 1 && rank <= 7)) refuse(`dim[0] must be 1 to 7 — got ${rank}. The header is damaged.`);
+  const sizes = dims.slice(1, rank + 1);
+  if (!sizes.every((n) => n >= 1)) refuse(`every size must be at least 1 — got [${sizes}]. The header is damaged.`);
+  if (sizes.slice(4).some((n) => n > 1)) refuse(`only 2-D to 4-D images are read — got [${sizes}]. Split the file.`);
+  const voxels = sizes.reduce((product, n) => product * n, 1);
+  if (voxels > MAX_VOXELS) refuse(`[${sizes}] has more than ${MAX_VOXELS} voxels. Crop it or split it.`);
+  const shape = [sizes[0]!, sizes[1] ?? 1, sizes[2] ?? 1, ...((sizes[3] ?? 1) > 1 ? [sizes[3]!] : [])];
+
+  const type = elementTypes.get(fields.datatypeCode);
+  if (!type) {
+    return refuse(
+      `datatype ${fields.datatypeCode} is not read (${fields.getDatatypeCodeString(fields.datatypeCode)}). Convert it to int16 or float32.`,
+    );
+  }
+  if (fields.numBitsPerVoxel !== type.bytes * 8) {
+    refuse(
+      `datatype ${type.name} has ${type.bytes * 8} bits — got bitpix ${fields.numBitsPerVoxel}. The header is damaged.`,
+    );
+  }
+  if (!Number.isSafeInteger(offset) || offset < size + 4) {
+    refuse(`vox_offset must be a whole number of at least ${size + 4} — got ${offset}. The header is damaged.`);
+  }
+  // nibabel's rules: no slope (0, NaN, infinite) means no scaling at all; a slope with a bad intercept is an error.
+  const scaled = Number.isFinite(fields.scl_slope) && fields.scl_slope !== 0;
+  if (scaled && !Number.isFinite(fields.scl_inter)) refuse(`scl_inter is ${fields.scl_inter}. The header is damaged.`);
+
+  const affine = affineOf(fields, view, version, littleEndian, refuse);
+  const unit = { 1: 1000, 3: 0.001 }[fields.xyzt_units & 7] ?? 1; // metres, micrometres; otherwise mm
+  const spacing = [0, 1, 2].map((axis) => {
+    const written = Math.abs(fields.pixDims[axis + 1]!);
+    if (Number.isFinite(written) && written > 0) return written * unit;
+    const fromAffine = Math.hypot(affine[axis]!, affine[axis + 4]!, affine[axis + 8]!);
+    return (fromAffine > 0 ? fromAffine : 1) * unit;
+  }) as [number, number, number];
+  return {
+    raw: { version, littleEndian, bytes: own },
+    shape,
+    voxels,
+    type,
+    offset,
+    slope: scaled ? fields.scl_slope : 1,
+    intercept: scaled ? fields.scl_inter : 0,
+    spacing,
+    affine,
+  };
+}
+
+/** sform where its code is set, else qform, else the voxel size (the order of nibabel). */
+function affineOf(
+  fields: NIFTI1 | NIFTI2,
+  view: DataView,
+  version: 1 | 2,
+  littleEndian: boolean,
+  refuse: Refuse,
+): number[] {
+  let affine: number[];
+  if (fields.sform_code > 0) {
+    const at = (i: number) =>
+      version === 1 ? view.getFloat32(280 + 4 * i, littleEndian) : view.getFloat64(400 + 8 * i, littleEndian);
+    affine = Array.from({ length: 12 }, (_, i) => at(i));
+  } else if (fields.qform_code > 0) {
+    affine = fromQuaternion(fields, refuse);
+  } else {
+    const [, dx = 1, dy = 1, dz = 1] = fields.pixDims;
+    affine = [dx, 0, 0, 0, 0, dy, 0, 0, 0, 0, dz, 0];
+  }
+  if (!affine.every(Number.isFinite)) refuse(`the affine is not finite — got [${affine}]. The header is damaged.`);
+  return [...affine, 0, 0, 0, 1];
+}
+
+function fromQuaternion(fields: NIFTI1 | NIFTI2, refuse: Refuse): number[] {
+  let { quatern_b: b, quatern_c: c, quatern_d: d } = fields;
+  const norm = b * b + c * c + d * d;
+  if (!(norm <= 1 + 1e-4))
+    refuse(`the qform's quaternion is not a rotation — got [${[b, c, d]}]. Set an sform instead.`);
+  let a = 0;
+  if (1 - norm < 1e-7) {
+    // A half turn whose b, c, d came out a little too long by rounding.
+    const length = Math.sqrt(norm);
+    [b, c, d] = [b / length, c / length, d / length];
+  } else {
+    a = Math.sqrt(1 - norm);
+  }
+  const [dx, dy, dz] = [1, 2, 3].map((axis) => Math.abs(fields.pixDims[axis]!) || 1) as [number, number, number];
+  const k = fields.pixDims[0]! < 0 ? -dz : dz; // qfac
+  const [x, y, z] = [fields.qoffset_x, fields.qoffset_y, fields.qoffset_z];
+  return [
+    ...[(a * a + b * b - c * c - d * d) * dx, 2 * (b * c - a * d) * dy, 2 * (b * d + a * c) * k, x],
+    ...[2 * (b * c + a * d) * dx, (a * a + c * c - b * b - d * d) * dy, 2 * (c * d - a * b) * k, y],
+    ...[2 * (b * d - a * c) * dx, 2 * (c * d + a * b) * dy, (a * a + d * d - b * b - c * c) * k, z],
+  ];
+}
+
+function decodeValues(content: Uint8Array, header: Header, refuse: Refuse): Float32Array {
+  const { voxels, type, offset, slope, intercept } = header;
+  const { littleEndian } = header.raw;
+  const view = new DataView(content.buffer, content.byteOffset + offset, voxels * type.bytes);
+  const data = new Float32Array(voxels);
+  if (littleEndian && type.array) {
+    // The common case, without a call per voxel: a copy (for alignment) read as the machine's own numbers.
+    const start = content.byteOffset + offset;
+    const raw = new type.array(content.buffer.slice(start, start + voxels * type.bytes) as ArrayBuffer);
+    for (let i = 0; i < voxels; i++) data[i] = raw[i]! * slope + intercept;
+  } else {
+    for (let i = 0; i < voxels; i++) data[i] = type.read(view, i * type.bytes, littleEndian) * slope + intercept;
+  }
+  let bad = 0;
+  for (let i = 0; i < voxels; i++) if (!Number.isFinite(data[i])) bad++;
+  if (bad) refuse(`${bad} of ${voxels} values are NaN or infinite. Repair the file (for instance replace them by 0).`);
+  return data;
+}
+
+const written = {
+  uint8: { code: 2, array: Uint8Array, least: 0, most: 255 },
+  int16: { code: 4, array: Int16Array, least: -32768, most: 32767 },
+  float32: { code: 16, array: Float32Array, least: Number.NEGATIVE_INFINITY, most: Number.POSITIVE_INFINITY },
+} as const;
+
+export interface NiftiContent {
+  /** x fastest. */
+  readonly data: ArrayLike<number>;
+  readonly dtype: keyof typeof written;
+  /** Default: that of `like`. */
+  readonly shape?: readonly number[];
+  /** mm; default 1. Ignored with `like`. */
+  readonly spacing?: readonly number[];
+  /** 4×4 row-major; default: the spacing on the diagonal. Ignored with `like`. */
+  readonly affine?: readonly number[];
+  /** Copies the geometry bit for bit: pixdim, units, qform and sform; NIfTI-2 stays NIfTI-2. */
+  readonly like?: Volume;
+}
+
+/**
+ * Writes a single little-endian NIfTI file, gzip when the name ends in .gz; a temporary file beside it is renamed, so a
+ * crash never leaves half a volume under the name. Throws DataError where it cannot write or values do not fit the dtype.
+ */
+export function writeNifti(path: string, content: NiftiContent): void {
+  const bytes = encodeNifti(content, path);
+  const temporary = `${path}.tmp-${process.pid}`;
+  try {
+    writeFileSync(temporary, path.endsWith('.gz') ? gzipSync(bytes, { level: 6 }) : bytes);
+    renameSync(temporary, path);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw new DataError(`nifti: cannot write ${path} — ${whyNot(error)}.`);
+  }
+}
+
+/** The bytes of an uncompressed NIfTI file; `name` is used in messages. Throws DataError. */
+export function encodeNifti(content: NiftiContent, name: string): Uint8Array {
+  const { like, dtype } = content;
+  const shape = content.shape ?? like?.shape;
+  if (!shape) throw new DataError(`nifti: ${name}: writing needs a shape, or a volume to be like.`);
+  const voxels = shape.reduce((product, n) => product * n, 1);
+  if (voxels !== content.data.length || shape.length < 1 || shape.length > 4) {
+    throw new DataError(
+      `nifti: ${name}: shape and data do not agree — got [${shape}] and ${content.data.length} values.`,
+    );
+  }
+  if (like && ![0, 1, 2].every((axis) => (shape[axis] ?? 1) === like.shape[axis])) {
+    throw new DataError(`nifti: ${name}: not the grid of ${like.name} — got [${shape}], expected [${like.shape}].`);
+  }
+  const { code, array, least, most } = written[dtype];
+  const values = array.from(content.data);
+  for (let i = 0; i < voxels; i++) {
+    const value = content.data[i]!;
+    if (!(value >= least && value <= most) || (dtype !== 'float32' && !Number.isInteger(value))) {
+      throw new DataError(`nifti: ${name}: value ${value} at index ${i} is not a ${dtype}.`);
+    }
+  }
+  const version = like?.header.version ?? 1;
+  const offset = HEADER_BYTES[version] + 4; // 352 or 544, both multiples of 4
+  const bytes = new Uint8Array(offset + values.byteLength);
+  const view = new DataView(bytes.buffer);
+  view.setInt32(0, HEADER_BYTES[version], true);
+  const dims = [shape.length, ...shape, 1, 1, 1, 1, 1, 1].slice(0, 8);
+  const description = new TextEncoder().encode('wgrad');
+  if (version === 1) {
+    if (shape.some((n) => n > 32767)) throw new DataError(`nifti: ${name}: sizes above 32767 do not fit NIfTI-1.`);
+    for (const [i, n] of dims.entries()) view.setInt16(40 + 2 * i, n, true);
+    view.setInt16(70, code, true);
+    view.setInt16(72, values.BYTES_PER_ELEMENT * 8, true);
+    view.setFloat32(108, offset, true);
+    view.setFloat32(112, 1, true); // scl_slope
+    bytes.set(description, 148);
+    bytes.set([0x6e, 0x2b, 0x31, 0], 344);
+  } else {
+    bytes.set([0x6e, 0x2b, 0x32, 0, 0x0d, 0x0a, 0x1a, 0x0a], 4);
+    view.setInt16(12, code, true);
+    view.setInt16(14, values.BYTES_PER_ELEMENT * 8, true);
+    for (const [i, n] of dims.entries()) view.setBigInt64(16 + 8 * i, BigInt(n), true);
+    view.setBigInt64(168, BigInt(offset), true);
+    view.setFloat64(176, 1, true);
+    bytes.set(description, 240);
+  }
+  if (like) copyGeometry(like.header, bytes);
+  else writeGeometry(view, content.spacing ?? [1, 1, 1], content.affine);
+  bytes.set(new Uint8Array(values.buffer), offset); // typed arrays are little-endian on every machine Node runs on
+  return bytes;
+}
+
+// [first byte, bytes per field, fields] of dim_info, pixdim, xyzt_units, qform and sform codes, quaternion, offsets, srow.
+const geometryFields = {
+  1: [
+    [39, 1, 1],
+    [76, 4, 8],
+    [123, 1, 1],
+    [252, 2, 2],
+    [256, 4, 6],
+    [280, 4, 12],
+  ],
+  2: [
+    [104, 8, 8],
+    [344, 4, 2],
+    [352, 8, 6],
+    [400, 8, 12],
+    [500, 4, 1],
+    [524, 1, 1],
+  ],
+} as const;
+
+function copyGeometry(from: RawHeader, to: Uint8Array): void {
+  for (const [first, width, count] of geometryFields[from.version]) {
+    for (let field = 0; field < count; field++) {
+      const at = first + field * width;
+      const source = from.bytes.slice(at, at + width);
+      to.set(from.littleEndian ? source : source.reverse(), at);
+    }
+  }
+}
+
+/** pixdim, an sform, and the same as a qform where the axes are orthogonal (ITK reads nothing else). */
+function writeGeometry(view: DataView, spacing: readonly number[], given?: readonly number[]): void {
+  const [dx = 1, dy = 1, dz = 1] = spacing;
+  const affine = given ?? [dx, 0, 0, 0, 0, dy, 0, 0, 0, 0, dz, 0, 0, 0, 0, 1];
+  const float32 = (at: number, values: readonly number[]) => {
+    for (const [i, value] of values.entries()) view.setFloat32(at + 4 * i, value, true);
+  };
+  const quaternion = toQuaternion(affine);
+  float32(76, [quaternion?.qfac ?? 1, dx, dy, dz, 1, 1, 1, 1]);
+  view.setUint8(123, 2); // mm
+  view.setInt16(252, quaternion ? 1 : 0, true);
+  view.setInt16(254, 1, true);
+  if (quaternion) float32(256, [...quaternion.bcd, affine[3]!, affine[7]!, affine[11]!]);
+  float32(280, affine.slice(0, 12));
+}
+
+/** b, c, d with a ≥ 0 and qfac of the rotation in an affine (nifti1_io's quaternion convention); undefined if sheared. */
+function toQuaternion(affine: readonly number[]): { bcd: [number, number, number]; qfac: number } | undefined {
+  const column = (j: number) => [affine[j]!, affine[j + 4]!, affine[j + 8]!];
+  const unit = [0, 1, 2].map((j) => {
+    const length = Math.hypot(...column(j));
+    return column(j).map((v) => v / length);
+  });
+  const dot = (p: number[], q: number[]) => p[0]! * q[0]! + p[1]! * q[1]! + p[2]! * q[2]!;
+  const [p, q, r] = unit as [number[], number[], number[]];
+  if (![dot(p, q), dot(p, r), dot(q, r)].every((cosine) => Math.abs(cosine) < 1e-4)) return undefined;
+  const cross = [p[1]! * q[2]! - p[2]! * q[1]!, p[2]! * q[0]! - p[0]! * q[2]!, p[0]! * q[1]! - p[1]! * q[0]!];
+  const qfac = dot(cross, r) < 0 ? -1 : 1;
+  const [[r11, r21, r31], [r12, r22, r32], [r13, r23, r33]] = [p, q, r.map((v) => v * qfac)] as [
+    [number, number, number],
+    [number, number, number],
+    [number, number, number],
+  ];
+  // The largest of a², b², c², d² is the safe one to divide by.
+  const squares = [1 + r11 + r22 + r33, 1 + r11 - r22 - r33, 1 - r11 + r22 - r33, 1 - r11 - r22 + r33];
+  const largest = squares.indexOf(Math.max(...squares));
+  const s = 2 * Math.sqrt(squares[largest]!); // 4 × the largest component
+  const [a, b, c, d] = [
+    [s / 4, (r32 - r23) / s, (r13 - r31) / s, (r21 - r12) / s],
+    [(r32 - r23) / s, s / 4, (r12 + r21) / s, (r13 + r31) / s],
+    [(r13 - r31) / s, (r12 + r21) / s, s / 4, (r23 + r32) / s],
+    [(r21 - r12) / s, (r13 + r31) / s, (r23 + r32) / s, s / 4],
+  ][largest] as [number, number, number, number];
+  const sign = a < 0 ? -1 : 1;
+  return { bcd: [b * sign, c * sign, d * sign], qfac };
+}
