@@ -1,0 +1,136 @@
+// Developer switches, each shown to do what it says. A failure is kept by its device, so faults get devices of their own.
+import { execFileSync } from 'node:child_process';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import {
+  add,
+  capture,
+  empty,
+  flags,
+  type Gpu,
+  GpuError,
+  log,
+  memoryOf,
+  mul,
+  run,
+  sum,
+  tensor,
+} from '../../engine/index.js';
+import { openDevice } from '../../engine/node.js';
+import { testGpu } from '../gpu.js';
+import { refuses } from '../refuses.js';
+
+const test = suite('flags');
+
+async function withFlags(set: Partial<typeof flags>, work: () => Promise<void>): Promise<void> {
+  const before = { ...flags };
+  try {
+    Object.assign(flags, set);
+    await work();
+  } finally {
+    Object.assign(flags, before);
+  }
+}
+
+async function withDevice(work: (gpu: Gpu) => Promise<void>): Promise<void> {
+  const gpu = await openDevice({ quiet: true });
+  try {
+    await work(gpu);
+  } finally {
+    gpu.close();
+  }
+}
+
+/** A launch that Dawn refuses when it is encoded: 16 bytes are read, 4 are bound. */
+function tooSmall(gpu: Gpu): void {
+  const source = `
+    @group(0) @binding(0) var<storage, read> x: array<vec4f>;
+    @group(0) @binding(1) var<storage, read_write> y: array<f32>;
+    @compute @workgroup_size(64) fn too_small() { y[0] = x[0].w; }`;
+  run(source, { x: tensor(gpu, [1]), y: empty(gpu, [1]) }, { threads: 1 });
+}
+
+test('the environment sets them', () => {
+  const read = (env: Record<string, string>): Record<string, unknown> => {
+    const url = new URL('../../engine/flags.js', import.meta.url).href;
+    const script = `import(${JSON.stringify(url)}).then(({ flags }) => console.log(JSON.stringify(flags)))`;
+    return JSON.parse(
+      execFileSync(process.execPath, ['-e', script], { env: { PATH: process.env.PATH, ...env } }).toString(),
+    );
+  };
+  const defaults = { debug: 0, sync: false, capture: true, pool: true, poison: false, checkNan: false };
+  assert.equal(read({}), defaults);
+  assert.equal(read({ WGRAD_SYNC: '1', WGRAD_POOL: '0', WGRAD_CAPTURE: '0', WGRAD_CHECK_NAN: '1', WGRAD_DEBUG: '2' }), {
+    ...defaults,
+    sync: true,
+    pool: false,
+    capture: false,
+    checkNan: true,
+    debug: 2,
+  });
+});
+
+test('a refused launch is reported; WGRAD_SYNC=1 adds the op and the line that called it', async () => {
+  await withDevice(async (gpu) => {
+    tooSmall(gpu);
+    await refuses(() => tensor(gpu, [1]).read(), GpuError, /too_small/);
+  });
+  await withFlags({ sync: true }, () =>
+    withDevice(async (gpu) => {
+      mul(tensor(gpu, [1]), 2);
+      tooSmall(gpu);
+      await refuses(() => tensor(gpu, [1]).read(), GpuError, /^too_small: [\s\S]*tooSmall.*flags\.test/);
+    }),
+  );
+});
+
+test('WGRAD_SYNC=1 computes the same', () =>
+  withFlags({ sync: true }, async () => {
+    const x = tensor(await testGpu(), [1, 2]);
+    const step = capture(x.gpu, () => add(mul(x, x), 1));
+    assert.equal([...(await step().read())], [2, 5]);
+    x.write([3, 4]);
+    assert.equal([...(await step().read())], [10, 17]);
+  }));
+
+test('WGRAD_CHECK_NAN=1 names the first op that makes a NaN', () =>
+  withFlags({ checkNan: true }, async () => {
+    await withDevice(async (gpu) => {
+      const x = tensor(gpu, [1, 0, 2], [3], { label: 'image' });
+      assert.equal([...(await mul(x, 2).read())], [2, 0, 4]);
+      const y = sum(mul(log(mul(x, 3)), 0));
+      await refuses(
+        () => y.read(),
+        GpuError,
+        /elementwise_log: launch 1 of 4 wrote a NaN or an infinity to 'result' \[3\]. Its inputs: mul \[3\]/,
+      );
+    });
+  }));
+
+test('a step names its first non-finite op, and goes on', async () => {
+  const x = tensor(await testGpu(), [1, 2]);
+  const step = capture(x.gpu, () => sum(log(x)));
+  assert.is(await step.findNonFinite(), undefined);
+  x.write([1, -1]);
+  assert.match((await step.findNonFinite())!, /elementwise_log: launch 0 of 2/);
+  x.write([1, 1]);
+  assert.is(await step().item(), 0);
+});
+
+test('WGRAD_POOL=0 computes the same in more memory, and gives it back', async () => {
+  const gpu = await testGpu();
+  const x = tensor(gpu, [1, 2]);
+  const step = () => capture(gpu, () => sum(mul(mul(mul(x, 2), 2), 2)));
+  const shared = step();
+  const expected = await shared().item();
+  await withFlags({ pool: false }, async () => {
+    const apart = step();
+    assert.is(await apart().item(), expected);
+    assert.is(apart.info.plannedBytes, apart.info.unsharedBytes);
+    assert.ok(shared.info.plannedBytes < apart.info.plannedBytes);
+    assert.is(await sum(mul(mul(x, 2), 4)).item(), expected);
+  });
+  assert.ok(memoryOf(gpu).bytes > 0);
+});
+
+test.run();
