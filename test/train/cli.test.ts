@@ -1,0 +1,126 @@
+// The command line as its users meet it: help, wrong usage, exit codes, what goes to stdout. Each case is a process.
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+
+const test = suite('command line');
+const cli = fileURLToPath(new URL('../../train/cli.js', import.meta.url));
+const commands = ['info', 'phantom', 'train', 'evaluate', 'predict', 'bench', 'demo'];
+
+interface Ended {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+const wgrad = (...args: string[]): Promise<Ended> =>
+  new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [cli, ...args], { stdio: ['ignore', 'pipe', 'pipe'], timeout: 60_000 });
+    let stdout = '';
+    let stderr = '';
+    child.stdout.on('data', (text) => (stdout += text));
+    child.stderr.on('data', (text) => (stderr += text));
+    child.on('error', reject);
+    child.on('close', (code) => resolve({ code, stdout, stderr }));
+  });
+
+/** Wrong usage: exit code 2, one line on stderr, nothing on stdout. */
+async function refused(args: string[], says: RegExp): Promise<void> {
+  const { code, stdout, stderr } = await wgrad(...args);
+  assert.is(code, 2, `${args.join(' ')}: ${stderr}`);
+  assert.is(stdout, '');
+  assert.match(stderr, says);
+  assert.is(stderr.trim().split('\n').length, 1, stderr);
+}
+
+test('help for all, help for each', async () => {
+  const { code, stdout } = await wgrad('--help');
+  assert.is(code, 0);
+  for (const name of commands) assert.match(stdout, new RegExp(`^ {2}${name} `, 'm'));
+  for (const name of commands) {
+    const own = await wgrad(name, '--help');
+    assert.is(own.code, 0, own.stderr);
+    assert.match(own.stdout, new RegExp(`^usage: wgrad ${name}`));
+    assert.is((await wgrad('help', name)).stdout, own.stdout);
+  }
+});
+
+test('no command at all is wrong usage, and shows the help', async () => {
+  const { code, stdout, stderr } = await wgrad();
+  assert.is(code, 2);
+  assert.is(stdout, '');
+  assert.match(stderr, /usage: wgrad COMMAND/);
+});
+
+test('the version is the package’s', async () => {
+  assert.match((await wgrad('--version')).stdout, /^\d+\.\d+\.\d+\n$/);
+});
+
+test('unknown names: the nearest known one', async () => {
+  await refused(['trian'], /unknown command 'trian'\. Did you mean train\?/);
+  await refused(['zzzzzzzzzz'], /See wgrad --help/);
+  await refused(['constructor'], /unknown command 'constructor'/);
+  await refused(['--hlep'], /unknown flag '--hlep'/);
+  await refused(['info', '--jsno'], /info: unknown flag --jsno\. Did you mean --json\?/);
+  await refused(['phantom', 'x', '--patient', '3'], /Did you mean --patients\?/);
+  await refused(['info', '--__proto__'], /unknown flag --__proto__/);
+});
+
+test('malformed flags and arguments', async () => {
+  await refused(['info', '--adapter'], /--adapter needs a value/);
+  await refused(['info', '--json=yes'], /--json takes no value/);
+  await refused(['info', 'extra'], /unexpected argument 'extra'/);
+  await refused(['phantom'], /OUT is missing/);
+  await refused(['phantom', 'a', 'b'], /unexpected argument 'b'/);
+  for (const value of ['3.5', '-1', 'many', '', 'NaN', '1e99']) {
+    await refused(['phantom', 'x', `--patients=${value}`], /--patients must be an integer of at least 1 — got/);
+  }
+});
+
+test('phantom does not write into a folder with something in it, nor over a file', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'wgrad-cli-'));
+  try {
+    const file = join(folder, 'precious.txt');
+    writeFileSync(file, 'data');
+    await refused(['phantom', folder], /exists and is no empty folder/);
+    await refused(['phantom', file], /exists and is no empty folder/);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+
+test('info: one JSON document on stdout and nothing else, or a table', async () => {
+  const { code, stdout, stderr } = await wgrad('info', '--json');
+  assert.is(code, 0, stderr);
+  const about = JSON.parse(stdout);
+  assert.type(about.adapter.software, 'boolean');
+  assert.ok(about.adapter.driver);
+  assert.ok(about.limits.maxStorageBufferBindingSize >= 2 ** 27);
+  assert.ok(Array.isArray(about.features));
+  const table = await wgrad('info');
+  assert.is(table.code, 0);
+  assert.match(table.stdout, /^driver +\S/m);
+});
+
+test('a failure is one line and exit code 1', async () => {
+  const { code, stdout, stderr } = await wgrad('info', '--adapter', 'no such adapter');
+  assert.is(code, 1);
+  assert.is(stdout, '');
+  assert.match(stderr, /no adapter is called 'no such adapter'/);
+  assert.not.match(stderr, /^\s+at /m);
+});
+
+test('a reader that goes away is no failure', async () => {
+  const child = spawn('sh', ['-c', `"${process.execPath}" "${cli}" --help | true; echo done`], { stdio: 'pipe' });
+  let output = '';
+  child.stdout.on('data', (text) => (output += text));
+  child.stderr.on('data', (text) => (output += text));
+  await new Promise((resolve) => child.on('close', resolve));
+  assert.is(output, 'done\n');
+});
+
+test.run();

@@ -1,0 +1,98 @@
+#!/usr/bin/env node
+// The command `wgrad`: finds the subcommand, runs it, turns errors into one line and an exit code. Progress and errors go
+// to stderr, results to stdout. Each command is a file of its own, loaded when it is called.
+import { readFileSync } from 'node:fs';
+import { GpuLostError } from '../engine/index.js';
+import { nearestName, UsageError } from './config.js';
+
+/** What a file in commands/ exports. `run` resolves with the exit code; usage errors and failures are thrown. */
+export interface Command {
+  readonly help: string;
+  run(args: string[]): Promise<number>;
+}
+
+/** Of what ends here; a command that was interrupted returns 130 itself, after saving. */
+const exitCodes = { done: 0, failed: 1, usage: 2, lost: 3 } as const;
+
+const commands: Record<string, { about: string; load: () => Promise<Command> }> = {
+  info: { about: 'the GPU, its driver, features and limits', load: () => import('./commands/info.js') },
+  phantom: { about: 'write an ACDC-like data set with ground truth', load: () => import('./commands/phantom.js') },
+  train: { about: 'train a segmenter', load: () => import('./commands/train.js') },
+  evaluate: { about: 'score a trained model on a data set', load: () => import('./commands/evaluate.js') },
+  predict: { about: 'segment NIfTI volumes', load: () => import('./commands/predict.js') },
+  bench: { about: 'measure kernels and the training step', load: () => import('./commands/bench.js') },
+  demo: {
+    about: 'phantom data, two methods compared, a picture (npm start)',
+    load: () => import('./commands/demo.js'),
+  },
+};
+
+const help = `wgrad: semi-supervised segmentation on WebGPU
+
+usage: wgrad COMMAND [flags]
+
+${Object.entries(commands)
+  .map(([name, { about }]) => `  ${name.padEnd(10)} ${about}`)
+  .join('\n')}
+
+wgrad COMMAND --help   what a command takes
+wgrad --version
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the GPU was lost, 130 interrupted (after saving).
+WGRAD_ADAPTER=NAME     the GPU or driver to use: swiftshader, lavapipe, or a part of a GPU's name`;
+
+const version = (): string =>
+  (JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }).version;
+
+/** Runs one command line (without `node wgrad`) and resolves with its exit code; never rejects. */
+async function main(args: readonly string[]): Promise<number> {
+  const [name = '--help', ...rest] = args;
+  try {
+    if (name === '--version' || name === '-v') {
+      console.log(version());
+      return exitCodes.done;
+    }
+    if (name === '--help' || name === '-h' || (name === 'help' && !rest.length)) {
+      (args.length ? console.log : console.error)(help);
+      return args.length ? exitCodes.done : exitCodes.usage;
+    }
+    const wanted = name === 'help' ? rest[0]! : name;
+    const command = Object.hasOwn(commands, wanted) ? commands[wanted] : undefined;
+    if (!command) {
+      const near = nearestName(wanted, Object.keys(commands));
+      const kind = wanted.startsWith('-') ? 'flag' : 'command';
+      throw new UsageError(
+        `wgrad: unknown ${kind} '${wanted}'. ${near ? `Did you mean ${near}?` : 'See wgrad --help.'}`,
+      );
+    }
+    const { help: commandHelp, run } = await command.load();
+    const flags = rest.includes('--') ? rest.slice(0, rest.indexOf('--')) : rest;
+    if (name === 'help' || flags.includes('--help') || flags.includes('-h')) {
+      console.log(commandHelp.trim());
+      return exitCodes.done;
+    }
+    return await run(rest);
+  } catch (error) {
+    return report(error);
+  }
+}
+
+/** Says what went wrong in one message on stderr and returns the exit code for it. */
+function report(error: unknown): number {
+  const { message, stack } = error instanceof Error ? error : new Error(String(error));
+  console.error(message);
+  if (error instanceof UsageError) return exitCodes.usage;
+  if (Number(process.env.WGRAD_DEBUG ?? 0) > 0) console.error(stack);
+  return error instanceof GpuLostError ? exitCodes.lost : exitCodes.failed;
+}
+
+// A reader that went away (`wgrad … | head`) is no failure.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  process.exit(error.code === 'EPIPE' ? exitCodes.done : exitCodes.failed);
+});
+process.on('uncaughtException', (error) => process.exit(report(error))); // and unhandled rejections
+
+const exitCode = await main(process.argv.slice(2));
+process.exitCode = exitCode;
+// The process ends by itself; should a failed command have left a worker or a device open, it ends a little later.
+setTimeout(() => process.exit(exitCode), 3000).unref();

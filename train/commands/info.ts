@@ -1,0 +1,61 @@
+// wgrad info: which adapter, driven by what, and what it can do.
+import type { Gpu } from '../../engine/index.js';
+import { openDevice } from '../../engine/node.js';
+import { readCommandLine } from '../command-line.js';
+import { environmentOf } from '../environment.js';
+
+export const help = `
+usage: wgrad info [--adapter NAME] [--json]
+
+Opens the GPU that training would use and prints adapter, driver, features, limits and versions.
+
+  --adapter NAME   swiftshader, lavapipe, null, or a part of a GPU's name (default: the best there is)
+  --json           one JSON document on stdout`;
+
+const shownLimits = [
+  ['maxBufferSize', 'bytes'],
+  ['maxStorageBufferBindingSize', 'bytes'],
+  ['maxStorageBuffersPerShaderStage', ''],
+  ['maxComputeWorkgroupStorageSize', 'bytes'],
+  ['maxComputeInvocationsPerWorkgroup', ''],
+  ['maxComputeWorkgroupsPerDimension', ''],
+] as const;
+
+const withUnit = (value: number, unit: string): string => {
+  if (unit !== 'bytes') return String(value);
+  const [divisor, name] = value >= 2 ** 20 ? [2 ** 20, 'MiB'] : [2 ** 10, 'KiB'];
+  return `${Math.round((value / divisor) * 10) / 10} ${name}`;
+};
+
+const describe = (gpu: Gpu) => ({
+  ...environmentOf(gpu),
+  features: [...gpu.features].sort(),
+  limits: Object.fromEntries(shownLimits.map(([name]) => [name, gpu.limits[name]])),
+});
+
+/** Runs `wgrad info`. */
+export async function run(args: string[]): Promise<number> {
+  const { flags } = readCommandLine('info', args, { adapter: { type: 'string' }, json: { type: 'boolean' } });
+  const gpu = await openDevice({ adapter: flags.adapter });
+  try {
+    const about = describe(gpu);
+    if (flags.json) {
+      console.log(JSON.stringify(about, null, 2));
+      return 0;
+    }
+    const { adapter } = gpu;
+    const rows: [string, string][] = [
+      [
+        'adapter',
+        [adapter.description || adapter.device, adapter.vendor, adapter.architecture].filter(Boolean).join(', '),
+      ],
+      ['driver', `${adapter.driver}${adapter.software ? ' (software: runs on the CPU)' : ''}`],
+      ['features', about.features.join(' ')],
+      ...shownLimits.map(([name, unit]): [string, string] => [name, withUnit(gpu.limits[name], unit)]),
+    ];
+    for (const [name, value] of rows) console.log(`${name.padEnd(34)} ${value}`);
+    return 0;
+  } finally {
+    gpu.close();
+  }
+}
