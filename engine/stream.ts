@@ -269,6 +269,8 @@ export function recordList<T>(
     const kept = keptBy(result);
     const planned = plan(usesOf(launches), (storage) => kept.has(storage));
     const constants = [...scope.created].filter((storage) => storage.buffer);
+    // What the step does not return shares its buffer with others: reading it afterwards would give someone else's values.
+    for (const storage of scope.created) if (!storage.buffer && !kept.has(storage)) storage.dead = true;
     return { result, recording: { launches, plan: planned, constants } };
   } finally {
     stream.capturing = false;

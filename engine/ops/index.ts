@@ -1,20 +1,37 @@
 // Every op: one line each.
-// NOTE to op writers (temporary): the losses (cross-entropy, dice-loss, masked-consistency, prototypes, selection statistics)
-// and optimizers (sgd, adamw, ema) are being written by helper 7 since 04:16. The pool/upsample/convTranspose/norm writer leaves them alone.
 export { argmax } from './argmax.js';
 export { add, div, mul, sub } from './arithmetic.js';
 export { type BatchNormOptions, batchNorm } from './batch-norm.js';
 export { concat } from './concat.js';
+export { crossEntropy } from './cross-entropy.js';
+export { diceLoss } from './dice-loss.js';
 export { dropout } from './dropout.js';
 export { gaussianNoise } from './gaussian-noise.js';
 export { instanceNorm } from './instance-norm.js';
 export { leakyRelu, relu } from './leaky-relu.js';
+export {
+  type ConsistencyOptions,
+  lowConfidenceMask,
+  type MaskOptions,
+  maskedConsistency,
+} from './masked-consistency.js';
 export { matmul } from './matmul.js';
 export { maxPool } from './max-pool.js';
 export type { RunningStatistics } from './normalization.js';
+export { createAdamW, createSgd, ema, type Optimizer } from './optimizer.js';
+export {
+  createPrototypes,
+  type Prototypes,
+  type PrototypeUpdate,
+  prototypeCosines,
+  prototypeDistance,
+  pseudoClasses,
+  updatePrototypes,
+} from './prototypes.js';
 export { createRandom, type Random } from './random.js';
 export { max, mean, sum } from './reduce.js';
 export { reshape } from './reshape.js';
+export { selectionStatistics } from './selection-statistics.js';
 export { slice } from './slice.js';
 export { logSoftmax, softmax } from './softmax.js';
 export { abs, clamp, exp, log, neg, sqrt, square } from './unary.js';

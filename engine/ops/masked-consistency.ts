@@ -1,0 +1,85 @@
+import {
+  type Confidence,
+  type ConsistencyKind,
+  type ConsistencySizes,
+  consistencyBackward,
+  consistencyForward,
+  consistencyThreads,
+  consistencyValue,
+} from '../../shaders/masked-consistency.js';
+import { noGrad, record } from '../autograd.js';
+import { ShapeError, sameShape, show } from '../shape.js';
+import { run } from '../stream.js';
+import { empty, type Tensor } from '../tensor.js';
+import { pixelSizes } from './labeled-pixels.js';
+import { sum } from './reduce.js';
+
+export interface MaskOptions {
+  /** Whose maximum class probability is compared with the threshold; 'none' keeps every pixel. */
+  confidence: Confidence;
+  /** τ, one number: pixels of confidence below it are kept. */
+  threshold: Tensor;
+  /** Keep the confident pixels instead. */
+  invert?: boolean;
+}
+
+export interface ConsistencyOptions extends MaskOptions {
+  kind: ConsistencyKind;
+}
+
+function sizesOf(
+  op: string,
+  student: Tensor,
+  teacher: Tensor,
+  kind: ConsistencySizes['kind'],
+  options: MaskOptions,
+): ConsistencySizes {
+  if (!sameShape(student.shape, teacher.shape) || student.dtype !== teacher.dtype) {
+    throw new ShapeError(
+      `${op}: student ${show(student.shape)} and teacher ${show(teacher.shape)} must have one shape and type.`,
+    );
+  }
+  const { confidence, invert = false } = options;
+  return { ...pixelSizes(op, student, {}), kind, confidence, invert };
+}
+
+/** Which pixels are kept: u8 [...], 1 where the confidence is below τ. Logits [..., K]. No gradient. */
+export function lowConfidenceMask(student: Tensor, teacher: Tensor, options: MaskOptions): Tensor {
+  const sizes = sizesOf('lowConfidenceMask', student, teacher, 'mask', options);
+  const mask = empty(student.gpu, student.shape.slice(0, -1), 'u8', 'mask');
+  run(
+    consistencyForward(sizes),
+    { student, teacher, threshold: options.threshold, mask },
+    { threads: consistencyThreads(sizes.pixels) },
+  );
+  return mask;
+}
+
+/**
+ * Low-confidence consistency (Gao & Yu 2023; formulas in shaders/masked-consistency.ts) of student and teacher logits
+ * [..., K]: `loss` [], the `mask` u8 [...] of kept pixels and `sums` [2], whose first
+ * number is how many. The gradient goes to the student only;
+ * with nothing kept, loss and gradient are 0.
+ */
+export function maskedConsistency(
+  student: Tensor,
+  teacher: Tensor,
+  options: ConsistencyOptions,
+): { loss: Tensor; mask: Tensor; sums: Tensor } {
+  const { gpu } = student;
+  const sizes = sizesOf('maskedConsistency', student, teacher, options.kind, options);
+  const threads = consistencyThreads(sizes.pixels);
+  const mask = empty(gpu, student.shape.slice(0, -1), 'u8', 'mask');
+  const partials = empty(gpu, [threads, 2], 'f32', 'maskedConsistency.partials');
+  run(consistencyForward(sizes), { student, teacher, threshold: options.threshold, mask, partials }, { threads });
+  const sums = noGrad(() => sum(partials, 0));
+  const loss = empty(gpu, [], 'f32', 'maskedConsistency');
+  run(consistencyValue(options.kind, sizes.classes), { sums, loss }, { threads: 1 });
+
+  record('maskedConsistency', loss, [student], (dloss) => {
+    const dlogits = empty(gpu, student.shape, student.dtype, 'dlogits');
+    run(consistencyBackward(sizes), { student, teacher, mask, sums, dloss, dlogits }, { threads: sizes.pixels });
+    return [dlogits];
+  });
+  return { loss, mask, sums };
+}

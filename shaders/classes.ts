@@ -1,0 +1,83 @@
+// Snippets for kernels that hold one pixel's K class values in named scalars (an indexed private array would live in memory).
+import { type Float, wgsl } from './wgsl.js';
+
+/** Element type of an array of [..., K] values: quads where K allows. */
+export const classArray = (dtype: Float, classes: number): string => (classes % 4 === 0 ? `vec4<${dtype}>` : dtype);
+
+const range = (count: number): number[] => Array.from({ length: count }, (_, k) => k);
+
+/** One line per class. */
+export const each = (classes: number, line: (k: number) => string): string => range(classes).map(line).join('\n');
+
+/** One expression folded over the classes: `fold(3, (a, b) => `max(${a}, ${b})`, (k) => `x${k}`)`. */
+export const fold = (classes: number, join: (a: string, b: string) => string, item: (k: number) => string): string =>
+  range(classes)
+    .slice(1)
+    .reduce((text, k) => join(text, item(k)), item(0));
+
+export const total = (classes: number, item: (k: number) => string): string =>
+  `(${range(classes).map(item).join(' + ')})`;
+
+/** `let x0 = …` to `x{K−1}`: the class values of pixel `pixel` in `array` (declared with `classArray`). */
+export function loadClasses(name: string, array: string, pixel: string, classes: number): string {
+  if (classes % 4) return each(classes, (k) => `let ${name}${k} = f32(${array}[(${pixel}) * ${classes}u + ${k}u]);`);
+  return range(classes / 4)
+    .map((q) => {
+      const parts = ['x', 'y', 'z', 'w']
+        .map((part, k) => `let ${name}${4 * q + k} = ${name}_quad${q}.${part};`)
+        .join(' ');
+      return `let ${name}_quad${q} = vec4f(${array}[(${pixel}) * ${classes / 4}u + ${q}u]); ${parts}`;
+    })
+    .join('\n');
+}
+
+/** Stores `item(k)` for every class of a pixel. */
+export function storeClasses(
+  array: string,
+  pixel: string,
+  dtype: Float,
+  classes: number,
+  item: (k: number) => string,
+): string {
+  if (classes % 4) return each(classes, (k) => `${array}[(${pixel}) * ${classes}u + ${k}u] = ${dtype}(${item(k)});`);
+  return range(classes / 4)
+    .map((q) => {
+      const parts = range(4).map((k) => item(4 * q + k));
+      return `${array}[(${pixel}) * ${classes / 4}u + ${q}u] = vec4<${dtype}>(vec4f(${parts.join(', ')}));`;
+    })
+    .join('\n');
+}
+
+/** From logits x0…: their maximum `{p}_most`, the logarithm `{p}_log` of Σ exp(x − most), probabilities p0…. */
+export const softmaxOf = (x: string, p: string, classes: number): string => wgsl`
+let ${p}_most = ${fold(
+  classes,
+  (a, b) => `max(${a}, ${b})`,
+  (k) => x + k,
+)};
+${each(classes, (k) => `let ${p}_exp${k} = exp(${x}${k} - ${p}_most);`)}
+let ${p}_sum = ${total(classes, (k) => `${p}_exp${k}`)};
+let ${p}_log = log(${p}_sum);
+${each(classes, (k) => `let ${p}${k} = ${p}_exp${k} / ${p}_sum;`)}`;
+
+/** `var name`: the index of the largest of x0…, the first of equals. */
+export const argmaxOf = (name: string, x: string, classes: number): string => `var ${name} = 0u;
+{
+var best = ${x}0;
+${range(classes)
+  .slice(1)
+  .map((k) => `if (${x}${k} > best) { best = ${x}${k}; ${name} = ${k}u; }`)
+  .join('\n')}
+}`;
+
+/** Expression: the value x_k of a class index computed at run time. */
+export const pick = (index: string, x: string, classes: number): string =>
+  range(classes)
+    .slice(1)
+    .reduce((text, k) => `select(${text}, ${x}${k}, ${index} == ${k}u)`, `${x}0`);
+
+/** Expression: element `i` of a u8 array packed four to a word. */
+export const byteAt = (array: string, i: string): string => `((${array}[(${i}) >> 2u] >> (8u * ((${i}) & 3u))) & 255u)`;
+
+/** Threads of a partial-sum pass over `items`: each walks every threads-th item. */
+export const partialThreads = (items: number): number => Math.min(4096, Math.ceil(items / 16));

@@ -1,0 +1,125 @@
+// Optimizer steps for several parameters in one launch, in place. Thread i of a parameter's range updates element i:
+//   SGD     v ← m·v + (g + w·p),   p ← p − lr·v                                                      (PyTorch's momentum)
+//   AdamW   p ← p − lr·w·p,   a ← β₁a + (1 − β₁)g,   b ← β₂b + (1 − β₂)g²,
+//           p ← p − lr · (a/(1 − β₁ᵗ)) / (√(b/(1 − β₂ᵗ)) + ε)
+//   EMA     p ← α·p + (1 − α)·q
+// With a guard (the loss), nothing changes when that number is NaN or infinite; bits are tested, since WGSL may assume finite.
+import { f32, flatIndex, u32, wgsl } from './wgsl.js';
+
+/** Bindings named p0, g0, v0, p1, g1, … for `sizes.length` parameters; what each element does is `body`. */
+function multiTensor(
+  name: string,
+  sizes: readonly number[],
+  arrays: readonly { name: string; writes: boolean }[],
+  scalars: readonly string[],
+  guarded: boolean,
+  body: (index: number) => string,
+): string {
+  let slot = 0;
+  const declare = (array: string, writes: boolean) =>
+    `@group(0) @binding(${slot++}) var<storage, ${writes ? 'read_write' : 'read'}> ${array}: array<f32>;`;
+  const declared = [
+    ...sizes.flatMap((_, k) => arrays.map((array) => declare(array.name + k, array.writes))),
+    ...scalars.map((scalar) => declare(scalar, false)),
+    ...(guarded ? [declare('guard', false)] : []),
+  ];
+  let first = 0;
+  const ranges = sizes.map((size, k) => {
+    const text = `  if (t >= ${u32(first)} && t < ${u32(first + size)}) {\n    let i = t - ${u32(first)};\n${body(k)}\n  }`;
+    first += size;
+    return text;
+  });
+  return wgsl`${declared.join('\n')}
+
+@compute @workgroup_size(64)
+fn ${name}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+#if ${guarded}
+  if ((bitcast<u32>(guard[0]) & 0x7f800000u) == 0x7f800000u) { return; }
+#endif
+  let t = ${flatIndex(64)};
+${ranges.join('\n')}
+}`;
+}
+
+export const sgdShader = (sizes: readonly number[], momentum: number, decay: number, guarded: boolean): string =>
+  multiTensor(
+    'sgd',
+    sizes,
+    [
+      { name: 'p', writes: true },
+      { name: 'v', writes: true },
+      { name: 'g', writes: false },
+    ],
+    ['lr'],
+    guarded,
+    (k) => `    let v = ${f32(momentum)} * v${k}[i] + (g${k}[i] + ${f32(decay)} * p${k}[i]);
+    v${k}[i] = v;
+    p${k}[i] -= lr[0] * v;`,
+  );
+
+export interface AdamWNumbers {
+  readonly beta1: number;
+  readonly beta2: number;
+  readonly epsilon: number;
+  readonly decay: number;
+}
+
+/** `correction` holds 1 − β₁ᵗ and 1 − β₂ᵗ, kept by `adamwCorrectionShader`. */
+export const adamwShader = (sizes: readonly number[], numbers: AdamWNumbers, guarded: boolean): string =>
+  multiTensor(
+    'adamw',
+    sizes,
+    [
+      { name: 'p', writes: true },
+      { name: 'a', writes: true },
+      { name: 'b', writes: true },
+      { name: 'g', writes: false },
+    ],
+    ['lr', 'correction'],
+    guarded,
+    (k) => `    let g = g${k}[i];
+    let a = ${f32(numbers.beta1)} * a${k}[i] + ${f32(1 - numbers.beta1)} * g;
+    let b = ${f32(numbers.beta2)} * b${k}[i] + ${f32(1 - numbers.beta2)} * g * g;
+    a${k}[i] = a;
+    b${k}[i] = b;
+    let p = p${k}[i] * (1.0 - lr[0] * ${f32(numbers.decay)});
+    p${k}[i] = p - lr[0] * (a / correction[0]) / (sqrt(b / correction[1]) + ${f32(numbers.epsilon)});`,
+  );
+
+/** correction ← 1 − β(1 − correction): from 0, this is 1 − βᵗ after t steps. */
+export const adamwCorrectionShader = ({ beta1, beta2 }: AdamWNumbers, guarded: boolean): string => wgsl`
+@group(0) @binding(0) var<storage, read_write> correction: array<f32>;
+#if ${guarded}
+@group(0) @binding(1) var<storage, read> guard: array<f32>;
+#endif
+
+@compute @workgroup_size(1)
+fn adamw_correction() {
+#if ${guarded}
+  if ((bitcast<u32>(guard[0]) & 0x7f800000u) == 0x7f800000u) { return; }
+#endif
+  correction[0] = 1.0 - ${f32(beta1)} * (1.0 - correction[0]);
+  correction[1] = 1.0 - ${f32(beta2)} * (1.0 - correction[1]);
+}`;
+
+export const emaShader = (sizes: readonly number[], guarded: boolean): string =>
+  multiTensor(
+    'ema',
+    sizes,
+    [
+      { name: 'p', writes: true },
+      { name: 'q', writes: false },
+    ],
+    ['decay'],
+    guarded,
+    // Written so that decay 0 copies and decay 1 keeps exactly.
+    (k) => `    p${k}[i] = decay[0] * p${k}[i] + (1.0 - decay[0]) * q${k}[i];`,
+  );
+
+export const variants = (): string[] =>
+  [true, false].flatMap((guarded) => [
+    sgdShader([3, 257], 0.9, 1e-4, guarded),
+    adamwShader([5], { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, decay: 0.01 }, guarded),
+    adamwCorrectionShader({ beta1: 0.9, beta2: 0.999, epsilon: 1e-8, decay: 0.01 }, guarded),
+    emaShader([1, 64, 2], guarded),
+  ]);
