@@ -1,9 +1,9 @@
 #!/usr/bin/env node
 // The command `wgrad`: finds the subcommand, runs it, turns errors into one line and an exit code. Progress and errors go
 // to stderr, results to stdout. Each command is a file of its own, loaded when it is called.
-import { readFileSync } from 'node:fs';
 import { GpuLostError } from '../engine/index.js';
 import { nearestName, UsageError } from './config.js';
+import { version } from './environment.js';
 
 /** What a file in commands/ exports. `run` resolves with the exit code; usage errors and failures are thrown. */
 export interface Command {
@@ -40,9 +40,6 @@ wgrad --version
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the GPU was lost, 130 interrupted (after saving).
 WGRAD_ADAPTER=NAME     the GPU or driver to use: swiftshader, lavapipe, or a part of a GPU's name`;
-
-const version = (): string =>
-  (JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }).version;
 
 /** Runs one command line (without `node wgrad`) and resolves with its exit code; never rejects. */
 async function main(args: readonly string[]): Promise<number> {

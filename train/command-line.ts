@@ -2,11 +2,12 @@
 import { parseArgs } from 'node:util';
 import { nearestName, UsageError } from './config.js';
 
-/** One flag: its kind, and for numbers the least value that is allowed. */
+/** One flag: its kind, and for numbers the bounds. */
 export interface Flag {
   readonly type: 'string' | 'boolean' | 'integer' | 'number';
   readonly short?: string;
   readonly min?: number;
+  readonly max?: number;
 }
 
 type ValueOf<F extends Flag> = F['type'] extends 'boolean' ? boolean : F['type'] extends 'string' ? string : number;
@@ -70,9 +71,10 @@ function checkedValue(command: string, name: string, flag: Flag, value: string |
   if (flag.type === 'string') return value;
   const number = value.trim() === '' ? Number.NaN : Number(value);
   const what = flag.type === 'integer' ? 'an integer' : 'a number';
-  const bound = flag.min === undefined ? '' : ` of at least ${flag.min}`;
+  const { min = Number.NEGATIVE_INFINITY, max = Number.POSITIVE_INFINITY } = flag;
+  const bound = flag.max !== undefined ? ` from ${min} to ${max}` : flag.min !== undefined ? ` of at least ${min}` : '';
   const whole = flag.type === 'number' ? Number.isFinite(number) : Number.isSafeInteger(number);
-  if (!whole || number < (flag.min ?? Number.NEGATIVE_INFINITY)) {
+  if (!whole || number < min || number > max) {
     throw new UsageError(`${command}: ${name} must be ${what}${bound} — got '${value}'.`);
   }
   return number;

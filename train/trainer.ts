@@ -5,22 +5,23 @@ import {
   backward,
   capture,
   concat,
+  createPrototypes,
   createRandom,
   createSgd,
   ema,
   type Gpu,
   gaussianNoise,
-  maskedConsistency,
   lowConfidenceMask,
+  maskedConsistency,
   mul,
   noGrad,
   prototypeCosines,
   prototypeDistance,
   pseudoClasses,
   reshape,
+  type Step,
   selectionStatistics,
   slice,
-  type Step,
   type Tensor,
   tensor,
   updatePrototypes,
@@ -39,7 +40,7 @@ export interface Trainer {
   /** All persistent tensors by name: student, teacher, heads, optimizer, prototypes. */
   readonly state: Map<string, Tensor>;
   readonly step: Step<StepResult>;
-  /** Writes a batch: images [B, size, size, 1] and labels [B, size, size], the labelled items first. */
+  /** Writes a batch: images [B, size, size, 1] and labels [B, size, size], the labelled items first; what is used of it. */
   setBatch(images: Float32Array, labels: Uint8Array): void;
   /** Writes every scheduled number of an iteration (learning rate, λ, τ, EMA decay, ρ, random step). */
   setIteration(iteration: number): Schedule;
@@ -75,8 +76,8 @@ export const metricNames = (config: Config): string[] => [
 /** Models, optimizer, inputs and the step of a configuration, on a device. Nothing is recorded or run yet. */
 export function createTrainer(gpu: Gpu, config: Config): Trainer {
   const { method, size, classes, seed, batch, labeledBatch } = config;
-  const labeled = method === 'supervised' ? batch : labeledBatch;
-  const unlabeled = batch - labeled;
+  const labeled = labeledBatch;
+  const unlabeled = method === 'supervised' ? 0 : batch - labeled;
   const scalar = (label: string) => tensor(gpu, 0, [], { label });
 
   const network = { inChannels: 1, classes, features: config.features, dropout: config.dropout, seed };
@@ -85,16 +86,16 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
   const width = config.projection ? config.projectionWidth : config.features[0]!;
   const head = () => projection(gpu, { inputs: config.features[0]!, hidden: width, outputs: width, seed: seed + 1 });
   const heads = method === 'lccs' && config.projection ? { student: head(), teacher: head() } : undefined;
-  const prototypes =
-    method === 'lccs'
-      ? {
-          vectors: tensor(gpu, 0, [classes, width], { label: 'prototypes' }),
-          counts: tensor(gpu, 0, [classes], { label: 'prototypeCounts' }),
-        }
-      : undefined;
+  const prototypes = method === 'lccs' ? createPrototypes(gpu, classes, width) : undefined;
 
-  const images = { labeled: tensor(gpu, 0, [labeled, size, size, 1], { label: 'labeledImages' }), unlabeled: undefined as Tensor | undefined };
-  const labels = { labeled: tensor(gpu, 0, [labeled, size, size], { dtype: 'u8', label: 'labels' }), all: undefined as Tensor | undefined };
+  const images = {
+    labeled: tensor(gpu, 0, [labeled, size, size, 1], { label: 'labeledImages' }),
+    unlabeled: undefined as Tensor | undefined,
+  };
+  const labels = {
+    labeled: tensor(gpu, 0, [labeled, size, size], { dtype: 'u8', label: 'labels' }),
+    all: undefined as Tensor | undefined,
+  };
   if (unlabeled > 0) {
     images.unlabeled = tensor(gpu, 0, [unlabeled, size, size, 1], { label: 'unlabeledImages' });
     labels.all = tensor(gpu, 0, [batch, size, size], { dtype: 'u8', label: 'allLabels' });
@@ -122,7 +123,11 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
 
     if (teacher && images.unlabeled && labels.all) {
       // 2. Teacher on the noisy unlabelled items (and the clean labelled ones, when prototypes need their features).
-      const noisy = gaussianNoise(images.unlabeled, { deviation: config.noise, clip: config.noiseClip, random: teacherRandom });
+      const noisy = gaussianNoise(images.unlabeled, {
+        deviation: config.noise,
+        clip: config.noiseClip,
+        random: teacherRandom,
+      });
       const seen = method === 'lccs' ? concat([images.labeled, noisy], 0) : noisy;
       const q = noGrad(() => teacher.forward(seen, { mode: 'train', random: teacherRandom }));
 
@@ -150,15 +155,14 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
           unlabeledWeight,
           momentum: config.prototypeMomentum,
         });
-        const { vectors, counts } = prototypes;
-        const separation = prototypeDistance(z, vectors, counts, classOf, keep, {
+        const separation = prototypeDistance(z, prototypes, classOf, keep, {
           kind: config.separation,
           temperature: config.temperature,
         });
         unsupervised = add(unsupervised, mul(separation, config.separationWeight));
         mask = consistency.mask;
-        cosines = prototypeCosines(vectors, counts);
-        const statistics = selectionStatistics({ logits: p, mask, labels: part(labels.all, labeled, unlabeled) });
+        cosines = prototypeCosines(prototypes);
+        const statistics = selectionStatistics(p, mask, part(labels.all, labeled, unlabeled));
         logged.push(separation, statistics);
       }
       loss = add(loss, mul(unsupervised, lambda));
@@ -167,7 +171,10 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
     // 5. Optimizer and teacher; both skip a step whose loss is not finite, so the last good weights survive.
     optimizer.step(backward(loss), lr, loss);
     ema(averaged, trained, decay, loss);
-    const metrics = concat([loss, ...logged].map((x) => reshape(x, [x.size])), 0);
+    const metrics = concat(
+      [loss, ...logged].map((x) => reshape(x, [x.size])),
+      0,
+    );
     return { metrics, loss, mask, logits, cosines };
   });
 
@@ -183,7 +190,10 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
   if (heads) keep('student', heads.student.state);
   if (heads) keep('teacher', heads.teacher.state);
   if (prototypes) keep('prototypes', Object.entries(prototypes));
-  keep('optimizer', optimizer.state.map((t, i) => [String(i), t] as const));
+  keep(
+    'optimizer',
+    optimizer.state.map((t, i) => [String(i), t] as const),
+  );
 
   return {
     gpu,
@@ -197,7 +207,7 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
       images.labeled.write(pixels.subarray(0, labeled * perImage));
       labels.labeled.write(classesOf.subarray(0, labeled * perImage));
       images.unlabeled?.write(pixels.subarray(labeled * perImage));
-      labels.all?.write(classesOf);
+      labels.all?.write(classesOf.subarray(0, (labeled + unlabeled) * perImage));
     },
     setIteration(iteration) {
       const schedule: Schedule = {

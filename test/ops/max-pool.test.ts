@@ -38,7 +38,7 @@ test('of equal values the first gets the gradient', async () => {
 
 test('a single row is refused', async () => {
   const gpu = await testGpu();
-  refuses(() => maxPool(tensor(gpu, 0, [1, 1, 4, 1])), ShapeError, /maxPool/);
+  await refuses(() => maxPool(tensor(gpu, 0, [1, 1, 4, 1])), ShapeError, /maxPool/);
 });
 
 test.run();

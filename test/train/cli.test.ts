@@ -1,6 +1,6 @@
 // The command line as its users meet it: help, wrong usage, exit codes, what goes to stdout. Each case is a process.
 import { spawn } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -76,18 +76,28 @@ test('malformed flags and arguments', async () => {
   await refused(['info', 'extra'], /unexpected argument 'extra'/);
   await refused(['phantom'], /OUT is missing/);
   await refused(['phantom', 'a', 'b'], /unexpected argument 'b'/);
-  for (const value of ['3.5', '-1', 'many', '', 'NaN', '1e99']) {
-    await refused(['phantom', 'x', `--patients=${value}`], /--patients must be an integer of at least 1 — got/);
+  for (const value of ['2', '3.5', '-1', 'many', '', 'NaN', '1e99']) {
+    await refused(['phantom', 'x', `--patients=${value}`], /--patients must be an integer from 3 to 999 — got/);
   }
 });
 
-test('phantom does not write into a folder with something in it, nor over a file', async () => {
+test('phantom writes where nothing is, and says where it wrote', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'wgrad-cli-'));
   try {
     const file = join(folder, 'precious.txt');
     writeFileSync(file, 'data');
-    await refused(['phantom', folder], /exists and is no empty folder/);
-    await refused(['phantom', file], /exists and is no empty folder/);
+    for (const out of [folder, file]) {
+      const { code, stdout, stderr } = await wgrad('phantom', out);
+      assert.is(code, 1);
+      assert.is(stdout, '');
+      assert.match(stderr, /^phantom: .*(not empty|cannot write)/);
+    }
+    assert.is(readFileSync(file, 'utf8'), 'data');
+    const out = join(folder, 'hearts');
+    const written = await wgrad('phantom', out, '--patients', '3', '--size', '16');
+    assert.is(written.code, 0, written.stderr);
+    assert.is(written.stdout, `${out}\n`);
+    assert.ok(existsSync(join(out, 'splits.json')));
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
@@ -101,6 +111,8 @@ test('info: one JSON document on stdout and nothing else, or a table', async () 
   assert.ok(about.adapter.driver);
   assert.ok(about.limits.maxStorageBufferBindingSize >= 2 ** 27);
   assert.ok(Array.isArray(about.features));
+  assert.is(about.versions.node, process.versions.node);
+  assert.match(about.versions.webgpu, /^\d+\.\d+/);
   const table = await wgrad('info');
   assert.is(table.code, 0);
   assert.match(table.stdout, /^driver +\S/m);

@@ -53,6 +53,9 @@ export async function run(args: string[]): Promise<number> {
       ['features', about.features.join(' ')],
       ...shownLimits.map(([name, unit]): [string, string] => [name, withUnit(gpu.limits[name], unit)]),
     ];
+    const { versions, platform, cpu } = about;
+    rows.push(['wgrad', versions.wgrad], ['webgpu (Dawn)', versions.webgpu ?? 'unknown'], ['node', versions.node]);
+    rows.push(['platform', platform], ['cpu', cpu]);
     for (const [name, value] of rows) console.log(`${name.padEnd(34)} ${value}`);
     return 0;
   } finally {

@@ -62,11 +62,12 @@ function rotate(
   const centre = (size - 1) / 2;
   for (let y = 0; y < size; y++) {
     for (let x = 0; x < size; x++) {
-      // The inverse rotation says where this pixel was.
-      const fromY = Math.floor(cosine * (y - centre) + sine * (x - centre) + centre + 0.5);
-      const fromX = Math.floor(cosine * (x - centre) - sine * (y - centre) + centre + 0.5);
-      if (fromY >= 0 && fromY < size && fromX >= 0 && fromX < size)
-        result[y * size + x] = source[fromY * size + fromX]!;
+      // The inverse rotation says where this pixel was; outside begins at the outermost pixel centres, as in scipy.
+      const fromY = cosine * (y - centre) + sine * (x - centre) + centre;
+      const fromX = cosine * (x - centre) - sine * (y - centre) + centre;
+      if (fromY >= 0 && fromY <= size - 1 && fromX >= 0 && fromX <= size - 1) {
+        result[y * size + x] = source[Math.floor(fromY + 0.5) * size + Math.floor(fromX + 0.5)]!;
+      }
     }
   }
 }

@@ -146,7 +146,8 @@ function parseHeader(bytes: Uint8Array, refuse: Refuse): Header {
   if (magic === `ni${version}\0`) refuse('this is one half of a .hdr/.img pair. Convert it to a single .nii.gz.');
   if (magic !== `n+${version}\0`) refuse(notNifti);
 
-  const own = bytes.slice(0, size); // exactly the header: nothing for nifti-reader-js to walk past
+  // A copy of exactly the header: nothing for nifti-reader-js to walk past. (Buffer's own `slice` would not copy.)
+  const own = new Uint8Array(bytes.subarray(0, size));
   const fields = version === 1 ? new NIFTI1() : new NIFTI2();
   fields.readHeader(own.buffer as ArrayBuffer);
   // 64-bit fields of big-endian files come out wrong from nifti-reader-js.

@@ -1,0 +1,268 @@
+// Every setting of a training run in one flat object: its default, its flag, its line of help. Unknown keys are errors.
+// The paper gives no numbers; the defaults are ours, those of the protocol SSL4MIS's (README).
+import { readFileSync } from 'node:fs';
+
+/** Wrong usage: the command line ends with exit code 2. */
+export class UsageError extends Error {
+  override name = 'UsageError';
+}
+
+const methods = ['lccs', 'mt', 'supervised'] as const;
+const confidences = ['student', 'teacher', 'mean', 'min'] as const;
+const thresholdModes = ['fixed', 'ramp'] as const;
+const consistencies = ['mse', 'kl', 'ce'] as const;
+const separations = ['pull', 'protoCE', 'distance'] as const;
+const precisions = ['f32'] as const;
+
+type Setting =
+  | { kind: 'integer' | 'number'; default: number; min: number; max?: number; help: string }
+  | { kind: 'choice'; default: string; choices: readonly string[]; help: string }
+  | { kind: 'boolean'; default: boolean; help: string }
+  | { kind: 'list'; default: readonly number[]; min: number; max?: number; whole: boolean; help: string };
+
+const integer = (value: number, min: number, help: string): Setting => ({ kind: 'integer', default: value, min, help });
+const number = (value: number, min: number, max: number, help: string): Setting => ({
+  kind: 'number',
+  default: value,
+  min,
+  max,
+  help,
+});
+const choice = (value: string, choices: readonly string[], help: string): Setting => ({
+  kind: 'choice',
+  default: value,
+  choices,
+  help,
+});
+const boolean = (value: boolean, help: string): Setting => ({ kind: 'boolean', default: value, help });
+const most = Number.MAX_VALUE;
+
+/** Key → default, kind, bounds, help. The flag is the key in kebab-case. */
+export const settings = {
+  method: choice('lccs', methods, 'lccs: low-confidence consistency and class separation; mt: mean teacher'),
+  labeled: integer(7, 1, 'training patients whose labels are used: the first N of the split'),
+  iterations: integer(30000, 1, 'training iterations'),
+  size: integer(256, 8, 'slices are resized to N×N pixels'),
+  classes: integer(4, 2, 'classes, background included'),
+  features: { kind: 'list', default: [16, 32, 64, 128, 256], min: 1, whole: true, help: 'UNet channels per level' },
+  dropout: {
+    kind: 'list',
+    default: [0.05, 0.1, 0.2, 0.3, 0.5],
+    min: 0,
+    max: 0.95,
+    whole: false,
+    help: 'encoder dropout per level',
+  },
+  batch: integer(24, 1, 'slices in a batch'),
+  labeledBatch: integer(12, 1, 'labelled slices in a batch (supervised uses only these)'),
+  lr: number(0.01, 0, most, 'initial learning rate of SGD'),
+  momentum: number(0.9, 0, 1, 'SGD momentum'),
+  weightDecay: number(1e-4, 0, most, 'SGD weight decay'),
+  lrPower: number(0.9, 0, most, 'learning rate · (1 − iteration/iterations)^power'),
+  seed: integer(1337, 0, 'fixes weights, batches, augmentation, dropout and noise'),
+  augment: boolean(true, 'random rotations and flips'),
+  confidence: choice('student', confidences, 'whose maximum class probability decides what is kept'),
+  threshold: number(0.95, 0, 1, 'pixels of confidence below it are kept (at the end of training, with a ramp)'),
+  thresholdMode: choice('fixed', thresholdModes, 'ramp: rises from thresholdStart to threshold'),
+  thresholdStart: number(0.75, 0, 1, 'where a ramped threshold starts'),
+  consistency: choice('mse', consistencies, 'distance between student and teacher on kept pixels'),
+  consistencyWeight: number(0.1, 0, most, 'λ_max, the final weight of the unsupervised loss'),
+  rampEvery: integer(150, 1, 'the weight ramps in steps of N iterations'),
+  rampFraction: number(1, 0, 1, 'share of the iterations over which the weight ramps up'),
+  warmupFraction: number(1 / 30, 0, 1, 'share of the iterations without an unsupervised loss'),
+  separation: choice(
+    'pull',
+    separations,
+    'class separation: cosine pull, cross-entropy over cosines, or over distances',
+  ),
+  separationWeight: number(0.1, 0, most, 'β, weight of class separation within the unsupervised loss'),
+  temperature: number(0.1, 1e-6, most, 'T of protoCE'),
+  projection: boolean(true, 'projection head before class separation'),
+  projectionWidth: integer(32, 1, 'features of the projection head'),
+  emaDecay: number(0.99, 0, 1, 'decay of the teacher, at most'),
+  prototypeMomentum: number(0.99, 0, 1, 'momentum of the prototypes, at most'),
+  noise: number(0.1, 0, most, "standard deviation of the noise on the teacher's input"),
+  noiseClip: number(0.2, 0, most, 'that noise is clipped to ± this'),
+  precision: choice('f32', precisions, 'storage of activations'),
+  evalEvery: integer(200, 1, 'validate every N iterations; the best checkpoint is kept'),
+  saveEvery: integer(500, 1, 'save the state to resume from every N iterations'),
+} as const satisfies Record<string, Setting>;
+
+type Key = keyof typeof settings;
+
+export interface Config {
+  method: (typeof methods)[number];
+  labeled: number;
+  iterations: number;
+  size: number;
+  classes: number;
+  features: number[];
+  dropout: number[];
+  batch: number;
+  labeledBatch: number;
+  lr: number;
+  momentum: number;
+  weightDecay: number;
+  lrPower: number;
+  seed: number;
+  augment: boolean;
+  confidence: (typeof confidences)[number];
+  threshold: number;
+  thresholdMode: (typeof thresholdModes)[number];
+  thresholdStart: number;
+  consistency: (typeof consistencies)[number];
+  consistencyWeight: number;
+  rampEvery: number;
+  rampFraction: number;
+  warmupFraction: number;
+  separation: (typeof separations)[number];
+  separationWeight: number;
+  temperature: number;
+  projection: boolean;
+  projectionWidth: number;
+  emaDecay: number;
+  prototypeMomentum: number;
+  noise: number;
+  noiseClip: number;
+  precision: (typeof precisions)[number];
+  evalEvery: number;
+  saveEvery: number;
+}
+
+/** Number of single-character edits between two words (Levenshtein). */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
+    }
+    row = next;
+  }
+  return row[b.length]!;
+}
+
+/** The known name nearest to a mistyped one; undefined when none is near. */
+export function nearestName(name: string, known: readonly string[]): string | undefined {
+  const [best] = known
+    .map((candidate) => ({ candidate, edits: editDistance(name, candidate) }))
+    .sort((a, b) => a.edits - b.edits);
+  return best && best.edits <= Math.max(2, name.length / 3) ? best.candidate : undefined;
+}
+
+export const flagOf = (key: string): string => key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+
+/** The flags of all settings, for `readCommandLine`; a boolean setting's flag takes `true` or `false`. */
+export const configFlags = Object.fromEntries(
+  Object.keys(settings).map((key) => [flagOf(key), { type: 'string' as const }]),
+);
+
+const show = (value: unknown): string => (Array.isArray(value) ? value.join(',') : String(value));
+
+/** Help lines of all settings. */
+export const configHelp = (): string =>
+  Object.entries(settings as Record<string, Setting>)
+    .map(([key, setting]) => {
+      const kind =
+        setting.kind === 'choice'
+          ? setting.choices.join('|')
+          : setting.kind === 'boolean'
+            ? 'true|false'
+            : setting.kind === 'list'
+              ? 'N,N,…'
+              : 'N';
+      const value = setting.kind === 'number' ? Number(setting.default.toPrecision(3)) : show(setting.default);
+      return `  --${`${flagOf(key)} ${kind}`.padEnd(40)} ${setting.help} (${value})`;
+    })
+    .join('\n');
+
+/** A setting's value from JSON or from a flag's text. */
+function parse(key: string, setting: Setting, value: unknown): unknown {
+  const refuse = (expected: string): never => {
+    throw new UsageError(`config: ${key} must be ${expected} — got ${JSON.stringify(value)}.`);
+  };
+  const text = typeof value === 'string' ? value.trim() : undefined;
+  const bounded = (raw: unknown, whole: boolean, min: number, max = most): number => {
+    const n = typeof raw === 'string' && raw.trim() !== '' ? Number(raw) : raw;
+    const fine =
+      typeof n === 'number' && (whole ? Number.isSafeInteger(n) : Number.isFinite(n)) && n >= min && n <= max;
+    const range = max === most ? `at least ${min}` : `from ${min} to ${max}`;
+    return fine ? n : refuse(`${whole ? 'a whole number' : 'a number'} ${range}`);
+  };
+  switch (setting.kind) {
+    case 'integer':
+      return bounded(value, true, setting.min, setting.max);
+    case 'number':
+      return bounded(value, false, setting.min, setting.max);
+    case 'choice':
+      return setting.choices.includes(text ?? '') ? text : refuse(`one of ${setting.choices.join(', ')}`);
+    case 'boolean':
+      if (value === true || text === 'true') return true;
+      return value === false || text === 'false' ? false : refuse('true or false');
+    case 'list': {
+      const items: unknown[] = Array.isArray(value)
+        ? value
+        : text !== undefined
+          ? text.split(',')
+          : refuse('a list of numbers');
+      if (!items.length) refuse('a list of at least one number');
+      return items.map((item) => bounded(item, setting.whole, setting.min, setting.max));
+    }
+  }
+}
+
+/**
+ * The whole configuration: defaults, then the JSON `file`, then `overrides` (keys as in the file, or flags in kebab-case).
+ * Throws a UsageError for an unknown key (with the nearest known), a wrong type or range, or settings that do not fit.
+ */
+export function resolveConfig(overrides: Record<string, unknown> = {}, file?: string): Config {
+  const table = settings as Record<string, Setting>;
+  const keyOf = new Map(Object.keys(table).flatMap((key) => [[key, key] as const, [flagOf(key), key] as const]));
+  const config: Record<string, unknown> = Object.fromEntries(
+    Object.entries(table).map(([key, { default: value }]) => [key, Array.isArray(value) ? [...value] : value]),
+  );
+  for (const layer of [file === undefined ? {} : readJson(file), overrides]) {
+    for (const [name, value] of Object.entries(layer)) {
+      if (value === undefined) continue;
+      const key = keyOf.get(name);
+      if (!key) {
+        const near = nearestName(name, [...keyOf.keys()]);
+        throw new UsageError(
+          `config: unknown setting '${name}'. ${near ? `Did you mean '${near}'?` : 'wgrad train --help lists them.'}`,
+        );
+      }
+      config[key] = parse(key, table[key]!, value);
+    }
+  }
+  return checkTogether(config as unknown as Config);
+}
+
+function readJson(file: string): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(readFileSync(file, 'utf8'));
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+    throw new Error('it holds no JSON object');
+  } catch (error) {
+    throw new UsageError(`config: cannot read ${file} — ${(error as Error).message}.`);
+  }
+}
+
+function checkTogether(config: Config): Config {
+  const { size, features, batch, labeledBatch, method } = config;
+  const multiple = 2 ** (features.length - 1);
+  if (features.length < 2) throw new UsageError('config: features needs at least two levels, for instance 16,32.');
+  if (size % multiple) {
+    const near = Math.max(multiple, Math.round(size / multiple) * multiple);
+    throw new UsageError(
+      `config: size ${size} must be a multiple of ${multiple} for ${features.length} levels. Use ${near}.`,
+    );
+  }
+  if (labeledBatch > batch || (method !== 'supervised' && labeledBatch === batch)) {
+    throw new UsageError(
+      `config: labeledBatch ${labeledBatch} leaves no unlabelled slices in a batch of ${batch}. ${method} needs at least one.`,
+    );
+  }
+  return config;
+}
+
+export type { Key as ConfigKey };
