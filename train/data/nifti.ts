@@ -166,9 +166,9 @@ function parseHeader(bytes: Uint8Array, refuse: Refuse): Header {
 
   const type = elementTypes.get(fields.datatypeCode);
   if (!type) {
-    return refuse(
-      `datatype ${fields.datatypeCode} is not read (${fields.getDatatypeCodeString(fields.datatypeCode)}). Convert it to int16 or float32.`,
-    );
+    const named = { 1: 'binary', 32: 'complex', 128: 'RGB', 1792: 'complex', 2304: 'RGBA' }[fields.datatypeCode];
+    const shown = `${fields.datatypeCode}${named ? ` (${named})` : ''}`;
+    return refuse(`images of datatype ${shown} are not read. Convert it to int16 or float32.`);
   }
   if (fields.numBitsPerVoxel !== type.bytes * 8) {
     refuse(
