@@ -85,7 +85,7 @@ export const settings = {
   noiseClip: number(0.2, 0, most, 'that noise is clipped to ± this'),
   precision: choice('f32', precisions, 'storage of activations'),
   evalEvery: integer(200, 1, 'validate every N iterations; the best checkpoint is kept'),
-  saveEvery: integer(500, 1, 'save the state to resume from every N iterations'),
+  saveEvery: integer(200, 1, 'save the state to resume from every N iterations'),
 } as const satisfies Record<string, Setting>;
 
 type Key = keyof typeof settings;

@@ -7,7 +7,10 @@ export interface Predictor {
    * Labels (argmax) of slices [count, size, size], values in [0, 1]; with `withConfidence` also the maximum class
    * probability of every pixel.
    */
-  (slices: Float32Array, withConfidence?: boolean): Promise<{ labels: Uint8Array; confidence: Float32Array | undefined }>;
+  (
+    slices: Float32Array,
+    withConfidence?: boolean,
+  ): Promise<{ labels: Uint8Array; confidence: Float32Array | undefined }>;
 }
 
 /** A predictor for slices of size×size pixels; the model's current weights are used at every call. */

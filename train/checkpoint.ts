@@ -1,0 +1,180 @@
+// Weights on disk: safetensors, under PyTorch's names and in PyTorch's layout, written so that a crash at any moment leaves
+// the old file or the new one. Checks are those of safetensors' own implementation.
+import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { dirname } from 'node:path';
+import type { Tensor } from '../engine/index.js';
+
+/** A file that is no readable checkpoint, or one of another architecture. */
+export class CheckpointError extends Error {
+  override name = 'CheckpointError';
+}
+
+export interface NamedArray {
+  shape: readonly number[];
+  data: Float32Array;
+}
+
+/** Writes a file in one piece: a temporary beside it, fsync, rename, fsync of the folder. */
+export function writeAtomically(path: string, parts: readonly Uint8Array[]): void {
+  const temporary = `${path}.${process.pid}.tmp`;
+  const file = openSync(temporary, 'w');
+  try {
+    for (const part of parts) for (let done = 0; done < part.length; ) done += writeSync(file, part, done);
+    fsyncSync(file);
+    closeSync(file);
+  } catch (error) {
+    closeSync(file);
+    rmSync(temporary, { force: true });
+    throw error;
+  }
+  renameSync(temporary, path);
+  const folder = openSync(dirname(path), 'r');
+  fsyncSync(folder);
+  closeSync(folder);
+}
+
+const headerLimit = 100_000_000;
+
+/** Writes float32 arrays and string metadata. */
+export function writeSafetensors(
+  path: string,
+  arrays: ReadonlyMap<string, NamedArray>,
+  metadata: Record<string, string> = {},
+): void {
+  let offset = 0;
+  const header: Record<string, unknown> = { __metadata__: metadata };
+  for (const [name, { shape, data }] of arrays) {
+    header[name] = { dtype: 'F32', shape, data_offsets: [offset, (offset += data.byteLength)] };
+  }
+  const json = JSON.stringify(header);
+  const text = new TextEncoder().encode(
+    json.padEnd(Math.ceil(Buffer.byteLength(json) / 8) * 8 - (Buffer.byteLength(json) - json.length)),
+  );
+  const length = new Uint8Array(8);
+  new DataView(length.buffer).setBigUint64(0, BigInt(text.length), true);
+  const bytes = [...arrays.values()].map(({ data }) => new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  writeAtomically(path, [length, text, ...bytes]);
+}
+
+/** Reads float32 arrays; throws a CheckpointError for anything that is not a whole, consistent safetensors file. */
+export function readSafetensors(path: string): { arrays: Map<string, NamedArray>; metadata: Record<string, string> } {
+  const refuse = (why: string): never => {
+    throw new CheckpointError(`checkpoint: ${path} is no readable safetensors file — ${why}.`);
+  };
+  let bytes: Buffer;
+  try {
+    bytes = readFileSync(path);
+  } catch (error) {
+    throw new CheckpointError(`checkpoint: cannot read ${path} — ${(error as Error).message}.`);
+  }
+  if (bytes.length < 8) refuse(`it has ${bytes.length} bytes`);
+  const headerBytes = Number(bytes.readBigUInt64LE(0));
+  if (headerBytes > headerLimit || 8 + headerBytes > bytes.length)
+    refuse(`its header claims ${headerBytes} bytes of ${bytes.length}`);
+  const text = bytes.toString('utf8', 8, 8 + headerBytes);
+  if (!text.startsWith('{')) refuse('its header is no JSON object');
+  let header: Record<string, { dtype: string; shape: number[]; data_offsets: [number, number] }>;
+  try {
+    header = JSON.parse(text);
+  } catch {
+    return refuse('its header is not JSON');
+  }
+  const { __metadata__, ...entries } = header as typeof header & { __metadata__?: unknown };
+  const body = bytes.subarray(8 + headerBytes);
+  const arrays = new Map<string, NamedArray>();
+  let expected = 0;
+  const ordered = Object.entries(entries).sort(
+    ([, a], [, b]) => (a?.data_offsets?.[0] ?? 0) - (b?.data_offsets?.[0] ?? 0),
+  );
+  for (const [name, entry] of ordered) {
+    const { dtype, shape, data_offsets: offsets } = entry ?? {};
+    const isWhole = (n: unknown): n is number => Number.isSafeInteger(n) && (n as number) >= 0;
+    if (
+      dtype !== 'F32' ||
+      !Array.isArray(shape) ||
+      !shape.every(isWhole) ||
+      !Array.isArray(offsets) ||
+      !offsets.every(isWhole)
+    ) {
+      refuse(`entry '${name}' is malformed or not F32`);
+    }
+    const [begin, end] = offsets!;
+    if (begin !== expected) refuse(`'${name}' starts at ${begin}, expected ${expected}`);
+    if (end - begin !== 4 * shape!.reduce((a, b) => a * b, 1))
+      refuse(`'${name}' [${shape}] does not fill its ${end - begin} bytes`);
+    if (end > body.length) refuse(`'${name}' ends at ${end} of ${body.length} bytes: the file is truncated`);
+    arrays.set(name, {
+      shape: shape!,
+      data: new Float32Array(body.buffer.slice(body.byteOffset + begin, body.byteOffset + end)),
+    });
+    expected = end;
+  }
+  if (expected !== body.length) refuse(`${body.length - expected} bytes belong to no tensor`);
+  return { arrays, metadata: (__metadata__ ?? {}) as Record<string, string> };
+}
+
+/** Convolution weights [O, …kernel, I] to PyTorch's [O, I, …kernel]; other shapes stay. */
+export function toPyTorch({ shape, data }: NamedArray): NamedArray {
+  if (shape.length < 4) return { shape, data };
+  const [outputs = 0, ...rest] = shape;
+  const inputs = rest.pop()!;
+  const taps = rest.reduce((a, b) => a * b, 1);
+  const moved = new Float32Array(data.length);
+  for (let o = 0; o < outputs; o++) {
+    for (let t = 0; t < taps; t++) {
+      for (let i = 0; i < inputs; i++) moved[(o * inputs + i) * taps + t] = data[(o * taps + t) * inputs + i]!;
+    }
+  }
+  return { shape: [outputs, inputs, ...rest], data: moved };
+}
+
+/** PyTorch's [O, I, …kernel] to our [O, …kernel, I]; other shapes stay. */
+export function fromPyTorch({ shape, data }: NamedArray): NamedArray {
+  if (shape.length < 4) return { shape, data };
+  const [outputs = 0, inputs = 0, ...rest] = shape;
+  const taps = rest.reduce((a, b) => a * b, 1);
+  const moved = new Float32Array(data.length);
+  for (let o = 0; o < outputs; o++) {
+    for (let i = 0; i < inputs; i++) {
+      for (let t = 0; t < taps; t++) moved[(o * taps + t) * inputs + i] = data[(o * inputs + i) * taps + t]!;
+    }
+  }
+  return { shape: [outputs, ...rest, inputs], data: moved };
+}
+
+/** Writes tensors under their names, in PyTorch's layout. */
+export async function saveTensors(
+  path: string,
+  tensors: ReadonlyMap<string, Tensor>,
+  metadata: Record<string, string> = {},
+): Promise<void> {
+  const arrays = new Map<string, NamedArray>();
+  for (const [name, t] of tensors) {
+    arrays.set(name, toPyTorch({ shape: t.shape, data: Float32Array.from(await t.read()) }));
+  }
+  writeSafetensors(path, arrays, metadata);
+}
+
+/** Reads a checkpoint into tensors of the same names and shapes; a CheckpointError lists what does not fit. */
+export function loadTensors(path: string, tensors: ReadonlyMap<string, Tensor>): Record<string, string> {
+  const { arrays, metadata } = readSafetensors(path);
+  const ours = new Map([...arrays].map(([name, array]) => [name, fromPyTorch(array)] as const));
+  const wrong = [
+    ...[...tensors].flatMap(([name, t]) => {
+      const shape = ours.get(name)?.shape;
+      if (!shape) return [`'${name}' is missing`];
+      return shape.join() === t.shape.join() ? [] : [`'${name}' has shape [${shape}], expected [${t.shape}]`];
+    }),
+    ...[...ours.keys()]
+      .filter((name) => !tensors.has(name) && !name.endsWith('num_batches_tracked'))
+      .map((name) => `'${name}' is unknown`),
+  ];
+  if (wrong.length) {
+    const more = wrong.length > 5 ? `, and ${wrong.length - 5} more` : '';
+    throw new CheckpointError(
+      `checkpoint: ${path} is of another architecture — ${wrong.slice(0, 5).join(', ')}${more}.`,
+    );
+  }
+  for (const [name, t] of tensors) t.write(ours.get(name)!.data);
+  return metadata;
+}

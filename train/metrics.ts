@@ -1,0 +1,210 @@
+// Scores of a labelled volume against its reference, per class: overlap, and surface distances in mm and in voxels by exact
+// Euclidean distance transforms. A structure that is missed or invented has no distance: it is counted, never scored 0.
+
+export interface ClassScore {
+  /** 2|A∩B|/(|A|+|B|); null when neither volume has the class. */
+  Dice: number | null;
+  Jaccard: number | null;
+  /** 95th percentile of both directed surface distances pooled (MedPy's hd95), mm; null when missed, invented or absent. */
+  HD95: number | null;
+  HD95_voxels: number | null;
+  /** Mean distance from the prediction's surface to the reference's (MedPy's one-directed asd), mm. */
+  ASD: number | null;
+  ASD_voxels: number | null;
+  TP: number;
+  FP: number;
+  FN: number;
+  TN: number;
+  n_pred: number;
+  n_ref: number;
+  /** The reference has it, the prediction does not. */
+  missed: boolean;
+  /** The prediction has it, the reference does not. */
+  invented: boolean;
+}
+
+type Triple = readonly [number, number, number];
+
+/**
+ * Scores of classes 1 … classes − 1 of labels [D, H, W] (x fastest); `shape` is [D, H, W], `spacing` mm along z, y, x.
+ */
+export function volumeScores(
+  prediction: Uint8Array,
+  reference: Uint8Array,
+  { shape, spacing, classes }: { shape: Triple; spacing: Triple; classes: number },
+): Record<string, ClassScore> {
+  const size = shape[0] * shape[1] * shape[2];
+  if (prediction.length !== size || reference.length !== size) {
+    throw new RangeError(
+      `metrics: prediction and reference must hold ${size} voxels [${shape}] — got ${prediction.length} and ${reference.length}.`,
+    );
+  }
+  const scores: Record<string, ClassScore> = {};
+  for (let k = 1; k < classes; k++) scores[k] = classScore(prediction, reference, shape, spacing, k);
+  return scores;
+}
+
+function classScore(
+  prediction: Uint8Array,
+  reference: Uint8Array,
+  shape: Triple,
+  spacing: Triple,
+  k: number,
+): ClassScore {
+  let [both, predicted, referenced] = [0, 0, 0];
+  for (let i = 0; i < prediction.length; i++) {
+    const p = prediction[i] === k;
+    const r = reference[i] === k;
+    if (p) predicted++;
+    if (r) referenced++;
+    if (p && r) both++;
+  }
+  const either = predicted + referenced - both;
+  const distances = predicted && referenced ? surfaceDistances(prediction, reference, shape, spacing, k) : undefined;
+  return {
+    Dice: either ? (2 * both) / (predicted + referenced) : null,
+    Jaccard: either ? both / either : null,
+    HD95: distances?.mm.hd95 ?? null,
+    HD95_voxels: distances?.voxels.hd95 ?? null,
+    ASD: distances?.mm.asd ?? null,
+    ASD_voxels: distances?.voxels.asd ?? null,
+    TP: both,
+    FP: predicted - both,
+    FN: referenced - both,
+    TN: prediction.length - either,
+    n_pred: predicted,
+    n_ref: referenced,
+    missed: referenced > 0 && predicted === 0,
+    invented: predicted > 0 && referenced === 0,
+  };
+}
+
+/** A class of a volume, cut to a box that holds both structures and a voxel of background around them. */
+interface Cropped {
+  shape: Triple;
+  prediction: Uint8Array;
+  reference: Uint8Array;
+}
+
+function crop(prediction: Uint8Array, reference: Uint8Array, [depth, height, width]: Triple, k: number): Cropped {
+  const low = [depth, height, width];
+  const high = [-1, -1, -1];
+  for (let z = 0, i = 0; z < depth; z++) {
+    for (let y = 0; y < height; y++) {
+      for (let x = 0; x < width; x++, i++) {
+        if (prediction[i] !== k && reference[i] !== k) continue;
+        [z, y, x].forEach((at, axis) => {
+          low[axis] = Math.min(low[axis]!, at);
+          high[axis] = Math.max(high[axis]!, at);
+        });
+      }
+    }
+  }
+  const shape = high.map((h, axis) => h - low[axis]! + 3) as unknown as Triple;
+  const cut = (source: Uint8Array): Uint8Array => {
+    const out = new Uint8Array(shape[0] * shape[1] * shape[2]);
+    for (let z = low[0]!; z <= high[0]!; z++) {
+      for (let y = low[1]!; y <= high[1]!; y++) {
+        for (let x = low[2]!; x <= high[2]!; x++) {
+          const to = ((z - low[0]! + 1) * shape[1] + (y - low[1]! + 1)) * shape[2] + (x - low[2]! + 1);
+          out[to] = source[(z * height + y) * width + x] === k ? 1 : 0;
+        }
+      }
+    }
+    return out;
+  };
+  return { shape, prediction: cut(prediction), reference: cut(reference) };
+}
+
+interface Distances {
+  hd95: number;
+  asd: number;
+}
+
+function surfaceDistances(
+  prediction: Uint8Array,
+  reference: Uint8Array,
+  shape: Triple,
+  spacing: Triple,
+  k: number,
+): { mm: Distances; voxels: Distances } {
+  const box = crop(prediction, reference, shape, k);
+  const surfaces = [border(box.prediction, box.shape), border(box.reference, box.shape)] as const;
+  const measure = (unit: Triple): Distances => {
+    const [fromPrediction, fromReference] = surfaces.map((surface, i) => {
+      const field = distanceTransform(surfaces[1 - i]!, box.shape, unit);
+      return field.filter((_, voxel) => surface[voxel]).map(Math.sqrt);
+    }) as [Float64Array, Float64Array];
+    const pooled = new Float64Array(fromPrediction.length + fromReference.length);
+    pooled.set(fromPrediction);
+    pooled.set(fromReference, fromPrediction.length);
+    return { hd95: percentile(pooled.sort(), 0.95), asd: mean(fromPrediction) };
+  };
+  return { mm: measure(spacing), voxels: measure([1, 1, 1]) };
+}
+
+const mean = (values: ArrayLike<number>): number =>
+  (Array.prototype.reduce.call(values, (sum, v) => (sum as number) + (v as number), 0) as number) / values.length;
+
+/** A quantile of sorted values with linear interpolation, as numpy's percentile. */
+export function percentile(sorted: ArrayLike<number>, quantile: number): number {
+  const at = quantile * (sorted.length - 1);
+  const low = Math.floor(at);
+  const high = Math.min(low + 1, sorted.length - 1);
+  return sorted[low]! + (at - low) * (sorted[high]! - sorted[low]!);
+}
+
+/** Voxels of a mask that have a face neighbour outside of it. The mask must not touch the box. */
+export function border(mask: Uint8Array, [, height, width]: Triple): Uint8Array {
+  const row = width;
+  const plane = height * width;
+  return mask.map((inside, i) =>
+    inside && !(mask[i - 1] && mask[i + 1] && mask[i - row] && mask[i + row] && mask[i - plane] && mask[i + plane])
+      ? 1
+      : 0,
+  );
+}
+
+/**
+ * Squared distance of every voxel to the nearest voxel of `mask`, with `spacing` along [D, H, W]: exact, by lower envelopes
+ * of parabolas along each axis (Felzenszwalb & Huttenlocher 2012).
+ */
+export function distanceTransform(mask: Uint8Array, shape: Triple, spacing: Triple): Float64Array {
+  const field = Float64Array.from(mask, (inside) => (inside ? 0 : Number.POSITIVE_INFINITY));
+  const strides = [shape[1] * shape[2], shape[2], 1];
+  for (let axis = 2; axis >= 0; axis--) {
+    const length = shape[axis]!;
+    const stride = strides[axis]!;
+    const scale = spacing[axis]! ** 2;
+    const line = new Float64Array(length);
+    const vertices = new Int32Array(length);
+    const starts = new Float64Array(length + 1);
+    for (let first = 0; first < field.length; first++) {
+      if (Math.floor(first / stride) % length) continue;
+      for (let i = 0; i < length; i++) line[i] = field[first + i * stride]!;
+      let count = 0;
+      for (let i = 0; i < length; i++) {
+        if (line[i] === Number.POSITIVE_INFINITY) continue;
+        // Where parabola i starts to lie below the last one: drop those that it hides.
+        let start = Number.NEGATIVE_INFINITY;
+        while (count > 0) {
+          const v = vertices[count - 1]!;
+          start = (line[i]! - line[v]! + scale * (i * i - v * v)) / (2 * scale * (i - v));
+          if (start > starts[count - 1]!) break;
+          count--;
+          start = Number.NEGATIVE_INFINITY;
+        }
+        vertices[count] = i;
+        starts[count++] = start;
+      }
+      if (!count) continue;
+      starts[count] = Number.POSITIVE_INFINITY;
+      for (let i = 0, k = 0; i < length; i++) {
+        while (starts[k + 1]! < i) k++;
+        const v = vertices[k]!;
+        field[first + i * stride] = line[v]! + scale * (i - v) ** 2;
+      }
+    }
+  }
+  return field;
+}

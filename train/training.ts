@@ -1,0 +1,271 @@
+// One training run: data in, run folder out. The method is trainer.ts; here are the loop around it, its log, validation,
+// pictures and checkpoints, and what happens when a run is interrupted or a loss is not finite.
+import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Gpu, StepInfo } from '../engine/index.js';
+import { countParameters } from '../model/index.js';
+import { loadTensors, saveTensors } from './checkpoint.js';
+import { type Config, UsageError } from './config.js';
+import { type Case, cardiacClasses, openDataset, splitDataset } from './data/datasets.js';
+import { createLoader } from './data/loader.js';
+import { loadCase, slicesOf } from './data/slices.js';
+import { environmentOf } from './environment.js';
+import { evaluateCases, type Summary } from './evaluate.js';
+import { appendRecord, createProgress, type LogRecord, readLog, rewindLog } from './log.js';
+import { drawCurves, drawSlices } from './pictures.js';
+import { createPredictor, type Predictor } from './predictor.js';
+import { createTrainer, metricNames } from './trainer.js';
+
+/** A loss became NaN or infinite; the message names the op, the last good checkpoint is on disk. */
+export class NonFiniteLossError extends Error {
+  override name = 'NonFiniteLossError';
+}
+
+export interface TrainingOptions {
+  gpu: Gpu;
+  config: Config;
+  /** Data folder. */
+  data: string;
+  /** Run folder: new or empty, or with `resume` the one to continue. */
+  out: string;
+  resume?: boolean;
+  /** Aborted: the iteration ends, the state is saved, `interrupted` is true. */
+  stop?: AbortSignal;
+}
+
+export interface TrainingResult {
+  iterations: number;
+  seconds: number;
+  interrupted: boolean;
+  /** The best validation so far. */
+  best: { iteration: number; scores: Pick<Summary, 'mean' | 'foreground_mean'> } | undefined;
+  /** Time the loop waited for batches, ms. */
+  waitMs: number;
+}
+
+/** What a configuration costs, without training: nothing is allocated but inputs and weights. */
+export function dryRun(gpu: Gpu, config: Config): Record<string, number> {
+  const trainer = createTrainer(gpu, config);
+  const { launches, plannedBytes, unsharedBytes, externalBytes }: StepInfo = trainer.step.info;
+  return {
+    parameters: countParameters(trainer.student),
+    launches,
+    peakBytes: plannedBytes + externalBytes,
+    plannedBytes,
+    unsharedBytes,
+    externalBytes,
+  };
+}
+
+/** Names of what a run folder holds. */
+export const runFiles = {
+  config: 'config.json',
+  environment: 'environment.json',
+  log: 'log.jsonl',
+  last: 'checkpoint-last.safetensors',
+  best: 'checkpoint-best.safetensors',
+  state: join('state', 'last.safetensors'),
+  curves: 'progress',
+  slices: 'slices',
+  summary: 'summary.json',
+} as const;
+
+/** Throws a UsageError unless `out` can become a run folder (or, with `resume`, is one). */
+export function checkRunFolder(out: string, resume: boolean): void {
+  if (resume) {
+    if (!existsSync(join(out, runFiles.state))) {
+      throw new UsageError(`train: '${out}' holds no state to resume from. Start it without --resume.`);
+    }
+    return;
+  }
+  if (existsSync(out) && !(statSync(out).isDirectory() && readdirSync(out).length === 0)) {
+    throw new UsageError(
+      `train: '${out}' exists and is no empty folder. Name a new one, or continue it with --resume.`,
+    );
+  }
+  try {
+    mkdirSync(join(out, 'state'), { recursive: true });
+    mkdirSync(join(out, runFiles.slices));
+  } catch (error) {
+    throw new UsageError(`train: cannot write to '${out}' — ${(error as Error).message}.`);
+  }
+}
+
+/** Trains to the end of the configuration, or until stopped. Throws NonFiniteLossError, DataError, GpuError. */
+export async function train({
+  gpu,
+  config,
+  data,
+  out,
+  resume = false,
+  stop,
+}: TrainingOptions): Promise<TrainingResult> {
+  const start = performance.now();
+  const split = splitDataset(openDataset(data, { seed: config.seed }), { labeled: config.labeled });
+  if (config.method !== 'supervised' && !split.unlabeled.length) {
+    throw new UsageError(
+      `train: ${config.method} needs unlabelled patients, but all are labelled. Use a smaller --labeled.`,
+    );
+  }
+  checkRunFolder(out, resume);
+  const file = (name: string) => join(out, name);
+  writeFileSync(file(runFiles.config), `${JSON.stringify(config, null, 2)}\n`);
+  writeFileSync(file(runFiles.environment), `${JSON.stringify(environmentOf(gpu), null, 2)}\n`);
+
+  const trainer = createTrainer(gpu, config);
+  const first = resume ? Number(loadTensors(file(runFiles.state), trainer.state).iteration) : 0;
+  rewindLog(file(runFiles.log), first);
+  const supervised = config.method === 'supervised';
+  const loader = createLoader({
+    dir: data,
+    labeled: config.labeled,
+    size: config.size,
+    batch: supervised ? config.labeledBatch : config.batch,
+    labeledBatch: config.labeledBatch,
+    seed: config.seed,
+    classes: config.classes,
+    augment: config.augment,
+    startIteration: first,
+  });
+  const predictor = createPredictor(gpu, trainer.student, config.size);
+  const progress = createProgress(config.method, config.iterations, first);
+  const names = metricNames(config);
+  let best = bestIn(readLog(file(runFiles.log)));
+  let iteration = first;
+
+  const save = async () => {
+    await saveTensors(file(runFiles.last), trainer.student.state, {
+      iteration: String(iteration),
+      config: JSON.stringify(config),
+    });
+    await saveTensors(file(runFiles.state), trainer.state, { iteration: String(iteration) });
+  };
+  const validate = async (): Promise<LogRecord> => {
+    const summary = await evaluateCases(predictor, split.val, config);
+    const dice = summary.foreground_mean.Dice ?? 0;
+    if (!best || dice > (best.scores.foreground_mean.Dice ?? 0)) {
+      best = { iteration, scores: { mean: summary.mean, foreground_mean: summary.foreground_mean } };
+      writeFileSync(file(runFiles.summary), `${JSON.stringify(summary, null, 2)}\n`);
+      const metadata = { iteration: String(iteration), dice: String(dice), config: JSON.stringify(config) };
+      await saveTensors(file(runFiles.best), trainer.student.state, metadata);
+    }
+    await drawValidation(file(runFiles.slices), iteration, config, predictor, split.val);
+    const { mean, foreground_mean } = summary;
+    return { iteration, validation: { mean, foreground_mean } };
+  };
+
+  try {
+    await trainer.step.prepare();
+    if (!resume) await save(); // so that there is always a state from before a loss that is not finite
+    while (iteration < config.iterations && !stop?.aborted) {
+      const batch = await loader.next();
+      trainer.setBatch(batch.image, batch.label);
+      const schedule = trainer.setIteration(iteration);
+      const { metrics, cosines } = trainer.step();
+      const values = await metrics.read();
+      const named = Object.fromEntries(names.map((name, i) => [name, values[i]!]));
+      if (!Number.isFinite(named.loss)) {
+        const culprit = await trainer.step.findNonFinite();
+        throw new NonFiniteLossError(
+          `train: the loss is ${named.loss} at iteration ${iteration} (${batch.cases.join(', ')}) — ${culprit ?? 'no op repeats it'}. ` +
+            `The last good state is in ${file(runFiles.state)}. Lower --lr, or look at these cases.`,
+        );
+      }
+      const validated = (iteration + 1) % config.evalEvery === 0 || iteration + 1 === config.iterations;
+      const geometry = cosines && validated ? { cosines: [...(await cosines.read())] } : {};
+      appendRecord(file(runFiles.log), { iteration, ...named, ...schedule, ...geometry });
+      iteration++;
+      const dice = best?.scores.foreground_mean.Dice;
+      const shown = ['loss', 'ce', 'dice', 'consistency', 'separation', 'kept'].filter((name) => name in named);
+      const text = shown.map((name) => `${name} ${named[name]!.toPrecision(3)}`).join('  ');
+      progress.update(
+        iteration,
+        `${text}${dice === null || dice === undefined ? '' : `  best val Dice ${dice.toFixed(4)}`}`,
+      );
+      if (validated) {
+        appendRecord(file(runFiles.log), await validate());
+        drawProgress(file(runFiles.curves), readLog(file(runFiles.log)));
+      }
+      if (iteration % config.saveEvery === 0) await save();
+    }
+    await save();
+  } finally {
+    progress.end();
+    await loader.close();
+  }
+  drawProgress(file(runFiles.curves), readLog(file(runFiles.log)));
+  return {
+    iterations: iteration,
+    seconds: (performance.now() - start) / 1000,
+    interrupted: iteration < config.iterations,
+    best,
+    waitMs: loader.stats.waitMs,
+  };
+}
+
+/** The best validation in a log. */
+function bestIn(records: readonly LogRecord[]): TrainingResult['best'] {
+  let best: TrainingResult['best'];
+  for (const { iteration, validation } of records) {
+    const scores = validation as Pick<Summary, 'mean' | 'foreground_mean'> | undefined;
+    const dice = scores?.foreground_mean.Dice ?? 0;
+    if (scores && (!best || dice > (best.scores.foreground_mean.Dice ?? 0))) best = { iteration, scores };
+  }
+  return best;
+}
+
+/** One picture of up to four validation slices, from the middle of different cases: image, label, prediction, what is kept. */
+async function drawValidation(
+  folder: string,
+  iteration: number,
+  { size, threshold, classes }: Config,
+  predictor: Predictor,
+  cases: readonly Case[],
+): Promise<void> {
+  const every = Math.max(1, Math.floor(cases.length / 4));
+  const rows = [];
+  for (const c of cases.filter((_, i) => i % every === 0).slice(0, 4)) {
+    const slices = slicesOf(loadCase(c, { classes }), size);
+    const { id, z, image, label } = slices[Math.floor(slices.length / 2)]!;
+    const { labels, confidence } = await predictor(image, true);
+    const kept = Uint8Array.from(confidence!, (value) => (value < threshold ? 1 : 0));
+    const cells = [
+      { title: 'ground truth', labels: label! },
+      { title: 'prediction', labels },
+      { title: `confidence < ${threshold}`, mask: kept },
+    ];
+    rows.push({ caption: `${id} z=${z}`, size, image, cells });
+  }
+  drawSlices(join(folder, `${String(iteration).padStart(6, '0')}.png`), rows);
+}
+
+/** Curves of a log: losses, what was kept, schedules, Dice by class. */
+function drawProgress(base: string, records: readonly LogRecord[]): void {
+  const line = (name: string, of = records) => {
+    const known = of.filter((record) => typeof record[name] === 'number');
+    return { name, x: known.map((record) => record.iteration), y: known.map((record) => record[name] as number) };
+  };
+  const panel = (title: string, names: string[]) => ({
+    title,
+    lines: names.map((name) => line(name)).filter(({ x }) => x.length),
+  });
+  const scored = records.flatMap(({ iteration, validation }) =>
+    validation ? [{ iteration, ...(validation as Pick<Summary, 'mean' | 'foreground_mean'>) }] : [],
+  );
+  const dice = Object.keys(scored[0]?.mean ?? {}).map((k) => ({
+    name: cardiacClasses[Number(k)] ?? `class ${k}`,
+    x: scored.map(({ iteration }) => iteration),
+    y: scored.map(({ mean }) => mean[k]?.Dice ?? Number.NaN),
+  }));
+  const panels = [
+    panel('loss', ['loss', 'ce', 'dice']),
+    panel('unsupervised terms', ['consistency', 'separation']),
+    panel('kept pixels and accuracy', ['kept', 'keptAccuracy', 'droppedAccuracy', 'confidence']),
+    panel('schedule', ['lr', 'consistencyWeight']),
+    { title: 'validation Dice', lines: dice },
+  ];
+  drawCurves(
+    base,
+    panels.filter(({ lines }) => lines.length),
+  );
+}
