@@ -3,6 +3,7 @@ export { argmax } from './argmax.js';
 export { add, div, mul, sub } from './arithmetic.js';
 export { type BatchNormOptions, batchNorm } from './batch-norm.js';
 export { concat } from './concat.js';
+export { conv } from './conv.js';
 export { crossEntropy } from './cross-entropy.js';
 export { diceLoss } from './dice-loss.js';
 export { dropout } from './dropout.js';
