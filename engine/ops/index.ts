@@ -4,6 +4,7 @@ export { add, div, mul, sub } from './arithmetic.js';
 export { type BatchNormOptions, batchNorm } from './batch-norm.js';
 export { concat } from './concat.js';
 export { conv } from './conv.js';
+export { convTranspose } from './conv-transpose.js';
 export { crossEntropy } from './cross-entropy.js';
 export { diceLoss } from './dice-loss.js';
 export { dropout } from './dropout.js';
