@@ -19,6 +19,8 @@ function prepare(): (iteration: number) => Batch {
       `loader: a batch needs 1 or more labelled slices and no more than its size — got ${labeledBatch} of ${batch}.`,
     );
   }
+  if (!Number.isInteger(size) || size < 1)
+    throw new DataError(`loader: the size must be 1 or more pixels — got ${size}.`);
   const unlabeledBatch = batch - labeledBatch;
   const split = splitDataset(openDataset(options.dir, { seed }), { labeled: options.labeled });
   const read = (cases: readonly Case[]) => cases.flatMap((c) => slicesOf(loadCase(c, { classes }), size));

@@ -68,7 +68,10 @@ interface Waiting {
 
 /** Starts the worker; errors of the data arrive at `next` and `ready`. An unclosed loader does not keep a process alive. */
 export function createLoader(options: LoaderOptions): Loader {
-  const worker = new Worker(new URL('./loader-worker.js', import.meta.url), { workerData: options });
+  const worker = new Worker(new URL('./loader-worker.js', import.meta.url), {
+    workerData: options,
+    execArgv: [], // flags such as --eval are not for the worker
+  });
   worker.unref();
   const made: Batch[] = [];
   const waiting: Waiting[] = []; // calls of next
@@ -77,9 +80,10 @@ export function createLoader(options: LoaderOptions): Loader {
   let info: LoaderInfo | undefined;
   let failure: Error | undefined;
 
-  // While somebody waits the worker keeps the process alive; otherwise it must not.
+  // While somebody waits, for a batch or for the end, the worker keeps the process alive; otherwise it must not.
+  let isClosing = false;
   const hold = () => {
-    if (waiting.length + waitingReady.length > 0) worker.ref();
+    if (isClosing || waiting.length + waitingReady.length > 0) worker.ref();
     else worker.unref();
   };
   const fail = (error: Error) => {
@@ -128,6 +132,7 @@ export function createLoader(options: LoaderOptions): Loader {
       return wait<LoaderInfo>(waitingReady);
     },
     async close() {
+      isClosing = true;
       fail(new Error('loader: closed.'));
       made.length = 0;
       await worker.terminate();

@@ -30,7 +30,7 @@ export interface RawHeader {
 }
 
 const HEADER_BYTES = { 1: 348, 2: 540 } as const;
-const MAX_VOXELS = 2 ** 29; // 2 GiB as f32
+const MAX_VOXELS = 2 ** 28; // 1 GiB as f32
 const DEFLATE_MAX_RATIO = 1032; // deflate cannot do better than 1032:1
 const TRAILING_ALLOWED = 1 << 20; // bytes after the image that are ignored, as every reader does
 
