@@ -88,6 +88,17 @@ test('supervised: labelled items only, and only those are read', async () => {
   await loader.close();
 });
 
+test('without splits.json the split is that of openDataset, whatever the training seed', async () => {
+  const unsplit = join(root, 'unsplit');
+  cpSync(dir, unsplit, { recursive: true });
+  rmSync(join(unsplit, 'splits.json'));
+  for (const seed of [1, 2, 3]) {
+    const train = new Set(openDataset(unsplit).patients.train);
+    const batches = await take(5, { dir: unsplit, seed });
+    for (const name of batches.flatMap((batch) => batch.cases)) assert.ok(train.has(name.slice(0, 10)), name);
+  }
+});
+
 test('unlabelled patients without ground truth are used, and marked', async () => {
   const bare = join(root, 'bare');
   cpSync(dir, bare, { recursive: true });

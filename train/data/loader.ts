@@ -14,7 +14,10 @@ export interface LoaderOptions {
   /** Slices in a batch: `labeledBatch` labelled ones first, the rest unlabelled. Equal numbers: supervised training. */
   readonly batch: number;
   readonly labeledBatch: number;
+  /** Of the order and the augmentation. The split has a seed of its own: another run must not move test patients. */
   readonly seed: number;
+  /** As given to openDataset, for a folder without splits.json. */
+  readonly splitSeed?: number;
   readonly classes?: number;
   /** Default true. */
   readonly augment?: boolean;
