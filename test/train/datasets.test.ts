@@ -59,11 +59,11 @@ test('splits.json: train in its order, the first N labelled, both frames of a pa
 test('without splits.json: by patient, from the seed, nobody twice', () => {
   const dir = copy('unsplit', null);
   const all = (dataset: ReturnType<typeof openDataset>) => Object.values(dataset.patients).flat();
-  const dataset = openDataset(dir, { seed: 3 });
+  const dataset = openDataset(dir, { splitSeed: 3 });
   assert.is(dataset.splitFrom, 'seed 3');
   assert.equal(all(dataset).sort(), patients);
-  assert.equal(openDataset(dir, { seed: 3 }).patients, dataset.patients);
-  const orders = [1, 2, 3, 4, 5].map((seed) => all(openDataset(dir, { seed })).join());
+  assert.equal(openDataset(dir, { splitSeed: 3 }).patients, dataset.patients);
+  const orders = [1, 2, 3, 4, 5].map((splitSeed) => all(openDataset(dir, { splitSeed })).join());
   assert.ok(new Set(orders).size > 1, 'the seed changes nothing');
 });
 

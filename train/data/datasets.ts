@@ -44,10 +44,10 @@ export interface Split {
 }
 
 /**
- * Lists an ACDC-like folder: patientNNN/patientNNN_frameFF.nii[.gz] with _gt beside it, and splits.json. `seed` makes the
- * 70/10/20 % split where there is no splits.json. Opens no image. Throws DataError.
+ * Lists an ACDC-like folder: patientNNN/patientNNN_frameFF.nii[.gz] with _gt beside it, and splits.json. `splitSeed`
+ * makes the 70/10/20 % split where there is no splits.json; it is not the training seed, which must move nobody. Opens no image. Throws DataError.
  */
-export function openDataset(dir: string, { seed = 1337 }: { seed?: number } = {}): Dataset {
+export function openDataset(dir: string, { splitSeed = 1337 }: { splitSeed?: number } = {}): Dataset {
   const cases = listFolder(dir)
     .filter((name) => /^patient\d+$/.test(name))
     .flatMap((patient) => casesOf(dir, patient));
@@ -62,7 +62,7 @@ export function openDataset(dir: string, { seed = 1337 }: { seed?: number } = {}
   const file = join(dir, 'splits.json');
   return existsSync(file)
     ? { dir, cases, patients: readSplits(file, present), splitFrom: 'splits.json' }
-    : { dir, cases, patients: splitPatients(present, seed), splitFrom: `seed ${seed}` };
+    : { dir, cases, patients: splitPatients(present, splitSeed), splitFrom: `seed ${splitSeed}` };
 }
 
 /** The cases of a split with the first `labeled` training patients labelled. Throws DataError on an empty part. */

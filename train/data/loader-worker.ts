@@ -22,7 +22,7 @@ function prepare(): (iteration: number) => Batch {
   if (!Number.isInteger(size) || size < 1)
     throw new DataError(`loader: the size must be 1 or more pixels — got ${size}.`);
   const unlabeledBatch = batch - labeledBatch;
-  const split = splitDataset(openDataset(options.dir, { seed: options.splitSeed }), { labeled: options.labeled });
+  const split = splitDataset(openDataset(options.dir, { splitSeed: options.splitSeed }), { labeled: options.labeled });
   const read = (cases: readonly Case[]) => cases.flatMap((c) => slicesOf(loadCase(c, { classes }), size));
   const labeled = read(split.labeled);
   const unlabeled = unlabeledBatch > 0 ? read(split.unlabeled) : [];
