@@ -45,7 +45,8 @@ export interface Split {
 
 /**
  * Lists an ACDC-like folder: patientNNN/patientNNN_frameFF.nii[.gz] with _gt beside it, and splits.json. `splitSeed`
- * makes the 70/10/20 % split where there is no splits.json; it is not the training seed, which must move nobody. Opens no image. Throws DataError.
+ * makes the 70/10/20 % split where there is no splits.json; it is not the training seed, which must move
+ * nobody. Opens no image. Throws DataError.
  */
 export function openDataset(dir: string, { splitSeed = 1337 }: { splitSeed?: number } = {}): Dataset {
   const cases = listFolder(dir)
