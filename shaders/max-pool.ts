@@ -1,7 +1,7 @@
 // 2×2 maximum, stride 2, over [N, H, W, C]; odd last rows and columns are left out (floor, as PyTorch).
 //   y = max of the window          dx = dy at the window's first maximum (row by row), 0 elsewhere
-// Forward: one thread per output quad of channels. Backward: one thread per input quad finds its window's maximum again, so
-// nothing is stored and every dx is written once.
+// One thread per window and quad of channels. The backward pass finds the window's maximum again, so nothing is stored, and
+// writes each of its dx once.
 import { enable, type Float, flatIndex, u32, wgsl } from './wgsl.js';
 
 export interface PoolSizes {
@@ -14,8 +14,8 @@ export interface PoolSizes {
 
 const types = ({ dtype, channels }: PoolSizes) =>
   channels % 4 === 0
-    ? { V: 'vec4f', B: 'vec4<bool>', S: `vec4<${dtype}>`, quads: channels / 4 }
-    : { V: 'f32', B: 'bool', S: dtype, quads: channels };
+    ? { V: 'vec4f', S: `vec4<${dtype}>`, quads: channels / 4 }
+    : { V: 'f32', S: dtype, quads: channels };
 
 export function maxPoolForward(sizes: PoolSizes): string {
   const { V, S, quads } = types(sizes);
@@ -38,9 +38,15 @@ fn max_pool(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) g
 }`;
 }
 
+/** Threads of the backward pass: one per window (also the cut-off ones at odd edges) and quad of channels. */
+export const poolWindows = (sizes: PoolSizes): number =>
+  sizes.batch * Math.ceil(sizes.height / 2) * Math.ceil(sizes.width / 2) * types(sizes).quads;
+
 export function maxPoolBackward(sizes: PoolSizes): string {
-  const { V, S, B, quads } = types(sizes);
+  const { V, S, quads } = types(sizes);
   const [h, w] = [Math.floor(sizes.height / 2), Math.floor(sizes.width / 2)];
+  const [rows, columns] = [Math.ceil(sizes.height / 2), Math.ceil(sizes.width / 2)];
+  const [odd, right, below] = [sizes.height % 2 === 1 || sizes.width % 2 === 1, quads, sizes.width * quads];
   return wgsl`${enable(sizes.dtype)}
 @group(0) @binding(0) var<storage, read> x: array<${S}>;
 @group(0) @binding(1) var<storage, read> dy: array<${S}>;
@@ -49,33 +55,34 @@ export function maxPoolBackward(sizes: PoolSizes): string {
 @compute @workgroup_size(64)
 fn max_pool_backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = ${flatIndex(64)};
-  if (i >= ${u32(sizes.batch * sizes.height * sizes.width * quads)}) { return; }
+  if (i >= ${u32(poolWindows(sizes))}) { return; }
   let quad = i % ${u32(quads)};
-  let column = (i / ${u32(quads)}) % ${u32(sizes.width)};
-  let row = (i / ${u32(quads * sizes.width)}) % ${u32(sizes.height)};
-  let item = i / ${u32(quads * sizes.width * sizes.height)};
-  if (row / 2u >= ${u32(h)} || column / 2u >= ${u32(w)}) {
-    dx[i] = ${S}(0.0);
+  let column = (i / ${u32(quads)}) % ${u32(columns)};
+  let row = (i / ${u32(quads * columns)}) % ${u32(rows)};
+  let item = i / ${u32(quads * columns * rows)};
+  let at = ((item * ${u32(sizes.height)} + 2u * row) * ${u32(sizes.width)} + 2u * column) * ${u32(quads)} + quad;
+#if ${odd}
+  if (row >= ${u32(h)} || column >= ${u32(w)}) {
+    dx[at] = ${S}(0.0);
+    if (2u * column + 1u < ${u32(sizes.width)}) { dx[at + ${u32(right)}] = ${S}(0.0); }
+    if (2u * row + 1u < ${u32(sizes.height)}) { dx[at + ${u32(below)}] = ${S}(0.0); }
     return;
   }
-  let at = ((item * ${u32(sizes.height)} + (row & ~1u)) * ${u32(sizes.width)} + (column & ~1u)) * ${u32(quads)} + quad;
+#endif
   let a = ${V}(x[at]);
-  let b = ${V}(x[at + ${u32(quads)}]);
-  let c = ${V}(x[at + ${u32(sizes.width * quads)}]);
-  let d = ${V}(x[at + ${u32((sizes.width + 1) * quads)}]);
-  let mine = (row & 1u) * 2u + (column & 1u);
-  var first = ${B}(true);
-  if (mine == 0u) {
-    first = (a >= b) & (a >= c) & (a >= d);
-  } else if (mine == 1u) {
-    first = (b > a) & (b >= c) & (b >= d);
-  } else if (mine == 2u) {
-    first = (c > a) & (c > b) & (c >= d);
-  } else {
-    first = (d > a) & (d > b) & (d > c);
-  }
-  let source = ((item * ${u32(h)} + row / 2u) * ${u32(w)} + column / 2u) * ${u32(quads)} + quad;
-  dx[i] = ${S}(select(${V}(0.0), ${V}(dy[source]), first));
+  let b = ${V}(x[at + ${u32(right)}]);
+  let c = ${V}(x[at + ${u32(below)}]);
+  let d = ${V}(x[at + ${u32(below + right)}]);
+  let g = ${V}(dy[((item * ${u32(h)} + row) * ${u32(w)} + column) * ${u32(quads)} + quad]);
+  let zero = ${V}(0.0);
+  let most = max(max(a, b), max(c, d));
+  let first_a = a == most;
+  let first_b = (b == most) & !first_a;
+  let first_c = (c == most) & !(first_a | first_b);
+  dx[at] = ${S}(select(zero, g, first_a));
+  dx[at + ${u32(right)}] = ${S}(select(zero, g, first_b));
+  dx[at + ${u32(below)}] = ${S}(select(zero, g, first_c));
+  dx[at + ${u32(below + right)}] = ${S}(select(zero, g, !(first_a | first_b | first_c)));
 }`;
 }
 
@@ -83,6 +90,6 @@ export const variants = (): string[] =>
   (['f32', 'f16'] as const).flatMap((dtype) =>
     [3, 8].flatMap((channels) => {
       const sizes = { dtype, batch: 2, height: 5, width: 6, channels };
-      return [maxPoolForward(sizes), maxPoolBackward(sizes)];
+      return [maxPoolForward(sizes), maxPoolBackward(sizes), maxPoolBackward({ ...sizes, height: 4 })];
     }),
   );

@@ -84,9 +84,12 @@ fn upsample_backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_work
   let row = (i / ${u32(quads * width)}) % ${u32(height)};
   let item = i / ${u32(quads * width * height)};
   var sum = ${V}(0.0);
-  for (var r = first_of(row, ${u32(height)}); r < end_of(row, ${u32(height)}); r++) {
+  let row_end = end_of(row, ${u32(height)});
+  let column_first = first_of(column, ${u32(width)});
+  let column_end = end_of(column, ${u32(width)});
+  for (var r = first_of(row, ${u32(height)}); r < row_end; r++) {
     let u = weight(r, row, ${u32(height)});
-    for (var c = first_of(column, ${u32(width)}); c < end_of(column, ${u32(width)}); c++) {
+    for (var c = column_first; c < column_end; c++) {
       let source = ((item * ${u32(2 * height)} + r) * ${u32(2 * width)} + c) * ${u32(quads)} + quad;
       sum += u * weight(c, column, ${u32(width)}) * ${V}(dy[source]);
     }

@@ -1,4 +1,4 @@
-import { maxPoolBackward, maxPoolForward } from '../../shaders/max-pool.js';
+import { maxPoolBackward, maxPoolForward, poolWindows } from '../../shaders/max-pool.js';
 import { record } from '../autograd.js';
 import { ShapeError, show } from '../shape.js';
 import { run } from '../stream.js';
@@ -18,7 +18,7 @@ export function maxPool(x: Tensor): Tensor {
 
   return record('maxPool', y, [x], (dy) => {
     const dx = empty(x.gpu, x.shape, x.dtype, 'dmaxPool');
-    run(maxPoolBackward(sizes), { x, dy, dx }, { threads: x.size / lanes });
+    run(maxPoolBackward(sizes), { x, dy, dx }, { threads: poolWindows(sizes) });
     return [dx];
   });
 }
