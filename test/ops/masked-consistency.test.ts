@@ -1,0 +1,149 @@
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import {
+  backward,
+  type ConsistencyOptions,
+  flags,
+  lowConfidenceMask,
+  maskedConsistency,
+  ShapeError,
+  Tensor,
+  tensor,
+  uniformStream,
+} from '../../engine/index.js';
+import { type CheckedInput, checkOp } from '../check-op.js';
+import { closeTo } from '../close-to.js';
+import { testGpu } from '../gpu.js';
+import { type NdArray, ndArray } from '../reference/nd-array.js';
+import { argmaxOf, softmaxRows } from '../reference/softmax-rows.js';
+import { refuses } from '../refuses.js';
+
+const test = suite('maskedConsistency');
+
+type Choice = Omit<ConsistencyOptions, 'threshold'>;
+const kinds = ['mse', 'kl', 'ce'] as const;
+const confidences = ['student', 'teacher', 'mean', 'min', 'none'] as const;
+
+function keptPixels(student: NdArray, teacher: NdArray, threshold: number, choice: Omit<Choice, 'kind'>): number[] {
+  const q = softmaxRows(teacher);
+  return softmaxRows(student).map((p, i) => {
+    const confidence = {
+      student: Math.max(...p),
+      teacher: Math.max(...q[i]!),
+      mean: Math.max(...p.map((v, k) => (v + q[i]![k]!) / 2)),
+      min: Math.min(Math.max(...p), Math.max(...q[i]!)),
+      none: 0,
+    }[choice.confidence];
+    if (choice.confidence === 'none') return 1;
+    return confidence < threshold !== Boolean(choice.invert) ? 1 : 0;
+  });
+}
+
+function reference(student: NdArray, teacher: NdArray, threshold: NdArray, choice: Choice): NdArray {
+  const mask = keptPixels(student, teacher, threshold.data[0]!, choice);
+  const p = softmaxRows(student);
+  const q = softmaxRows(teacher);
+  const classes = student.shape.at(-1)!;
+  let [kept, total] = [0, 0];
+  mask.forEach((keep, i) => {
+    if (!keep) return;
+    kept++;
+    if (choice.kind === 'ce') total -= Math.log(p[i]![argmaxOf(q[i]!)]!);
+    for (let k = 0; k < classes; k++) {
+      if (choice.kind === 'mse') total += (p[i]![k]! - q[i]![k]!) ** 2 / classes;
+      if (choice.kind === 'kl') total += q[i]![k]! * Math.log(q[i]![k]! / p[i]![k]!);
+    }
+  });
+  return ndArray([], [kept ? total / kept : 0]);
+}
+
+const check = (pixels: readonly number[], classes: number, choice: Choice, threshold: number): Promise<void> => {
+  const logits: CheckedInput = { shape: [...pixels, classes], range: [-2, 2] };
+  return checkOp({
+    op: (student, teacher, limit) => maskedConsistency(student!, teacher!, { ...choice, threshold: limit! }).loss,
+    reference: (student, teacher, limit) => reference(student!, teacher!, limit!, choice),
+    inputs: [logits, { ...logits, grad: false }, { shape: [], values: [threshold], grad: false }],
+    gradAtol: 2e-5,
+  });
+};
+
+for (const kind of kinds) {
+  for (const [pixels, classes] of [
+    [[1], 2],
+    [[257], 4],
+    [[3, 5, 7], 5],
+  ] as const) {
+    test(`${kind}, [${pixels}] pixels, ${classes} classes`, () =>
+      check(pixels, classes, { kind, confidence: 'student' }, classes === 2 ? 0.7 : 0.5));
+  }
+  test(`${kind}, inverted`, () => check([2, 13], 4, { kind, confidence: 'mean', invert: true }, 0.5));
+  test(`${kind}, everything kept`, () => check([19], 4, { kind, confidence: 'student' }, 1.5));
+  test(`${kind}, nothing kept`, () => check([19], 4, { kind, confidence: 'student' }, 0));
+}
+
+for (const confidence of confidences) {
+  test(`confidence ${confidence}`, () => check([2, 13], 4, { kind: 'mse', confidence }, 0.5));
+}
+
+test('the mask, how many, and zero in the spare bytes of its last word', async () => {
+  const gpu = await testGpu();
+  const before = { ...flags };
+  Object.assign(flags, { poison: true, pool: false });
+  try {
+    for (const pixels of [1, 2, 3, 4, 257]) {
+      const uniform = uniformStream(pixels, 5);
+      const draw = () =>
+        ndArray(
+          [pixels, 3],
+          Float32Array.from({ length: 3 * pixels }, () => 4 * uniform() - 2),
+        );
+      const [student, teacher] = [draw(), draw()];
+      const [p, q] = [tensor(gpu, student.data, student.shape), tensor(gpu, teacher.data, teacher.shape)];
+      for (const confidence of confidences) {
+        for (const invert of [false, true]) {
+          const options = { confidence, invert, threshold: tensor(gpu, 0.55) };
+          const expected = keptPixels(student, teacher, 0.55, { confidence, invert });
+          const { mask, sums } = maskedConsistency(p, q, { ...options, kind: 'mse' });
+          closeTo(await mask.read(), expected);
+          assert.is((await sums.read())[0], expected.filter(Boolean).length);
+          const alone = lowConfidenceMask(p, q, options);
+          assert.equal(alone.shape, [pixels]);
+          const words = new Tensor(gpu, [alone.bytes / 4], 'u32', alone.storage);
+          const packed = new Uint32Array(Uint8Array.from({ ...expected, length: alone.bytes }).buffer);
+          closeTo(await words.read(), packed, {}, `${pixels} pixels, ${confidence}`);
+        }
+      }
+    }
+  } finally {
+    Object.assign(flags, before);
+  }
+});
+
+test('the teacher gets no gradient, certain predictions no NaN', async () => {
+  const gpu = await testGpu();
+  for (const kind of kinds) {
+    const student = tensor(gpu, [500, -500, 0, 0, -500, 500], [3, 2], { requiresGrad: true });
+    const teacher = tensor(gpu, [-500, 500, 0, 0, -500, 500], [3, 2], { requiresGrad: true });
+    const { loss } = maskedConsistency(student, teacher, { kind, confidence: 'none', threshold: tensor(gpu, 1) });
+    const gradients = backward(loss);
+    assert.is(gradients.get(teacher), undefined);
+    const expected = { mse: 1 / 3, kl: 1000 / 3, ce: (1000 + Math.LN2) / 3 }[kind];
+    closeTo(await loss.read(), [expected], { rtol: 1e-6 });
+    const slope = { mse: [0, 0, 0, 0], kl: [1, -1, 0, 0], ce: [1, -1, -0.5, 0.5] }[kind];
+    closeTo(
+      await gradients.get(student)!.read(),
+      [...slope, 0, 0].map((v) => v / 3),
+      { atol: 1e-6 },
+    );
+  }
+});
+
+test('student and teacher of different shapes are refused', async () => {
+  const gpu = await testGpu();
+  const options = { confidence: 'none', threshold: tensor(gpu, 1) } as const;
+  const [a, b] = [tensor(gpu, 0, [3, 2]), tensor(gpu, 0, [2, 3])];
+  await refuses(() => lowConfidenceMask(a, b, options), ShapeError, /lowConfidenceMask: student \[3,2\] and teacher/);
+  await refuses(() => maskedConsistency(a, b, { ...options, kind: 'kl' }), ShapeError, /maskedConsistency: student/);
+});
+
+test.run();
