@@ -101,7 +101,7 @@ export async function train({
   stop,
 }: TrainingOptions): Promise<TrainingResult> {
   const start = performance.now();
-  const split = splitDataset(openDataset(data, { seed: config.seed }), { labeled: config.labeled });
+  const split = splitDataset(openDataset(data), { labeled: config.labeled });
   if (config.method !== 'supervised' && !split.unlabeled.length) {
     throw new UsageError(
       `train: ${config.method} needs unlabelled patients, but all are labelled. Use a smaller --labeled.`,

@@ -1,0 +1,152 @@
+// wgrad demo (npm start): the whole story on a bare machine. Phantom hearts, of which few have labels; the method and plain
+// supervised training on the same labels; both scored on hearts that neither has seen; a table and a picture.
+import { existsSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { openDevice } from '../../engine/node.js';
+import { readCommandLine } from '../command-line.js';
+import { type Config, resolveConfig, UsageError } from '../config.js';
+import { type Case, cardiacClasses, casesToEvaluate, openDataset } from '../data/datasets.js';
+import { writePhantoms } from '../data/phantom.js';
+import { loadCase, slicesOf } from '../data/slices.js';
+import { evaluateCases, type Summary } from '../evaluate.js';
+import { interruptible } from '../interrupt.js';
+import { clock, readLog } from '../log.js';
+import { drawSlices } from '../pictures.js';
+import { createPredictor, type Predictor } from '../predictor.js';
+import { loadModel } from '../trained-model.js';
+import { runFiles, train } from '../training.js';
+
+export const help = `
+usage: wgrad demo [--out DIR] [--iterations N] [--seed S] [--adapter NAME]
+
+Trains 'supervised' and 'lccs' on phantom hearts of which two have labels, and compares them on unseen hearts.
+
+  --out DIR           new folder (default runs/demo, or the next free runs/demo-2, …)
+  --iterations N      of each training (default 240)
+  --seed S            (default 1337)
+  --adapter NAME      GPU or driver to use`;
+
+const patients = 24;
+const settings = {
+  labeled: 2,
+  iterations: 240,
+  size: 48,
+  features: [8, 16, 32, 64],
+  dropout: [0.05, 0.1, 0.2, 0.3],
+  batch: 8,
+  labeledBatch: 4,
+  lr: 0.05,
+  evalEvery: 60,
+  saveEvery: 120,
+};
+
+function freeFolder(): string {
+  for (let i = 1; ; i++) {
+    const folder = join('runs', i === 1 ? 'demo' : `demo-${i}`);
+    if (!existsSync(folder)) return folder;
+  }
+}
+
+/** Runs `wgrad demo`. */
+export async function run(args: string[]): Promise<number> {
+  const known = {
+    out: { type: 'string' },
+    iterations: { type: 'integer', min: 1 },
+    seed: { type: 'integer', min: 0 },
+    adapter: { type: 'string' },
+  } as const;
+  const { flags } = readCommandLine('demo', args, known);
+  const out = flags.out ?? freeFolder();
+  if (existsSync(out)) throw new UsageError(`demo: '${out}' exists. Name a new folder with --out.`);
+  const start = performance.now();
+  const gpu = await openDevice(flags.adapter ? { adapter: flags.adapter } : {});
+  const { stop, done } = interruptible();
+  try {
+    mkdirSync(out, { recursive: true });
+    const data = join(out, 'phantoms');
+    writePhantoms(data, { patients, size: 64 });
+    const test = casesToEvaluate(openDataset(data), 'test');
+    console.error(
+      `${patients} phantom hearts in ${data}, ${settings.labeled} of them with labels, ${test.length} test volumes`,
+    );
+
+    const results: { config: Config; summary: Summary; predictor: Predictor; run: string }[] = [];
+    for (const method of ['supervised', 'lccs'] as const) {
+      const { iterations, seed } = flags;
+      const config = resolveConfig({ ...settings, method, iterations: iterations ?? settings.iterations, seed });
+      const folder = join(out, method);
+      const { interrupted } = await train({ gpu, config, data, out: folder, stop });
+      if (interrupted) {
+        console.error(`interrupted and saved; continue with: wgrad train --data ${data} --out ${folder} --resume`);
+        return 130;
+      }
+      const predictor = createPredictor(gpu, loadModel(gpu, { run: folder }).model, config.size);
+      results.push({ config, predictor, run: folder, summary: await evaluateCases(predictor, test, config) });
+    }
+    const picture = join(out, 'comparison.png');
+    await drawComparison(picture, test, results);
+    console.log(comparisonTable(results));
+    console.log(selectionLine(results[1]!.run));
+    console.log(`
+picture           ${picture}
+run folders       ${results.map((result) => result.run).join(', ')}   (progress.png, slices/, log.jsonl)
+total time        ${clock((performance.now() - start) / 1000)}
+your own data     wgrad train --data DIR --out RUN --labeled N     (wgrad train --help)`);
+    return 0;
+  } finally {
+    done();
+    gpu.close();
+  }
+}
+
+function comparisonTable(results: readonly { config: Config; summary: Summary }[]): string {
+  const number = (value: number | null, digits: number) => (value === null ? '–' : value.toFixed(digits));
+  const rows = results.map(({ config, summary: { mean, foreground_mean: all } }) =>
+    [
+      config.method.padEnd(12),
+      ...Object.values(mean).map(({ Dice }) => number(Dice, 4).padStart(18)),
+      number(all.Dice, 4).padStart(10),
+      number(all.HD95, 2).padStart(10),
+      String(all.missed).padStart(8),
+    ].join(''),
+  );
+  const titles = [
+    'Dice (test)'.padEnd(12),
+    ...cardiacClasses.slice(1).map((name) => name.padStart(18)),
+    'mean'.padStart(10),
+  ];
+  return [`${titles.join('')}   HD95 mm  missed`, ...rows].join('\n');
+}
+
+/** How many pixels lccs kept over its last quarter, and how right the student was on them. */
+function selectionLine(run: string): string {
+  const records = readLog(join(run, runFiles.log)).filter(({ kept }) => typeof kept === 'number');
+  const last = records.slice(Math.floor(0.75 * records.length));
+  const mean = (name: string) => {
+    const values = last.map((record) => record[name] as number).filter((value) => value >= 0);
+    return (100 * values.reduce((sum, value) => sum + value, 0)) / Math.max(1, values.length);
+  };
+  return (
+    `lccs kept ${mean('kept').toFixed(1)} % of the unlabelled pixels as unsure (last quarter): ` +
+    `${mean('keptAccuracy').toFixed(1)} % of those were right, ${mean('droppedAccuracy').toFixed(1)} % of the others`
+  );
+}
+
+/** One middle slice of up to four test hearts: image, ground truth, and what each method says. */
+async function drawComparison(
+  path: string,
+  cases: readonly Case[],
+  results: readonly { config: Config; predictor: Predictor }[],
+): Promise<void> {
+  const rows = [];
+  for (const c of cases.filter((_, i) => i % Math.max(1, Math.floor(cases.length / 4)) === 0).slice(0, 4)) {
+    const { size, classes } = results[0]!.config;
+    const slices = slicesOf(loadCase(c, { classes }), size);
+    const { id, z, image, label } = slices[Math.floor(slices.length / 2)]!;
+    const cells: { title: string; labels: Uint8Array }[] = [{ title: 'ground truth', labels: label! }];
+    for (const { config, predictor } of results)
+      cells.push({ title: config.method, labels: (await predictor(image)).labels });
+    rows.push({ caption: `${id} z=${z}`, size, image, cells });
+  }
+  drawSlices(path, rows);
+}
