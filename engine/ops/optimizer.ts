@@ -17,13 +17,22 @@ export interface Optimizer {
 
 /** Splits rows of tensors (one row a parameter) into launches that bind at most what the GPU allows. */
 function inLaunches(
+  op: string,
   rows: readonly Tensor[][],
   names: readonly string[],
   scalars: Record<string, Tensor>,
-  shader: (sizes: number[]) => string,
+  shader: (count: number) => string,
 ): void {
   const gpu = rows[0]?.[0]?.gpu;
   if (!gpu) return;
+  for (const [name, t] of Object.entries(scalars)) {
+    if (t.dtype !== 'f32' || (t.size !== 1 && name !== 'correction')) {
+      throw new ShapeError(`${op}: ${name} is ${t.dtype} ${show(t.shape)}, expected one f32 number.`);
+    }
+  }
+  for (const t of rows.flat()) {
+    if (t.dtype !== 'f32') throw new ShapeError(`${op}: '${t.label}' is ${t.dtype}, expected f32. Keep f32 masters.`);
+  }
   const most = Math.min(gpu.limits.maxStorageBuffersPerShaderStage, 32);
   const perLaunch = Math.max(1, Math.floor((most - Object.keys(scalars).length) / names.length));
   for (let first = 0; first < rows.length; first += perLaunch) {
@@ -34,8 +43,8 @@ function inLaunches(
         args[`${names[n]}${k}`] = t;
       });
     });
-    const sizes = part.map(([p]) => p!.size);
-    run(shader(sizes), { ...args, ...scalars }, { threads: sizes.reduce((sum, size) => sum + size, 0) });
+    const threads = part.reduce((sum, [p]) => sum + p!.size, 0);
+    run(shader(part.length), { ...args, ...scalars }, { threads });
   }
 }
 
@@ -63,7 +72,9 @@ export function createSgd(
     step(gradients, lr, guard) {
       const rows = parameters.map((p, i) => [p, velocity[i]!, gradientOf('sgd', p, gradients)]);
       const scalars: Record<string, Tensor> = guard ? { lr, guard } : { lr };
-      inLaunches(rows, ['p', 'v', 'g'], scalars, (sizes) => sgdShader(sizes, momentum, weightDecay, Boolean(guard)));
+      inLaunches('sgd', rows, ['p', 'v', 'g'], scalars, (count) =>
+        sgdShader(count, momentum, weightDecay, Boolean(guard)),
+      );
     },
   };
 }
@@ -86,8 +97,8 @@ export function createAdamW(
       const rows = parameters.map((p, i) => [p, means[i]!, squares[i]!, gradientOf('adamw', p, gradients)]);
       const guards: Record<string, Tensor> = guard ? { guard } : {};
       run(adamwCorrectionShader(numbers, Boolean(guard)), { correction, ...guards }, { threads: 1 });
-      inLaunches(rows, ['p', 'a', 'b', 'g'], { lr, correction, ...guards }, (sizes) =>
-        adamwShader(sizes, numbers, Boolean(guard)),
+      inLaunches('adamw', rows, ['p', 'a', 'b', 'g'], { lr, correction, ...guards }, (count) =>
+        adamwShader(count, numbers, Boolean(guard)),
       );
     },
   };
@@ -95,9 +106,12 @@ export function createAdamW(
 
 /** Exponential moving average in place: teacher ← decay·teacher + (1 − decay)·student; `decay` is a tensor of one number. */
 export function ema(teacher: readonly Tensor[], student: readonly Tensor[], decay: Tensor, guard?: Tensor): void {
+  if (teacher.length < student.length) {
+    throw new ShapeError(`ema: got ${teacher.length} teacher and ${student.length} student tensors, expected as many.`);
+  }
   teacher.forEach((t, i) => {
     const s = student[i];
-    if (teacher.length !== student.length || !s || !sameShape(t.shape, s.shape)) {
+    if (!s || !sameShape(t.shape, s.shape)) {
       throw new ShapeError(
         `ema: '${t.label}' ${show(t.shape)} has no counterpart of its shape — got ${s ? show(s.shape) : 'none'}.`,
       );
@@ -105,5 +119,5 @@ export function ema(teacher: readonly Tensor[], student: readonly Tensor[], deca
   });
   const scalars: Record<string, Tensor> = guard ? { decay, guard } : { decay };
   const rows = teacher.map((t, i) => [t, student[i]!]);
-  inLaunches(rows, ['p', 'q'], scalars, (sizes) => emaShader(sizes, Boolean(guard)));
+  inLaunches('ema', rows, ['p', 'q'], scalars, (count) => emaShader(count, Boolean(guard)));
 }
