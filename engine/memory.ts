@@ -81,12 +81,13 @@ export function acquire(gpu: Gpu, bytes: number, label: string): GPUBuffer {
       `${label}: needs a buffer of ${megabytes(size)}, this GPU binds at most ${megabytes(limit)}. Reduce batch or patch size.`,
     );
   }
+  const before = megabytes(pool.bytes);
   pool.bytes += size;
   pool.peak = Math.max(pool.peak, pool.bytes);
   return gpu.guard(
     () => gpu.device.createBuffer({ label, size, usage }),
     () =>
-      `${label}: out of GPU memory — ${megabytes(size)} more than ${megabytes(pool.bytes - size)} in use. Reduce batch or patch size.`,
+      `${label}: out of GPU memory — ${megabytes(size)} more than ${before} in use. Reduce batch or patch size.`,
   );
 }
 

@@ -2,16 +2,14 @@
 import { argmax, capture, type Gpu, max, noGrad, softmax, tensor } from '../engine/index.js';
 import type { UNet } from '../model/index.js';
 
-export interface Predictor {
-  /**
-   * Labels (argmax) of slices [count, size, size], values in [0, 1]; with `withConfidence` also the maximum class
-   * probability of every pixel.
-   */
-  (
-    slices: Float32Array,
-    withConfidence?: boolean,
-  ): Promise<{ labels: Uint8Array; confidence: Float32Array | undefined }>;
-}
+/**
+ * Labels (argmax) of slices [count, size, size], values in [0, 1]; with `withConfidence` also the maximum class probability
+ * of every pixel.
+ */
+export type Predictor = (
+  slices: Float32Array,
+  withConfidence?: boolean,
+) => Promise<{ labels: Uint8Array; confidence: Float32Array | undefined }>;
 
 /** A predictor for slices of size×size pixels; the model's current weights are used at every call. */
 export function createPredictor(gpu: Gpu, model: UNet, size: number, batch = 8): Predictor {
