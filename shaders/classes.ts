@@ -79,5 +79,9 @@ export const pick = (index: string, x: string, classes: number): string =>
 /** Expression: element `i` of a u8 array packed four to a word. */
 export const byteAt = (array: string, i: string): string => `((${array}[(${i}) >> 2u] >> (8u * ((${i}) & 3u))) & 255u)`;
 
-/** Threads of a partial-sum pass over `items`: each walks every threads-th item. */
-export const partialThreads = (items: number): number => Math.min(4096, Math.ceil(items / 16));
+/**
+ * Threads of a partial-sum pass over `items`: each walks every threads-th item. Up to 2048 partial sums are added up in one
+ * launch; many items are worth a second one, to fill a large GPU.
+ */
+export const partialThreads = (items: number): number =>
+  items < 2 ** 18 ? Math.min(2048, Math.ceil(items / 16)) : 16384;

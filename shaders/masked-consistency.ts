@@ -5,7 +5,18 @@
 //   ce   Σ M (−log p_j) / ΣM, j = argmax q  dlogits_k = (p_k − [k = j])/ΣM
 // A thread of the forward pass walks words of four pixels (the mask is packed four to a word): partials [threads, 2] hold
 // ΣM and the sum. Nothing kept: loss and gradient are 0.
-import { argmaxOf, byteAt, classArray, each, fold, loadClasses, softmaxOf, storeClasses, total } from './classes.js';
+import {
+  argmaxOf,
+  byteAt,
+  classArray,
+  each,
+  fold,
+  loadClasses,
+  partialThreads,
+  softmaxOf,
+  storeClasses,
+  total,
+} from './classes.js';
 import type { PixelSizes } from './cross-entropy.js';
 import { enable, f32, flatIndex, u32, wgsl } from './wgsl.js';
 
@@ -18,9 +29,6 @@ export interface ConsistencySizes extends PixelSizes {
   readonly confidence: Confidence;
   readonly invert: boolean;
 }
-
-/** Threads of the forward pass: each walks words of four pixels. */
-export const consistencyThreads = (pixels: number): number => Math.min(4096, Math.ceil(pixels / 16));
 
 const mostOf = (p: string, classes: number): string =>
   fold(
@@ -48,7 +56,7 @@ const pixelValue = (kind: ConsistencySizes['kind'], classes: number): string => 
 
 export function consistencyForward(sizes: ConsistencySizes): string {
   const { dtype, pixels, classes, kind, confidence, invert } = sizes;
-  const threads = consistencyThreads(pixels);
+  const threads = partialThreads(pixels);
   const words = Math.ceil(pixels / 4);
   const valued = kind !== 'mask';
   return wgsl`${enable(dtype)}

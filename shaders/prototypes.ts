@@ -266,6 +266,7 @@ fn prototype_distance_value() {
 //   pull       dz = −(μ̂ − cos·ẑ)/‖z‖ / (|C| n_class)
 //   protoCE    dz = Σ_k (π_k − [k = class])/(T n) · (μ̂_k − cos_k·ẑ)/‖z‖
 //   distance   dz = Σ_k (π_k − [k = class])/n · −2 (z − μ_k)                with π = softmax(s) over seen classes
+// A feature shorter than the clamp has no direction: its gradient is 0, not μ̂/1e-8.
 export function prototypeDistanceBackward(sizes: PrototypeSizes, kind: SeparationKind, temperature: number): string {
   const { V, S, quads } = vector(sizes);
   const { classes } = sizes;
@@ -304,13 +305,14 @@ ${each(classes, (k) => `  let g${k} = factor * (e${k} / e_sum - select(0.0, 1.0,
 #endif
 #if ${kind !== 'distance'}
   let along = ${total(classes, (k) => `g${k} * cos${k}`)} * inverse;
+  let stretch = select(0.0, inverse, squares > 1e-16);
 #endif
   for (var q = 0u; q < ${u32(quads)}; q++) {
     let v = ${V}(z[i * ${u32(quads)} + q]);
 #if ${kind === 'distance'}
     dz[i * ${u32(quads)} + q] = ${S}(-2.0 * (${total(classes, (k) => `g${k} * (v - vectors[${k * quads}u + q])`)}));
 #else
-    dz[i * ${u32(quads)} + q] = ${S}((${total(classes, (k) => `g${k} * vectors[${k * quads}u + q]`)} - along * v) * inverse);
+    dz[i * ${u32(quads)} + q] = ${S}((${total(classes, (k) => `g${k} * vectors[${k * quads}u + q]`)} - along * v) * stretch);
 #endif
   }
 }`;

@@ -1,10 +1,10 @@
+import { partialThreads } from '../../shaders/classes.js';
 import {
   type Confidence,
   type ConsistencyKind,
   type ConsistencySizes,
   consistencyBackward,
   consistencyForward,
-  consistencyThreads,
   consistencyValue,
 } from '../../shaders/masked-consistency.js';
 import { noGrad, record } from '../autograd.js';
@@ -50,16 +50,15 @@ export function lowConfidenceMask(student: Tensor, teacher: Tensor, options: Mas
   run(
     consistencyForward(sizes),
     { student, teacher, threshold: options.threshold, mask },
-    { threads: consistencyThreads(sizes.pixels) },
+    { threads: partialThreads(sizes.pixels) },
   );
   return mask;
 }
 
 /**
  * Low-confidence consistency (Gao & Yu 2023; formulas in shaders/masked-consistency.ts) of student and teacher logits
- * [..., K]: `loss` [], the `mask` u8 [...] of kept pixels and `sums` [2], whose first
- * number is how many. The gradient goes to the student only;
- * with nothing kept, loss and gradient are 0.
+ * [..., K]: `loss` [], the `mask` u8 [...] of kept pixels and `sums` [2], whose first number is how many. The gradient goes
+ * to the student only; with nothing kept, loss and gradient are 0.
  */
 export function maskedConsistency(
   student: Tensor,
@@ -68,7 +67,7 @@ export function maskedConsistency(
 ): { loss: Tensor; mask: Tensor; sums: Tensor } {
   const { gpu } = student;
   const sizes = sizesOf('maskedConsistency', student, teacher, options.kind, options);
-  const threads = consistencyThreads(sizes.pixels);
+  const threads = partialThreads(sizes.pixels);
   const mask = empty(gpu, student.shape.slice(0, -1), 'u8', 'mask');
   const partials = empty(gpu, [threads, 2], 'f32', 'maskedConsistency.partials');
   run(consistencyForward(sizes), { student, teacher, threshold: options.threshold, mask, partials }, { threads });
