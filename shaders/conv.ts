@@ -42,7 +42,7 @@ export interface ConvTile {
  */
 export type WeightOrder = 'outputs-first' | 'outputs-last' | 'gradient';
 
-const sum = (parts: readonly string[]): string => parts.join('\n');
+const lines = (parts: readonly string[]): string => parts.join('\n');
 const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
 const product = (xs: readonly number[]): number => xs.reduce((a, b) => a * b, 1);
 
@@ -122,7 +122,7 @@ export function convShader(
   }[weights];
   const weightAt = (kx: number, u: number): string => {
     const apart = { 'outputs-last': kx * inputs + u, gradient: u * taps - kx, 'outputs-first': 0 }[weights];
-    return `f(weight[u32(w + ${(apart * outputs) / weightWidth})])`.replace('f(', `${accumulator}(`);
+    return `${accumulator}(weight[u32(w + ${(apart * outputs) / weightWidth})])`;
   };
   const loadWeights = (): string[] =>
     weights !== 'outputs-first'
@@ -140,12 +140,13 @@ export function convShader(
           .join(', ')})`
       : weightAt(kx, u);
   const multiply = (u: number): string =>
-    sum([
+    lines([
       '      {',
       ...range(kernelWidth).map((kx) => `      let w${kx} = ${weightOf(kx, u)};`),
       ...range(rows).flatMap((r) =>
         columnsLoaded.map(
-          (j) => `      let b${r}_${j} = ${quad ? `quadBroadcast(v${r}_${j}, ${u}u)` : element(`v${r}_${j}`, xWidth, u)};`,
+          (j) =>
+            `      let b${r}_${j} = ${quad ? `quadBroadcast(v${r}_${j}, ${u}u)` : element(`v${r}_${j}`, xWidth, u)};`,
         ),
       ),
       ...range(kernelWidth).flatMap((kx) =>
@@ -193,12 +194,11 @@ fn ${name}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gr
   let plane = i32(tile / ${u32(tilesX * tilesY)});
   let image = plane / ${outDepth};
   let z = plane % ${outDepth};
-${sum(
+${lines(
   columnsLoaded
     .filter(maybeOutside)
     .map(
-      (j) =>
-        `  let columnInside${j} = tx * ${stride} + ${column(j)} >= 0 && tx * ${stride} + ${column(j)} < ${width};`,
+      (j) => `  let columnInside${j} = tx * ${stride} + ${column(j)} >= 0 && tx * ${stride} + ${column(j)} < ${width};`,
     ),
 )}
 #if ${bias}
@@ -206,22 +206,22 @@ ${sum(
 #else
   let start = ${accumulator}(0.0);
 #endif
-${sum(pixels.map(([r, p]) => `  var a${r}_${p} = start;`))}
+${lines(pixels.map(([r, p]) => `  var a${r}_${p} = start;`))}
   for (var kernelRow = 0; kernelRow < ${kernelDepth * kernelHeight}; kernelRow++) {
     let ky = kernelRow % ${kernelHeight};
     let iz = z * ${stride} + kernelRow / ${kernelHeight} - ${padDepth};
-${sum(range(rows).map(rowAt))}
+${lines(range(rows).map(rowAt))}
     for (var c = 0; c < ${inputs}; c += ${step}) {
       let w = ${weightStart};
-${sum(range(rows).map((r) => `      let x${r} = (row${r} * ${inputs} + c) / ${xWidth}${quad ? ' + i32(thread & 3u)' : ''};`))}
-${sum(range(rows).flatMap((r) => columnsLoaded.map((j) => load(r, j))))}
-${sum(loadWeights())}
-${sum(range(step).map(multiply))}
+${lines(range(rows).map((r) => `      let x${r} = (row${r} * ${inputs} + c) / ${xWidth}${quad ? ' + i32(thread & 3u)' : ''};`))}
+${lines(range(rows).flatMap((r) => columnsLoaded.map((j) => load(r, j))))}
+${lines(loadWeights())}
+${lines(range(step).map(multiply))}
     }
   }
   if (thread != clamped || channel != o) { return; }
   let out = (((plane * ${outHeight} + ty) * ${outWidth} + tx) * ${outputs} + i32(o)) / ${channels};
-${sum(pixels.map(([r, p]) => store(r, p)))}
+${lines(pixels.map(([r, p]) => store(r, p)))}
 }`;
 }
 
@@ -281,7 +281,7 @@ fn conv_strided_input_gradient(@builtin(global_invocation_id) id: vec3u, @builti
   let y = row % ${height};
   let z = row / ${height} % ${depth};
   let image = row / ${height * depth};
-${sum(columns.map((p) => `  var a${p} = ${accumulator}(0.0);`))}
+${lines(columns.map((p) => `  var a${p} = ${accumulator}(0.0);`))}
   for (var kz = (z + ${padDepth}) % 2; kz < ${kernelDepth}; kz += 2) {
     let oz = (z + ${padDepth} - kz) / 2;
     if (z + ${padDepth} < kz || oz >= ${outDepth}) { continue; }
@@ -289,23 +289,20 @@ ${sum(columns.map((p) => `  var a${p} = ${accumulator}(0.0);`))}
       let oy = (y + ${padHeight} - ky) / 2;
       if (y + ${padHeight} < ky || oy >= ${outHeight}) { continue; }
       for (var kx = (parity + ${padWidth}) % 2; kx < ${kernelWidth}; kx += 2) {
-        let ox = (x0 + ${padWidth} - kx) / 2 - select(0, 1, x0 + ${padWidth} < kx && (kx - x0 - ${padWidth}) % 2 != 0);
-        let from = ((image * ${outDepth} + oz) * ${outHeight} + oy) * ${outWidth} + ox;
+        let ox = (x0 + ${padWidth} - kx) / 2;
+        let pixel = ((image * ${outDepth} + oz) * ${outHeight} + oy) * ${outWidth} + ox;
         let tap = (kz * ${kernelHeight} + ky) * ${kernelWidth} + kx;
-${sum(columns.map((p) => `        let inside${p} = ox + ${p} >= 0 && ox + ${p} < ${outWidth};`))}
+${lines(columns.map((p) => `        let inside${p} = ox + ${p} >= 0 && ox + ${p} < ${outWidth};`))}
         for (var o = 0; o < ${g.outputs}; o++) {
           let w = ${accumulator}(weight[u32((o * ${product(g.kernel)} + tap) * ${groups} + c)]);
-${sum(
-  columns.map(
-    (p) =>
-      `          a${p} += w * select(0.0, f32(dy[u32((from + ${p}) * ${g.outputs} + o)]), inside${p});`,
-  ),
+${lines(
+  columns.map((p) => `          a${p} += w * select(0.0, f32(dy[u32((pixel + ${p}) * ${g.outputs} + o)]), inside${p});`),
 )}
         }
       }
     }
   }
-${sum(
+${lines(
   columns.map(
     (p) =>
       `  if (x0 + ${2 * p} < ${width}) { dx[u32((row * ${width} + x0 + ${2 * p}) * ${groups} + c)] = ${vector(dtype, channels)}(a${p}); }`,
@@ -397,8 +394,7 @@ export function weightGradientShader(
   const firstColumns = (r: number): string[] =>
     range(carried).map((j) => {
       const column = j - padWidth;
-      const value =
-        column < 0 || column >= width ? `${accumulator}(0.0)` : loadAt(r, String(column), `rowInside${r}`);
+      const value = column < 0 || column >= width ? `${accumulator}(0.0)` : loadAt(r, String(column), `rowInside${r}`);
       return `    var carry${r}_${j} = ${value};`;
     });
   const window = (r: number, j: number): string => (j < carried ? `before${r}_${j}` : `v${r}_${j}`);
@@ -417,8 +413,7 @@ export function weightGradientShader(
     quad
       ? range(4).map((lane) => `      let e${u}_${lane} = quadBroadcast(d${u}_0, ${lane}u);`)
       : range(dyLoads).map((l) => `      let e${u}_${l} = d${u}_${l};`);
-  const dyOf = (u: number, o: number): string =>
-    element(`e${u}_${Math.floor(o / dyWidth)}`, dyWidth, o % dyWidth);
+  const dyOf = (u: number, o: number): string => element(`e${u}_${Math.floor(o / dyWidth)}`, dyWidth, o % dyWidth);
   const accumulators = ownRows.flatMap((r) =>
     range(kernelWidth).flatMap((kx) => range(tile.outputs).map((o) => ({ r, kx, o, name: `a${r}_${kx}_${o}` }))),
   );
@@ -454,9 +449,9 @@ fn conv_weight_gradient(@builtin(global_invocation_id) id: vec3u, @builtin(num_w
   let o = i32(clamped / ${u32(inputThreads(g, tile) * rowThreads)} % ${u32(g.outputs / tile.outputs)}) * ${tile.outputs};
   let slice = i32(clamped / ${u32(perSlice)});
   let dyStart = o / ${dyWidth}${quad ? ' + i32(thread & 3u)' : ''};
-${sum(accumulators.map(({ name }) => `  var ${name} = ${accumulator}(0.0);`))}
+${lines(accumulators.map(({ name }) => `  var ${name} = ${accumulator}(0.0);`))}
 #if ${bias}
-${sum(range(dyLoads).map((l) => `  var bias${l} = ${dyType}(0.0);`))}
+${lines(range(dyLoads).map((l) => `  var bias${l} = ${dyType}(0.0);`))}
 #endif
   for (var turn = 0; turn < ${sliceRows}; turn++) {
     let sliceRow = slice * ${sliceRows} + turn;
@@ -465,25 +460,25 @@ ${sum(range(dyLoads).map((l) => `  var bias${l} = ${dyType}(0.0);`))}
     let y = row % ${outHeight};
     let z = row / ${outHeight} % ${outDepth};
     let image = row / ${outHeight * outDepth};
-${sum(ownRows.map(rowAt))}
-${sum(ownRows.flatMap(firstColumns))}
+${lines(ownRows.map(rowAt))}
+${lines(ownRows.flatMap(firstColumns))}
     for (var ox = 0; ox < ${outWidth}; ox += ${unroll}) {
       let pixel = row * ${outWidth} + ox;
-${sum(ownRows.flatMap((r) => range(carried).map((j) => `      let before${r}_${j} = carry${r}_${j};`)))}
-${sum(ownRows.flatMap((r) => columnsLoaded.map((j) => load(r, j))))}
-${sum(range(unroll).flatMap(loadDy))}
+${lines(ownRows.flatMap((r) => range(carried).map((j) => `      let before${r}_${j} = carry${r}_${j};`)))}
+${lines(ownRows.flatMap((r) => columnsLoaded.map((j) => load(r, j))))}
+${lines(range(unroll).flatMap(loadDy))}
 #if ${bias}
-${sum(range(unroll).flatMap((u) => range(dyLoads).map((l) => `      bias${l} += d${u}_${l};`)))}
+${lines(range(unroll).flatMap((u) => range(dyLoads).map((l) => `      bias${l} += d${u}_${l};`)))}
 #endif
-${sum(range(unroll).flatMap(spread))}
-${sum(multiply)}
-${sum(ownRows.flatMap((r) => range(carried).map((j) => `      carry${r}_${j} = ${window(r, unroll + j)};`)))}
+${lines(range(unroll).flatMap(spread))}
+${lines(multiply)}
+${lines(ownRows.flatMap((r) => range(carried).map((j) => `      carry${r}_${j} = ${window(r, unroll + j)};`)))}
     }
   }
   if (thread != clamped) { return; }
 #if ${bias}
   if (kernelRow == 0 && inputThread < ${quad ? 4 : 1}) {
-${sum(
+${lines(
   range(dyLoads * dyWidth).map(
     (e) =>
       `    dBias[u32(slice * ${g.outputs} + dyStart * ${dyWidth} + ${e})] = ${element(`bias${Math.floor(e / dyWidth)}`, dyWidth, e % dyWidth)};`,
@@ -492,7 +487,7 @@ ${sum(
   }
 #endif
   if (inputThread != i) { return; }
-${sum(accumulators.map(store))}
+${lines(accumulators.map(store))}
 }`;
 }
 
@@ -532,4 +527,45 @@ fn conv_sum_slices(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgr
   }
 #endif
 }`;
+}
+
+/** Representative texts of every kernel in this file. */
+export function variants(): string[] {
+  const flat = (inputs: number, outputs: number, k: number, stride: 1 | 2, size = 12): ConvGeometry => {
+    const output = Math.ceil(size / stride);
+    return {
+      batch: 2,
+      input: [1, size, size],
+      output: [1, output, output],
+      inputs,
+      outputs,
+      kernel: [1, k, k],
+      stride,
+    };
+  };
+  const solid: ConvGeometry = { ...flat(8, 8, 3, 1), input: [4, 6, 7], output: [4, 6, 7], kernel: [3, 3, 3] };
+  const geometries = [flat(16, 16, 3, 1), flat(8, 4, 1, 1), flat(3, 5, 3, 1, 13), flat(1, 8, 3, 2, 13), solid];
+  return (['f32', 'f16'] as const).flatMap((dtype) => [
+    ...geometries.flatMap((g) => {
+      const channels = g.outputs % 4 === 0 ? 4 : 1;
+      const weightInputs = g.inputs % 4 === 0 ? 4 : 1;
+      return [true, false].flatMap((quad) => {
+        const tile: ConvTile = { rows: 2, columns: 4, channels, quad, workgroup: 64 };
+        const inner = { inputs: weightInputs, outputs: channels, unroll: 2, slices: 2, workgroup: 64 } as const;
+        return [
+          ...(['outputs-first', 'outputs-last', 'gradient'] as const).map((weights) =>
+            convShader(dtype, g, { tile, weights, bias: !quad }),
+          ),
+          ...[true, false].map((allRows) =>
+            weightGradientShader(dtype, g, { tile: { ...inner, allRows, quad: quad && channels === 4 }, bias: quad }),
+          ),
+        ];
+      });
+    }),
+    convStridedGradientShader(dtype, flat(8, 4, 3, 2, 13)),
+    convStridedGradientShader(dtype, flat(3, 5, 1, 2)),
+    transposeWeightShader(dtype, solid),
+    sumSlicesShader(dtype, { slices: 3, weights: 30, biases: 5 }),
+    sumSlicesShader(dtype, { slices: 2, weights: 30, biases: 0 }),
+  ]);
 }

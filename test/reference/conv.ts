@@ -1,0 +1,73 @@
+// Convolution by plain loops, 2-D or 3-D, channels last: value and gradients straight from the formulas.
+import { type NdArray, ndArray } from './nd-array.js';
+
+/** Calls `visit` with the offsets of (x, weight, y) for every product in the convolution of these shapes. */
+function eachProduct(
+  xShape: readonly number[],
+  weightShape: readonly number[],
+  stride: number,
+  visit: (x: number, weight: number, y: number) => void,
+): void {
+  const solid = xShape.length === 5;
+  const [batch, depth, height, width, inputs] = solid
+    ? (xShape as [number, number, number, number, number])
+    : ([xShape[0]!, 1, xShape[1]!, xShape[2]!, xShape[3]!] as const);
+  const [outputs, kernelDepth, kernelHeight, kernelWidth] = solid
+    ? (weightShape as [number, number, number, number])
+    : ([weightShape[0]!, 1, weightShape[1]!, weightShape[2]!] as const);
+  const half = (k: number): number => (k - 1) / 2;
+  const out = (n: number): number => Math.ceil(n / stride);
+  for (let n = 0; n < batch; n++)
+    for (let z = 0; z < out(depth); z++)
+      for (let y = 0; y < out(height); y++)
+        for (let x = 0; x < out(width); x++)
+          for (let o = 0; o < outputs; o++) {
+            const yAt = (((n * out(depth) + z) * out(height) + y) * out(width) + x) * outputs + o;
+            for (let kz = 0; kz < kernelDepth; kz++)
+              for (let ky = 0; ky < kernelHeight; ky++)
+                for (let kx = 0; kx < kernelWidth; kx++) {
+                  const iz = z * stride + kz - half(kernelDepth);
+                  const iy = y * stride + ky - half(kernelHeight);
+                  const ix = x * stride + kx - half(kernelWidth);
+                  if (iz < 0 || iz >= depth || iy < 0 || iy >= height || ix < 0 || ix >= width) continue;
+                  const xAt = (((n * depth + iz) * height + iy) * width + ix) * inputs;
+                  const weightAt = (((o * kernelDepth + kz) * kernelHeight + ky) * kernelWidth + kx) * inputs;
+                  for (let c = 0; c < inputs; c++) visit(xAt + c, weightAt + c, yAt);
+                }
+          }
+}
+
+const outputShape = (x: readonly number[], weight: readonly number[], stride: number): number[] => [
+  x[0]!,
+  ...x.slice(1, -1).map((n) => Math.ceil(n / stride)),
+  weight[0]!,
+];
+
+/** Convolution with padding (k − 1)/2. */
+export function conv(x: NdArray, weight: NdArray, bias: NdArray | undefined, stride: number): NdArray {
+  const y = ndArray(outputShape(x.shape, weight.shape, stride));
+  const outputs = weight.shape[0]!;
+  if (bias) for (let i = 0; i < y.data.length; i++) y.data[i] = bias.data[i % outputs]!;
+  eachProduct(x.shape, weight.shape, stride, (xAt, weightAt, yAt) => {
+    y.data[yAt]! += x.data[xAt]! * weight.data[weightAt]!;
+  });
+  return y;
+}
+
+/** Gradients of Σ dy·conv(x, weight, bias). */
+export function convGradients(
+  x: NdArray,
+  weight: NdArray,
+  dy: NdArray,
+  stride: number,
+): { dx: NdArray; dWeight: NdArray; dBias: NdArray } {
+  const dx = ndArray(x.shape);
+  const dWeight = ndArray(weight.shape);
+  const dBias = ndArray([weight.shape[0]!]);
+  for (let i = 0; i < dy.data.length; i++) dBias.data[i % dBias.data.length]! += dy.data[i]!;
+  eachProduct(x.shape, weight.shape, stride, (xAt, weightAt, yAt) => {
+    dx.data[xAt]! += dy.data[yAt]! * weight.data[weightAt]!;
+    dWeight.data[weightAt]! += dy.data[yAt]! * x.data[xAt]!;
+  });
+  return { dx, dWeight, dBias };
+}
