@@ -1,0 +1,265 @@
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import {
+  backward,
+  capture,
+  createPrototypes,
+  prototypeCosines,
+  prototypeDistance,
+  pseudoClasses,
+  ShapeError,
+  tensor,
+  uniformStream,
+  updatePrototypes,
+} from '../../engine/index.js';
+import { checkOp } from '../check-op.js';
+import { closeTo } from '../close-to.js';
+import { testGpu } from '../gpu.js';
+import { type NdArray, ndArray } from '../reference/nd-array.js';
+import { argmaxOf, rowsOf, softmaxRows } from '../reference/softmax-rows.js';
+import { refuses } from '../refuses.js';
+
+const test = suite('prototypes');
+
+const dot = (a: ArrayLike<number>, b: ArrayLike<number>): number =>
+  Array.from(a).reduce((sum, v, d) => sum + v * b[d]!, 0);
+
+interface Batch {
+  features: NdArray;
+  teacher: NdArray;
+  labels: ArrayLike<number>;
+  labeledPixels: number;
+  threshold: number;
+  unlabeledWeight: number;
+}
+
+/** One update of float64 vectors and counts, class by class. */
+function update(vectors: Float64Array[], counts: number[], batch: Batch, momentum: number): void {
+  const q = softmaxRows(batch.teacher);
+  const z = rowsOf(batch.features);
+  vectors.forEach((vector, k) => {
+    const mean = new Float64Array(vector.length);
+    let total = 0;
+    z.forEach((feature, i) => {
+      if (argmaxOf(q[i]!) !== k) return;
+      const labeled = i < batch.labeledPixels;
+      if (labeled ? batch.labels[i] !== k : q[i]![k]! < batch.threshold) return;
+      const weight = (labeled ? 1 : batch.unlabeledWeight) * q[i]![k]!;
+      total += weight;
+      feature.forEach((v, d) => {
+        mean[d]! += weight * v;
+      });
+    });
+    if (total === 0) return;
+    const m = Math.min(1 - 1 / (counts[k]! + 1), momentum);
+    vector.forEach((v, d) => {
+      vector[d] = m * v + ((1 - m) * mean[d]!) / total;
+    });
+    counts[k]!++;
+  });
+}
+
+for (const [pixels, classes, width, labeledPixels, momentum] of [
+  [1, 2, 3, 1, 0.99],
+  [257, 4, 16, 100, 0.6],
+  [257, 5, 32, 0, 0.99],
+  [1030, 3, 5, 1030, 0.5],
+] as const) {
+  test(`five updates, ${pixels} pixels (${labeledPixels} labelled), ${classes} classes, D ${width}`, async () => {
+    const gpu = await testGpu();
+    const uniform = uniformStream(pixels, 21);
+    const draw = (size: number, most: number) => Float32Array.from({ length: size }, () => most * (2 * uniform() - 1));
+    const prototypes = createPrototypes(gpu, classes, width);
+    const features = tensor(gpu, 0, [pixels, width]);
+    const teacherLogits = tensor(gpu, 0, [pixels, classes]);
+    const labels = tensor(gpu, 0, [pixels], { dtype: 'u8' });
+    const [threshold, unlabeledWeight] = [tensor(gpu, 0), tensor(gpu, 0)];
+    const step = capture(gpu, () =>
+      updatePrototypes(prototypes, {
+        features,
+        teacherLogits,
+        labels,
+        labeledPixels,
+        threshold,
+        unlabeledWeight,
+        momentum,
+      }),
+    );
+    const vectors = Array.from({ length: classes }, () => new Float64Array(width));
+    const counts = Array.from({ length: classes }, () => 0);
+    for (let t = 0; t < 5; t++) {
+      const batch: Batch = {
+        features: ndArray([pixels, width], draw(pixels * width, 2)),
+        teacher: ndArray([pixels, classes], draw(pixels * classes, 3)),
+        // The first update sees labels of one class only: the others must stay as they are.
+        labels: Uint8Array.from({ length: pixels }, () => (t === 0 ? 1 : Math.floor(classes * uniform()))),
+        labeledPixels,
+        threshold: [0.5, 0.7, 0.9, 0, 2][t]!,
+        unlabeledWeight: [0, 1, 0.5, 1, 1][t]!,
+      };
+      features.write(batch.features.data);
+      teacherLogits.write(batch.teacher.data);
+      labels.write(batch.labels);
+      threshold.write(batch.threshold);
+      unlabeledWeight.write(batch.unlabeledWeight);
+      step();
+      update(vectors, counts, batch, momentum);
+      closeTo(await prototypes.counts.read(), counts, {}, `update ${t}: counts`);
+      const expected = vectors.flatMap((vector) => [...vector]);
+      closeTo(await prototypes.vectors.read(), expected, { atol: 1e-5, rtol: 1e-5 }, `update ${t}: vectors`);
+    }
+    assert.ok(pixels === 1 || counts.every((n) => n > 0), `every class was updated: ${counts}`);
+  });
+}
+
+type Kind = 'pull' | 'protoCE' | 'distance';
+
+/** The loss by its definition, pixel by pixel; `counts` of 0 mean that a class was never seen. */
+function separation(
+  z: NdArray,
+  vectors: NdArray,
+  counts: NdArray,
+  classes: NdArray,
+  mask: NdArray,
+  kind: Kind,
+  temperature: number,
+): NdArray {
+  const means = rowsOf(vectors);
+  const seen = means.flatMap((_, k) => (counts.data[k]! > 0 ? [k] : []));
+  const length = (v: Float64Array) => Math.max(Math.sqrt(dot(v, v)), 1e-8);
+  const byClass = means.map((): number[] => []);
+  rowsOf(z).forEach((feature, i) => {
+    const own = classes.data[i]!;
+    if (!mask.data[i] || !seen.includes(own)) return;
+    const cosine = (k: number) => dot(feature, means[k]!) / length(feature) / length(means[k]!);
+    const apart = (k: number) => feature.reduce((sum, v, d) => sum + (v - means[k]![d]!) ** 2, 0);
+    const score = (k: number) => (kind === 'distance' ? -apart(k) : cosine(k) / temperature);
+    const most = Math.max(...seen.map(score));
+    const sum = seen.reduce((total, k) => total + Math.exp(score(k) - most), 0);
+    byClass[own]!.push(kind === 'pull' ? 1 - cosine(own) : most + Math.log(sum) - score(own));
+  });
+  const mean = (values: number[]) => (values.length ? values.reduce((a, b) => a + b, 0) / values.length : 0);
+  const present = byClass.filter((values) => values.length);
+  return ndArray([], [kind === 'pull' ? mean(present.map(mean)) : mean(present.flat())]);
+}
+
+const checkSeparation = (
+  kind: Kind,
+  pixels: readonly number[],
+  counts: readonly number[],
+  width: number,
+  masks: readonly [number, number] = [0, 1],
+  temperature = 0.1,
+): Promise<void> => {
+  const classes = counts.length;
+  const range = [-1, 1] as const;
+  return checkOp({
+    op: (z, vectors, seen, of, mask) =>
+      prototypeDistance(z!, { vectors: vectors!, counts: seen! }, of!, mask!, { kind, temperature }),
+    reference: (z, vectors, seen, of, mask) => separation(z!, vectors!, seen!, of!, mask!, kind, temperature),
+    inputs: [
+      { shape: [...pixels, width], range },
+      { shape: [classes, width], range, grad: false },
+      { shape: [classes], values: counts, grad: false },
+      { shape: pixels, dtype: 'u8', range: [0, classes - 1] },
+      { shape: pixels, dtype: 'u8', range: masks },
+    ],
+    rtol: 3e-5,
+    gradAtol: 5e-5,
+  });
+};
+
+for (const kind of ['pull', 'protoCE', 'distance'] as const) {
+  test(`${kind}, one pixel`, () => checkSeparation(kind, [1], [1, 2], 3, [1, 1]));
+  test(`${kind}, 257 pixels, D 16`, () => checkSeparation(kind, [257], [3, 1, 9, 2], 16));
+  test(`${kind}, D 5, a class never seen`, () => checkSeparation(kind, [3, 5, 7], [4, 0, 1, 1, 2], 5));
+  test(`${kind}, D 32, temperature 0.5`, () => checkSeparation(kind, [2, 9], [1, 1, 1, 1], 32, [1, 1], 0.5));
+  test(`${kind}, one class seen`, () => checkSeparation(kind, [21], [0, 3, 0], 4));
+  test(`${kind}, no class seen`, () => checkSeparation(kind, [21], [0, 0, 0], 4, [1, 1]));
+  test(`${kind}, nothing kept`, () => checkSeparation(kind, [21], [1, 3, 2], 4, [0, 0]));
+}
+
+test('a feature of length 0: finite loss, no gradient', async () => {
+  const gpu = await testGpu();
+  const z = tensor(gpu, [0, 0, 0, 0, 3, 0, 0, 4], [2, 4], { requiresGrad: true });
+  const vectors = tensor(gpu, [1, 0, 0, 0, 0, 2, 0, 0], [2, 4]);
+  const [classes, mask] = [tensor(gpu, [0, 0], [2], { dtype: 'u8' }), tensor(gpu, [1, 1], [2], { dtype: 'u8' })];
+  const loss = prototypeDistance(z, { vectors, counts: tensor(gpu, [1, 1]) }, classes, mask, { kind: 'pull' });
+  closeTo(await loss.read(), [(1 + 0.4) / 2], { rtol: 1e-6 });
+  const [along, across] = [-(1 - 0.6 * 0.6) / 5 / 2, (0.6 * 0.8) / 5 / 2];
+  closeTo(await backward(loss).get(z)!.read(), [0, 0, 0, 0, along, 0, 0, across], { atol: 1e-7 });
+});
+
+test('pseudo-classes: the label where there is one, else what the teacher says', () => {
+  const checks = [
+    [1, 2, 0],
+    [257, 4, 101],
+    [257, 3, 0],
+    [34, 5, 34],
+  ].map(
+    ([pixels = 0, classes = 0, labeledPixels = 0]) =>
+      () =>
+        checkOp({
+          op: (teacher, labels) => pseudoClasses(teacher!, labels!, labeledPixels),
+          reference: (teacher, labels) =>
+            ndArray(
+              [pixels],
+              rowsOf(teacher!).map((row, i) => (i < labeledPixels ? labels!.data[i]! : argmaxOf(row))),
+            ),
+          inputs: [
+            { shape: [pixels, classes], grad: false },
+            { shape: [pixels], dtype: 'u8', range: [0, classes - 1] },
+          ],
+        }),
+  );
+  return checks.reduce((before, check) => before.then(check), Promise.resolve());
+});
+
+test('cosines between prototypes, 0 for a class never seen', () =>
+  checkOp({
+    op: (vectors, counts) => prototypeCosines({ vectors: vectors!, counts: counts! }),
+    reference: (vectors, counts) => {
+      const rows = rowsOf(vectors!);
+      const seen = (k: number) => counts!.data[k]! > 0;
+      const cosine = (a: Float64Array, b: Float64Array) => dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b));
+      return ndArray(
+        [4, 4],
+        rows.flatMap((a, i) => rows.map((b, k) => (seen(i) && seen(k) ? cosine(a, b) : 0))),
+      );
+    },
+    inputs: [
+      { shape: [4, 7], grad: false },
+      { shape: [4], values: [3, 1, 0, 2], grad: false },
+    ],
+  }));
+
+test('what does not fit is refused', async () => {
+  const gpu = await testGpu();
+  const prototypes = createPrototypes(gpu, 4, 8);
+  const bytes = (size: number) => tensor(gpu, 0, [size], { dtype: 'u8' });
+  const kind = 'pull';
+  await refuses(
+    () => prototypeDistance(tensor(gpu, 0, [3, 7]), prototypes, bytes(3), bytes(3), { kind }),
+    ShapeError,
+    /prototypeDistance: got features \[3,7\], vectors \[4,8\]/,
+  );
+  await refuses(
+    () => prototypeDistance(tensor(gpu, 0, [3, 8]), prototypes, bytes(3), bytes(2), { kind }),
+    ShapeError,
+    /prototypeDistance: got classes u8 \[3\], mask u8 \[2\]/,
+  );
+  const one = tensor(gpu, 1);
+  const batch = { labels: bytes(3), labeledPixels: 1, threshold: one, unlabeledWeight: one, momentum: 0.9 };
+  await refuses(
+    () =>
+      updatePrototypes(prototypes, {
+        ...batch,
+        features: tensor(gpu, 0, [3, 8]),
+        teacherLogits: tensor(gpu, 0, [3, 5]),
+      }),
+    ShapeError,
+    /updatePrototypes: teacher logits \[3,5\]/,
+  );
+});
+
+test.run();
