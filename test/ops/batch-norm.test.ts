@@ -79,7 +79,11 @@ test('a large offset keeps its digits', async () => {
 
 test('wrong channels are refused', async () => {
   const gpu = await testGpu();
-  await refuses(() => batchNorm(tensor(gpu, 0, [2, 3]), tensor(gpu, [1]), tensor(gpu, [1]), { training: true }), ShapeError, /batchNorm/);
+  await refuses(
+    () => batchNorm(tensor(gpu, 0, [2, 3]), tensor(gpu, [1]), tensor(gpu, [1]), { training: true }),
+    ShapeError,
+    /batchNorm/,
+  );
 });
 
 test.run();
