@@ -179,6 +179,17 @@ for (const kind of ['pull', 'protoCE', 'distance'] as const) {
   test(`${kind}, nothing kept`, () => checkSeparation(kind, [21], [1, 3, 2], 4, [0, 0]));
 }
 
+test('distance: a class never seen does not swallow the others, however near it is', async () => {
+  const gpu = await testGpu();
+  const z = tensor(gpu, [0, 0, 1, 0], [2, 2], { requiresGrad: true });
+  const prototypes = { vectors: tensor(gpu, [0, 0, 15, 0, 0, 15], [3, 2]), counts: tensor(gpu, [0, 1, 1]) };
+  const [classes, mask] = [tensor(gpu, [2, 1], [2], { dtype: 'u8' }), tensor(gpu, [1, 1], [2], { dtype: 'u8' })];
+  const loss = prototypeDistance(z, prototypes, classes, mask, { kind: 'distance' });
+  closeTo(await loss.read(), [Math.LN2 / 2], { rtol: 1e-5 });
+  // ½ Σ_k (π_k − [k = class]) · 2 μ_k with π = ½, ½ for the first pixel, 1, 0 for the second
+  closeTo(await backward(loss).get(z)!.read(), [7.5, -7.5, 0, 0], { rtol: 1e-5, atol: 1e-6 });
+});
+
 test('a feature of length 0: finite loss, no gradient', async () => {
   const gpu = await testGpu();
   const z = tensor(gpu, [0, 0, 0, 0, 3, 0, 0, 4], [2, 4], { requiresGrad: true });
