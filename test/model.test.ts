@@ -1,11 +1,14 @@
-// The UNet: its size at the protocol's settings, its names, and the gradient of the whole network with its loss against
-// central differences of the loss on a few dozen random parameters.
+// The UNet: its size at the protocol's settings, its names, and value and gradient of the whole network with its loss
+// against a float64 implementation by plain loops and its central differences.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { backward, capture, scope, ShapeError, tensor, uniformStream } from '../engine/index.js';
+import { backward, capture, ShapeError, scope, tensor, uniformStream } from '../engine/index.js';
 import { copyState, countParameters, unet } from '../model/index.js';
 import { supervisedLoss } from '../train/losses.js';
+import { closeTo } from './close-to.js';
 import { testGpu } from './gpu.js';
+import { type NdArray, ndArray } from './reference/nd-array.js';
+import { supervisedLoss as referenceLoss, unet as referenceUnet } from './reference/unet.js';
 
 const test = suite('model');
 
@@ -19,7 +22,11 @@ test('the protocol UNet has 1 813 764 parameters', async () => {
   assert.ok(names.includes('decoder.out_conv.weight'));
 });
 
-for (const features of [[4, 8], [3, 5, 7], [8, 16, 16, 24]]) {
+for (const features of [
+  [4, 8],
+  [3, 5, 7],
+  [8, 16, 16, 24],
+]) {
   test(`features ${features}: logits have the input's size`, async () => {
     const gpu = await testGpu();
     await scope(gpu, async () => {
@@ -49,45 +56,50 @@ test('copyState makes two models equal', async () => {
   for (const [name, t] of a.state) assert.equal(await b.state.get(name)!.read(), await t.read());
 });
 
-test('the gradient of UNet and loss matches central differences', async () => {
+test('value and gradient of UNet and loss match float64 loops and their central differences', async () => {
   const gpu = await testGpu();
   const [batch, size, classes] = [2, 8, 3];
-  const model = unet(gpu, { inChannels: 1, classes, features: [4, 8], dropout: [0], seed: 5 });
+  const features = [4, 8];
+  const model = unet(gpu, { inChannels: 1, classes, features, dropout: [0], seed: 5 });
   const uniform = uniformStream(11);
   const pixels = Float32Array.from({ length: batch * size * size }, uniform);
+  const labels = Uint8Array.from(pixels, (v) => Math.floor(v * classes));
   const image = tensor(gpu, pixels, [batch, size, size, 1]);
-  const label = tensor(gpu, Uint8Array.from(pixels, (v) => Math.floor(v * classes)), [batch, size, size], { dtype: 'u8' });
+  const label = tensor(gpu, labels, [batch, size, size], { dtype: 'u8' });
   const step = capture(gpu, () => {
     const { loss } = supervisedLoss(model(image, { mode: 'train' }), label);
     const gradients = backward(loss);
     return { loss, gradients: model.parameters.map((p) => gradients.get(p)!) };
   });
-  const analytic = await Promise.all(step().gradients.map(async (g) => Float32Array.from(await g.read())));
+  const { loss, gradients } = step();
+  const ours = await loss.item();
+
+  const weights = new Map<string, NdArray>();
+  for (const p of model.parameters) weights.set(p.label, ndArray(p.shape, await p.read()));
+  const x = ndArray(image.shape, pixels);
+  const reference = () => referenceLoss(referenceUnet(x, weights, features.length), labels);
+  closeTo([ours], [reference()], { rtol: 1e-5 });
 
   let checked = 0;
-  for (const [k, parameter] of model.parameters.entries()) {
-    const values = (await parameter.read()) as Float32Array;
-    const index = Math.floor(uniform() * values.length);
-    const at = async (delta: number): Promise<number> => {
-      const moved = values.slice();
-      moved[index]! += delta;
-      parameter.write(moved);
-      return step().loss.item();
-    };
-    // Richardson's two-step difference: the f32 loss has about 1e-7 of noise, so a wide step with its h² error removed.
-    const h = 1e-2;
-    const coarse = ((await at(h)) - (await at(-h))) / (2 * h);
-    const fine = ((await at(h / 2)) - (await at(-h / 2))) / h;
-    parameter.write(values);
-    const expected = (4 * fine - coarse) / 3;
-    const got = analytic[k]![index]!;
-    assert.ok(
-      Math.abs(got - expected) <= 2e-4 + 0.02 * Math.abs(expected),
-      `${parameter.label}[${index}]: gradient ${got}, differences ${expected}`,
-    );
-    checked++;
+  for (const [k, p] of model.parameters.entries()) {
+    const got = await gradients[k]!.read();
+    const { data } = weights.get(p.label)!;
+    for (let draw = 0; draw < 2; draw++) {
+      const index = Math.floor(uniform() * data.length);
+      const value = data[index]!;
+      const h = 1e-6;
+      data[index] = value + h;
+      const above = reference();
+      data[index] = value - h;
+      const below = reference();
+      data[index] = value;
+      const expected = (above - below) / (2 * h);
+      const message = `${p.label}[${index}]: gradient ${got[index]}, differences ${expected}`;
+      assert.ok(Math.abs(got[index]! - expected) <= 2e-5 + 1e-3 * Math.abs(expected), message);
+      checked++;
+    }
   }
-  assert.ok(checked >= 24, `only ${checked} parameters were checked`);
+  assert.ok(checked >= 48, `only ${checked} derivatives were checked`);
 });
 
 test.run();

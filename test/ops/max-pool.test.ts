@@ -3,17 +3,10 @@ import { backward, maxPool, ShapeError, tensor } from '../../engine/index.js';
 import { checkOp } from '../check-op.js';
 import { closeTo } from '../close-to.js';
 import { testGpu } from '../gpu.js';
-import { at, fromIndex, type NdArray } from '../reference/nd-array.js';
+import { maxPool as reference } from '../reference/resampling.js';
 import { refuses } from '../refuses.js';
 
 const test = suite('maxPool');
-
-const reference = (x: NdArray): NdArray => {
-  const [n, h, w, c] = x.shape as [number, number, number, number];
-  return fromIndex([n, Math.floor(h / 2), Math.floor(w / 2), c], ([i, r, s, k]) =>
-    Math.max(...[0, 1].flatMap((a) => [0, 1].map((b) => at(x, [i!, 2 * r! + a, 2 * s! + b, k!])))),
-  );
-};
 
 for (const shape of [
   [1, 2, 2, 1],

@@ -1,0 +1,58 @@
+// The UNet and its supervised loss by plain float64 loops: an implementation of its own, from the formulas.
+import { conv } from './conv.js';
+import { at, fromIndex, mapArray, type NdArray, ndArray } from './nd-array.js';
+import { normalization } from './normalization.js';
+import { maxPool, upsample } from './resampling.js';
+
+type Weights = ReadonlyMap<string, NdArray>;
+
+const leaky = (x: NdArray): NdArray => mapArray(x, (v) => (v > 0 ? v : 0.01 * v));
+
+function block(x: NdArray, weights: Weights, name: string): NdArray {
+  const get = (suffix: string) => weights.get(`${name}.conv_conv.${suffix}`)!;
+  const half = (y: NdArray, c: number, n: number) =>
+    leaky(normalization(conv(y, get(`${c}.weight`), get(`${c}.bias`), 1), get(`${n}.weight`), get(`${n}.bias`), 1));
+  return half(half(x, 0, 1), 4, 5);
+}
+
+/** Logits of a UNet in train mode without dropout. */
+export function unet(x: NdArray, weights: Weights, levels: number): NdArray {
+  const skips = [block(x, weights, 'encoder.in_conv')];
+  for (let level = 1; level < levels; level++) {
+    skips.push(block(maxPool(skips.at(-1)!), weights, `encoder.down${level}.maxpool_conv.1`));
+  }
+  let y = skips.pop()!;
+  for (let i = 1; skips.length; i++) {
+    const name = `decoder.up${i}`;
+    const up = upsample(conv(y, weights.get(`${name}.conv1x1.weight`)!, weights.get(`${name}.conv1x1.bias`)!, 1));
+    const skip = skips.pop()!;
+    const [n, h, w, c] = skip.shape as [number, number, number, number];
+    const joined = fromIndex([n, h, w, c + up.shape[3]!], ([a, b, d, k]) =>
+      k! < c ? at(skip, [a!, b!, d!, k!]) : at(up, [a!, b!, d!, k! - c]),
+    );
+    y = block(joined, weights, `${name}.conv`);
+  }
+  return conv(y, weights.get('decoder.out_conv.weight')!, weights.get('decoder.out_conv.bias')!, 1);
+}
+
+/** ½ (cross-entropy + soft Dice) with squared denominators over all classes and the whole batch. */
+export function supervisedLoss(logits: NdArray, labels: ArrayLike<number>, epsilon = 1e-5): number {
+  const classes = logits.shape.at(-1)!;
+  const pixels = logits.data.length / classes;
+  const [overlap, total] = [ndArray([classes]).data, ndArray([classes]).data];
+  let ce = 0;
+  for (let i = 0; i < pixels; i++) {
+    const row = logits.data.subarray(i * classes, (i + 1) * classes);
+    const most = Math.max(...row);
+    const sum = row.reduce((s, v) => s + Math.exp(v - most), 0);
+    ce -= row[labels[i]!]! - most - Math.log(sum);
+    row.forEach((v, k) => {
+      const p = Math.exp(v - most) / sum;
+      const y = labels[i] === k ? 1 : 0;
+      overlap[k]! += 2 * p * y;
+      total[k]! += p * p + y;
+    });
+  }
+  const dice = overlap.reduce((s, v, k) => s + (v + epsilon) / (total[k]! + epsilon), 0) / classes;
+  return 0.5 * (ce / pixels + 1 - dice);
+}
