@@ -1,0 +1,127 @@
+// Safetensors files: round trip, PyTorch's layout, and every way a file can be wrong.
+import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { tensor } from '../../engine/index.js';
+import {
+  CheckpointError,
+  fromPyTorch,
+  loadTensors,
+  readSafetensors,
+  saveTensors,
+  toPyTorch,
+  writeSafetensors,
+} from '../../train/checkpoint.js';
+import { testGpu } from '../gpu.js';
+import { refuses } from '../refuses.js';
+
+const test = suite('checkpoint');
+const folder = mkdtempSync(join(tmpdir(), 'wgrad-'));
+const path = (name: string) => join(folder, name);
+
+/** A file with this header text and this many bytes of data. */
+function craft(header: unknown, dataBytes: number, headerBytes?: number): string {
+  const text = Buffer.from(typeof header === 'string' ? header : JSON.stringify(header));
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(headerBytes ?? text.length));
+  const file = path(`crafted-${readdirSync(folder).length}.safetensors`);
+  writeFileSync(file, Buffer.concat([length, text, Buffer.alloc(dataBytes)]));
+  return file;
+}
+
+test('what is written is read, bit for bit, and no temporary file stays', () => {
+  const arrays = new Map([
+    ['a.weight', { shape: [2, 3], data: Float32Array.of(1, -0, 3e-42, 4, Number.NaN, 6) }],
+    ['ä scalar', { shape: [], data: Float32Array.of(7) }],
+  ]);
+  writeSafetensors(path('x.safetensors'), arrays, { iteration: '5', note: 'größer' });
+  const { arrays: read, metadata } = readSafetensors(path('x.safetensors'));
+  assert.equal(metadata, { iteration: '5', note: 'größer' });
+  for (const [name, { shape, data }] of arrays) {
+    assert.equal(read.get(name)!.shape, shape);
+    assert.equal(new Uint32Array(read.get(name)!.data.buffer), new Uint32Array(data.buffer));
+  }
+  assert.is(
+    readdirSync(folder).some((name) => name.endsWith('.tmp')),
+    false,
+  );
+  const bytes = readFileSync(path('x.safetensors'));
+  assert.is(Number(bytes.readBigUInt64LE(0)) % 8, 0);
+});
+
+test("layout goes to PyTorch's [O, I, kH, kW] and back", () => {
+  const ours = { shape: [2, 3, 3, 4], data: Float32Array.from({ length: 72 }, (_, i) => i) };
+  const theirs = toPyTorch(ours);
+  assert.equal(theirs.shape, [2, 4, 3, 3]);
+  // ours[o=1][y=2][x=0][i=3] = theirs[1][3][2][0]
+  assert.is(theirs.data[((1 * 4 + 3) * 3 + 2) * 3 + 0], ours.data[((1 * 3 + 2) * 3 + 0) * 4 + 3]);
+  assert.equal(fromPyTorch(theirs), ours);
+});
+
+test('tensors round-trip; another architecture is refused by name', async () => {
+  const gpu = await testGpu();
+  const state = new Map([
+    ['conv.weight', tensor(gpu, [1, 2, 3, 4, 5, 6, 7, 8], [2, 1, 2, 2])],
+    ['conv.bias', tensor(gpu, [1, 2])],
+  ]);
+  await saveTensors(path('m.safetensors'), state, { iteration: '3' });
+  const other = new Map([
+    ['conv.weight', tensor(gpu, 0, [2, 1, 2, 2])],
+    ['conv.bias', tensor(gpu, 0, [2])],
+  ]);
+  assert.is(loadTensors(path('m.safetensors'), other).iteration, '3');
+  assert.equal(await other.get('conv.weight')!.read(), await state.get('conv.weight')!.read());
+  const wrong = new Map([
+    ['conv.weight', tensor(gpu, 0, [3, 1, 2, 2])],
+    ['norm.weight', tensor(gpu, 0, [2])],
+  ]);
+  await refuses(
+    () => loadTensors(path('m.safetensors'), wrong),
+    CheckpointError,
+    /another architecture.*'conv.weight' has shape \[2,1,2,2\], expected \[3,1,2,2\].*'norm.weight' is missing.*'conv.bias' is unknown/,
+  );
+});
+
+for (const [what, file, message] of [
+  ['missing', () => path('nowhere.safetensors'), /cannot read/],
+  [
+    'empty',
+    () => {
+      writeFileSync(path('e'), '');
+      return path('e');
+    },
+    /0 bytes/,
+  ],
+  ['a header longer than the file', () => craft('{}', 0, 1000), /header claims 1000/],
+  ['a huge header', () => craft('{}', 0, 2 ** 40), /header claims/],
+  ['a header that is no JSON', () => craft('{"a":', 0), /not JSON/],
+  ['a header that is no object', () => craft('[1]', 0), /no JSON object/],
+  ['another type', () => craft({ a: { dtype: 'F16', shape: [1], data_offsets: [0, 2] } }, 2), /not F32/],
+  ['negative sizes', () => craft({ a: { dtype: 'F32', shape: [-1], data_offsets: [0, 4] } }, 4), /malformed/],
+  [
+    'a shape that does not fill its bytes',
+    () => craft({ a: { dtype: 'F32', shape: [2], data_offsets: [0, 4] } }, 4),
+    /does not fill/,
+  ],
+  ['a hole', () => craft({ a: { dtype: 'F32', shape: [1], data_offsets: [4, 8] } }, 8), /starts at 4, expected 0/],
+  [
+    'an overlap',
+    () =>
+      craft(
+        {
+          a: { dtype: 'F32', shape: [2], data_offsets: [0, 8] },
+          b: { dtype: 'F32', shape: [1], data_offsets: [4, 8] },
+        },
+        8,
+      ),
+    /starts at 4/,
+  ],
+  ['a truncated body', () => craft({ a: { dtype: 'F32', shape: [2], data_offsets: [0, 8] } }, 6), /truncated/],
+  ['bytes left over', () => craft({ a: { dtype: 'F32', shape: [1], data_offsets: [0, 4] } }, 9), /belong to no tensor/],
+] as [string, () => string, RegExp][]) {
+  test(`${what} is refused`, () => refuses(() => readSafetensors(file()), CheckpointError, message));
+}
+
+test.run();

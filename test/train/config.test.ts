@@ -1,0 +1,104 @@
+// Settings: defaults, file, flags, what is refused; and the formulas of the ramps.
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { configFlags, configHelp, nearestName, resolveConfig, settings, UsageError } from '../../train/config.js';
+import * as ramps from '../../train/ramps.js';
+import { refuses } from '../refuses.js';
+
+const test = suite('config');
+
+const fileWith = (text: string): string => {
+  const path = join(mkdtempSync(join(tmpdir(), 'wgrad-')), 'config.json');
+  writeFileSync(path, text);
+  return path;
+};
+
+test('the defaults are the protocol', () => {
+  const config = resolveConfig();
+  assert.equal(
+    [config.iterations, config.size, config.batch, config.labeledBatch, config.lr, config.momentum, config.weightDecay],
+    [30000, 256, 24, 12, 0.01, 0.9, 1e-4],
+  );
+  assert.equal(config.features, [16, 32, 64, 128, 256]);
+});
+
+test('flags go before the file, the file before the defaults', () => {
+  const file = fileWith('{"lr": 0.5, "batch": 6, "labeledBatch": 2}');
+  const config = resolveConfig({ batch: '8', 'labeled-batch': '4' }, file);
+  assert.equal([config.lr, config.batch, config.labeledBatch, config.momentum], [0.5, 8, 4, 0.9]);
+});
+
+for (const [overrides, message] of [
+  [{ itterations: 5 }, /unknown setting 'itterations'.*iterations/],
+  [{ iterations: 0 }, /iterations must be a whole number at least 1/],
+  [{ iterations: 2.5 }, /whole number/],
+  [{ lr: 'fast' }, /lr must be a number/],
+  [{ lr: '' }, /lr must be a number/],
+  [{ momentum: 1.5 }, /from 0 to 1/],
+  [{ method: 'magic' }, /one of lccs, mt, supervised/],
+  [{ features: '16' }, /at least two levels/],
+  [{ features: '16,x' }, /whole number/],
+  [{ size: 100 }, /multiple of 16.*Use 96/],
+  [{ batch: 4, labeledBatch: 4 }, /no unlabelled/],
+  [{ augment: 'maybe' }, /true or false/],
+  [{ precision: 'f16' }, /one of f32/],
+] as const) {
+  test(`${JSON.stringify(overrides)} is refused`, () => refuses(() => resolveConfig(overrides), UsageError, message));
+}
+
+test('supervised needs no unlabelled slices', () => {
+  assert.is(resolveConfig({ method: 'supervised', batch: 4, labeledBatch: 4 }).batch, 4);
+});
+
+test('a file that is missing, no JSON, or no object is refused', async () => {
+  await refuses(() => resolveConfig({}, '/nowhere/config.json'), UsageError, /cannot read/);
+  await refuses(() => resolveConfig({}, fileWith('{')), UsageError, /cannot read/);
+  await refuses(() => resolveConfig({}, fileWith('[1]')), UsageError, /no JSON object/);
+  await refuses(() => resolveConfig({}, fileWith('{"lrr": 1}')), UsageError, /unknown setting 'lrr'.*'lr'/);
+});
+
+test('every setting has a flag and a line of help', () => {
+  for (const name of Object.keys(configFlags)) assert.ok(configHelp().includes(`--${name} `), name);
+  assert.is(Object.keys(configFlags).length, Object.keys(settings).length);
+});
+
+test('nearest names', () => {
+  assert.is(nearestName('trian', ['train', 'info']), 'train');
+  assert.is(nearestName('xyzzy', ['train', 'info']), undefined);
+});
+
+test('the consistency weight follows λ_max exp(−5 (1 − t/R)²) after the warm-up', () => {
+  const config = resolveConfig();
+  assert.is(ramps.consistencyWeight(config, 999), 0);
+  for (const iteration of [1000, 7500, 15000, 22500, 29999]) {
+    const t = Math.floor(iteration / 150);
+    const expected = 0.1 * Math.exp(-5 * (1 - Math.min(t, 200) / 200) ** 2);
+    assert.ok(Math.abs(ramps.consistencyWeight(config, iteration) - expected) < 1e-15, String(iteration));
+  }
+  const short = resolveConfig({ iterations: 300 });
+  assert.is(ramps.consistencyWeight(short, 9), 0);
+  assert.ok(Math.abs(ramps.consistencyWeight(short, 150) - 0.1 * Math.exp(-5 * 0.25)) < 1e-12);
+});
+
+test('learning rate, EMA decay, prototype weight and threshold', () => {
+  const config = resolveConfig({ thresholdMode: 'ramp' });
+  assert.is(ramps.polyLearningRate(config, 0), 0.01);
+  assert.ok(Math.abs(ramps.polyLearningRate(config, 15000) - 0.01 * 0.5 ** 0.9) < 1e-15);
+  assert.is(ramps.polyLearningRate(config, 30000), 0);
+  assert.equal(
+    [0, 1, 4, 1000].map((i) => ramps.emaDecay(config, i)),
+    [0, 0.5, 0.8, 0.99],
+  );
+  assert.equal(
+    [999, 1000].map((i) => ramps.prototypeUnlabeledWeight(config, i)),
+    [0, 1],
+  );
+  assert.ok(Math.abs(ramps.threshold(config, 0) - (0.75 + 0.2 * Math.exp(-5))) < 1e-12);
+  assert.is(ramps.threshold(config, 30000), 0.95);
+  assert.is(ramps.threshold(resolveConfig(), 5), 0.95);
+});
+
+test.run();
