@@ -53,7 +53,8 @@ export class Gradients {
       return;
     }
     const sum = empty(x.gpu, x.shape, x.dtype, before.label);
-    run(accumulateShader(x.dtype as 'f32'), { a: before, b: dx, sum }, { threads: x.size });
+    const width = x.size % 4 === 0 ? 4 : 1;
+    run(accumulateShader(x.dtype as 'f32', width), { a: before, b: dx, sum }, { threads: x.size / width });
     this.#of.set(x, sum);
   }
 

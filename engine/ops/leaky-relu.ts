@@ -7,12 +7,13 @@ import { floatType } from './float-type.js';
 /** x where positive, slope·x elsewhere. */
 export function leakyRelu(x: Tensor, slope = 0.01): Tensor {
   const dtype = floatType('leakyRelu', x);
+  const width = x.size % 4 === 0 ? 4 : 1;
   const y = empty(x.gpu, x.shape, dtype, 'leakyRelu');
-  run(leakyReluShader(dtype, slope, 'forward'), { x, y }, { threads: x.size });
+  run(leakyReluShader(dtype, slope, 'forward', width), { x, y }, { threads: x.size / width });
 
   return record('leakyRelu', y, [x], (dy) => {
     const dx = empty(x.gpu, x.shape, dtype, 'dLeakyRelu');
-    run(leakyReluShader(dtype, slope, 'backward'), { x, dy, dx }, { threads: x.size });
+    run(leakyReluShader(dtype, slope, 'backward', width), { x, dy, dx }, { threads: x.size / width });
     return [dx];
   });
 }
