@@ -1,0 +1,308 @@
+// Curves of a training log, as PNG and as SVG. Both are drawn from one list of shapes. Long noisy series are shown twice:
+// pale as they are, strong as their moving average.
+import { type Color, createCanvas, drawLine, drawText, fillRectangle, textWidth } from './canvas.js';
+import { writeAtomically } from './checkpoint.js';
+import { type Picture, writePng } from './png.js';
+
+export interface Curve {
+  name: string;
+  /** Iterations, ascending. */
+  x: readonly number[];
+  /** A value that is not finite leaves a gap. */
+  y: readonly number[];
+}
+
+export interface Panel {
+  title: string;
+  lines: readonly Curve[];
+}
+
+type Point = readonly [x: number, y: number];
+
+type Shape =
+  | { kind: 'line'; points: readonly Point[]; color: Color; width: number }
+  | { kind: 'text'; x: number; y: number; text: string; color: Color; anchor: 'start' | 'middle' | 'end' };
+
+interface Drawing {
+  width: number;
+  height: number;
+  shapes: Shape[];
+}
+
+const colors: readonly Color[] = [
+  [40, 105, 200],
+  [30, 150, 80],
+  [210, 60, 60],
+  [215, 135, 20],
+  [130, 75, 190],
+  [20, 150, 165],
+];
+const ink: Color = [40, 42, 48];
+const faint: Color = [110, 114, 122];
+const grid: Color = [228, 229, 232];
+const paper: Color = [255, 255, 255];
+
+const textScale = 2;
+const panel = { width: 640, height: 400, left: 92, right: 24, top: 72, bottom: 58 };
+
+/** Writes `base`.png and `base`.svg: a panel for each group of curves, over the same iterations. */
+export function drawCurves(base: string, panels: readonly Panel[]): void {
+  const shown = panels.filter(({ lines }) => lines.some(({ y }) => y.some(Number.isFinite)));
+  if (!shown.length) return;
+  const drawing = layOut(shown);
+  writePng(`${base}.png`, toPicture(drawing));
+  writeAtomically(`${base}.svg`, [new TextEncoder().encode(toSvg(drawing))]);
+}
+
+/** Places the panels, two in a row. */
+export function layOut(panels: readonly Panel[]): Drawing {
+  const columns = Math.min(2, panels.length);
+  const last = Math.max(1, ...panels.flatMap(({ lines }) => lines.map(({ x }) => x.at(-1) ?? 0)));
+  const shapes = panels.flatMap((one, i) =>
+    panelShapes(one, last, (i % columns) * panel.width, Math.floor(i / columns) * panel.height),
+  );
+  return { width: columns * panel.width, height: Math.ceil(panels.length / columns) * panel.height, shapes };
+}
+
+function panelShapes({ title, lines }: Panel, last: number, left: number, top: number): Shape[] {
+  const shapes: Shape[] = [];
+  const plot = {
+    left: left + panel.left,
+    right: left + panel.width - panel.right,
+    top: top + panel.top,
+    bottom: top + panel.height - panel.bottom,
+  };
+  const series = lines.map((curve) => ({ curve, smooth: smoothed(curve) }));
+  const scale = verticalScale(
+    series.map(({ smooth }) => smooth.y),
+    series.map(({ curve }) => curve.y),
+  );
+  const xAt = (value: number): number => plot.left + (value / last) * (plot.right - plot.left);
+  const yAt = (value: number): number => {
+    const part = scale.place(value);
+    return plot.bottom - Math.min(1, Math.max(0, part)) * (plot.bottom - plot.top);
+  };
+  const write = (x: number, y: number, text: string, color: Color, anchor: 'start' | 'middle' | 'end' = 'start') =>
+    shapes.push({ kind: 'text', x, y, text, color, anchor });
+  const stroke = (points: Point[], color: Color, width: number) => shapes.push({ kind: 'line', points, color, width });
+
+  write(plot.left, top + 12, scale.logarithmic ? `${title} (log scale)` : title, ink);
+  let legendX = plot.left;
+  lines.forEach(({ name }, i) => {
+    stroke(
+      [
+        [legendX, top + 48],
+        [legendX + 18, top + 48],
+      ],
+      colorOf(i),
+      4,
+    );
+    write(legendX + 26, top + 41, name, faint);
+    legendX += 26 + textWidth(name, textScale) + 18;
+  });
+  for (const tick of scale.ticks) {
+    const y = yAt(tick);
+    stroke(
+      [
+        [plot.left, y],
+        [plot.right, y],
+      ],
+      grid,
+      1,
+    );
+    write(plot.left - 10, y - 7, tickText(tick), faint, 'end');
+  }
+  for (const tick of niceTicks(0, last, 4)) {
+    stroke(
+      [
+        [xAt(tick), plot.bottom],
+        [xAt(tick), plot.bottom + 6],
+      ],
+      faint,
+      1,
+    );
+    write(xAt(tick), plot.bottom + 12, tickText(tick), faint, 'middle');
+  }
+  write(plot.right, plot.bottom + 34, 'iteration', faint, 'end');
+  stroke(
+    [
+      [plot.left, plot.top],
+      [plot.left, plot.bottom],
+      [plot.right, plot.bottom],
+    ],
+    faint,
+    1,
+  );
+  const placed = ({ x, y }: Pick<Curve, 'x' | 'y'>): Point[] => x.map((at, i) => [xAt(at), yAt(y[i]!)]);
+  series.forEach(({ curve, smooth }, i) => {
+    if (smooth !== curve) stroke(placed(thinned(curve, plot.right - plot.left)), pale(colorOf(i)), 1);
+  });
+  series.forEach(({ curve, smooth }, i) => {
+    stroke(placed(smooth === curve ? curve : decimated(smooth, 300)), colorOf(i), 2.5);
+    if (curve.x.length <= 60) for (const point of placed(curve)) stroke([point], colorOf(i), 6);
+  });
+  return shapes;
+}
+
+const colorOf = (i: number): Color => colors[i % colors.length]!;
+const pale = (color: Color): Color => color.map((c) => Math.round(c + 0.7 * (255 - c))) as unknown as Color;
+
+/** Moving average over a 40th of a series; short ones stay as they are. */
+function smoothed(curve: Curve): Curve {
+  const { name, x, y } = curve;
+  if (y.length < 120) return curve;
+  const half = Math.max(1, Math.floor(y.length / 80));
+  const sums = new Float64Array(y.length + 1);
+  const counts = new Int32Array(y.length + 1);
+  y.forEach((value, i) => {
+    sums[i + 1] = sums[i]! + (Number.isFinite(value) ? value : 0);
+    counts[i + 1] = counts[i]! + (Number.isFinite(value) ? 1 : 0);
+  });
+  const average = y.map((_, i) => {
+    // The window shrinks on both sides at the ends, so that the average does not lag there.
+    const reach = Math.min(half, i, y.length - 1 - i);
+    const count = counts[i + reach + 1]! - counts[i - reach]!;
+    return count ? (sums[i + reach + 1]! - sums[i - reach]!) / count : Number.NaN;
+  });
+  return { name, x, y: average };
+}
+
+/** At most `count` points, evenly taken, with the last one. */
+function decimated({ name, x, y }: Curve, count: number): Curve {
+  const step = Math.max(1, Math.ceil(x.length / count));
+  const keep = (_: number, i: number): boolean => i % step === 0 || i === x.length - 1;
+  return { name, x: x.filter(keep), y: y.filter(keep) };
+}
+
+/** The least and greatest value in each column of pixels: looks the same as all points. */
+function thinned({ name, x, y }: Curve, columns: number): Curve {
+  if (x.length <= 2 * columns) return { name, x, y };
+  const bin = Math.ceil(x.length / columns);
+  const kept: number[] = [];
+  for (let start = 0; start < x.length; start += bin) {
+    let [low, high] = [start, start];
+    for (let i = start; i < Math.min(start + bin, x.length); i++) {
+      if (!(y[low]! <= y[i]!)) low = i;
+      if (!(y[high]! >= y[i]!)) high = i;
+    }
+    kept.push(...(low === high ? [low] : low < high ? [low, high] : [high, low]));
+  }
+  return { name, x: kept.map((i) => x[i]!), y: kept.map((i) => y[i]!) };
+}
+
+interface Scale {
+  logarithmic: boolean;
+  ticks: number[];
+  /** Where a value lies between the bottom (0) and the top (1); NaN where it cannot be shown. */
+  place(value: number): number;
+}
+
+const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1]!;
+
+/** Shares and scores from 0 to 1; curves of very different size on a log scale; all else from 0 or its least value. */
+function verticalScale(smooth: readonly (readonly number[])[], raw: readonly (readonly number[])[]): Scale {
+  const all = smooth.flat().filter(Number.isFinite);
+  const spread = raw
+    .flat()
+    .filter(Number.isFinite)
+    .sort((a, b) => a - b);
+  // Single spikes of a noisy series may leave the plot; its average may not.
+  let top = Math.max(Math.max(...all), spread[Math.floor(0.99 * (spread.length - 1))]!);
+  let bottom = Math.min(Math.min(...all), spread[Math.ceil(0.01 * (spread.length - 1))]!);
+
+  const middles = smooth.map((y) => y.filter((v) => v > 0)).filter((y) => y.length);
+  const typical = middles.map(median);
+  if (bottom >= 0 && typical.length > 1 && Math.max(...typical) > 20 * Math.min(...typical)) {
+    const least = Math.max(Math.min(...all.filter((v) => v > 0)), top / 1e6);
+    const [low, high] = [Math.floor(Math.log10(least)), Math.ceil(Math.log10(top))];
+    const ticks = Array.from({ length: high - low + 1 }, (_, i) => 10 ** (low + i));
+    return {
+      logarithmic: true,
+      ticks,
+      place: (value) => (value > 0 ? (Math.log10(value) - low) / Math.max(1, high - low) : Number.NaN),
+    };
+  }
+  if (bottom >= 0) bottom = 0;
+  if (bottom === 0 && top > 0.6 && spread.at(-1)! <= 1) top = 1;
+  if (top === bottom) top = bottom + 1;
+  const ticks = niceTicks(bottom, top, 5);
+  const step = ticks[1]! - ticks[0]!;
+  const [low, high] = [Math.floor(bottom / step + 1e-9) * step, Math.ceil(top / step - 1e-9) * step];
+  return { logarithmic: false, ticks: niceTicks(low, high, 5, step), place: (value) => (value - low) / (high - low) };
+}
+
+/** Round numbers between two values, about `count` of them: steps of 1, 2 or 5 times a power of ten. */
+export function niceTicks(low: number, high: number, count: number, fixedStep?: number): number[] {
+  const rough = (high - low) / count || 1;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = fixedStep ?? power * ([1, 2, 5, 10].find((m) => m * power >= rough * (1 - 1e-9)) ?? 10);
+  const first = Math.ceil(low / step - 1e-9);
+  const last = Math.floor(high / step + 1e-9);
+  return Array.from({ length: Math.max(2, last - first + 1) }, (_, i) => (first + i) * step);
+}
+
+/** A tick without the noise of binary fractions. */
+export function tickText(value: number): string {
+  const clean = Number(value.toPrecision(10));
+  return clean !== 0 && (Math.abs(clean) < 1e-3 || Math.abs(clean) >= 1e6)
+    ? clean.toExponential().replace('e+', 'e')
+    : String(clean);
+}
+
+/** The drawing as pixels. */
+export function toPicture({ width, height, shapes }: Drawing): Picture {
+  const canvas = createCanvas(width, height, paper);
+  for (const shape of shapes) {
+    if (shape.kind === 'line') {
+      const isGrid = shape.width === 1 && shape.points.length === 2;
+      const [a, b] = shape.points;
+      // Straight thin lines on whole pixels stay sharp.
+      if (isGrid && a![1] === b![1]) {
+        fillRectangle(canvas, Math.round(a![0]), Math.round(a![1]), Math.round(b![0] - a![0]), 1, shape.color);
+      } else drawLine(canvas, shape.points, shape.color, shape.width);
+    } else {
+      const taken = textWidth(shape.text, textScale);
+      const shift = shape.anchor === 'end' ? taken : shape.anchor === 'middle' ? taken / 2 : 0;
+      drawText(canvas, Math.round(shape.x - shift), Math.round(shape.y), shape.text, shape.color, textScale);
+    }
+  }
+  return canvas;
+}
+
+const escaped = (text: string): string => text.replace(/&/g, '&amp;').replace(/</g, '&lt;').replace(/>/g, '&gt;');
+
+/** The drawing as SVG text. */
+export function toSvg({ width, height, shapes }: Drawing): string {
+  const rgb = (color: Color): string => `rgb(${color.join(',')})`;
+  const body = shapes.flatMap((shape) => {
+    if (shape.kind === 'text') {
+      const { x, y, text, color, anchor } = shape;
+      return `<text x="${x.toFixed(1)}" y="${(y + 14).toFixed(1)}" fill="${rgb(color)}" text-anchor="${anchor}">${escaped(text)}</text>`;
+    }
+    return pieces(shape.points).map((points) => {
+      const style = `stroke="${rgb(shape.color)}" stroke-width="${shape.width}"`;
+      const doubled = points.length === 1 ? [points[0]!, points[0]!] : points;
+      return `<polyline points="${doubled.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join(' ')}" ${style}/>`;
+    });
+  });
+  return [
+    `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" font-family="sans-serif" font-size="16">`,
+    `<rect width="${width}" height="${height}" fill="${rgb(paper)}"/>`,
+    '<g fill="none" stroke-linejoin="round" stroke-linecap="round">',
+    ...body.filter((element) => element.startsWith('<poly')),
+    '</g>',
+    ...body.filter((element) => element.startsWith('<text')),
+    '</svg>',
+    '',
+  ].join('\n');
+}
+
+/** A line's stretches between points that are not finite. */
+function pieces(points: readonly Point[]): Point[][] {
+  const parts: Point[][] = [[]];
+  for (const point of points) {
+    if (point.every(Number.isFinite)) parts.at(-1)!.push(point);
+    else if (parts.at(-1)!.length) parts.push([]);
+  }
+  return parts.filter((part) => part.length);
+}

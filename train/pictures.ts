@@ -1,0 +1,173 @@
+// Slices side by side: the image, and beside it what was drawn, predicted or kept, in colour over the same image. Labels are
+// enlarged pixel by pixel, so that what one sees is what was predicted; only the grey image is interpolated.
+import { blend, type Color, createCanvas, drawText, fillRectangle, fitText, textHeight, textWidth } from './canvas.js';
+import { cardiacClasses } from './data/datasets.js';
+import { type Picture, writePng } from './png.js';
+
+export { drawCurves } from './curves.js';
+
+/** One picture in a row: class labels, or a mask (1 = kept), [size, size]. */
+export type Cell = { title: string; labels: Uint8Array } | { title: string; mask: Uint8Array };
+
+export interface SliceRow {
+  caption: string;
+  /** Width and height of the slice in pixels. */
+  size: number;
+  /** [size, size], any range: shown from its 1st to its 99.5th percentile. */
+  image: Float32Array;
+  cells: readonly Cell[];
+}
+
+/** Right ventricle blue, myocardium green, left ventricle red; more classes follow. */
+export const classColors: readonly Color[] = [
+  [66, 135, 245],
+  [60, 190, 90],
+  [235, 64, 64],
+  [240, 170, 30],
+  [170, 90, 220],
+  [30, 190, 200],
+];
+const maskColor: Color = [255, 204, 0];
+const background: Color = [22, 23, 27];
+const bright: Color = [235, 235, 235];
+const dim: Color = [160, 163, 170];
+
+const scale = 2; // of the text
+const gap = 10;
+const line = textHeight(scale) + 8;
+const cellPixels = 240; // a slice is enlarged by a whole factor to about this
+
+/** Rows of slices as one PNG: the image, then every cell over the image; classes are named below. */
+export function drawSlices(path: string, rows: readonly SliceRow[]): void {
+  if (rows.length) writePng(path, slicePicture(rows));
+}
+
+/** The picture that `drawSlices` writes. */
+export function slicePicture(rows: readonly SliceRow[]): Picture {
+  const sides = rows.map(({ size }) => size * Math.max(1, Math.round(cellPixels / size)));
+  const side = Math.max(...sides);
+  const columns = 1 + Math.max(...rows.map(({ cells }) => cells.length));
+  const width = gap + columns * (side + gap);
+  const legend = legendLines(legendOf(rows), width - 2 * gap);
+  const height = gap + line + rows.reduce((sum, _, r) => sum + line + sides[r]! + gap, 0) + legend.length * line;
+  const canvas = createCanvas(width, height, background);
+  const left = (column: number): number => gap + column * (side + gap);
+
+  const titles = rows.find(({ cells }) => cells.length === columns - 1)!.cells.map(({ title }) => title);
+  ['image', ...titles].forEach((title, column) => {
+    drawText(canvas, left(column), gap, fitText(title, side, scale), bright, scale);
+  });
+  let top = gap + line;
+  rows.forEach((row, r) => {
+    drawText(canvas, gap, top, fitText(row.caption, width - 2 * gap, scale), dim, scale);
+    top += line;
+    const grey = enlarged(row, sides[r]!);
+    drawCell(canvas, left(0), top, row.size, sides[r]!, grey);
+    row.cells.forEach((cell, c) => {
+      drawCell(canvas, left(c + 1), top, row.size, sides[r]!, grey, cell);
+    });
+    top += sides[r]! + gap;
+  });
+  for (const entries of legend) {
+    let x = gap;
+    for (const { name, color } of entries) {
+      fillRectangle(canvas, x, top, 7 * scale, 7 * scale, color);
+      drawText(canvas, x + 10 * scale, top, name, dim, scale);
+      x += legendWidth(name);
+    }
+    top += line;
+  }
+  return canvas;
+}
+
+interface LegendEntry {
+  name: string;
+  color: Color;
+}
+
+const colorOf = (k: number): Color => classColors[(k - 1) % classColors.length]!;
+const legendWidth = (name: string): number => 10 * scale + textWidth(name, scale) + 14 * scale;
+
+/** What the colours mean: the classes that occur, and the mask. */
+function legendOf(rows: readonly SliceRow[]): LegendEntry[] {
+  const cells = rows.flatMap((row) => row.cells);
+  const most = Math.max(
+    0,
+    ...cells.map((cell) => ('labels' in cell ? cell.labels.reduce((a, b) => Math.max(a, b)) : 0)),
+  );
+  const names = most < cardiacClasses.length ? cardiacClasses : [];
+  const entries: LegendEntry[] = Array.from({ length: most }, (_, i) => ({
+    name: names[i + 1] ?? `class ${i + 1}`,
+    color: colorOf(i + 1),
+  }));
+  if (cells.some((cell) => 'mask' in cell)) entries.push({ name: 'kept pixels', color: maskColor });
+  return entries;
+}
+
+function legendLines(entries: readonly LegendEntry[], width: number): LegendEntry[][] {
+  const lines: LegendEntry[][] = [];
+  let room = 0;
+  for (const entry of entries) {
+    if (!lines.length || room < legendWidth(entry.name)) {
+      lines.push([]);
+      room = width;
+    }
+    lines.at(-1)!.push(entry);
+    room -= legendWidth(entry.name);
+  }
+  return lines;
+}
+
+/** The image in grey levels, [side, side], by bilinear interpolation between pixel centres. */
+function enlarged({ image, size }: SliceRow, side: number): Uint8Array {
+  const sorted = Float32Array.from(image).sort();
+  const low = sorted[Math.floor(0.01 * (sorted.length - 1))]!;
+  const high = sorted[Math.ceil(0.995 * (sorted.length - 1))]!;
+  const range = high > low ? high - low : 1;
+  const factor = side / size;
+  const at = (i: number): readonly [number, number, number] => {
+    const p = Math.min(size - 1, Math.max(0, (i + 0.5) / factor - 0.5));
+    const first = Math.floor(p);
+    return [first, Math.min(first + 1, size - 1), p - first];
+  };
+  const grey = new Uint8Array(side * side);
+  for (let y = 0; y < side; y++) {
+    const [y0, y1, v] = at(y);
+    for (let x = 0; x < side; x++) {
+      const [x0, x1, u] = at(x);
+      const upper = (1 - u) * image[y0 * size + x0]! + u * image[y0 * size + x1]!;
+      const lower = (1 - u) * image[y1 * size + x0]! + u * image[y1 * size + x1]!;
+      const value = ((1 - v) * upper + v * lower - low) / range;
+      grey[y * side + x] = 255 * Math.min(1, Math.max(0, value));
+    }
+  }
+  return grey;
+}
+
+/** The grey image at (left, top), and over it a cell's labels (tinted, with their outline) or its mask. */
+function drawCell(
+  canvas: Picture,
+  left: number,
+  top: number,
+  size: number,
+  side: number,
+  grey: Uint8Array,
+  cell?: Cell,
+): void {
+  const factor = side / size;
+  const over = cell && ('labels' in cell ? cell.labels : cell.mask);
+  const classAt = (x: number, y: number): number =>
+    x < 0 || y < 0 || x >= side || y >= side ? 0 : over![Math.floor(y / factor) * size + Math.floor(x / factor)]!;
+  for (let y = 0; y < side; y++) {
+    for (let x = 0; x < side; x++) {
+      const level = grey[y * side + x]!;
+      blend(canvas, left + x, top + y, [level, level, level]);
+      const k = over ? classAt(x, y) : 0;
+      if (!k) continue;
+      const isEdge =
+        classAt(x - 1, y) !== k || classAt(x + 1, y) !== k || classAt(x, y - 1) !== k || classAt(x, y + 1) !== k;
+      if ('labels' in cell!) blend(canvas, left + x, top + y, colorOf(k), isEdge ? 1 : 0.35);
+      else blend(canvas, left + x, top + y, maskColor, 0.6);
+    }
+  }
+}
