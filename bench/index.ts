@@ -1,0 +1,28 @@
+// `wgrad bench`: which benchmark to run.
+
+import type { Command } from '../train/cli.js';
+import { UsageError } from '../train/config.js';
+
+const benchmarks: Record<string, () => Promise<Pick<Command, 'run' | 'help'>>> = {
+  peers: () => import('./peers.js'),
+};
+
+export const help = `wgrad bench: measurements
+
+usage: wgrad bench ${Object.keys(benchmarks).join('|')} [flags]
+
+  peers   convolutions against tfjs and jax-js, in turns on one adapter
+
+wgrad bench NAME --help   the flags of one`;
+
+/** Runs one benchmark by name; resolves with the exit code. */
+export async function run(args: string[]): Promise<number> {
+  const [name, ...rest] = args;
+  const load = name !== undefined && Object.hasOwn(benchmarks, name) ? benchmarks[name] : undefined;
+  if (!load) {
+    throw new UsageError(
+      `bench: ${name === undefined ? 'say what to measure' : `unknown benchmark '${name}'`}. See wgrad bench --help.`,
+    );
+  }
+  return (await load()).run(rest);
+}
