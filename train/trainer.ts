@@ -170,7 +170,7 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
 
     // 5. Optimizer and teacher; both skip a step whose loss is not finite, so the last good weights survive.
     optimizer.step(backward(loss), lr, loss);
-    ema(averaged, trained, decay, loss);
+    if (teacher) ema(averaged, trained, decay, loss);
     const metrics = concat(
       [loss, ...logged].map((x) => reshape(x, [x.size])),
       0,
