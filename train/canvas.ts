@@ -43,31 +43,53 @@ export function drawLine(
   color: Color,
   width = 1,
 ): void {
-  // Coverage of the whole line first, so that joints are not mixed twice.
-  const coverage = new Map<number, number>();
+  const finite = points.filter((point) => point.every(Number.isFinite));
+  if (!finite.length) return;
   const reach = width / 2 + 1;
+  const [lowX, highX] = range(finite, 0, reach, canvas.width);
+  const [lowY, highY] = range(finite, 1, reach, canvas.height);
+  if (highX < lowX || highY < lowY) return;
+  const stride = highX - lowX + 1;
+  // How much of a pixel the whole line covers, so that joints are not mixed twice.
+  const coverage = new Float32Array(stride * (highY - lowY + 1));
   for (let n = 0; n < points.length; n++) {
-    const [x1, y1] = points[n]!;
-    const before = points[n - 1] ?? points[n]!;
-    if (!Number.isFinite(x1) || !Number.isFinite(y1)) continue;
-    const [x0, y0] = Number.isFinite(before[0]) && Number.isFinite(before[1]) ? before : points[n]!;
-    const [dx, dy] = [x1 - x0, y1 - y0];
+    const end = points[n]!;
+    if (!end.every(Number.isFinite)) continue;
+    const before = points[n - 1];
+    const start = before?.every(Number.isFinite) ? before : end;
+    const [dx, dy] = [end[0] - start[0], end[1] - start[1]];
     const squared = dx * dx + dy * dy;
-    const lowY = Math.max(0, Math.floor(Math.min(y0, y1) - reach));
-    const highY = Math.min(canvas.height - 1, Math.ceil(Math.max(y0, y1) + reach));
-    const lowX = Math.max(0, Math.floor(Math.min(x0, x1) - reach));
-    const highX = Math.min(canvas.width - 1, Math.ceil(Math.max(x0, x1) + reach));
-    for (let y = lowY; y <= highY; y++) {
-      for (let x = lowX; x <= highX; x++) {
-        const [px, py] = [x + 0.5 - x0, y + 0.5 - y0];
+    const [x0, x1] = range([start, end], 0, reach, canvas.width);
+    const [y0, y1] = range([start, end], 1, reach, canvas.height);
+    for (let y = y0; y <= y1; y++) {
+      for (let x = x0; x <= x1; x++) {
+        const px = x + 0.5 - start[0];
+        const py = y + 0.5 - start[1];
         const along = squared ? Math.min(1, Math.max(0, (px * dx + py * dy) / squared)) : 0;
         const covered = width / 2 + 0.5 - Math.hypot(px - along * dx, py - along * dy);
-        const at = y * canvas.width + x;
-        if (covered > (coverage.get(at) ?? 0)) coverage.set(at, Math.min(1, covered));
+        const at = (y - lowY) * stride + (x - lowX);
+        if (covered > coverage[at]!) coverage[at] = Math.min(1, covered);
       }
     }
   }
-  for (const [at, alpha] of coverage) blend(canvas, at % canvas.width, Math.floor(at / canvas.width), color, alpha);
+  for (let y = lowY, at = 0; y <= highY; y++) {
+    for (let x = lowX; x <= highX; x++, at++) if (coverage[at]) blend(canvas, x, y, color, coverage[at]);
+  }
+}
+
+/** First and last pixel along an axis that points with a rim of `reach` touch, cut to the picture. */
+function range(
+  points: readonly (readonly [number, number])[],
+  axis: 0 | 1,
+  reach: number,
+  size: number,
+): [number, number] {
+  let [low, high] = [size, -1];
+  for (const point of points) {
+    low = Math.min(low, Math.floor(point[axis] - reach));
+    high = Math.max(high, Math.ceil(point[axis] + reach));
+  }
+  return [Math.max(0, low), Math.min(size - 1, high)];
 }
 
 /** Pixels that text takes; characters stand one column apart. */

@@ -8,7 +8,7 @@ export interface Curve {
   name: string;
   /** Iterations, ascending. */
   x: readonly number[];
-  /** A value that is not finite leaves a gap. */
+  /** A value that is not finite, or −1 (a share of no pixels, in a training log), leaves a gap. */
   y: readonly number[];
 }
 
@@ -43,21 +43,32 @@ const grid: Color = [228, 229, 232];
 const paper: Color = [255, 255, 255];
 
 const textScale = 2;
-const panel = { width: 640, height: 400, left: 92, right: 24, top: 72, bottom: 58 };
+const panel = { width: 640, height: 400, left: 92, right: 40, top: 72, bottom: 58 };
+const legendLine = 22;
+const legendMark = 18;
 
 /** Writes `base`.png and `base`.svg: a panel for each group of curves, over the same iterations. */
 export function drawCurves(base: string, panels: readonly Panel[]): void {
-  const shown = panels.filter(({ lines }) => lines.some(({ y }) => y.some(Number.isFinite)));
+  const shown = panels
+    .map(({ title, lines }) => ({ title, lines: lines.map(withGaps) }))
+    .filter(({ lines }) => lines.some(({ y }) => y.some(Number.isFinite)));
   if (!shown.length) return;
   const drawing = layOut(shown);
   writePng(`${base}.png`, toPicture(drawing));
   writeAtomically(`${base}.svg`, [new TextEncoder().encode(toSvg(drawing))]);
 }
 
+const withGaps = ({ name, x, y }: Curve): Curve => ({
+  name,
+  x,
+  y: y.map((value) => (value === -1 ? Number.NaN : value)),
+});
+
 /** Places the panels, two in a row. */
 export function layOut(panels: readonly Panel[]): Drawing {
   const columns = Math.min(2, panels.length);
-  const last = Math.max(1, ...panels.flatMap(({ lines }) => lines.map(({ x }) => x.at(-1) ?? 0)));
+  // Iterations count from 0, so that a run of 30000 ends at 29999: the axis ends at 30000.
+  const last = 1 + Math.max(0, ...panels.flatMap(({ lines }) => lines.map(({ x }) => x.at(-1) ?? 0)));
   const shapes = panels.flatMap((one, i) =>
     panelShapes(one, last, (i % columns) * panel.width, Math.floor(i / columns) * panel.height),
   );
@@ -72,6 +83,8 @@ function panelShapes({ title, lines }: Panel, last: number, left: number, top: n
     top: top + panel.top,
     bottom: top + panel.height - panel.bottom,
   };
+  const legend = legendPlaces(lines, plot.right - plot.left);
+  plot.top += legendLine * Math.max(0, ...legend.map(({ row }) => row));
   const series = lines.map((curve) => ({ curve, smooth: smoothed(curve) }));
   const scale = verticalScale(
     series.map(({ smooth }) => smooth.y),
@@ -87,18 +100,18 @@ function panelShapes({ title, lines }: Panel, last: number, left: number, top: n
   const stroke = (points: Point[], color: Color, width: number) => shapes.push({ kind: 'line', points, color, width });
 
   write(plot.left, top + 12, scale.logarithmic ? `${title} (log scale)` : title, ink);
-  let legendX = plot.left;
   lines.forEach(({ name }, i) => {
+    const { x, row } = legend[i]!;
+    const [from, y] = [plot.left + x, top + 48 + row * legendLine];
     stroke(
       [
-        [legendX, top + 48],
-        [legendX + 18, top + 48],
+        [from, y],
+        [from + legendMark, y],
       ],
       colorOf(i),
       4,
     );
-    write(legendX + 26, top + 41, name, faint);
-    legendX += 26 + textWidth(name, textScale) + 18;
+    write(from + legendMark + 8, y - 7, name, faint);
   });
   for (const tick of scale.ticks) {
     const y = yAt(tick);
@@ -138,19 +151,34 @@ function panelShapes({ title, lines }: Panel, last: number, left: number, top: n
     if (smooth !== curve) stroke(placed(thinned(curve, plot.right - plot.left)), pale(colorOf(i)), 1);
   });
   series.forEach(({ curve, smooth }, i) => {
-    stroke(placed(smooth === curve ? curve : decimated(smooth, 300)), colorOf(i), 2.5);
+    stroke(placed(smooth === curve ? thinned(curve, 300) : decimated(smooth, 300)), colorOf(i), 2.5);
     if (curve.x.length <= 60) for (const point of placed(curve)) stroke([point], colorOf(i), 6);
   });
   return shapes;
 }
 
+/** Where the curves' names stand above a plot of this width, in as many rows as they need. */
+function legendPlaces(lines: readonly Curve[], width: number): { x: number; row: number }[] {
+  let [x, row] = [0, 0];
+  return lines.map(({ name }) => {
+    const taken = legendMark + 8 + textWidth(name, textScale);
+    if (x > 0 && x + taken > width) [x, row] = [0, row + 1];
+    const place = { x, row };
+    x += taken + 18;
+    return place;
+  });
+}
+
 const colorOf = (i: number): Color => colors[i % colors.length]!;
 const pale = (color: Color): Color => color.map((c) => Math.round(c + 0.7 * (255 - c))) as unknown as Color;
 
-/** Moving average over a 40th of a series; short ones stay as they are. */
+/** Moving average over a 40th of a series; short ones, and those that hardly turn (a schedule), stay as they are. */
 function smoothed(curve: Curve): Curve {
   const { name, x, y } = curve;
-  if (y.length < 120) return curve;
+  const finite = y.filter(Number.isFinite);
+  const travelled = finite.reduce((sum, value, i) => sum + Math.abs(value - finite[Math.max(0, i - 1)]!), 0);
+  const [low, high] = extent(finite);
+  if (y.length < 120 || travelled < 4 * (high - low)) return curve;
   const half = Math.max(1, Math.floor(y.length / 80));
   const sums = new Float64Array(y.length + 1);
   const counts = new Int32Array(y.length + 1);
@@ -159,10 +187,11 @@ function smoothed(curve: Curve): Curve {
     counts[i + 1] = counts[i]! + (Number.isFinite(value) ? 1 : 0);
   });
   const average = y.map((_, i) => {
-    // The window shrinks on both sides at the ends, so that the average does not lag there.
-    const reach = Math.min(half, i, y.length - 1 - i);
-    const count = counts[i + reach + 1]! - counts[i - reach]!;
-    return count ? (sums[i + reach + 1]! - sums[i - reach]!) / count : Number.NaN;
+    // Symmetric at the start, where losses fall steeply; one-sided at the end, where a single value must not stand alone.
+    const reach = Math.min(half, i);
+    const end = Math.min(i + reach + 1, y.length);
+    const count = counts[end]! - counts[i - reach]!;
+    return count ? (sums[end]! - sums[i - reach]!) / count : Number.NaN;
   });
   return { name, x, y: average };
 }
@@ -197,6 +226,13 @@ interface Scale {
   place(value: number): number;
 }
 
+/** Least and greatest; a loop, because logs are longer than a call's arguments may be. */
+const extent = (values: readonly number[]): [number, number] =>
+  values.reduce(
+    ([low, high], v) => [Math.min(low, v), Math.max(high, v)],
+    [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY],
+  );
+
 const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1]!;
 
 /** Shares and scores from 0 to 1; curves of very different size on a log scale; all else from 0 or its least value. */
@@ -207,13 +243,14 @@ function verticalScale(smooth: readonly (readonly number[])[], raw: readonly (re
     .filter(Number.isFinite)
     .sort((a, b) => a - b);
   // Single spikes of a noisy series may leave the plot; its average may not.
-  let top = Math.max(Math.max(...all), spread[Math.floor(0.99 * (spread.length - 1))]!);
-  let bottom = Math.min(Math.min(...all), spread[Math.ceil(0.01 * (spread.length - 1))]!);
+  const [lowest, highest] = extent(all);
+  let top = Math.max(highest, spread[Math.floor(0.99 * (spread.length - 1))]!);
+  let bottom = Math.min(lowest, spread[Math.ceil(0.01 * (spread.length - 1))]!);
 
   const middles = smooth.map((y) => y.filter((v) => v > 0)).filter((y) => y.length);
   const typical = middles.map(median);
   if (bottom >= 0 && typical.length > 1 && Math.max(...typical) > 20 * Math.min(...typical)) {
-    const least = Math.max(Math.min(...all.filter((v) => v > 0)), top / 1e6);
+    const least = Math.max(extent(all.filter((v) => v > 0))[0], top / 1e6);
     const [low, high] = [Math.floor(Math.log10(least)), Math.ceil(Math.log10(top))];
     const ticks = Array.from({ length: high - low + 1 }, (_, i) => 10 ** (low + i));
     return {

@@ -87,7 +87,10 @@ n     o     p     q     r     s     t     u     v     w     x     y     z
 ..... ..#.. ..... ..... ..... ..... ..... ..... #.... ..... ..... #....
 `;
 
-const glyphs = new Map<string, readonly string[]>([[' ', Array(glyphHeight).fill('.....')]]);
+const glyphs = new Map<string, readonly string[]>([
+  [' ', Array(glyphHeight).fill('.....')],
+  ['`', ['.#...', '..#..', ...Array(glyphHeight - 2).fill('.....')]], // it cannot stand in the block's template
+]);
 for (const block of blocks.trim().split('\n\n')) {
   const [characters, ...rows] = block.split('\n').map((line) => line.trim().split(/\s+/)) as [string[], ...string[][]];
   characters.forEach((character, i) => {

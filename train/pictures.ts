@@ -6,8 +6,8 @@ import { type Picture, writePng } from './png.js';
 
 export { drawCurves } from './curves.js';
 
-/** One picture in a row: class labels, or a mask (1 = kept), [size, size]. */
-export type Cell = { title: string; labels: Uint8Array } | { title: string; mask: Uint8Array };
+/** One picture in a row, [size, size]: class labels, pixels that differ from a `reference` marked; or a mask (1 = kept). */
+export type Cell = { title: string; labels: Uint8Array; reference?: Uint8Array } | { title: string; mask: Uint8Array };
 
 export interface SliceRow {
   caption: string;
@@ -28,6 +28,7 @@ export const classColors: readonly Color[] = [
   [30, 190, 200],
 ];
 const maskColor: Color = [255, 204, 0];
+const errorColor: Color = [255, 40, 220];
 const background: Color = [22, 23, 27];
 const bright: Color = [235, 235, 235];
 const dim: Color = [160, 163, 170];
@@ -88,7 +89,7 @@ interface LegendEntry {
 const colorOf = (k: number): Color => classColors[(k - 1) % classColors.length]!;
 const legendWidth = (name: string): number => 10 * scale + textWidth(name, scale) + 14 * scale;
 
-/** What the colours mean: the classes that occur, and the mask. */
+/** What the colours mean: the classes that occur, the mask, and errors. */
 function legendOf(rows: readonly SliceRow[]): LegendEntry[] {
   const cells = rows.flatMap((row) => row.cells);
   const most = Math.max(
@@ -100,6 +101,8 @@ function legendOf(rows: readonly SliceRow[]): LegendEntry[] {
     name: names[i + 1] ?? `class ${i + 1}`,
     color: colorOf(i + 1),
   }));
+  if (cells.some((cell) => 'labels' in cell && cell.reference))
+    entries.push({ name: 'wrong class', color: errorColor });
   if (cells.some((cell) => 'mask' in cell)) entries.push({ name: 'kept pixels', color: maskColor });
   return entries;
 }
@@ -144,7 +147,7 @@ function enlarged({ image, size }: SliceRow, side: number): Uint8Array {
   return grey;
 }
 
-/** The grey image at (left, top), and over it a cell's labels (tinted, with their outline) or its mask. */
+/** The grey image at (left, top), and over it a cell's labels (tinted, outlined, errors in a colour) or its mask. */
 function drawCell(
   canvas: Picture,
   left: number,
@@ -155,19 +158,25 @@ function drawCell(
   cell?: Cell,
 ): void {
   const factor = side / size;
-  const over = cell && ('labels' in cell ? cell.labels : cell.mask);
-  const classAt = (x: number, y: number): number =>
-    x < 0 || y < 0 || x >= side || y >= side ? 0 : over![Math.floor(y / factor) * size + Math.floor(x / factor)]!;
+  const labels = cell && 'labels' in cell ? cell.labels : undefined;
+  const reference = cell && 'labels' in cell ? cell.reference : undefined;
+  const mask = cell && 'mask' in cell ? cell.mask : undefined;
+  const pixelAt = (x: number, y: number): number => Math.floor(y / factor) * size + Math.floor(x / factor);
+  const isClass = (k: number, x: number, y: number): boolean =>
+    x >= 0 && y >= 0 && x < side && y < side && labels![pixelAt(x, y)] === k;
+  const isInside = (k: number, x: number, y: number): boolean =>
+    isClass(k, x - 1, y) && isClass(k, x + 1, y) && isClass(k, x, y - 1) && isClass(k, x, y + 1);
   for (let y = 0; y < side; y++) {
     for (let x = 0; x < side; x++) {
       const level = grey[y * side + x]!;
-      blend(canvas, left + x, top + y, [level, level, level]);
-      const k = over ? classAt(x, y) : 0;
-      if (!k) continue;
-      const isEdge =
-        classAt(x - 1, y) !== k || classAt(x + 1, y) !== k || classAt(x, y - 1) !== k || classAt(x, y + 1) !== k;
-      if ('labels' in cell!) blend(canvas, left + x, top + y, colorOf(k), isEdge ? 1 : 0.35);
-      else blend(canvas, left + x, top + y, maskColor, 0.6);
+      const at = 3 * ((top + y) * canvas.width + left + x);
+      canvas.data.fill(level, at, at + 3);
+      const pixel = pixelAt(x, y);
+      const k = labels?.[pixel] ?? 0;
+      if (mask?.[pixel]) blend(canvas, left + x, top + y, maskColor, 0.6);
+      if (k && !isInside(k, x, y)) blend(canvas, left + x, top + y, colorOf(k));
+      else if (reference && reference[pixel] !== k) blend(canvas, left + x, top + y, errorColor, 0.65);
+      else if (k) blend(canvas, left + x, top + y, colorOf(k), 0.35);
     }
   }
 }
