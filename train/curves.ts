@@ -61,7 +61,7 @@ export function drawCurves(base: string, panels: readonly Panel[]): void {
 const withGaps = ({ name, x, y }: Curve): Curve => ({
   name,
   x,
-  y: y.map((value) => (value === -1 ? Number.NaN : value)),
+  y: y.map((value) => (Number.isFinite(value) && value !== -1 ? value : Number.NaN)),
 });
 
 /** Places the panels, two in a row. */
@@ -211,8 +211,8 @@ function thinned({ name, x, y }: Curve, columns: number): Curve {
   for (let start = 0; start < x.length; start += bin) {
     let [low, high] = [start, start];
     for (let i = start; i < Math.min(start + bin, x.length); i++) {
-      if (!(y[low]! <= y[i]!)) low = i;
-      if (!(y[high]! >= y[i]!)) high = i;
+      if (y[i]! < y[low]! || Number.isNaN(y[low]!)) low = i;
+      if (y[i]! > y[high]! || Number.isNaN(y[high]!)) high = i;
     }
     kept.push(...(low === high ? [low] : low < high ? [low, high] : [high, low]));
   }
