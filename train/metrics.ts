@@ -93,10 +93,12 @@ function crop(prediction: Uint8Array, reference: Uint8Array, [depth, height, wid
     for (let y = 0; y < height; y++) {
       for (let x = 0; x < width; x++, i++) {
         if (prediction[i] !== k && reference[i] !== k) continue;
-        [z, y, x].forEach((at, axis) => {
-          low[axis] = Math.min(low[axis]!, at);
-          high[axis] = Math.max(high[axis]!, at);
-        });
+        if (z < low[0]!) low[0] = z;
+        if (y < low[1]!) low[1] = y;
+        if (x < low[2]!) low[2] = x;
+        if (z > high[0]!) high[0] = z;
+        if (y > high[1]!) high[1] = y;
+        if (x > high[2]!) high[2] = x;
       }
     }
   }
@@ -131,16 +133,23 @@ function surfaceDistances(
   const box = crop(prediction, reference, shape, k);
   const surfaces = [border(box.prediction, box.shape), border(box.reference, box.shape)] as const;
   const measure = (unit: Triple): Distances => {
-    const [fromPrediction, fromReference] = surfaces.map((surface, i) => {
-      const field = distanceTransform(surfaces[1 - i]!, box.shape, unit);
-      return field.filter((_, voxel) => surface[voxel]).map(Math.sqrt);
-    }) as [Float64Array, Float64Array];
+    const [p, r] = surfaces;
+    const fromPrediction = distancesAt(p, distanceTransform(r, box.shape, unit));
+    const fromReference = distancesAt(r, distanceTransform(p, box.shape, unit));
     const pooled = new Float64Array(fromPrediction.length + fromReference.length);
     pooled.set(fromPrediction);
     pooled.set(fromReference, fromPrediction.length);
     return { hd95: percentile(pooled.sort(), 0.95), asd: mean(fromPrediction) };
   };
   return { mm: measure(spacing), voxels: measure([1, 1, 1]) };
+}
+
+/** Square roots of a field at the voxels of a mask. */
+function distancesAt(mask: Uint8Array, squared: Float64Array): Float64Array {
+  const out = new Float64Array(mask.length);
+  let count = 0;
+  for (let i = 0; i < mask.length; i++) if (mask[i]) out[count++] = Math.sqrt(squared[i]!);
+  return out.slice(0, count);
 }
 
 const mean = (values: ArrayLike<number>): number =>
@@ -158,53 +167,75 @@ export function percentile(sorted: ArrayLike<number>, quantile: number): number 
 export function border(mask: Uint8Array, [, height, width]: Triple): Uint8Array {
   const row = width;
   const plane = height * width;
-  return mask.map((inside, i) =>
-    inside && !(mask[i - 1] && mask[i + 1] && mask[i - row] && mask[i + row] && mask[i - plane] && mask[i + plane])
-      ? 1
-      : 0,
-  );
+  const out = new Uint8Array(mask.length);
+  for (let i = 0; i < mask.length; i++) {
+    if (!mask[i]) continue;
+    const isInner = mask[i - 1] && mask[i + 1] && mask[i - row] && mask[i + row] && mask[i - plane] && mask[i + plane];
+    if (!isInner) out[i] = 1;
+  }
+  return out;
 }
 
 /**
- * Squared distance of every voxel to the nearest voxel of `mask`, with `spacing` along [D, H, W]: exact, by lower envelopes
- * of parabolas along each axis (Felzenszwalb & Huttenlocher 2012).
+ * Squared distance of every voxel to the nearest voxel of `mask`, with `spacing` along [D, H, W]; infinite where the mask
+ * is empty. Exact: distances along x by two sweeps, then lower envelopes of parabolas along y and z (Felzenszwalb &
+ * Huttenlocher 2012).
  */
 export function distanceTransform(mask: Uint8Array, shape: Triple, spacing: Triple): Float64Array {
-  const field = Float64Array.from(mask, (inside) => (inside ? 0 : Number.POSITIVE_INFINITY));
-  const strides = [shape[1] * shape[2], shape[2], 1];
-  for (let axis = 2; axis >= 0; axis--) {
-    const length = shape[axis]!;
-    const stride = strides[axis]!;
-    const scale = spacing[axis]! ** 2;
-    const line = new Float64Array(length);
-    const vertices = new Int32Array(length);
-    const starts = new Float64Array(length + 1);
-    for (let first = 0; first < field.length; first++) {
-      if (Math.floor(first / stride) % length) continue;
-      for (let i = 0; i < length; i++) line[i] = field[first + i * stride]!;
-      let count = 0;
-      for (let i = 0; i < length; i++) {
-        if (line[i] === Number.POSITIVE_INFINITY) continue;
-        // Where parabola i starts to lie below the last one: drop those that it hides.
-        let start = Number.NEGATIVE_INFINITY;
-        while (count > 0) {
-          const v = vertices[count - 1]!;
-          start = (line[i]! - line[v]! + scale * (i * i - v * v)) / (2 * scale * (i - v));
-          if (start > starts[count - 1]!) break;
-          count--;
-          start = Number.NEGATIVE_INFINITY;
-        }
-        vertices[count] = i;
-        starts[count++] = start;
-      }
-      if (!count) continue;
-      starts[count] = Number.POSITIVE_INFINITY;
-      for (let i = 0, k = 0; i < length; i++) {
-        while (starts[k + 1]! < i) k++;
-        const v = vertices[k]!;
-        field[first + i * stride] = line[v]! + scale * (i - v) ** 2;
-      }
+  const [depth, height, width] = shape;
+  const field = new Float64Array(mask.length);
+  for (let start = 0; start < mask.length; start += width) {
+    let steps = Number.POSITIVE_INFINITY;
+    for (let i = start; i < start + width; i++) field[i] = steps = mask[i] ? 0 : steps + 1;
+    steps = Number.POSITIVE_INFINITY;
+    for (let i = start + width - 1; i >= start; i--) {
+      steps = mask[i] ? 0 : steps + 1;
+      field[i] = (Math.min(steps, field[i]!) * spacing[2]) ** 2;
     }
   }
+  const envelope = lowerEnvelope(field, Math.max(depth, height));
+  const plane = height * width;
+  for (let z = 0; z < depth; z++) {
+    for (let x = 0; x < width; x++) envelope(z * plane + x, height, width, spacing[1] ** 2);
+  }
+  for (let i = 0; i < plane; i++) envelope(i, depth, plane, spacing[0] ** 2);
   return field;
+}
+
+/**
+ * A function that replaces a line f of the field (`first`, `length`, `stride`) by min over v of f[v] + scale·(i − v)².
+ */
+function lowerEnvelope(
+  field: Float64Array,
+  longest: number,
+): (first: number, length: number, stride: number, scale: number) => void {
+  const values = new Float64Array(longest);
+  const vertices = new Int32Array(longest);
+  const starts = new Float64Array(longest + 1);
+  return (first, length, stride, scale) => {
+    let count = 0;
+    for (let i = 0, at = first; i < length; i++, at += stride) {
+      const value = field[at]!;
+      if (value === Number.POSITIVE_INFINITY) continue;
+      // Where parabola i starts to lie below the last one: drop those that it hides.
+      let start = Number.NEGATIVE_INFINITY;
+      while (count > 0) {
+        const v = vertices[count - 1]!;
+        start = (value - values[count - 1]! + scale * (i * i - v * v)) / (2 * scale * (i - v));
+        if (start > starts[count - 1]!) break;
+        count--;
+        start = Number.NEGATIVE_INFINITY;
+      }
+      vertices[count] = i;
+      values[count] = value;
+      starts[count++] = start;
+    }
+    if (!count) return;
+    starts[count] = Number.POSITIVE_INFINITY;
+    for (let i = 0, k = 0, at = first; i < length; i++, at += stride) {
+      while (starts[k + 1]! < i) k++;
+      const away = i - vertices[k]!;
+      field[at] = values[k]! + scale * away * away;
+    }
+  };
 }
