@@ -17,17 +17,19 @@ export interface NamedArray {
 /** Writes a file in one piece: a temporary beside it, fsync, rename, fsync of the folder. */
 export function writeAtomically(path: string, parts: readonly Uint8Array[]): void {
   const temporary = `${path}.${process.pid}.tmp`;
-  const file = openSync(temporary, 'w');
   try {
-    for (const part of parts) for (let done = 0; done < part.length; ) done += writeSync(file, part, done);
-    fsyncSync(file);
-    closeSync(file);
+    const file = openSync(temporary, 'w');
+    try {
+      for (const part of parts) for (let done = 0; done < part.length; ) done += writeSync(file, part, done);
+      fsyncSync(file);
+    } finally {
+      closeSync(file);
+    }
+    renameSync(temporary, path);
   } catch (error) {
-    closeSync(file);
     rmSync(temporary, { force: true });
     throw error;
   }
-  renameSync(temporary, path);
   const folder = openSync(dirname(path), 'r');
   fsyncSync(folder);
   closeSync(folder);
@@ -35,7 +37,7 @@ export function writeAtomically(path: string, parts: readonly Uint8Array[]): voi
 
 const headerLimit = 100_000_000;
 
-/** Writes float32 arrays and string metadata. */
+/** Writes float32 arrays and string metadata. Throws a RangeError for an array that does not fill its shape. */
 export function writeSafetensors(
   path: string,
   arrays: ReadonlyMap<string, NamedArray>,
@@ -44,6 +46,9 @@ export function writeSafetensors(
   let offset = 0;
   const header: Record<string, unknown> = { __metadata__: metadata };
   for (const [name, { shape, data }] of arrays) {
+    if (data.length !== shape.reduce((a, b) => a * b, 1)) {
+      throw new RangeError(`checkpoint: '${name}' has ${data.length} numbers, expected those of [${shape}].`);
+    }
     header[name] = { dtype: 'F32', shape, data_offsets: [offset, (offset += data.byteLength)] };
   }
   const json = JSON.stringify(header);
@@ -79,7 +84,12 @@ export function readSafetensors(path: string): { arrays: Map<string, NamedArray>
   } catch {
     return refuse('its header is not JSON');
   }
-  const { __metadata__, ...entries } = header as typeof header & { __metadata__?: unknown };
+  const twice = duplicateKey(text);
+  if (twice !== undefined) refuse(`its header names '${twice}' twice`);
+  const { __metadata__: metadata = {}, ...entries } = header as typeof header & { __metadata__?: object };
+  if (typeof metadata !== 'object' || metadata === null || Object.values(metadata).some((v) => typeof v !== 'string')) {
+    refuse('its metadata are not texts under names');
+  }
   const body = bytes.subarray(8 + headerBytes);
   const arrays = new Map<string, NamedArray>();
   let expected = 0;
@@ -110,7 +120,23 @@ export function readSafetensors(path: string): { arrays: Map<string, NamedArray>
     expected = end;
   }
   if (expected !== body.length) refuse(`${body.length - expected} bytes belong to no tensor`);
-  return { arrays, metadata: (__metadata__ ?? {}) as Record<string, string> };
+  return { arrays, metadata: metadata as Record<string, string> };
+}
+
+/** A name that valid JSON text gives twice in its outer object (JSON.parse would silently take the last). */
+function duplicateKey(text: string): string | undefined {
+  const names = new Set<string>();
+  let depth = 0;
+  for (const [token, string] of text.matchAll(/[{}[\]]|("(?:[^"\\]|\\.)*")\s*:?/gs)) {
+    if (token === '{' || token === '[') depth++;
+    else if (token === '}' || token === ']') depth--;
+    else if (depth === 1 && token.endsWith(':')) {
+      const name = JSON.parse(string!) as string;
+      if (names.has(name)) return name;
+      names.add(name);
+    }
+  }
+  return undefined;
 }
 
 /** Convolution weights [O, …kernel, I] to PyTorch's [O, I, …kernel]; other shapes stay. */

@@ -1,5 +1,6 @@
 // What a run says while it trains: log.jsonl (one object an iteration) and a progress line on stderr.
-import { appendFileSync, existsSync, readFileSync, truncateSync } from 'node:fs';
+import { appendFileSync, existsSync, readFileSync } from 'node:fs';
+import { writeAtomically } from './checkpoint.js';
 
 /** One line of log.jsonl: the iteration, its numbers, and at validations the scores. */
 export interface LogRecord {
@@ -11,12 +12,18 @@ export interface LogRecord {
 export const appendRecord = (path: string, record: LogRecord): void =>
   appendFileSync(path, `${JSON.stringify(record)}\n`);
 
-/** The records of a log; a last line that a crash cut off is left out. */
+/** The records of a log, none where there is no file; a last line that a crash cut off is left out. */
 export function readLog(path: string): LogRecord[] {
   if (!existsSync(path)) return [];
   const lines = readFileSync(path, 'utf8').split('\n');
   lines.pop(); // '' after the last line break, or what a crash cut off
-  return lines.map((line) => JSON.parse(line) as LogRecord);
+  return lines.map((line, i) => {
+    try {
+      return JSON.parse(line) as LogRecord;
+    } catch {
+      throw new Error(`log: line ${i + 1} of ${path} is not JSON — got '${line.slice(0, 40)}'. Remove that line.`);
+    }
+  });
 }
 
 /** Cuts a log after the records of iterations before `iteration`: what a resumed run will write again is removed. */
@@ -24,8 +31,7 @@ export function rewindLog(path: string, iteration: number): void {
   if (!existsSync(path)) return;
   const kept = readLog(path).filter((record) => record.iteration < iteration);
   const text = kept.map((record) => `${JSON.stringify(record)}\n`).join('');
-  truncateSync(path, 0);
-  appendFileSync(path, text);
+  writeAtomically(path, [new TextEncoder().encode(text)]);
 }
 
 /** Seconds as 1:02:03 or 2:03. */

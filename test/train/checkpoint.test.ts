@@ -1,5 +1,5 @@
 // Safetensors files: round trip, PyTorch's layout, and every way a file can be wrong.
-import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
@@ -12,6 +12,7 @@ import {
   readSafetensors,
   saveTensors,
   toPyTorch,
+  writeAtomically,
   writeSafetensors,
 } from '../../train/checkpoint.js';
 import { testGpu } from '../gpu.js';
@@ -51,6 +52,31 @@ test('what is written is read, bit for bit, and no temporary file stays', () => 
   assert.is(Number(bytes.readBigUInt64LE(0)) % 8, 0);
 });
 
+test('names with quotes, colons and braces are no duplicates of each other', () => {
+  const arrays = new Map(
+    ['a', 'a":', '{a', 'b\\', ''].map((name, i) => [name, { shape: [1], data: Float32Array.of(i) }]),
+  );
+  writeSafetensors(path('names.safetensors'), arrays, { a: '{"a": 1, "a": 2}' });
+  assert.equal([...readSafetensors(path('names.safetensors')).arrays.keys()], [...arrays.keys()]);
+});
+
+test('an array that does not fill its shape is not written', async () => {
+  const arrays = new Map([['a', { shape: [3], data: Float32Array.of(1) }]]);
+  await refuses(() => writeSafetensors(path('bad.safetensors'), arrays), RangeError, /'a' has 1 numbers.*\[3\]/);
+  assert.is(existsSync(path('bad.safetensors')), false);
+});
+
+test('a write that fails leaves the old file, and no other', () => {
+  const place = mkdtempSync(join(tmpdir(), 'wgrad-'));
+  const old = join(place, 'old.safetensors');
+  writeAtomically(old, [Uint8Array.of(1, 2, 3)]);
+  assert.throws(() => writeAtomically(old, [Uint8Array.of(9), null as unknown as Uint8Array]));
+  assert.equal([...readFileSync(old)], [1, 2, 3]);
+  mkdirSync(join(place, 'folder', 'x'), { recursive: true });
+  assert.throws(() => writeAtomically(join(place, 'folder'), [Uint8Array.of(1)])); // a folder is not replaced
+  assert.equal(readdirSync(place).sort(), ['folder', 'old.safetensors']);
+});
+
 test("layout goes to PyTorch's [O, I, kH, kW] and back", () => {
   const ours = { shape: [2, 3, 3, 4], data: Float32Array.from({ length: 72 }, (_, i) => i) };
   const theirs = toPyTorch(ours);
@@ -58,6 +84,14 @@ test("layout goes to PyTorch's [O, I, kH, kW] and back", () => {
   // ours[o=1][y=2][x=0][i=3] = theirs[1][3][2][0]
   assert.is(theirs.data[((1 * 4 + 3) * 3 + 2) * 3 + 0], ours.data[((1 * 3 + 2) * 3 + 0) * 4 + 3]);
   assert.equal(fromPyTorch(theirs), ours);
+  const volume = { shape: [2, 3, 1, 2, 5], data: Float32Array.from({ length: 60 }, (_, i) => i) };
+  const moved = toPyTorch(volume);
+  assert.equal(moved.shape, [2, 5, 3, 1, 2]);
+  // [o=1][z=2][y=0][x=1][i=4] = [1][4][2][0][1]
+  assert.is(moved.data[(((1 * 5 + 4) * 3 + 2) * 1 + 0) * 2 + 1], volume.data[(((1 * 3 + 2) * 1 + 0) * 2 + 1) * 5 + 4]);
+  assert.equal(fromPyTorch(moved), volume);
+  const bias = { shape: [2, 3, 4], data: Float32Array.from({ length: 24 }, (_, i) => i) };
+  assert.equal(toPyTorch(bias), bias);
 });
 
 test('tensors round-trip; another architecture is refused by name', async () => {
@@ -119,6 +153,22 @@ for (const [what, file, message] of [
     /starts at 4/,
   ],
   ['a truncated body', () => craft({ a: { dtype: 'F32', shape: [2], data_offsets: [0, 8] } }, 6), /truncated/],
+  [
+    'a name given twice',
+    () =>
+      craft(
+        '{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"\\u0061":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
+        4,
+      ),
+    /names 'a' twice/,
+  ],
+  ['metadata that are no texts', () => craft({ __metadata__: { iteration: 5 } }, 0), /metadata/],
+  [
+    'a size beyond all numbers',
+    () => craft({ a: { dtype: 'F32', shape: [2 ** 40, 2 ** 40], data_offsets: [0, 4] } }, 4),
+    /does not fill/,
+  ],
+  ['an entry that is null', () => craft('{"a":null}', 0), /malformed/],
   ['bytes left over', () => craft({ a: { dtype: 'F32', shape: [1], data_offsets: [0, 4] } }, 9), /belong to no tensor/],
 ] as [string, () => string, RegExp][]) {
   test(`${what} is refused`, () => refuses(() => readSafetensors(file()), CheckpointError, message));
