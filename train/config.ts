@@ -54,7 +54,11 @@ export const settings = {
     help: 'encoder dropout per level',
   },
   batch: integer(24, 1, 'slices in a batch'),
-  labeledBatch: integer(12, 1, 'labelled slices in a batch (supervised uses only these)'),
+  labeledBatch: integer(
+    12,
+    1,
+    'labelled slices in a batch (supervised uses only these); half of --batch where not given',
+  ),
   lr: number(0.01, 0, most, 'initial learning rate of SGD'),
   momentum: number(0.9, 0, 1, 'SGD momentum'),
   weightDecay: number(1e-4, 0, most, 'SGD weight decay'),
@@ -221,6 +225,7 @@ export function resolveConfig(overrides: Record<string, unknown> = {}, file?: st
   const config: Record<string, unknown> = Object.fromEntries(
     Object.entries(table).map(([key, { default: value }]) => [key, Array.isArray(value) ? [...value] : value]),
   );
+  const given = new Set<string>();
   for (const layer of [file === undefined ? {} : readJson(file), overrides]) {
     for (const [name, value] of Object.entries(layer)) {
       if (value === undefined) continue;
@@ -232,8 +237,10 @@ export function resolveConfig(overrides: Record<string, unknown> = {}, file?: st
         );
       }
       config[key] = parse(key, table[key]!, value);
+      given.add(key);
     }
   }
+  if (!given.has('labeledBatch')) config.labeledBatch = Math.max(1, Math.floor((config.batch as number) / 2));
   return checkTogether(config as unknown as Config);
 }
 

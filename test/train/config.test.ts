@@ -49,6 +49,20 @@ for (const [overrides, message] of [
   test(`${JSON.stringify(overrides)} is refused`, () => refuses(() => resolveConfig(overrides), UsageError, message));
 }
 
+test('half of a batch is labelled where nothing else is said', () => {
+  assert.equal(
+    [resolveConfig({ batch: '8' }).labeledBatch, resolveConfig({ batch: 9, labeledBatch: 2 }).labeledBatch],
+    [4, 2],
+  );
+  assert.is(resolveConfig({}, fileWith('{"batch": 6}')).labeledBatch, 3);
+  assert.is(resolveConfig({ batch: 1, method: 'supervised' }).labeledBatch, 1);
+});
+
+test('what a run wrote down resolves to itself', () => {
+  const config = resolveConfig({ batch: 10, labeledBatch: 3, features: '8,16', warmupFraction: 0.1 });
+  assert.equal(resolveConfig({}, fileWith(JSON.stringify(config))), config);
+});
+
 test('supervised needs no unlabelled slices', () => {
   assert.is(resolveConfig({ method: 'supervised', batch: 4, labeledBatch: 4 }).batch, 4);
 });
