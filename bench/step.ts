@@ -39,7 +39,10 @@ export async function measureStep(
   const pixels = config.size * config.size * config.batch;
   const uniform = uniformStream(1);
   const images = Float32Array.from({ length: pixels }, uniform);
-  trainer.setBatch(images, Uint8Array.from(images, (v) => Math.floor(v * config.classes)));
+  trainer.setBatch(
+    images,
+    Uint8Array.from(images, (v) => Math.floor(v * config.classes)),
+  );
   trainer.setIteration(Math.floor(config.iterations / 2));
 
   const start = performance.now();

@@ -86,8 +86,7 @@ export function acquire(gpu: Gpu, bytes: number, label: string): GPUBuffer {
   pool.peak = Math.max(pool.peak, pool.bytes);
   return gpu.guard(
     () => gpu.device.createBuffer({ label, size, usage }),
-    () =>
-      `${label}: out of GPU memory — ${megabytes(size)} more than ${before} in use. Reduce batch or patch size.`,
+    () => `${label}: out of GPU memory — ${megabytes(size)} more than ${before} in use. Reduce batch or patch size.`,
   );
 }
 

@@ -296,7 +296,9 @@ ${lines(columns.map((p) => `        let inside${p} = ox + ${p} >= 0 && ox + ${p}
         for (var o = 0; o < ${g.outputs}; o++) {
           let w = ${accumulator}(weight[u32((o * ${product(g.kernel)} + tap) * ${groups} + c)]);
 ${lines(
-  columns.map((p) => `          a${p} += w * select(0.0, f32(dy[u32((pixel + ${p}) * ${g.outputs} + o)]), inside${p});`),
+  columns.map(
+    (p) => `          a${p} += w * select(0.0, f32(dy[u32((pixel + ${p}) * ${g.outputs} + o)]), inside${p});`,
+  ),
 )}
         }
       }

@@ -111,8 +111,9 @@ export const emaShader = (count: number, guarded: boolean): string =>
     ],
     ['decay'],
     guarded,
-    // Written so that decay 0 copies and decay 1 keeps exactly.
-    (k) => `    p${k}[i] = decay[0] * p${k}[i] + (1.0 - decay[0]) * q${k}[i];`,
+    // Decay 0 copies and decay 1 keeps exactly: 0·p is not 0 where p is NaN or infinite, and −0 + 0 is 0.
+    (k) => `    let d = decay[0];
+    if (d == 0.0) { p${k}[i] = q${k}[i]; } else if (d != 1.0) { p${k}[i] = d * p${k}[i] + (1.0 - d) * q${k}[i]; }`,
   );
 
 export const variants = (): string[] =>

@@ -75,7 +75,11 @@ test('no gradient', () =>
     /there is none/,
   ));
 
-test('unwritten memory that is added to', () => fails(check((x) => scaled(x, 'y[i] += 3.0 * x[i];')), /output/));
+test('unwritten memory that is added to', () =>
+  fails(
+    check((x) => scaled(x, 'y[i] += 3.0 * x[i];')),
+    /output/,
+  ));
 
 test('buffers of temporaries start as NaN', () =>
   fails(

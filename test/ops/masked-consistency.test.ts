@@ -35,6 +35,8 @@ function keptPixels(student: NdArray, teacher: NdArray, threshold: number, choic
       none: 0,
     }[choice.confidence];
     if (choice.confidence === 'none') return 1;
+    // Float32 and the differences of checkOp move a confidence by 1e-5 at most; nearer ones could fall on either side.
+    if (Math.abs(confidence - threshold) < 1e-4) throw new Error(`pixel ${i}: choose another threshold.`);
     return confidence < threshold !== Boolean(choice.invert) ? 1 : 0;
   });
 }
@@ -135,6 +137,45 @@ test('the teacher gets no gradient, certain predictions no NaN', async () => {
       [...slope, 0, 0].map((v) => v / 3),
       { atol: 1e-6 },
     );
+  }
+});
+
+test('pixels that are not kept get exactly no gradient', async () => {
+  const gpu = await testGpu();
+  const before = { ...flags };
+  Object.assign(flags, { poison: true, pool: false });
+  try {
+    for (const kind of kinds) {
+      for (const classes of [3, 4]) {
+        const uniform = uniformStream(classes, 9);
+        const draw = () =>
+          tensor(
+            gpu,
+            Array.from({ length: 9 * classes }, () => 4 * uniform() - 2),
+            [9, classes],
+            { requiresGrad: true },
+          );
+        const [student, teacher] = [draw(), draw()];
+        for (const limit of [0.6, 0]) {
+          const options = { kind, confidence: 'student', threshold: tensor(gpu, limit) } as const;
+          const { loss, mask } = maskedConsistency(student, teacher, options);
+          const kept = await mask.read();
+          const slopes = await backward(loss).get(student)!.read();
+          assert.is(
+            kept.some((v) => v === 0),
+            true,
+          );
+          slopes.forEach((slope, i) => {
+            if (kept[Math.floor(i / classes)] === 0) assert.ok(slope === 0, `${kind}, element ${i}: ${slope}`);
+            else assert.ok(slope !== 0 && Number.isFinite(slope), `${kind}, element ${i}: ${slope}`);
+          });
+          if (limit === 0) assert.is((await loss.read())[0], 0);
+          else assert.ok(kept.some((v) => v === 1));
+        }
+      }
+    }
+  } finally {
+    Object.assign(flags, before);
   }
 });
 

@@ -167,6 +167,14 @@ for (const [name, make] of [
     guard.write(-3e38);
     step();
     const after = await everything();
+    // The same two steps without the bad ones between them.
+    const other = problem(gpu);
+    const undisturbed = make(other.parameters);
+    for (const t of [0, 1]) {
+      other.set(t);
+      undisturbed.step(byParameter(other.parameters, other.gradients()), other.lr, tensor(gpu, 1));
+    }
+    assert.equal(after, await Promise.all([...other.parameters, ...undisturbed.state].map((t) => t.read())));
     assert.ok(after[2]!.some((v, k) => v !== before[2]![k]));
   });
 
@@ -220,6 +228,21 @@ test('ema moves every teacher tensor; decay 0 copies and 1 keeps exactly', async
   decay.write(0.5);
   ema(teachers, students, decay, guarded);
   assert.equal(await teachers[2]!.read(), before);
+});
+
+test('ema: decay 0 copies and 1 keeps bit for bit, whatever the other side holds', async () => {
+  const gpu = await testGpu();
+  const words = (values: ArrayLike<number>) => [...new Uint32Array(Float32Array.from(values).buffer)];
+  const odd = [-0, 0, 3.4e38, 1 / 3, Number.POSITIVE_INFINITY, Number.NaN];
+  const plain = [1, -0, -3.4e38, 1e-7, 2, -5];
+  for (const [decay, old, student, expected] of [
+    [0, odd, plain, plain],
+    [1, plain, odd, plain],
+  ] as const) {
+    const teacher = tensor(gpu, old);
+    ema([teacher], [tensor(gpu, student)], tensor(gpu, decay));
+    assert.equal(words(await teacher.read()), words(expected), `decay ${decay}`);
+  }
 });
 
 test('few launches', async () => {

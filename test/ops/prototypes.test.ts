@@ -43,6 +43,8 @@ function update(vectors: Float64Array[], counts: number[], batch: Batch, momentu
     z.forEach((feature, i) => {
       if (argmaxOf(q[i]!) !== k) return;
       const labeled = i < batch.labeledPixels;
+      // Float32 could put a confidence this near on the other side.
+      if (!labeled && Math.abs(q[i]![k]! - batch.threshold) < 1e-5) throw new Error(`pixel ${i}: draw other numbers.`);
       if (labeled ? batch.labels[i] !== k : q[i]![k]! < batch.threshold) return;
       const weight = (labeled ? 1 : batch.unlabeledWeight) * q[i]![k]!;
       total += weight;
@@ -188,6 +190,36 @@ test('distance: a class never seen does not swallow the others, however near it 
   closeTo(await loss.read(), [Math.LN2 / 2], { rtol: 1e-5 });
   // ½ Σ_k (π_k − [k = class]) · 2 μ_k with π = ½, ½ for the first pixel, 1, 0 for the second
   closeTo(await backward(loss).get(z)!.read(), [7.5, -7.5, 0, 0], { rtol: 1e-5, atol: 1e-6 });
+});
+
+test('pixels that are not kept, or whose class was never seen, get exactly no gradient', async () => {
+  const gpu = await testGpu();
+  const uniform = uniformStream(3, 31);
+  const kept = [1, 0, 1, 1, 0, 1, 0, 1, 1];
+  const own = [0, 0, 1, 2, 1, 2, 2, 0, 1];
+  for (const kind of ['pull', 'protoCE', 'distance'] as const) {
+    for (const width of [3, 4]) {
+      const draw = (rows: number) => Array.from({ length: rows * width }, () => 2 * uniform() - 1);
+      const z = tensor(gpu, draw(9), [9, width], { requiresGrad: true });
+      const vectors = tensor(gpu, draw(3), [3, width], { requiresGrad: true });
+      const prototypes = { vectors, counts: tensor(gpu, [2, 0, 1]) };
+      const [classes, mask] = [own, kept].map((values) => tensor(gpu, values, [9], { dtype: 'u8' }));
+      for (const [chosen, some] of [
+        [mask!, true],
+        [tensor(gpu, 0, [9], { dtype: 'u8' }), false],
+      ] as const) {
+        const loss = prototypeDistance(z, prototypes, classes!, chosen, { kind });
+        const gradients = backward(loss);
+        assert.is(gradients.get(vectors), undefined);
+        (await gradients.get(z)!.read()).forEach((slope, i) => {
+          const pixel = Math.floor(i / width);
+          const counts = some && kept[pixel] === 1 && own[pixel] !== 1;
+          assert.ok(counts ? slope !== 0 && Number.isFinite(slope) : slope === 0, `${kind}, element ${i}: ${slope}`);
+        });
+        if (!some) assert.is((await loss.read())[0], 0);
+      }
+    }
+  }
 });
 
 test('a feature of length 0: finite loss, no gradient', async () => {
