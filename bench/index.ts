@@ -5,6 +5,7 @@ import { UsageError } from '../train/config.js';
 
 const benchmarks: Record<string, () => Promise<Pick<Command, 'run' | 'help'>>> = {
   peers: () => import('./peers.js'),
+  step: () => import('./step.js'),
 };
 
 export const help = `wgrad bench: measurements
@@ -12,6 +13,7 @@ export const help = `wgrad bench: measurements
 usage: wgrad bench ${Object.keys(benchmarks).join('|')} [flags]
 
   peers   convolutions against tfjs and jax-js, in turns on one adapter
+  step    the whole training step: time, launches, encoding, bytes, profile
 
 wgrad bench NAME --help   the flags of one`;
 

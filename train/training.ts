@@ -231,7 +231,7 @@ async function drawValidation(
     const kept = Uint8Array.from(confidence!, (value) => (value < threshold ? 1 : 0));
     const cells = [
       { title: 'ground truth', labels: label! },
-      { title: 'prediction', labels },
+      { title: 'prediction', labels, reference: label! },
       { title: `confidence < ${threshold}`, mask: kept },
     ];
     rows.push({ caption: `${id} z=${z}`, size, image, cells });

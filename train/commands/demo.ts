@@ -143,9 +143,11 @@ async function drawComparison(
     const { size, classes } = results[0]!.config;
     const slices = slicesOf(loadCase(c, { classes }), size);
     const { id, z, image, label } = slices[Math.floor(slices.length / 2)]!;
-    const cells: { title: string; labels: Uint8Array }[] = [{ title: 'ground truth', labels: label! }];
+    const cells: { title: string; labels: Uint8Array; reference?: Uint8Array }[] = [
+      { title: 'ground truth', labels: label! },
+    ];
     for (const { config, predictor } of results)
-      cells.push({ title: config.method, labels: (await predictor(image)).labels });
+      cells.push({ title: config.method, labels: (await predictor(image)).labels, reference: label! });
     rows.push({ caption: `${id} z=${z}`, size, image, cells });
   }
   drawSlices(path, rows);
