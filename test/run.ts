@@ -117,7 +117,7 @@ export async function runAll(
   folder: string,
   options: { filters?: readonly string[]; timeout?: number; jobs?: number; print?: (line: string) => void } = {},
 ): Promise<number> {
-  const { filters = [], timeout = 300, jobs = 2, print = console.log } = options;
+  const { filters = [], timeout = 900, jobs = 2, print = console.log } = options;
   const all = existsSync(folder) ? testFiles(folder) : [];
   const files = filters.length
     ? all.filter((file) => filters.some((part) => relative(folder, file).includes(part)))
@@ -168,6 +168,6 @@ if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) 
     });
   }
   const folder = dirname(fileURLToPath(import.meta.url));
-  const timeout = Number(process.env.WGRAD_TEST_TIMEOUT ?? 300);
+  const timeout = Number(process.env.WGRAD_TEST_TIMEOUT ?? 900);
   process.exitCode = await runAll(folder, { filters: process.argv.slice(2), timeout });
 }
