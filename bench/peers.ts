@@ -3,6 +3,7 @@
 // equal before and after the timing, and any error on a contender's device ends the run. (tfjs drops rejected commands and
 // jax-js drops results that nobody waits for, both silently, and what is dropped looks fast.)
 import { mkdirSync, writeFileSync } from 'node:fs';
+import { loadavg } from 'node:os';
 import { join } from 'node:path';
 import { backward, capture, conv, type Gpu, scope, tensor, uniformStream } from '../engine/index.js';
 import { openDevice } from '../engine/node.js';
@@ -357,6 +358,7 @@ export async function run(args: string[]): Promise<number> {
   });
   const shapes = flags.shapes === 'unet' ? unetShapes : (flags.shapes ?? standardShapes);
   const works = readShapes(shapes, flags.batch ?? 4);
+  const loadBefore = loadavg()[0]!;
   const { gpu, report } = await measurePeers(flags.adapter, works, names, flags.rounds ?? 9, (row) =>
     console.error(
       `${row.work}: ${row.oursMs.toFixed(2)} ms, ${row.peer} ${row.peerMs.toFixed(2)} ms, ratio ${row.ratio.toFixed(2)}`,
@@ -370,7 +372,9 @@ export async function run(args: string[]): Promise<number> {
     );
     mkdirSync('bench/results', { recursive: true });
     const command = ['wgrad', 'bench', 'peers', ...args].join(' ');
-    const saved = { date, command, environment: environmentOf(gpu), ...report };
+    // On a CPU adapter whatever else runs takes part in the measurement: ratios survive that, absolute figures do not.
+    const loadAverage = { before: loadBefore, after: loadavg()[0]! };
+    const saved = { date, command, environment: environmentOf(gpu), loadAverage, ...report };
     writeFileSync(file, `${JSON.stringify(saved, undefined, 2)}\n`);
     console.error(`saved ${file}`);
   }

@@ -1,5 +1,5 @@
 // Lines per folder (`npm run size`): all lines and lines of code, that is neither blank nor only a comment.
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -26,7 +26,7 @@ export function sizeOfFolder(folder: string): FolderSize {
 }
 
 const folders = ['engine', 'engine/ops', 'shaders', 'model', 'train', 'bench', 'test', 'examples'];
-const rows = folders.map(sizeOfFolder);
+const rows = folders.filter((folder) => existsSync(join(root, folder))).map(sizeOfFolder);
 const row = (name: string, cells: readonly (number | string)[]): string =>
   [name.padEnd(14), ...cells.map((cell) => String(cell).padStart(8))].join('');
 
