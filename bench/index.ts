@@ -8,9 +8,10 @@ const benchmarks: Record<string, () => Promise<Pick<Command, 'run' | 'help'>>> =
   step: () => import('./step.js'),
 };
 
-export const help = `wgrad bench: measurements
-
+export const help = `
 usage: wgrad bench ${Object.keys(benchmarks).join('|')} [flags]
+
+Measurements.
 
   peers   convolutions against tfjs and jax-js, in turns on one adapter
   step    the whole training step: time, launches, encoding, bytes, profile

@@ -22,22 +22,22 @@ usage: wgrad demo [--out DIR] [--iterations N] [--seed S] [--adapter NAME]
 Trains 'supervised' and 'lccs' on phantom hearts of which one has labels, and compares them on unseen hearts.
 
   --out DIR           new folder (default runs/demo, or the next free runs/demo-2, …)
-  --iterations N      of each training (default 200)
+  --iterations N      of each training (default 400)
   --seed S            (default 1337)
   --adapter NAME      GPU or driver to use`;
 
 const patients = 24;
 const settings = {
   labeled: 1,
-  iterations: 200,
-  size: 48,
+  iterations: 400,
+  size: 32,
   features: [8, 16, 32, 64],
   dropout: [0, 0, 0.1, 0.2],
   batch: 6,
   labeledBatch: 3,
   lr: 0.2,
-  evalEvery: 50,
-  saveEvery: 100,
+  evalEvery: 100,
+  saveEvery: 200,
 };
 
 function freeFolder(): string {
@@ -64,7 +64,7 @@ export async function run(args: string[]): Promise<number> {
   try {
     mkdirSync(out, { recursive: true });
     const data = join(out, 'phantoms');
-    writePhantoms(data, { patients, size: 64 });
+    writePhantoms(data, { patients, size: 48 });
     const test = casesToEvaluate(openDataset(data), 'test');
     console.error(
       `${patients} phantom hearts in ${data}, ${settings.labeled} with labels, ${test.length} test volumes`,
