@@ -1,6 +1,6 @@
 // One training run: data in, run folder out. The method is trainer.ts; here are the loop around it, its log, validation,
 // pictures and checkpoints, and what happens when a run is interrupted or a loss is not finite.
-import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Gpu, StepInfo } from '../engine/index.js';
 import { countParameters } from '../model/index.js';
@@ -12,6 +12,7 @@ import { loadCase, slicesOf } from './data/slices.js';
 import { environmentOf } from './environment.js';
 import { evaluateCases, type Summary } from './evaluate.js';
 import { appendRecord, createProgress, type LogRecord, readLog, rewindLog } from './log.js';
+import { newFolder } from './new-folder.js';
 import { drawCurves, drawSlices } from './pictures.js';
 import { createPredictor, type Predictor } from './predictor.js';
 import { createTrainer, metricNames } from './trainer.js';
@@ -78,17 +79,9 @@ export function checkRunFolder(out: string, resume: boolean): void {
     }
     return;
   }
-  if (existsSync(out) && !(statSync(out).isDirectory() && readdirSync(out).length === 0)) {
-    throw new UsageError(
-      `train: '${out}' exists and is no empty folder. Name a new one, or continue it with --resume.`,
-    );
-  }
-  try {
-    mkdirSync(join(out, 'state'), { recursive: true });
-    mkdirSync(join(out, runFiles.slices));
-  } catch (error) {
-    throw new UsageError(`train: cannot write to '${out}' — ${(error as Error).message}.`);
-  }
+  newFolder('train', out, ', or continue it with --resume');
+  mkdirSync(join(out, 'state'));
+  mkdirSync(join(out, runFiles.slices));
 }
 
 /** Trains to the end of the configuration, or until stopped. Throws NonFiniteLossError, DataError, GpuError. */

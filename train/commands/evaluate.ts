@@ -1,5 +1,5 @@
 // wgrad evaluate: a trained model's scores on one part of a data set, and its predictions as NIfTI.
-import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { openDevice } from '../../engine/node.js';
 import { readCommandLine } from '../command-line.js';
@@ -7,6 +7,7 @@ import { UsageError } from '../config.js';
 import { cardiacClasses, casesToEvaluate, openDataset } from '../data/datasets.js';
 import { writeNifti } from '../data/nifti.js';
 import { evaluateCases, type MeanScore, type Summary } from '../evaluate.js';
+import { newFolder } from '../new-folder.js';
 import { createPredictor } from '../predictor.js';
 import { loadModel } from '../trained-model.js';
 
@@ -59,18 +60,6 @@ export async function run(args: string[]): Promise<number> {
     return 0;
   } finally {
     gpu.close();
-  }
-}
-
-/** Makes a new folder for results; throws a UsageError when it exists and holds something, or cannot be written. */
-export function newFolder(command: string, folder: string): void {
-  if (existsSync(folder) && !(statSync(folder).isDirectory() && readdirSync(folder).length === 0)) {
-    throw new UsageError(`${command}: '${folder}' exists and is no empty folder. Name a new one.`);
-  }
-  try {
-    mkdirSync(folder, { recursive: true });
-  } catch (error) {
-    throw new UsageError(`${command}: cannot write to '${folder}' — ${(error as Error).message}.`);
   }
 }
 

@@ -6,9 +6,9 @@ import { UsageError } from '../config.js';
 import { writeNifti } from '../data/nifti.js';
 import { loadCase } from '../data/slices.js';
 import { predictCase } from '../evaluate.js';
+import { newFolder } from '../new-folder.js';
 import { createPredictor } from '../predictor.js';
 import { loadModel } from '../trained-model.js';
-import { newFolder } from './evaluate.js';
 
 export const help = `
 usage: wgrad predict --run RUN | --weights FILE  --out DIR INPUT.nii[.gz] …

@@ -1,0 +1,26 @@
+// Folders that a command writes its results to: never one that already holds something.
+import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import { UsageError } from './config.js';
+
+/** Makes a folder and its parents one by one: Node 20's recursive mkdir never returns below /proc. */
+function makeFolder(path: string): void {
+  if (existsSync(path)) return;
+  makeFolder(dirname(path));
+  mkdirSync(path);
+}
+
+/**
+ * Makes `path` a new, empty folder. Throws a UsageError when it exists and holds something, or cannot be written; `hint`
+ * says what else to do.
+ */
+export function newFolder(command: string, path: string, hint = ''): void {
+  if (existsSync(path) && !(statSync(path).isDirectory() && readdirSync(path).length === 0)) {
+    throw new UsageError(`${command}: '${path}' exists and is no empty folder. Name a new one${hint}.`);
+  }
+  try {
+    makeFolder(resolve(path));
+  } catch (error) {
+    throw new UsageError(`${command}: cannot write to '${path}' — ${(error as Error).message}. Name another folder.`);
+  }
+}
