@@ -1,16 +1,17 @@
 // wgrad demo (npm start): the whole story on a bare machine. Phantom hearts, of which few have labels; the method and plain
 // supervised training on the same labels; both scored on hearts that neither has seen; a table and a picture.
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { openDevice } from '../../engine/node.js';
 import { readCommandLine } from '../command-line.js';
-import { type Config, resolveConfig, UsageError } from '../config.js';
+import { type Config, resolveConfig } from '../config.js';
 import { type Case, cardiacClasses, casesToEvaluate, openDataset } from '../data/datasets.js';
 import { writePhantoms } from '../data/phantom.js';
 import { loadCase, slicesOf } from '../data/slices.js';
 import { evaluateCases, type Summary } from '../evaluate.js';
 import { interruptible } from '../interrupt.js';
 import { clock, readLog } from '../log.js';
+import { newFolder } from '../new-folder.js';
 import { drawSlices } from '../pictures.js';
 import { createPredictor, type Predictor } from '../predictor.js';
 import { loadModel } from '../trained-model.js';
@@ -57,12 +58,11 @@ export async function run(args: string[]): Promise<number> {
   } as const;
   const { flags } = readCommandLine('demo', args, known);
   const out = flags.out ?? freeFolder();
-  if (existsSync(out)) throw new UsageError(`demo: '${out}' exists. Name a new folder with --out.`);
+  newFolder('demo', out);
   const start = performance.now();
   const gpu = await openDevice(flags.adapter ? { adapter: flags.adapter } : {});
   const { stop, done } = interruptible();
   try {
-    mkdirSync(out, { recursive: true });
     const data = join(out, 'phantoms');
     writePhantoms(data, { patients, size: 48 });
     const test = casesToEvaluate(openDataset(data), 'test');
