@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { backward, capture, conv, type Gpu, scope, tensor, uniformStream } from '../engine/index.js';
 import { openDevice } from '../engine/node.js';
 import { readCommandLine } from '../train/command-line.js';
+import { UsageError } from '../train/config.js';
 import { environmentOf } from '../train/environment.js';
 import { type Contender, disagreement, geometricMean, race, table } from './harness.js';
 
@@ -259,7 +260,7 @@ function readShapes(text: string, batch: number): Work[] {
   return text.split(',').flatMap((part) => {
     const found = /^(\d+)-(\d+)@(\d+)(?:k(\d+))?$/.exec(part.trim());
     if (!found) {
-      throw new Error(
+      throw new UsageError(
         `bench: --shapes holds '${part}', expected INPUTS-OUTPUTS@SIZE. For instance 16-16@64,32-16@32k1.`,
       );
     }
@@ -353,7 +354,8 @@ export async function run(args: string[]): Promise<number> {
   });
   const names = (flags.peers ?? peerNames.join()).split(',').map((name) => {
     const known = peerNames.find((peer) => peer === name.trim());
-    if (!known) throw new Error(`bench: unknown peer '${name}', expected ${peerNames.join(' or ')}. Correct --peers.`);
+    if (!known)
+      throw new UsageError(`bench: unknown peer '${name}', expected ${peerNames.join(' or ')}. Correct --peers.`);
     return known;
   });
   const shapes = flags.shapes === 'unet' ? unetShapes : (flags.shapes ?? standardShapes);
