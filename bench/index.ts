@@ -1,9 +1,13 @@
 // `wgrad bench`: which benchmark to run.
 
-import type { Command } from '../train/cli.js';
 import { UsageError } from '../train/config.js';
 
-const benchmarks: Record<string, () => Promise<Pick<Command, 'run' | 'help'>>> = {
+interface Benchmark {
+  readonly help: string;
+  run(args: string[]): Promise<number>;
+}
+
+const benchmarks: Record<string, () => Promise<Benchmark>> = {
   peers: () => import('./peers.js'),
   step: () => import('./step.js'),
 };
