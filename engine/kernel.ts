@@ -37,6 +37,9 @@ function parse(gpu: Gpu, source: string): Kernel {
   const label = /@compute[\s\S]*?\bfn\s+(\w+)/.exec(text)?.[1];
   const size = /@workgroup_size\(\s*(\d+)/.exec(text)?.[1];
   if (!label || !size) throw new GpuError('kernel: the shader has no `@compute @workgroup_size(n) fn name`.');
+  if (/\benable f16\b/.test(text) && !gpu.features.has('shader-f16')) {
+    throw new GpuError(`${label}: works on f16, which this adapter cannot (no 'shader-f16'). Use f32.`);
+  }
   const declared = [...text.matchAll(/@group\((\d+)\)\s*@binding\((\d+)\)\s*var<storage(?:,\s*(\w+))?>\s*(\w+)/g)];
   const bindings = declared.map(([, group, slot, access, name]) => {
     if (group !== '0')
