@@ -254,7 +254,10 @@ test('a volume with a NaN, and a file that is no NIfTI, are refused by predict',
   mkdirSync(bad);
   writeFileSync(join(bad, 'text.nii'), 'no volume');
   const nan = join(bad, 'nan.nii');
-  writeNifti(nan, { data: [1, 2, Number.NaN, 4, 5, 6, 7, 8], shape: [2, 2, 2], dtype: 'float32' });
+  writeNifti(nan, { data: [1, 2, 3, 4, 5, 6, 7, 8], shape: [2, 2, 2], dtype: 'float32' });
+  const bytes = readFileSync(nan);
+  bytes.writeFloatLE(Number.NaN, bytes.length - 8);
+  writeFileSync(nan, bytes);
   for (const file of [join(bad, 'text.nii'), nan]) {
     const { code, stderr } = await wgrad(
       'predict',
