@@ -95,6 +95,7 @@ export function createLoader(options: LoaderOptions): Loader {
     hold();
   };
   worker.on('message', (message: LoaderMessage) => {
+    if (isClosing) return; // what was under way when it was closed
     if (message.kind === 'error')
       fail(message.isDataError ? new DataError(message.message) : new Error(message.message));
     else if (message.kind === 'ready') {
