@@ -4,7 +4,7 @@ import { dirname, resolve } from 'node:path';
 import { UsageError } from './config.js';
 
 /** Makes a folder and its parents one by one: Node 20's recursive mkdir never returns below /proc. */
-function makeFolder(path: string): void {
+export function makeFolder(path: string): void {
   if (existsSync(path)) return;
   makeFolder(dirname(path));
   mkdirSync(path);

@@ -6,7 +6,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { DataError } from '../../train/data/data-error.js';
 import { casesToEvaluate, openDataset, splitDataset, splitPatients } from '../../train/data/datasets.js';
-import { writePhantoms } from '../../train/data/phantom.js';
+import { writePhantoms } from '../../train/data/phantom-dataset.js';
 import { loadCase } from '../../train/data/slices.js';
 import { refuses } from '../refuses.js';
 import { acdcFolder } from './acdc.js';

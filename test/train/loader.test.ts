@@ -11,7 +11,7 @@ import { DataError } from '../../train/data/data-error.js';
 import { openDataset, splitDataset } from '../../train/data/datasets.js';
 import { type Batch, createLoader, type LoaderOptions } from '../../train/data/loader.js';
 import { readNifti, writeNifti } from '../../train/data/nifti.js';
-import { writePhantoms } from '../../train/data/phantom.js';
+import { writePhantoms } from '../../train/data/phantom-dataset.js';
 import { loadCase, slicesOf } from '../../train/data/slices.js';
 import { refuses } from '../refuses.js';
 import { acdcFolder } from './acdc.js';

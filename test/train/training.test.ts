@@ -9,7 +9,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Config, resolveConfig, UsageError } from '../../train/config.js';
 import { readNifti, writeNifti } from '../../train/data/nifti.js';
-import { writePhantoms } from '../../train/data/phantom.js';
+import { writePhantoms } from '../../train/data/phantom-dataset.js';
 import { readLog } from '../../train/log.js';
 import { dryRun, NonFiniteLossError, train } from '../../train/training.js';
 import { testGpu } from '../gpu.js';

@@ -6,7 +6,7 @@ import { openDevice } from '../../engine/node.js';
 import { readCommandLine } from '../command-line.js';
 import { type Config, resolveConfig } from '../config.js';
 import { type Case, cardiacClasses, casesToEvaluate, openDataset } from '../data/datasets.js';
-import { writePhantoms } from '../data/phantom.js';
+import { writePhantoms } from '../data/phantom-dataset.js';
 import { loadCase, slicesOf } from '../data/slices.js';
 import { evaluateCases, type Summary } from '../evaluate.js';
 import { interruptible } from '../interrupt.js';

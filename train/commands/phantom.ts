@@ -1,6 +1,6 @@
 // wgrad phantom: an ACDC-like data set of synthetic hearts, for a first run and for tests.
 import { readCommandLine } from '../command-line.js';
-import { writePhantoms } from '../data/phantom.js';
+import { writePhantoms } from '../data/phantom-dataset.js';
 
 export const help = `
 usage: wgrad phantom OUT [--patients N] [--size N] [--seed S]

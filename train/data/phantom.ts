@@ -1,20 +1,7 @@
-// Short-axis cardiac MR phantoms with ground truth, written in ACDC's layout. The anatomy is analytic, in millimetres
+// Short-axis cardiac MR phantoms with ground truth. The anatomy is analytic, in millimetres
 // and polar about the left ventricle; its tissues only look alike where they do in patients (liver and stomach wall like
 // myocardium, fat like blood), so that a network cannot get by with a threshold.
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { normalStream, uniformStream } from '../../engine/index.js';
-import { DataError, whyNot } from './data-error.js';
-import { splitPatients } from './datasets.js';
-import { writeNifti } from './nifti.js';
-
-export interface PhantomOptions {
-  /** At least 3, so that training, validation and test have one each; default 20. */
-  readonly patients?: number;
-  /** Pixels along x and y; default 128. */
-  readonly size?: number;
-  readonly seed?: number;
-}
 
 /** One frame of a phantom, [slices, size, size]. */
 export interface PhantomFrame {
@@ -33,52 +20,6 @@ export interface Phantom {
   readonly group: string;
   readonly diastole: PhantomFrame;
   readonly systole: PhantomFrame;
-}
-
-/**
- * Writes patient001 … with frames, ground truth and Info.cfg, and splits.json (70/10/20 % of the patients). The same
- * options give the same bytes. Throws DataError for a folder that holds anything already or cannot be written.
- */
-export function writePhantoms(outDir: string, { patients = 20, size = 128, seed = 1337 }: PhantomOptions = {}): void {
-  if (!Number.isInteger(patients) || patients < 3 || patients > 999) {
-    throw new DataError(`phantom: the number of patients must be 3 to 999 — got ${patients}.`);
-  }
-  if (!Number.isInteger(size) || size < 16 || size > 1024) {
-    throw new DataError(`phantom: the size must be 16 to 1024 pixels — got ${size}.`);
-  }
-  const write = (work: () => void) => {
-    try {
-      work();
-    } catch (error) {
-      throw error instanceof DataError ? error : new DataError(`phantom: cannot write ${outDir} — ${whyNot(error)}.`);
-    }
-  };
-  write(() => {
-    mkdirSync(outDir, { recursive: true });
-    if (readdirSync(outDir).length > 0) {
-      throw new DataError(`phantom: ${outDir} is not empty. Choose another folder, or delete this one first.`);
-    }
-  });
-  const names = Array.from({ length: patients }, (_, i) => `patient${String(i + 1).padStart(3, '0')}`);
-  for (const [index, name] of names.entries()) {
-    const phantom = createPhantom({ size, seed, index });
-    const dir = join(outDir, name);
-    const { spacing, shape } = phantom;
-    write(() => {
-      mkdirSync(dir);
-      for (const { frame, image, label } of [phantom.diastole, phantom.systole]) {
-        const stem = join(dir, `${name}_frame${String(frame).padStart(2, '0')}`);
-        writeNifti(`${stem}.nii.gz`, { data: image, shape, spacing, dtype: 'int16' });
-        writeNifti(`${stem}_gt.nii.gz`, { data: label, shape, spacing, dtype: 'uint8' });
-      }
-      const info = { ED: phantom.diastole.frame, ES: phantom.systole.frame, Group: phantom.group, NbFrame: 30 };
-      const lines = Object.entries(info).map(([key, value]) => `${key}: ${value}\n`);
-      writeFileSync(join(dir, 'Info.cfg'), lines.join(''));
-    });
-  }
-  // Last, so that a folder with splits.json is a complete one.
-  const splits = splitPatients(names, seed);
-  write(() => writeFileSync(join(outDir, 'splits.json'), `${JSON.stringify(splits, null, 1)}\n`));
 }
 
 const FIELD_OF_VIEW = 230; // mm; 128 pixels of 1.8 mm
