@@ -1,0 +1,53 @@
+// What may ride along with a convolution, so that it needs no pass of its own over the activations:
+//   on load    a = d · l((z − μ)·s + β)      the norm, LeakyReLU l and dropout d that the input still lacks; 0 outside the image
+//   statistics mean and Σ (y − mean)² of the outputs, for the norm that follows
+//   gradient   g = da · l'(n) · d, Σ g and Σ g·(z − μ), with n = (z − μ)·s + β, in an input gradient da of such an input
+// Per channel, `coefficients` [4, C] hold μ, s = γ·r, β and r = 1/√(σ² + ε). Sums are partial: each thread or workgroup writes
+// one part of [parts, 2, C]; a part's number of pixels follows from its index.
+import { philox } from './philox.js';
+import { f32, wgsl } from './wgsl.js';
+
+/** What follows a norm. The slope is in [0, 1]; `dropout` is a rate, 0 for none. */
+export interface Activation {
+  readonly slope: number;
+  readonly dropout: number;
+}
+
+export interface ConvFusion {
+  /** What x still lacks: x is the norm's input z, and `coefficients` (`random`, `stream` with dropout) are bound too. */
+  readonly load?: Activation | undefined;
+  /** Also writes `partials`: mean and Σ (y − mean)² of each part. */
+  readonly statistics?: boolean;
+  /** Writes g instead of da, and `partials`: Σ g and Σ g·(z − μ); `z` and `zCoefficients` (`random`, `stream`) are bound too. */
+  readonly gradient?: Activation | undefined;
+}
+
+/** Partial sums of one launch: how many parts, and the pixels of part `part` as a WGSL expression of that u32. */
+export interface Parts {
+  readonly count: number;
+  readonly pixelsOf: string;
+}
+
+/** n = (v − mean)·scale + shift. */
+export const normalized = (v: string, mean: string, scale: string, shift: string): string =>
+  `((${v} - ${mean}) * ${scale} + ${shift})`;
+
+/** l(n): the name or expression is used more than once. */
+export const activated = (n: string, V: string, slope: number): string =>
+  `select(${f32(slope)} * ${n}, ${n}, ${n} > ${V}(0.0))`;
+
+/** l'(n). */
+export const activatedGradient = (n: string, V: string, slope: number): string =>
+  `select(${V}(${f32(slope)}), ${V}(1.0), ${n} > ${V}(0.0))`;
+
+/**
+ * Defines `dropout_factors(block: u32) -> vec4f`: 1/(1 − rate) or 0 for elements 4·block … 4·block + 3 of the tensor that is
+ * dropped, the numbers of shaders/dropout.ts. Needs the bindings `random` (seed, step) and `stream`.
+ */
+export const dropoutFactors = (rate: number): string => wgsl`
+${philox}
+fn dropout_factor(bits: u32) -> f32 { return select(0.0, ${f32(1 / (1 - rate))}, uniform01(bits) >= ${f32(rate)}); }
+fn dropout_factors(block: u32) -> vec4f {
+  let bits = philox(vec4u(block, random[1], 0u, 0u), vec2u(random[0], stream[0]));
+  return vec4f(dropout_factor(bits.x), dropout_factor(bits.y), dropout_factor(bits.z), dropout_factor(bits.w));
+}`;
