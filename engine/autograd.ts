@@ -4,7 +4,7 @@ import { accumulateShader } from '../shaders/accumulate.js';
 import { fillShader } from '../shaders/fill.js';
 import { ShapeError, sameShape, show } from './shape.js';
 import { run } from './stream.js';
-import { empty, type Tensor } from './tensor.js';
+import { empty, type GradientFlow, type Tensor } from './tensor.js';
 
 let enabled = true;
 let nodes = 0;
@@ -30,13 +30,13 @@ export function record(
   name: string,
   y: Tensor,
   inputs: readonly Tensor[],
-  backward: (dy: Tensor, needs: boolean[]) => (Tensor | undefined)[],
+  backward: (dy: Tensor, needs: boolean[], flow: GradientFlow) => (Tensor | undefined)[],
 ): Tensor {
   if (enabled && inputs.some(tracks)) y.node = { id: nodes++, name, inputs, backward };
   return y;
 }
 
-/** Gradients by tensor. */
+/** Gradients of leaves, and of results that were marked `requiresGrad`. */
 export class Gradients {
   readonly #of = new Map<Tensor, Tensor>();
 
@@ -81,10 +81,15 @@ export function backward(loss: Tensor, seed?: Tensor): Gradients {
   }
   const reached = new Set<Tensor>();
   const stack = [loss];
+  const uses = new Map<Tensor, number>(); // whose closures have not run yet
   for (let y = stack.pop(); y; y = stack.pop()) {
     if (reached.has(y)) continue;
     reached.add(y);
-    if (y.node) for (const x of y.node.inputs) if (tracks(x)) stack.push(x);
+    for (const x of y.node?.inputs ?? []) {
+      if (!tracks(x)) continue;
+      stack.push(x);
+      uses.set(x, (uses.get(x) ?? 0) + 1);
+    }
   }
   const gradients = new Gradients();
   noGrad(() => {
@@ -97,9 +102,19 @@ export function backward(loss: Tensor, seed?: Tensor): Gradients {
     for (const y of ordered) {
       const { name, inputs, backward: closure } = y.node!;
       const dy = gradients.get(y);
-      if (!dy) continue;
+      if (!y.requiresGrad) gradients.drop(y);
       const needs = inputs.map(tracks);
-      closure(dy, needs).forEach((dx, i) => {
+      const flow: GradientFlow = {
+        last: (i) => uses.get(inputs[i]!) === 1 && !inputs[i]!.requiresGrad,
+        take: (i) => {
+          const sum = gradients.get(inputs[i]!);
+          gradients.drop(inputs[i]!);
+          return sum;
+        },
+      };
+      const dxs = dy ? closure(dy, needs, flow) : [];
+      for (const x of inputs) if (uses.has(x)) uses.set(x, uses.get(x)! - 1);
+      dxs.forEach((dx, i) => {
         const x = inputs[i]!;
         if (!dx || !needs[i]) return;
         if (!sameShape(dx.shape, x.shape)) {

@@ -17,6 +17,8 @@ export const flags = {
   capture: on('WGRAD_CAPTURE', true),
   /** 0: one buffer per tensor, nothing shared. */
   pool: on('WGRAD_POOL', true),
+  /** 0: every op is a launch of its own; nothing rides along with another. */
+  fuse: on('WGRAD_FUSE', true),
   /** Fill every buffer of a temporary with NaN before use: finds reads of unwritten memory (use with WGRAD_POOL=0). */
   poison: on('WGRAD_POISON', false),
   /** Check every launch's output; the next read names the first op that produced a NaN or an infinity. */

@@ -4,12 +4,20 @@
 import { type Gpu, GpuError } from './device.js';
 import { flags } from './flags.js';
 
+/** Contents that nobody has computed yet: `materialize` records the launch that does, from `reads`. */
+export interface Deferred {
+  readonly reads: readonly Storage[];
+  materialize(): void;
+}
+
 /** The memory behind one tensor and its reshaped views. */
 export class Storage {
   readonly bytes: number;
   readonly label: string;
   /** Its scope has ended: readable only by launches that were recorded before. */
   dead = false;
+  /** Set until the launch that computes the contents is recorded. */
+  deferred: Deferred | undefined;
   /** What keeps the buffer alive when this storage does not own it (a captured step). */
   owner: object | undefined;
   /** Apart from the storage, so that the buffer can be released when the storage has been collected. */

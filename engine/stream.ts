@@ -35,6 +35,8 @@ export interface Scope {
 interface Stream {
   pending: Launch[];
   scopes: Scope[];
+  /** Storages whose contents wait for a reader. */
+  deferred: Set<Storage>;
   /** Buffers of dead storages that pending launches may still use. */
   retiring: GPUBuffer[];
   capturing: boolean;
@@ -45,7 +47,7 @@ const streams = new WeakMap<Gpu, Stream>();
 function streamOf(gpu: Gpu): Stream {
   let stream = streams.get(gpu);
   if (!stream) {
-    streams.set(gpu, (stream = { pending: [], scopes: [], retiring: [], capturing: false }));
+    streams.set(gpu, (stream = { pending: [], scopes: [], deferred: new Set(), retiring: [], capturing: false }));
   }
   return stream;
 }
@@ -72,6 +74,10 @@ export function run(source: string, args: Record<string, Bindable>, grid: Grid):
   }
   const ordered = names.map((name) => args[name]!);
   checkArgs(k, ordered);
+  ordered.forEach(({ storage }, i) => {
+    materialize(storage);
+    if (k.bindings[i]!.writes) beforeWrite(gpu, storage);
+  });
   streamOf(gpu).pending.push({
     kernel: k,
     args: ordered,
@@ -79,6 +85,33 @@ export function run(source: string, args: Record<string, Bindable>, grid: Grid):
     bindGroup: undefined,
     stack: flags.sync ? new Error('recorded').stack : undefined,
   });
+}
+
+/**
+ * Leaves the contents of a storage to its first reader. Until then another op may compute them on the way (fusion); whatever
+ * binds the storage to a launch, or reads it, has `compute` record the launch that writes all of it. `reads` are what it is
+ * computed from: before any of them is overwritten, it is computed.
+ */
+export function defer(gpu: Gpu, storage: Storage, reads: readonly Storage[], compute: () => void): void {
+  const { deferred } = streamOf(gpu);
+  deferred.add(storage);
+  storage.deferred = {
+    reads,
+    materialize: () => {
+      deferred.delete(storage);
+      storage.deferred = undefined;
+      compute();
+    },
+  };
+}
+
+/** Records what computes a deferred storage; does nothing for others. */
+export const materialize = (storage: Storage): void => storage.deferred?.materialize();
+
+function beforeWrite(gpu: Gpu, storage: Storage): void {
+  for (const waiting of [...streamOf(gpu).deferred]) {
+    if (!waiting.dead && waiting.deferred?.reads.includes(storage)) waiting.deferred.materialize();
+  }
 }
 
 function checkArgs({ label, bindings }: Kernel, args: readonly Bindable[]): void {
@@ -134,6 +167,7 @@ export function openScope(gpu: Gpu): Scope {
 /** Ends a scope: what it created dies, except `kept`, which moves to the enclosing scope. Returns what had none to move to. */
 export function closeScope(gpu: Gpu, scope: Scope, kept: ReadonlySet<Storage>): Storage[] {
   const stream = streamOf(gpu);
+  for (const storage of kept) materialize(storage); // it may read what dies now
   const index = stream.scopes.indexOf(scope);
   stream.scopes.splice(index, 1);
   const outer = stream.scopes[index - 1];
@@ -146,6 +180,7 @@ export function closeScope(gpu: Gpu, scope: Scope, kept: ReadonlySet<Storage>): 
       outer!.created.add(storage); // a constant of the recording
     } else {
       storage.dead = true;
+      stream.deferred.delete(storage);
       if (storage.buffer) stream.retiring.push(storage.buffer);
     }
   }
@@ -220,6 +255,7 @@ function encode(gpu: Gpu, launches: readonly Launch[]): void {
 export function flush(gpu: Gpu): void {
   const stream = streamOf(gpu);
   if (stream.capturing) throw new GpuError('flush: inside a captured step. Return the tensor and read it afterwards.');
+  for (const storage of [...stream.deferred]) materialize(storage);
   const launches = stream.pending;
   stream.pending = [];
   if (launches.length) {
@@ -264,9 +300,10 @@ export function recordList<T>(
         'capture: the step is asynchronous. Record synchronously and read the returned tensors afterwards.',
       );
     }
+    const kept = keptBy(result);
+    for (const storage of kept) materialize(storage);
     const launches = stream.pending;
     if (!launches.length) throw new GpuError('capture: the step records nothing. Call at least one op in it.');
-    const kept = keptBy(result);
     const planned = plan(usesOf(launches), (storage) => kept.has(storage));
     const constants = [...scope.created].filter((storage) => storage.buffer);
     // What the step does not return shares its buffer with others: reading it afterwards would give someone else's values.
@@ -275,6 +312,7 @@ export function recordList<T>(
   } finally {
     stream.capturing = false;
     stream.pending = [];
+    stream.deferred.clear(); // nobody read them
     stream.scopes.splice(stream.scopes.indexOf(scope), 1); // the recording owns what was created
   }
 }

@@ -1,19 +1,8 @@
 // The 2-D UNet of the SSL4MIS protocol (github.com/HiLab-git/SSL4MIS): two 3×3 convolutions a level, each with batch norm
 // and LeakyReLU 0.01, dropout between them in the encoder; up-path 1×1 conv, bilinear ×2, concat [skip, up]. With features
 // 16, 32, 64, 128, 256, one input channel and four classes it has 1 813 764 parameters.
-import {
-  concat,
-  dropout,
-  type Gpu,
-  leakyRelu,
-  maxPool,
-  type Random,
-  ShapeError,
-  show,
-  type Tensor,
-  upsample,
-} from '../engine/index.js';
-import { batchNormLayer, convLayer, type Mode } from './layers.js';
+import { concat, type Gpu, maxPool, type Random, ShapeError, show, type Tensor, upsample } from '../engine/index.js';
+import { convLayer, type Mode, normActivationLayer } from './layers.js';
 import { type Module, moduleOf, Parameters } from './module.js';
 
 export interface UNetOptions {
@@ -49,16 +38,15 @@ const protocolDropout = [0.05, 0.1, 0.2, 0.3, 0.5];
 function convBlock(parameters: Parameters, inputs: number, outputs: number, rate: number) {
   const block = parameters.in('conv_conv'); // positions in PyTorch's Sequential: 0 conv, 1 norm, 3 dropout, 4 conv, 5 norm
   const conv1 = convLayer(block.in('0'), inputs, outputs, 3);
-  const norm1 = batchNormLayer(block.in('1'), outputs);
+  const norm1 = normActivationLayer(block.in('1'), outputs, 0.01);
   const conv2 = convLayer(block.in('4'), outputs, outputs, 3);
-  const norm2 = batchNormLayer(block.in('5'), outputs);
+  const norm2 = normActivationLayer(block.in('5'), outputs, 0.01);
   return (x: Tensor, { mode = 'eval', random }: ForwardOptions): Tensor => {
-    let y = leakyRelu(norm1(conv1(x), mode), 0.01);
-    if (mode === 'train' && rate > 0) {
-      if (!random) throw new ShapeError('unet: train mode with dropout draws random numbers — pass `random`.');
-      y = dropout(y, rate, random);
-    }
-    return leakyRelu(norm2(conv2(y), mode), 0.01);
+    const statistics = mode === 'train';
+    const drops = statistics && rate > 0;
+    if (drops && !random) throw new ShapeError('unet: train mode with dropout draws random numbers — pass `random`.');
+    const y = norm1(conv1(x, { statistics }), mode, drops ? { rate, random: random! } : undefined);
+    return norm2(conv2(y, { statistics }), mode);
   };
 }
 

@@ -42,12 +42,23 @@ export const activatedGradient = (n: string, V: string, slope: number): string =
 
 /**
  * Defines `dropout_factors(block: u32) -> vec4f`: 1/(1 − rate) or 0 for elements 4·block … 4·block + 3 of the tensor that is
- * dropped, the numbers of shaders/dropout.ts. Needs the bindings `random` (seed, step) and `stream`.
+ * dropped, the numbers of shaders/dropout.ts; and `factors_at(at: u32)`, the same for vector `at` of `width` elements. Needs the
+ * bindings `random` (seed, step) and `stream`.
  */
-export const dropoutFactors = (rate: number): string => wgsl`
+export const dropoutFactors = (rate: number, width: 1 | 2 | 4): string => wgsl`
 ${philox}
 fn dropout_factor(bits: u32) -> f32 { return select(0.0, ${f32(1 / (1 - rate))}, uniform01(bits) >= ${f32(rate)}); }
 fn dropout_factors(block: u32) -> vec4f {
   let bits = philox(vec4u(block, random[1], 0u, 0u), vec2u(random[0], stream[0]));
   return vec4f(dropout_factor(bits.x), dropout_factor(bits.y), dropout_factor(bits.z), dropout_factor(bits.w));
-}`;
+}
+#if ${width === 4}
+fn factors_at(at: u32) -> vec4f { return dropout_factors(at); }
+#elif ${width === 2}
+fn factors_at(at: u32) -> vec2f {
+  let factors = dropout_factors(at / 2u);
+  return select(factors.xy, factors.zw, (at & 1u) == 1u);
+}
+#else
+fn factors_at(at: u32) -> f32 { return dropout_factors(at / 4u)[at & 3u]; }
+#endif`;

@@ -8,20 +8,28 @@
 // Loads are what a convolution pays for, above all on CPU drivers, where one costs as much as 10 to 30 multiply-adds
 // whatever its address pattern. So a thread keeps a tile of pixels × channels in named accumulators, and with `quad` the four
 // invocations of a quad load one value each of what all four need and pass it round by quadBroadcast (an eighth of a load).
+import {
+  type Activation,
+  activated,
+  activatedGradient,
+  type ConvFusion,
+  dropoutFactors,
+  normalized,
+  type Parts,
+} from './conv-fusion.js';
+import {
+  type ConvGeometry,
+  element,
+  lines,
+  product,
+  range,
+  type Triple,
+  vector,
+  type WeightOrder,
+} from './conv-geometry.js';
 import { enable, type Float, flatIndex, u32, wgsl } from './wgsl.js';
 
-type Triple = readonly [number, number, number];
-
-/** Sizes of one convolution, as [depth, height, width]; padding is (kernel − 1)/2. */
-export interface ConvGeometry {
-  readonly batch: number;
-  readonly input: Triple;
-  readonly output: Triple;
-  readonly inputs: number;
-  readonly outputs: number;
-  readonly kernel: Triple;
-  readonly stride: 1 | 2;
-}
+export type { ConvGeometry, WeightOrder } from './conv-geometry.js';
 
 /** How one launch of the forward kernel is cut into threads. */
 export interface ConvTile {
@@ -34,22 +42,6 @@ export interface ConvTile {
   readonly quad: boolean;
   readonly workgroup: number;
 }
-
-/**
- * Order of the weights in memory. `outputs-first`: [O, tap, C], as parameters are stored. `outputs-last`: [tap, C, O], made by
- * `transposeWeightShader`; neighbouring threads then read neighbouring addresses. `gradient`: parameters read backwards,
- * [C, last tap − tap, O], which makes the kernel the input gradient of a stride-1 convolution.
- */
-export type WeightOrder = 'outputs-first' | 'outputs-last' | 'gradient';
-
-const lines = (parts: readonly string[]): string => parts.join('\n');
-const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
-const product = (xs: readonly number[]): number => xs.reduce((a, b) => a * b, 1);
-
-/** `vec4<f16>`, or `f16` for one element. */
-const vector = (dtype: Float, width: number): string => (width === 1 ? dtype : `vec${width}<${dtype}>`);
-const elements = ['x', 'y', 'z', 'w'] as const;
-const element = (value: string, width: number, i: number): string => (width === 1 ? value : `${value}.${elements[i]}`);
 
 /** Threads that compute output channels of one pixel tile; whole quads where quads share. */
 const channelThreads = (g: ConvGeometry, tile: ConvTile): number => {
@@ -67,6 +59,23 @@ const tilesOf = (g: ConvGeometry, tile: ConvTile): Triple => [
 export const convThreads = (g: ConvGeometry, tile: ConvTile): number =>
   channelThreads(g, tile) * product(tilesOf(g, tile));
 
+/** The partial sums of a fused launch: one part a pixel tile. */
+export function convParts(g: ConvGeometry, tile: ConvTile): Parts {
+  const [, tilesY, tilesX] = tilesOf(g, tile);
+  const pixels = (size: number, per: number, at: string): string =>
+    size % per ? `min(${u32(per)}, ${u32(size)} - ${at} * ${u32(per)})` : u32(per);
+  const rows = pixels(g.output[1], tile.rows, `(part / ${u32(tilesX)} % ${u32(tilesY)})`);
+  const columns = pixels(g.output[2], tile.columns, `(part % ${u32(tilesX)})`);
+  return { count: product(tilesOf(g, tile)), pixelsOf: `(${rows} * ${columns})` };
+}
+
+/** `tail(z, mean, scale, shift)`: what the input still lacks. */
+const tailFunction = (V: string, load: Activation): string => wgsl`
+fn tail(z: ${V}, mean: ${V}, scale: ${V}, shift: ${V}) -> ${V} {
+  let n = ${normalized('z', 'mean', 'scale', 'shift')};
+  return ${activated('n', V, load.slope)};
+}`;
+
 /**
  * Forward kernel. Thread = `channels` neighbouring output channels × a tile of `rows` × `columns` pixels; neighbouring threads
  * take neighbouring channels of one tile. Loops: kernel depth and rows, then input channels in steps of 4 (1 where they are
@@ -75,9 +84,17 @@ export const convThreads = (g: ConvGeometry, tile: ConvTile): number =>
 export function convShader(
   dtype: Float,
   g: ConvGeometry,
-  { tile, weights, bias, name = 'conv' }: { tile: ConvTile; weights: WeightOrder; bias: boolean; name?: string },
+  {
+    tile,
+    weights,
+    bias,
+    fusion = {},
+    name = 'conv',
+  }: { tile: ConvTile; weights: WeightOrder; bias: boolean; fusion?: ConvFusion & { base?: boolean }; name?: string },
 ): string {
   const { inputs, outputs, stride } = g;
+  const { load: tail, statistics = false, gradient, base = false } = fusion;
+  if (tail?.dropout) throw new TypeError('convShader: dropout is not drawn on load; compute the input first.');
   const [depth, height, width] = g.input;
   const [outDepth, outHeight, outWidth] = g.output;
   const [kernelDepth, kernelHeight, kernelWidth] = g.kernel;
@@ -111,7 +128,8 @@ export function convShader(
   const load = (r: number, j: number): string => {
     const inside = maybeOutside(j) ? `rowInside${r} && columnInside${j}` : `rowInside${r}`;
     const index = `u32(x${r} + ${(column(j) * inputs) / xWidth})`;
-    const value = `${xWidth === 1 ? 'f32' : 'vec4f'}(x[${index}])`;
+    const stored = `${xWidth === 1 ? 'f32' : 'vec4f'}(x[${index}])`;
+    const value = tail ? `tail(${stored}, mean, scale, shift)` : stored;
     return `      let v${r}_${j} = select(${xWidth === 1 ? 'f32' : 'vec4f'}(0.0), ${value}, ${inside});`;
   };
   // Index of the first weight of a thread at input channel c; the columns of the kernel are constants away from it.
@@ -159,16 +177,65 @@ export function convShader(
       ),
       '      }',
     ]);
-  const store = (r: number, p: number): string => {
-    const inside = [
+  const insideOf = (r: number, p: number): string =>
+    [
       ...(outHeight % rows && r > 0 ? [`ty + ${r} < ${outHeight}`] : []),
       ...(!wholeColumns && p > 0 ? [`tx + ${p} < ${outWidth}`] : []),
     ].join(' && ');
-    const index = `u32(out + ${((r * outWidth + p) * outputs) / channels})`;
-    const assign = `y[${index}] = ${vector(dtype, channels)}(a${r}_${p});`;
-    return inside ? `  if (${inside}) { ${assign} }` : `  ${assign}`;
-  };
+  const guarded = (inside: string, body: string): string => (inside ? `  if (${inside}) { ${body} }` : `  ${body}`);
+  const indexOf = (r: number, p: number): string => `u32(out + ${((r * outWidth + p) * outputs) / channels})`;
+  const store = (r: number, p: number): string =>
+    gradient
+      ? guarded(insideOf(r, p) || 'true', derivative(r, p))
+      : guarded(insideOf(r, p), `y[${indexOf(r, p)}] = ${vector(dtype, channels)}(a${r}_${p});`);
   const pixels = range(rows).flatMap((r) => range(columns).map((p) => [r, p] as const));
+  // Statistics from the registers, in two passes: mean, then squares around it.
+  const summed = (each: (r: number, p: number) => string): string[] =>
+    pixels.map(([r, p]) => guarded(insideOf(r, p), each(r, p)));
+  const statisticsLines = [
+    `  var sum = ${accumulator}(0.0);`,
+    ...summed((r, p) => `sum += a${r}_${p};`),
+    `  let pixelCount = ${convParts(g, tile).pixelsOf};`,
+    '  let average = sum / f32(pixelCount);',
+    `  var squares = ${accumulator}(0.0);`,
+    ...summed((r, p) => `squares += (a${r}_${p} - average) * (a${r}_${p} - average);`),
+    `  partials[${partAt(0)}] = average;`,
+    `  partials[${partAt(1)}] = squares;`,
+  ];
+  function partAt(row: 0 | 1): string {
+    return `(part * 2u + ${u32(row)}) * ${u32(outputs / channels)} + o / ${u32(channels)}`;
+  }
+  function derivative(r: number, p: number): string {
+    const at = indexOf(r, p);
+    const n = normalized('centered', `${accumulator}(0.0)`, 'outScale', 'outShift');
+    const factors = gradient?.dropout ? ' * factors_at(at)' : '';
+    return `let at = ${at}; let centered = ${accumulator}(z[at]) - outMean; let n = ${n};
+    let g = ${base ? `(a${r}_${p} + ${accumulator}(base[at]))` : `a${r}_${p}`} * ${activatedGradient('n', accumulator, gradient!.slope)}${factors};
+    sum += g; product += g * centered; y[at] = ${vector(dtype, channels)}(g);`;
+  }
+  const gradientLines = gradient
+    ? [
+        `  let outMean = zCoefficients[o / ${u32(channels)}];`,
+        `  let outScale = zCoefficients[${u32(outputs / channels)} + o / ${u32(channels)}];`,
+        `  let outShift = zCoefficients[${u32((2 * outputs) / channels)} + o / ${u32(channels)}];`,
+        `  var sum = ${accumulator}(0.0);`,
+        `  var product = ${accumulator}(0.0);`,
+      ]
+    : [];
+  const coefficient = (row: number): string =>
+    `coefficients[u32(${(row * inputs) / xWidth} + c${xWidth === 4 ? ' / 4' : ''}${quad ? ' + i32(thread & 3u)' : ''})]`;
+  let slot = bias ? 4 : 3;
+  const binding = (access: string, name: string, type: string): string =>
+    `@group(0) @binding(${slot++}) var<storage, ${access}> ${name}: array<${type}>;`;
+  const fused = [
+    ...(tail ? [binding('read', 'coefficients', xWidth === 1 ? 'f32' : 'vec4f')] : []),
+    ...(statistics || gradient ? [binding('read_write', 'partials', accumulator)] : []),
+    ...(gradient ? [binding('read', 'z', vector(dtype, channels)), binding('read', 'zCoefficients', accumulator)] : []),
+    ...(gradient?.dropout ? [binding('read', 'random', 'u32'), binding('read', 'stream', 'u32')] : []),
+    ...(base ? [binding('read', 'base', vector(dtype, channels))] : []),
+    ...(tail ? [tailFunction(xWidth === 1 ? 'f32' : 'vec4f', tail)] : []),
+    ...(gradient?.dropout ? [dropoutFactors(gradient.dropout, channels)] : []),
+  ];
 
   return wgsl`${enable(dtype)}
 #if ${quad}
@@ -180,6 +247,7 @@ enable subgroups;
 #if ${bias}
 @group(0) @binding(3) var<storage, read> bias: array<${vector(dtype, channels)}, ${outputs / channels}>;
 #endif
+${lines(fused)}
 
 @compute @workgroup_size(${tile.workgroup})
 fn ${name}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
@@ -188,12 +256,12 @@ fn ${name}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gr
   let clamped = min(thread, ${u32(convThreads(g, tile) - 1)});
   let channel = (clamped % ${u32(channelThreads(g, tile))}) * ${u32(channels)};
   let o = min(channel, ${u32(outputs - channels)});
-  let tile = clamped / ${u32(channelThreads(g, tile))};
-  let tx = i32(tile % ${u32(tilesX)}) * ${columns};
-  let ty = i32(tile / ${u32(tilesX)} % ${u32(tilesY)}) * ${rows};
-  let plane = i32(tile / ${u32(tilesX * tilesY)});
+  let part = clamped / ${u32(channelThreads(g, tile))};
+  let tx = i32(part % ${u32(tilesX)}) * ${columns};
+  let ty = i32(part / ${u32(tilesX)} % ${u32(tilesY)}) * ${rows};
+  let plane = i32(part / ${u32(tilesX * tilesY)});
   let image = plane / ${outDepth};
-  let z = plane % ${outDepth};
+  let oz = plane % ${outDepth};
 ${lines(
   columnsLoaded
     .filter(maybeOutside)
@@ -209,10 +277,15 @@ ${lines(
 ${lines(pixels.map(([r, p]) => `  var a${r}_${p} = start;`))}
   for (var kernelRow = 0; kernelRow < ${kernelDepth * kernelHeight}; kernelRow++) {
     let ky = kernelRow % ${kernelHeight};
-    let iz = z * ${stride} + kernelRow / ${kernelHeight} - ${padDepth};
+    let iz = oz * ${stride} + kernelRow / ${kernelHeight} - ${padDepth};
 ${lines(range(rows).map(rowAt))}
     for (var c = 0; c < ${inputs}; c += ${step}) {
       let w = ${weightStart};
+#if ${tail !== undefined}
+      let mean = ${coefficient(0)};
+      let scale = ${coefficient(1)};
+      let shift = ${coefficient(2)};
+#endif
 ${lines(range(rows).map((r) => `      let x${r} = (row${r} * ${inputs} + c) / ${xWidth}${quad ? ' + i32(thread & 3u)' : ''};`))}
 ${lines(range(rows).flatMap((r) => columnsLoaded.map((j) => load(r, j))))}
 ${lines(loadWeights())}
@@ -221,7 +294,15 @@ ${lines(range(step).map(multiply))}
   }
   if (thread != clamped || channel != o) { return; }
   let out = (((plane * ${outHeight} + ty) * ${outWidth} + tx) * ${outputs} + i32(o)) / ${channels};
+${lines(gradientLines)}
 ${lines(pixels.map(([r, p]) => store(r, p)))}
+#if ${statistics}
+${lines(statisticsLines)}
+#endif
+#if ${gradient !== undefined}
+  partials[${partAt(0)}] = sum;
+  partials[${partAt(1)}] = product;
+#endif
 }`;
 }
 
@@ -348,8 +429,10 @@ export const weightGradientThreads = (g: ConvGeometry, tile: WeightGradientTile)
 export function weightGradientShader(
   dtype: Float,
   g: ConvGeometry,
-  { tile, bias }: { tile: WeightGradientTile; bias: boolean },
+  { tile, bias, load: tail }: { tile: WeightGradientTile; bias: boolean; load?: Activation | undefined },
 ): string {
+  if (tail?.dropout)
+    throw new TypeError('weightGradientShader: dropout is not drawn on load; compute the input first.');
   const { stride } = g;
   const [depth, height, width] = g.input;
   const [outDepth, outHeight, outWidth] = g.output;
@@ -382,8 +465,11 @@ export function weightGradientShader(
     let rowInside${r} = iz${r} >= 0 && iz${r} < ${depth} && iy${r} >= 0 && iy${r} < ${height};
     let row${r} = (((image * ${depth} + iz${r}) * ${height} + iy${r}) * ${width}) * ${g.inputs / tile.inputs} + i;`;
   };
-  const loadAt = (r: number, column: string, inside: string): string =>
-    `select(${accumulator}(0.0), ${accumulator}(x[u32(row${r} + (${column}) * ${g.inputs / tile.inputs})]), ${inside})`;
+  const loadAt = (r: number, column: string, inside: string): string => {
+    const stored = `${accumulator}(x[u32(row${r} + (${column}) * ${g.inputs / tile.inputs})])`;
+    return `select(${accumulator}(0.0), ${tail ? `tail(${stored}, mean, scale, shift)` : stored}, ${inside})`;
+  };
+  const coefficient = (row: number): string => `coefficients[u32(${(row * g.inputs) / tile.inputs} + i)]`;
   const outside = (j: number): boolean =>
     !wholeColumns || j < padWidth || (outWidth - unroll) * stride + j - padWidth >= width;
   const load = (r: number, j: number): string => {
@@ -440,6 +526,10 @@ enable subgroups;
 #if ${bias}
 @group(0) @binding(3) var<storage, read_write> dBias: array<f32, ${slices * g.outputs}>;
 #endif
+#if ${tail !== undefined}
+@group(0) @binding(${bias ? 4 : 3}) var<storage, read> coefficients: array<${accumulator}>;
+${tail ? tailFunction(accumulator, tail) : ''}
+#endif
 
 @compute @workgroup_size(${tile.workgroup})
 fn conv_weight_gradient(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
@@ -451,6 +541,11 @@ fn conv_weight_gradient(@builtin(global_invocation_id) id: vec3u, @builtin(num_w
   let o = i32(clamped / ${u32(inputThreads(g, tile) * rowThreads)} % ${u32(g.outputs / tile.outputs)}) * ${tile.outputs};
   let slice = i32(clamped / ${u32(perSlice)});
   let dyStart = o / ${dyWidth}${quad ? ' + i32(thread & 3u)' : ''};
+#if ${tail !== undefined}
+  let mean = ${coefficient(0)};
+  let scale = ${coefficient(1)};
+  let shift = ${coefficient(2)};
+#endif
 ${lines(accumulators.map(({ name }) => `  var ${name} = ${accumulator}(0.0);`))}
 #if ${bias}
 ${lines(range(dyLoads).map((l) => `  var bias${l} = ${dyType}(0.0);`))}
@@ -546,6 +641,7 @@ export function variants(): string[] {
     };
   };
   const solid: ConvGeometry = { ...flat(8, 8, 3, 1), input: [4, 6, 7], output: [4, 6, 7], kernel: [3, 3, 3] };
+  const load: Activation = { slope: 0.01, dropout: 0 };
   const geometries = [flat(16, 16, 3, 1), flat(8, 4, 1, 1), flat(3, 5, 3, 1, 13), flat(1, 8, 3, 2, 13), solid];
   return (['f32', 'f16'] as const).flatMap((dtype) => [
     ...geometries.flatMap((g) => {
@@ -558,8 +654,21 @@ export function variants(): string[] {
           ...(['outputs-first', 'outputs-last', 'gradient'] as const).map((weights) =>
             convShader(dtype, g, { tile, weights, bias: !quad }),
           ),
+          convShader(dtype, g, { tile, weights: 'outputs-first', bias: quad, fusion: { load, statistics: true } }),
+          ...[0, 0.5].map((dropout) =>
+            convShader(dtype, g, {
+              tile,
+              weights: 'gradient',
+              bias: false,
+              fusion: { gradient: { slope: 0.01, dropout }, base: dropout === 0 },
+            }),
+          ),
           ...[true, false].map((allRows) =>
-            weightGradientShader(dtype, g, { tile: { ...inner, allRows, quad: quad && channels === 4 }, bias: quad }),
+            weightGradientShader(dtype, g, {
+              tile: { ...inner, allRows, quad: quad && channels === 4 },
+              bias: quad,
+              load: allRows ? load : undefined,
+            }),
           ),
         ];
       });

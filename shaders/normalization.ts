@@ -4,23 +4,8 @@
 // Sums take two passes in a fixed order. A thread of the first pass walks every chunks-th row of one channel quad, relative
 // to its own first value, so that data with a large offset keep their digits; the second combines (count, mean, M2) as
 // Chan et al. (1979). Channels go four at a time where their count is a multiple of four.
-import { enable, type Float, f32, flatIndex, u32, wgsl } from './wgsl.js';
-
-export interface NormSizes {
-  readonly dtype: Float;
-  readonly groups: number;
-  /** Rows (pixels) of one group. */
-  readonly rows: number;
-  readonly channels: number;
-}
-
-const wide = ({ channels }: NormSizes): boolean => channels % 4 === 0;
-
-/** Channel quads (or channels) of a row. */
-export const quadsOf = (sizes: NormSizes): number => (wide(sizes) ? sizes.channels / 4 : sizes.channels);
-
-/** Partial sums per group: enough to fill a GPU, few enough that the second pass is short. */
-export const chunksOf = ({ rows }: NormSizes): number => Math.min(1024, Math.ceil(rows / 64));
+import { chunksOf, type NormSizes, quadsOf, wide } from './norm-sizes.js';
+import { enable, f32, flatIndex, u32, wgsl } from './wgsl.js';
 
 const types = (sizes: NormSizes) =>
   wide(sizes) ? { V: 'vec4f', S: `vec4<${sizes.dtype}>` } : { V: 'f32', S: sizes.dtype };

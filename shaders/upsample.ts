@@ -18,7 +18,20 @@ const types = ({ dtype, channels }: UpsampleSizes) =>
     ? { V: 'vec4f', S: `vec4<${dtype}>`, quads: channels / 4 }
     : { V: 'f32', S: dtype, quads: channels };
 
-export function upsampleForward(sizes: UpsampleSizes): string {
+/** Channels a pixel has in memory, and where this tensor's begin: it may be a slot of a concatenation. */
+export interface PixelSlot {
+  readonly row: number;
+  readonly offset: number;
+}
+
+const slotIndex = ({ channels }: UpsampleSizes, pixel: string, slot: PixelSlot | undefined): string => {
+  const width = channels % 4 === 0 ? 4 : 1;
+  if (!slot) return `${pixel} * ${u32(channels / width)} + quad`;
+  return `${pixel} * ${u32(slot.row / width)} + ${u32(slot.offset / width)} + quad`;
+};
+
+/** y may be a slot of wider pixels (multiples of 4 where the channels are). */
+export function upsampleForward(sizes: UpsampleSizes, slot?: PixelSlot): string {
   const { V, S, quads } = types(sizes);
   const { batch, height, width } = sizes;
   return wgsl`${enable(sizes.dtype)}
@@ -47,11 +60,12 @@ fn upsample(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) g
   let c1 = min(c0 + 1u, ${u32(width - 1)});
   let top = mix(pixel(item, r0, c0, quad), pixel(item, r0, c1, quad), v);
   let bottom = mix(pixel(item, r1, c0, quad), pixel(item, r1, c1, quad), v);
-  y[i] = ${S}(mix(top, bottom, u));
+  y[${slotIndex(sizes, `(i / ${u32(quads)})`, slot)}] = ${S}(mix(top, bottom, u));
 }`;
 }
 
-export function upsampleBackward(sizes: UpsampleSizes): string {
+/** dy may be a slot of wider pixels. */
+export function upsampleBackward(sizes: UpsampleSizes, slot?: PixelSlot): string {
   const { V, S, quads } = types(sizes);
   const { batch, height, width } = sizes;
   return wgsl`${enable(sizes.dtype)}
@@ -90,7 +104,7 @@ fn upsample_backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_work
   for (var r = first_of(row, ${u32(height)}); r < row_end; r++) {
     let u = weight(r, row, ${u32(height)});
     for (var c = column_first; c < column_end; c++) {
-      let source = ((item * ${u32(2 * height)} + r) * ${u32(2 * width)} + c) * ${u32(quads)} + quad;
+      let source = ${slotIndex(sizes, `((item * ${u32(2 * height)} + r) * ${u32(2 * width)} + c)`, slot)};
       sum += u * weight(c, column, ${u32(width)}) * ${V}(dy[source]);
     }
   }
@@ -102,6 +116,12 @@ export const variants = (): string[] =>
   (['f32', 'f16'] as const).flatMap((dtype) =>
     [3, 8].flatMap((channels) => {
       const sizes = { dtype, batch: 2, height: 5, width: 1, channels };
-      return [upsampleForward(sizes), upsampleBackward(sizes)];
+      const slot = { row: 4 * channels, offset: channels };
+      return [
+        upsampleForward(sizes),
+        upsampleBackward(sizes),
+        upsampleForward(sizes, slot),
+        upsampleBackward(sizes, slot),
+      ];
     }),
   );

@@ -1,9 +1,12 @@
-// Each input is copied into its slot of the result: one launch an input. Uses the kernels of shaders/slice.ts.
+// Along the last axis, an input whose values nobody has computed yet is computed into its slot of the result; any other is
+// copied there, one launch an input (the kernels of shaders/slice.ts). Gradients stay in their slots until somebody needs them in a row.
 import { copyRows } from '../../shaders/slice.js';
 import { record } from '../autograd.js';
+import { flags } from '../flags.js';
 import { normalizeAxes, ShapeError, show, sizeOf } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
+import { deferSlot, waitingWriter } from './fusion.js';
 import { moved, slice } from './slice.js';
 
 /** The inputs one after another along `axis`; all other sizes and the element types must agree. */
@@ -24,7 +27,14 @@ export function concat(xs: readonly Tensor[], axis: number): Tensor {
   const starts = counts.map((_, i) => counts.slice(0, i).reduce((sum, n) => sum + n, 0));
   const inner = sizeOf(first.shape.slice(at + 1));
   const y = empty(first.gpu, first.shape.with(at, total), first.dtype, 'concat');
+  const last = at === first.shape.length - 1 && flags.fuse;
+  const aligned = counts.every((n) => n % 4 === 0);
   xs.forEach((x, i) => {
+    const write = last && aligned ? waitingWriter(x) : undefined;
+    if (write) {
+      write({ source: y, row: total, offset: starts[i]! });
+      return;
+    }
     const length = counts[i]! * inner;
     const { type, rows } = moved('concat', x.dtype, {
       rows: sizeOf(x.shape.slice(0, at)),
@@ -37,7 +47,15 @@ export function concat(xs: readonly Tensor[], axis: number): Tensor {
     run(copyRows(type, rows), { x, y }, { threads: rows.rows * rows.length });
   });
 
-  return record('concat', y, xs, (dy, needs) =>
-    xs.map((_, i) => (needs[i] ? slice(dy, at, starts[i]!, counts[i]!) : undefined)),
-  );
+  const gradient = (dy: Tensor, i: number): Tensor => {
+    if (!(last && aligned)) return slice(dy, at, starts[i]!, counts[i]!);
+    const dx = empty(first.gpu, xs[i]!.shape, first.dtype, 'dConcat');
+    return deferSlot(dx, { source: dy, row: total, offset: starts[i]! }, () => {
+      const [count, from] = [counts[i]!, starts[i]!];
+      const rows = { rows: dy.size / total, length: count, fromRow: total, from, toRow: count, to: 0 };
+      const { type } = moved('concat', dy.dtype, rows);
+      run(copyRows(type, rows), { x: dy, y: dx }, { threads: dx.size });
+    });
+  };
+  return record('concat', y, xs, (dy, needs) => xs.map((_, i) => (needs[i] ? gradient(dy, i) : undefined)));
 }

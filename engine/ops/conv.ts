@@ -3,6 +3,7 @@
 import {
   type ConvGeometry,
   type ConvTile,
+  convParts,
   convShader,
   convStridedGradientShader,
   convStridedGradientThreads,
@@ -13,18 +14,32 @@ import {
   weightGradientShader,
   weightGradientThreads,
 } from '../../shaders/conv.js';
+import type { Parts } from '../../shaders/conv-fusion.js';
 import { record } from '../autograd.js';
 import type { Gpu } from '../device.js';
+import { flags } from '../flags.js';
 import { ShapeError, sameShape, show, sizeOf } from '../shape.js';
 import { run } from '../stream.js';
-import { empty, type Tensor } from '../tensor.js';
+import { empty, type GradientFlow, type Tensor } from '../tensor.js';
 import { floatType } from './float-type.js';
+import { activationOf, activationToLoad, setGradientSums, setStatistics } from './fusion.js';
+
+export interface ConvOptions {
+  stride?: 1 | 2;
+  /** A batch norm follows: its statistics are summed as the output is written. */
+  statistics?: boolean;
+}
 
 /**
  * Convolution of x [N, H, W, C] with weight [O, kH, kW, C] and bias [O], or of x [N, D, H, W, C] with weight
  * [O, kD, kH, kW, C]; odd kernels, padding (k − 1)/2, stride 1 or 2. The output has ⌈H/stride⌉ rows and O channels.
  */
-export function conv(x: Tensor, weight: Tensor, bias?: Tensor, { stride = 1 }: { stride?: 1 | 2 } = {}): Tensor {
+export function conv(
+  x: Tensor,
+  weight: Tensor,
+  bias?: Tensor,
+  { stride = 1, statistics = false }: ConvOptions = {},
+): Tensor {
   const geometry = geometryOf(x, weight, bias, stride);
   const dtype = floatType('conv', ...(bias ? [x, weight, bias] : [x, weight]));
   const { gpu } = x;
@@ -40,18 +55,34 @@ export function conv(x: Tensor, weight: Tensor, bias?: Tensor, { stride = 1 }: {
     run(transposeWeightShader(dtype, g), { weight, prepared }, { threads: weight.size });
   }
   const weights = prepared === weight ? 'outputs-first' : 'outputs-last';
+  const onLoad = activationToLoad(x);
+  const sums = statistics &&
+    flags.fuse && { parts: convParts(g, tile), partials: partialsOf(gpu, convParts(g, tile), g) };
+  const fusion = { load: onLoad?.activation, statistics: Boolean(sums) };
   run(
-    convShader(dtype, g, { tile, weights, bias: bias !== undefined }),
-    { x, weight: prepared, y, ...(bias && { bias }) },
+    convShader(dtype, g, { tile, weights, bias: bias !== undefined, fusion }),
+    {
+      x: onLoad?.z ?? x,
+      weight: prepared,
+      y,
+      ...(bias && { bias }),
+      ...(onLoad && { coefficients: onLoad.coefficients }),
+      ...(sums && { partials: sums.partials }),
+    },
     { threads: convThreads(g, tile) },
   );
+  if (sums) setStatistics(y, sums);
 
-  return record('conv', y, bias ? [x, weight, bias] : [x, weight], (dy, [needsX, needsWeight, needsBias = false]) => {
-    const dx = needsX ? inputGradient(x, weight, dy, geometry) : undefined;
+  const inputs = bias ? [x, weight, bias] : [x, weight];
+  return record('conv', y, inputs, (dy, [needsX, needsWeight, needsBias = false], flow) => {
+    const dx = needsX ? inputGradient(x, weight, dy, geometry, flow) : undefined;
     if (!needsWeight && !needsBias) return [dx];
     return [dx, ...weightGradient(x, weight, needsBias ? bias : undefined, dy, geometry)];
   });
 }
+
+const partialsOf = (gpu: Gpu, { count }: Parts, { outputs }: ConvGeometry): Tensor =>
+  empty(gpu, [count, 2, outputs], 'f32', 'conv.partials');
 
 const spatial = (x: Tensor): readonly number[] => x.shape.slice(1, -1);
 
@@ -108,7 +139,7 @@ function flattened(g: ConvGeometry): ConvGeometry {
   return { ...g, batch: 1, input: [1, 1, pixels], output: [1, 1, pixels] };
 }
 
-function inputGradient(x: Tensor, weight: Tensor, dy: Tensor, geometry: ConvGeometry): Tensor {
+function inputGradient(x: Tensor, weight: Tensor, dy: Tensor, geometry: ConvGeometry, flow: GradientFlow): Tensor {
   const dtype = floatType('conv', x);
   const dx = empty(x.gpu, x.shape, dtype, 'dConv');
   if (geometry.stride === 2) {
@@ -120,8 +151,24 @@ function inputGradient(x: Tensor, weight: Tensor, dy: Tensor, geometry: ConvGeom
   } else {
     const g = flattened({ ...geometry, inputs: geometry.outputs, outputs: geometry.inputs });
     const tile = chooseTile(x.gpu, g);
-    const source = convShader(dtype, g, { tile, weights: 'gradient', bias: false, name: 'conv_input_gradient' });
-    run(source, { x: dy, weight, y: dx }, { threads: convThreads(g, tile) });
+    // The last gradient that x gets, and x is an activation: its derivative and its norm's sums are taken on the way out.
+    const of = flow.last(0) ? activationOf(x) : undefined;
+    const base = of && flow.take(0);
+    const parts = convParts(g, tile);
+    const partials = of && partialsOf(x.gpu, parts, g);
+    const fusion = of ? { gradient: of.activation, base: base !== undefined } : {};
+    run(
+      convShader(dtype, g, { tile, weights: 'gradient', bias: false, fusion, name: 'conv_input_gradient' }),
+      {
+        x: dy,
+        weight,
+        y: dx,
+        ...(of && partials && { z: of.z, zCoefficients: of.coefficients, partials, ...of.draws }),
+        ...(base && { base }),
+      },
+      { threads: convThreads(g, tile) },
+    );
+    if (partials) setGradientSums(dx, { partials, parts });
   }
   return dx;
 }
@@ -138,15 +185,17 @@ function weightGradient(
   const tile = chooseWeightGradientTile(gpu, g);
   const dWeight = empty(gpu, weight.shape, dtype, 'dWeight');
   const dBias = bias && empty(gpu, bias.shape, dtype, 'dBias');
-  const source = weightGradientShader(dtype, g, { tile, bias: bias !== undefined });
+  const onLoad = activationToLoad(x);
+  const source = weightGradientShader(dtype, g, { tile, bias: bias !== undefined, load: onLoad?.activation });
+  const from = { x: onLoad?.z ?? x, dy, ...(onLoad && { coefficients: onLoad.coefficients }) };
   const grid = { threads: weightGradientThreads(g, tile) * tile.slices };
   if (tile.slices === 1 && dtype === 'f32') {
-    run(source, { x, dy, dWeight, ...(dBias && { dBias }) }, grid);
+    run(source, { ...from, dWeight, ...(dBias && { dBias }) }, grid);
     return [dWeight, dBias];
   }
   const partialWeight = empty(gpu, [tile.slices, ...weight.shape], 'f32', 'partialWeight');
   const partialBias = bias && empty(gpu, [tile.slices, ...bias.shape], 'f32', 'partialBias');
-  run(source, { x, dy, dWeight: partialWeight, ...(partialBias && { dBias: partialBias }) }, grid);
+  run(source, { ...from, dWeight: partialWeight, ...(partialBias && { dBias: partialBias }) }, grid);
   run(
     sumSlicesShader(dtype, { slices: tile.slices, weights: weight.size, biases: bias?.size ?? 0 }),
     { partialWeight, dWeight, ...(partialBias && dBias && { partialBias, dBias }) },

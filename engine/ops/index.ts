@@ -3,7 +3,7 @@ export { argmax } from './argmax.js';
 export { add, div, mul, sub } from './arithmetic.js';
 export { type BatchNormOptions, batchNorm } from './batch-norm.js';
 export { concat } from './concat.js';
-export { conv } from './conv.js';
+export { type ConvOptions, conv } from './conv.js';
 export { convTranspose } from './conv-transpose.js';
 export { crossEntropy } from './cross-entropy.js';
 export { diceLoss } from './dice-loss.js';
@@ -19,6 +19,7 @@ export {
 } from './masked-consistency.js';
 export { matmul } from './matmul.js';
 export { maxPool } from './max-pool.js';
+export { type NormActivationOptions, normActivation } from './norm-activation.js';
 export type { RunningStatistics } from './normalization.js';
 export { createAdamW, createSgd, ema, type Optimizer } from './optimizer.js';
 export {

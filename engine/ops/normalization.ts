@@ -1,14 +1,12 @@
 // What batch and instance normalisation share: they differ in which rows form a group.
+import { chunksOf, type NormSizes, quadsOf } from '../../shaders/norm-sizes.js';
 import {
-  chunksOf,
-  type NormSizes,
   normBackward,
   normBackwardSums,
   normBackwardTotals,
   normForward,
   normMoments,
   normStatistics,
-  quadsOf,
 } from '../../shaders/normalization.js';
 import { record } from '../autograd.js';
 import { ShapeError, show } from '../shape.js';

@@ -25,6 +25,7 @@ const values = async (x: Tensor | undefined): Promise<number[]> => [...(await x!
 test('a tensor used in several places gathers its gradients', async () => {
   const x = await parameter(1, 2, 3);
   const y = mul(x, x); // 2x
+  y.requiresGrad = true; // a result keeps its gradient only when it is marked
   const loss = sum(add(add(mul(y, y), y), x)); // x⁴ + x² + x
   const gradients = backward(loss);
   assert.equal(await values(gradients.get(x)), [4 + 2 + 1, 32 + 4 + 1, 108 + 6 + 1]);
