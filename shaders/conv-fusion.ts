@@ -30,11 +30,10 @@ export interface Parts {
 
 /** n = (v − mean)·scale + shift. */
 export const normalized = (v: string, mean: string, scale: string, shift: string): string =>
-  `((${v} - ${mean}) * ${scale} + ${shift})`;
+  `fma(${v} - ${mean}, ${scale}, ${shift})`;
 
-/** l(n): the name or expression is used more than once. */
-export const activated = (n: string, V: string, slope: number): string =>
-  `select(${f32(slope)} * ${n}, ${n}, ${n} > ${V}(0.0))`;
+/** l(n), for a slope in [0, 1]; the name n is used twice. */
+export const activated = (n: string, slope: number): string => `max(${n}, ${f32(slope)} * ${n})`;
 
 /** l'(n). */
 export const activatedGradient = (n: string, V: string, slope: number): string =>

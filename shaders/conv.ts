@@ -73,7 +73,7 @@ export function convParts(g: ConvGeometry, tile: ConvTile): Parts {
 const tailFunction = (V: string, load: Activation): string => wgsl`
 fn tail(z: ${V}, mean: ${V}, scale: ${V}, shift: ${V}) -> ${V} {
   let n = ${normalized('z', 'mean', 'scale', 'shift')};
-  return ${activated('n', V, load.slope)};
+  return ${activated('n', load.slope)};
 }`;
 
 /**
@@ -588,25 +588,27 @@ ${lines(accumulators.map(store))}
 }`;
 }
 
-/** Weight gradient, second pass: sums [slices, size] over slices in a fixed order, for weights and bias in one launch. */
-export function sumSlicesShader(
-  dtype: Float,
-  { slices, weights, biases }: { slices: number; weights: number; biases: number },
-): string {
-  const total = (from: string, at: string, size: number): string => wgsl`
+/**
+ * Weight gradient, second pass: sums [slices, size] over slices in a fixed order, for weights and bias in one launch. Sizes are
+ * read from the bindings, so that all convolutions share one pipeline.
+ */
+export function sumSlicesShader(dtype: Float, { bias }: { bias: boolean }): string {
+  const total = (parts: string, sum: string, at: string): string => wgsl`
+    let size = arrayLength(&${sum});
+    let end = arrayLength(&${parts});
     var a = 0.0;
     var b = 0.0;
-    for (var s = 0u; s + 1u < ${u32(slices)}; s += 2u) {
-      a += ${from}[s * ${u32(size)} + ${at}];
-      b += ${from}[(s + 1u) * ${u32(size)} + ${at}];
+    var next = ${at};
+    for (; next + size < end; next += 2u * size) {
+      a += ${parts}[next];
+      b += ${parts}[next + size];
     }
-#if ${slices % 2 === 1}
-    a += ${from}[${u32((slices - 1) * size)} + ${at}];
-#endif`;
+    if (next < end) { a += ${parts}[next]; }
+    ${sum}[${at}] = ${dtype}(a + b);`;
   return wgsl`${enable(dtype)}
 @group(0) @binding(0) var<storage, read> partialWeight: array<f32>;
 @group(0) @binding(1) var<storage, read_write> dWeight: array<${dtype}>;
-#if ${biases > 0}
+#if ${bias}
 @group(0) @binding(2) var<storage, read> partialBias: array<f32>;
 @group(0) @binding(3) var<storage, read_write> dBias: array<${dtype}>;
 #endif
@@ -614,13 +616,12 @@ export function sumSlicesShader(
 @compute @workgroup_size(64)
 fn conv_sum_slices(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = ${flatIndex(64)};
-  if (i < ${u32(weights)}) {${total('partialWeight', 'i', weights)}
-    dWeight[i] = ${dtype}(a + b);
+  let weights = arrayLength(&dWeight);
+  if (i < weights) {${total('partialWeight', 'dWeight', 'i')}
   }
-#if ${biases > 0}
-  if (i >= ${u32(weights)} && i < ${u32(weights + biases)}) {
-    let j = i - ${u32(weights)};${total('partialBias', 'j', biases)}
-    dBias[j] = ${dtype}(a + b);
+#if ${bias}
+  if (i >= weights && i < weights + arrayLength(&dBias)) {
+    let j = i - weights;${total('partialBias', 'dBias', 'j')}
   }
 #endif
 }`;
@@ -676,7 +677,7 @@ export function variants(): string[] {
     convStridedGradientShader(dtype, flat(8, 4, 3, 2, 13)),
     convStridedGradientShader(dtype, flat(3, 5, 1, 2)),
     transposeWeightShader(dtype, solid),
-    sumSlicesShader(dtype, { slices: 3, weights: 30, biases: 5 }),
-    sumSlicesShader(dtype, { slices: 2, weights: 30, biases: 0 }),
+    sumSlicesShader(dtype, { bias: true }),
+    sumSlicesShader(dtype, { bias: false }),
   ]);
 }

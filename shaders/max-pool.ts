@@ -30,7 +30,7 @@ export interface PoolFusion {
 }
 
 const tailFunction = (V: string, { slope }: Activation): string => wgsl`
-fn tail(n: ${V}) -> ${V} { return ${activated('n', V, slope)}; }`;
+fn tail(n: ${V}) -> ${V} { return ${activated('n', slope)}; }`;
 
 export function maxPoolForward(sizes: PoolSizes, { load }: PoolFusion = {}): string {
   const { V, S, quads } = types(sizes);

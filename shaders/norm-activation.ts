@@ -1,6 +1,6 @@
 // Batch normalisation, LeakyReLU l and dropout d as one: a = d · l(n), n = (z − μ)·s + β with s = γ·r, r = 1/√(σ² + ε).
 //   g = da · d · l'(n),   dβ = Σ g,   dγ = r Σ g·(z − μ),   dz = s·g − (s·dβ + (z − μ)·s·r·dγ)/R     with R rows
-// `coefficients` [4, C] hold μ, s, β and r; `totals` [2, C] hold s·dβ/R and s·r·dγ/R. The means and sums may come as partial
+// `coefficients` [4, C] hold μ, s, β and r; `totals` [2, C] hold s·dβ and s·r·dγ. The means and sums may come as partial
 // ones from the convolution that made z and from the kernel that made da (conv-fusion.ts); da is then g already.
 import {
   type Activation,
@@ -29,22 +29,11 @@ const lanesOf = (parts: number): number => (parts >= 8192 ? 256 : parts >= 512 ?
 
 /**
  * coefficients [4, C] from partial means and Σ (z − mean)², combined as Chan et al. (1979) in a fixed order. With `momentum`,
- * running mean and variance follow in place (the unbiased variance, as PyTorch).
+ * running mean and variance follow in place (the unbiased variance, as PyTorch). Sizes are read from the bindings.
  */
-export function normCoefficients(
-  sizes: NormSizes,
-  parts: Parts,
-  epsilon: number,
-  momentum: number | undefined,
-): string {
-  const { V } = types(sizes);
-  const quads = u32(quadsOf(sizes));
-  const rows = f32(sizes.rows);
+export function normCoefficients(width: 1 | 4, parts: Parts, epsilon: number, momentum: number | undefined): string {
+  const V = width === 4 ? 'vec4f' : 'f32';
   const lanes = lanesOf(parts.count);
-  const combine = (from: string, count: string) => wgsl`
-      let delta = ${from} - mean;
-      let total = pixels + ${count};
-      mean += delta * (${count} / total);`;
   return wgsl`
 @group(0) @binding(0) var<storage, read> partials: array<${V}>;
 @group(0) @binding(1) var<storage, read> gamma: array<${V}>;
@@ -61,14 +50,19 @@ var<workgroup> squares: array<${V}, ${lanes}>;
 @compute @workgroup_size(${lanes})
 fn norm_coefficients(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane: u32) {
   let quad = id.x;
+  let quads = arrayLength(&gamma);
+  let parts = arrayLength(&partials) / (2u * quads);
   var pixels = 0.0;
   var mean = ${V}(0.0);
   var square = ${V}(0.0);
-  for (var part = lane; part < ${u32(parts.count)}; part += ${u32(lanes)}) {
-    let at = part * 2u * ${quads} + quad;
-    let n = f32(${parts.pixelsOf});${combine('partials[at]', 'n')}
-      square += partials[at + ${quads}] + delta * delta * (pixels * n / total);
-      pixels = total;
+  for (var part = lane; part < parts; part += ${u32(lanes)}) {
+    let at = part * 2u * quads + quad;
+    let n = f32(${parts.pixelsOf});
+    let delta = partials[at] - mean;
+    let total = pixels + n;
+    mean += delta * (n / total);
+    square += partials[at + quads] + delta * delta * (pixels * n / total);
+    pixels = total;
   }
   counts[lane] = pixels;
   means[lane] = mean;
@@ -77,19 +71,22 @@ fn norm_coefficients(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation
   if (lane != 0u) { return; }
   for (var other = 1u; other < ${u32(lanes)}; other++) {
     let n = counts[other];
-    if (n > 0.0) {${combine('means[other]', 'n')}
+    if (n > 0.0) {
+      let delta = means[other] - mean;
+      let total = pixels + n;
+      mean += delta * (n / total);
       square += squares[other] + delta * delta * (pixels * n / total);
       pixels = total;
     }
   }
-  let r = 1.0 / sqrt(square / ${rows} + ${f32(epsilon)});
+  let r = 1.0 / sqrt(square / pixels + ${f32(epsilon)});
   coefficients[quad] = mean;
-  coefficients[${quads} + quad] = gamma[quad] * r;
-  coefficients[2u * ${quads} + quad] = beta[quad];
-  coefficients[3u * ${quads} + quad] = r;
+  coefficients[quads + quad] = gamma[quad] * r;
+  coefficients[2u * quads + quad] = beta[quad];
+  coefficients[3u * quads + quad] = r;
 #if ${momentum !== undefined}
   running_mean[quad] = mix(running_mean[quad], mean, ${f32(momentum ?? 0)});
-  running_variance[quad] = mix(running_variance[quad], square / max(${rows} - 1.0, 1.0), ${f32(momentum ?? 0)});
+  running_variance[quad] = mix(running_variance[quad], square / max(pixels - 1.0, 1.0), ${f32(momentum ?? 0)});
 #endif
 }`;
 }
@@ -146,7 +143,7 @@ ${dropoutBindings(3, activation, width)}
 @compute @workgroup_size(64)
 fn norm_activation(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {${preamble(sizes)}
   let n = ${normalized(`${V}(z[i])`, 'mean', 'scale', `coefficients[${u32(2 * quads)} + quad]`)};
-  a[${target}] = ${S}(${activated('n', V, activation.slope)}${activation.dropout > 0 ? ' * factors_at(i)' : ''});
+  a[${target}] = ${S}(${activated('n', activation.slope)}${activation.dropout > 0 ? ' * factors_at(i)' : ''});
 }`;
 }
 
@@ -185,11 +182,13 @@ fn norm_activation_sums(@builtin(global_invocation_id) id: vec3u, @builtin(num_w
 }`;
 }
 
-/** totals [2, C], dgamma and dbeta [C] from partial sums, in a fixed order. */
-export function normActivationTotals(sizes: NormSizes, parts: Parts): string {
-  const { V } = types(sizes);
-  const quads = u32(quadsOf(sizes));
-  const lanes = lanesOf(parts.count);
+/**
+ * totals [2, C], dgamma and dbeta [C] from partial sums, in a fixed order. Sizes are read from the bindings, so that all norms
+ * share one pipeline.
+ */
+export function normActivationTotals(width: 1 | 4, parts: number): string {
+  const V = width === 4 ? 'vec4f' : 'f32';
+  const lanes = lanesOf(parts);
   return wgsl`
 @group(0) @binding(0) var<storage, read> partials: array<${V}>;
 @group(0) @binding(1) var<storage, read> coefficients: array<${V}>;
@@ -202,11 +201,13 @@ var<workgroup> products: array<${V}, ${lanes}>;
 @compute @workgroup_size(${lanes})
 fn norm_activation_totals(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane: u32) {
   let quad = id.x;
+  let quads = arrayLength(&dgamma);
+  let end = arrayLength(&partials);
   var sum = ${V}(0.0);
   var product = ${V}(0.0);
-  for (var part = lane; part < ${u32(parts.count)}; part += ${u32(lanes)}) {
-    sum += partials[part * 2u * ${quads} + quad];
-    product += partials[part * 2u * ${quads} + ${quads} + quad];
+  for (var at = lane * 2u * quads + quad; at < end; at += ${u32(2 * lanes)} * quads) {
+    sum += partials[at];
+    product += partials[at + quads];
   }
   sums[lane] = sum;
   products[lane] = product;
@@ -216,12 +217,12 @@ fn norm_activation_totals(@builtin(workgroup_id) id: vec3u, @builtin(local_invoc
     sum += sums[other];
     product += products[other];
   }
-  let scale = coefficients[${quads} + quad];
-  let r = coefficients[3u * ${quads} + quad];
+  let scale = coefficients[quads + quad];
+  let r = coefficients[3u * quads + quad];
   dbeta[quad] = sum;
   dgamma[quad] = r * product;
-  totals[quad] = scale * sum * ${f32(1 / sizes.rows)};
-  totals[${quads} + quad] = scale * (r * r * product) * ${f32(1 / sizes.rows)};
+  totals[quad] = scale * sum;
+  totals[quads + quad] = scale * (r * r * product);
 }`;
 }
 
@@ -261,7 +262,7 @@ fn norm_activation_backward(@builtin(global_invocation_id) id: vec3u, @builtin(n
 #if ${constant}
   dz[i] = ${S}(scale * g);
 #else
-  dz[i] = ${S}(scale * g - (totals[quad] + centered * totals[${quads} + quad]));
+  dz[i] = ${S}(scale * g - (totals[quad] + centered * totals[${quads} + quad]) * ${f32(1 / sizes.rows)});
 #endif
 }`;
 }
@@ -273,8 +274,10 @@ export function variants(): string[] {
     for (const channels of [3, 8]) {
       const sizes = { dtype, groups: 1, rows: 257, channels };
       const parts = chunkParts(sizes);
-      texts.push(normCoefficients(sizes, parts, 1e-5, 0.1), normCoefficients(sizes, parts, 1e-5, undefined));
-      texts.push(normActivationTotals(sizes, parts));
+      texts.push(
+        ...[0.1, undefined].map((momentum) => normCoefficients(channels === 8 ? 4 : 1, parts, 1e-5, momentum)),
+      );
+      texts.push(...[8, 600].map((count) => normActivationTotals(channels === 8 ? 4 : 1, count)));
       for (const dropout of [0, 0.5]) {
         const activation = { slope: 0.01, dropout };
         texts.push(

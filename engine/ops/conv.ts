@@ -55,7 +55,7 @@ export function conv(
     run(transposeWeightShader(dtype, g), { weight, prepared }, { threads: weight.size });
   }
   const weights = prepared === weight ? 'outputs-first' : 'outputs-last';
-  const onLoad = activationToLoad(x);
+  const onLoad = isCheapToLoad(geometry) ? activationToLoad(x) : undefined;
   const sums = statistics &&
     flags.fuse && { parts: convParts(g, tile), partials: partialsOf(gpu, convParts(g, tile), g) };
   const fusion = { load: onLoad?.activation, statistics: Boolean(sums) };
@@ -80,6 +80,12 @@ export function conv(
     return [dx, ...weightGradient(x, weight, needsBias ? bias : undefined, dy, geometry)];
   });
 }
+
+/**
+ * Whether computing an activation as it is loaded beats writing and reading it once. Every element is loaded anew for each row of
+ * taps and each handful of output channels; measured even at about 32 channels of a 3×3 kernel (both CPU drivers, 2026-11).
+ */
+const isCheapToLoad = ({ outputs, kernel }: ConvGeometry): boolean => outputs * kernel[0] * kernel[1] <= 96;
 
 const partialsOf = (gpu: Gpu, { count }: Parts, { outputs }: ConvGeometry): Tensor =>
   empty(gpu, [count, 2, outputs], 'f32', 'conv.partials');
@@ -152,7 +158,9 @@ function inputGradient(x: Tensor, weight: Tensor, dy: Tensor, geometry: ConvGeom
     const g = flattened({ ...geometry, inputs: geometry.outputs, outputs: geometry.inputs });
     const tile = chooseTile(x.gpu, g);
     // The last gradient that x gets, and x is an activation: its derivative and its norm's sums are taken on the way out.
-    const of = flow.last(0) ? activationOf(x) : undefined;
+    const activation = flow.last(0) ? activationOf(x) : undefined;
+    // Dropout is drawn per pixel of the tile: on a CPU that takes longer to compile than it saves.
+    const of = activation?.activation.dropout && x.gpu.adapter.software ? undefined : activation;
     const base = of && flow.take(0);
     const parts = convParts(g, tile);
     const partials = of && partialsOf(x.gpu, parts, g);
@@ -197,7 +205,7 @@ function weightGradient(
   const partialBias = bias && empty(gpu, [tile.slices, ...bias.shape], 'f32', 'partialBias');
   run(source, { ...from, dWeight: partialWeight, ...(partialBias && { dBias: partialBias }) }, grid);
   run(
-    sumSlicesShader(dtype, { slices: tile.slices, weights: weight.size, biases: bias?.size ?? 0 }),
+    sumSlicesShader(dtype, { bias: bias !== undefined }),
     { partialWeight, dWeight, ...(partialBias && dBias && { partialBias, dBias }) },
     { threads: weight.size + (bias?.size ?? 0) },
   );

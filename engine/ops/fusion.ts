@@ -40,7 +40,7 @@ const writers = new WeakMap<Storage, WriteInto>();
 /** Set by normActivation: of what its output is the activation. */
 export const setActivation = (a: Tensor, of: ActivationOf): unknown => activations.set(a.storage, of);
 export const activationOf = (a: Tensor): ActivationOf | undefined => activations.get(a.storage);
-/** The same where a consumer should compute it on load: nobody has computed it, and it has no dropout, which costs too much to draw again. */
+/** The same as long as nobody has computed the output, and without dropout, which costs too much to draw again. */
 export function activationToLoad(a: Tensor): ActivationOf | undefined {
   const of = activations.get(a.storage);
   return a.storage.deferred && of?.activation.dropout === 0 ? of : undefined;

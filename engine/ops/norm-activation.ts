@@ -55,6 +55,7 @@ export function normActivation(z: Tensor, gamma: Tensor, beta: Tensor, options: 
     draws.stream = tensor(gpu, [random.next()], [1], { dtype: 'u32', label: 'stream' });
   }
   const quads = quadsOf(sizes);
+  const width = channels % 4 === 0 ? 4 : 1;
   const elements = { threads: sizes.rows * quads };
   const chunked = (): PartialSums => ({
     partials: empty(gpu, [chunksOf(sizes), 2, channels], 'f32', 'normActivation.partials'),
@@ -70,7 +71,7 @@ export function normActivation(z: Tensor, gamma: Tensor, beta: Tensor, options: 
     }
     const statistics = running && { running_mean: running.mean, running_variance: running.variance };
     run(
-      normCoefficients(sizes, sums.parts, epsilon, running && momentum),
+      normCoefficients(width, sums.parts, epsilon, running && momentum),
       { partials: sums.partials, gamma, beta, coefficients, ...statistics },
       { workgroups: [quads] },
     );
@@ -102,7 +103,7 @@ export function normActivation(z: Tensor, gamma: Tensor, beta: Tensor, options: 
     const dgamma = empty(gpu, gamma.shape, 'f32', `d${gamma.label}`);
     const dbeta = empty(gpu, beta.shape, 'f32', `d${beta.label}`);
     run(
-      normActivationTotals(sizes, sums.parts),
+      normActivationTotals(width, sums.parts.count),
       { partials: sums.partials, coefficients, totals, dgamma, dbeta },
       { workgroups: [quads] },
     );

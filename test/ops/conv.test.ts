@@ -168,7 +168,7 @@ test('every tile of the weight gradient', async () => {
       run(source, { x, dy, dWeight: partialWeight, dBias: partialBias }, { threads });
       const dWeight = empty(gpu, [8, 3, 3, 8]);
       const dBias = empty(gpu, [8]);
-      const sums = sumSlicesShader('f32', { slices, weights: 576, biases: 8 });
+      const sums = sumSlicesShader('f32', { bias: true });
       run(sums, { partialWeight, dWeight, partialBias, dBias }, { threads: 584 });
       closeTo(await dWeight.read(), expected.dWeight.data, tolerance(140), `dWeight ${JSON.stringify(tile)}`);
       closeTo(await dBias.read(), expected.dBias.data, tolerance(140), `dBias ${JSON.stringify(tile)}`);
