@@ -1,0 +1,280 @@
+// Every fused path against the composition of plain ops (WGRAD_FUSE=0), on the same data: values, gradients of everything,
+// running statistics. Both run eagerly and captured, on buffers that start as NaN.
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import {
+  add,
+  backward,
+  capture,
+  concat,
+  conv,
+  createRandom,
+  flags,
+  type Gpu,
+  leakyRelu,
+  maxPool,
+  mean,
+  mul,
+  normActivation,
+  ShapeError,
+  scope,
+  square,
+  sum,
+  type Tensor,
+  tensor,
+  uniformStream,
+  upsample,
+} from '../engine/index.js';
+import { closeTo } from './close-to.js';
+import { testGpu } from './gpu.js';
+import { refuses } from './refuses.js';
+
+const test = suite('fusion');
+
+/** Makes tensors with the same contents at every call of the work. */
+interface Make {
+  data(shape: number[], grad?: boolean): Tensor;
+  /** γ near 1 and β, of random signs. */
+  norm(channels: number): { gamma: Tensor; beta: Tensor; running: { mean: Tensor; variance: Tensor } };
+  readonly all: Tensor[];
+  readonly gpu: Gpu;
+}
+
+function maker(gpu: Gpu): Make {
+  const uniform = uniformStream(11);
+  const all: Tensor[] = [];
+  const fill = (n: number, f: (u: number) => number) => Float32Array.from({ length: n }, () => f(uniform()));
+  const make = (shape: number[], requiresGrad: boolean, f: (u: number) => number): Tensor => {
+    const t = tensor(
+      gpu,
+      fill(
+        shape.reduce((a, b) => a * b, 1),
+        f,
+      ),
+      shape,
+      { requiresGrad },
+    );
+    all.push(t);
+    return t;
+  };
+  return {
+    gpu,
+    all,
+    data: (shape, grad = true) => make(shape, grad, (u) => 2 * u - 1),
+    norm: (channels) => ({
+      gamma: make([channels], true, (u) => 0.5 + u),
+      beta: make([channels], true, (u) => u - 0.5),
+      running: { mean: make([channels], false, () => 0), variance: make([channels], false, () => 1) },
+    }),
+  };
+}
+
+interface Outcome {
+  values: Float32Array[];
+  launches: number;
+}
+
+/** The outputs of `work`, gradients of all leaves (by a loss that weights every output differently) and running statistics. */
+async function outcome(
+  fuse: boolean,
+  captured: boolean,
+  work: (make: Make) => () => { outputs: Tensor[] },
+): Promise<Outcome> {
+  const gpu = await testGpu();
+  const before = { fuse: flags.fuse, poison: flags.poison, pool: flags.pool };
+  Object.assign(flags, { fuse, poison: true, pool: captured });
+  try {
+    return await scope(gpu, async () => {
+      const make = maker(gpu);
+      const forward = work(make);
+      const weights = uniformStream(5);
+      const weighting = new Map<number, Tensor>();
+      const step = () => {
+        const { outputs } = forward();
+        const losses = outputs.map((y, i) => {
+          if (!weighting.has(i)) {
+            weighting.set(
+              i,
+              tensor(
+                gpu,
+                Float32Array.from({ length: y.size }, () => weights() - 0.3),
+                y.shape,
+              ),
+            );
+          }
+          return sum(mul(y, weighting.get(i)!));
+        });
+        const loss = losses.reduce((a, b) => add(a, b));
+        const gradients = backward(loss);
+        return { outputs, dx: make.all.map((x) => gradients.get(x)) };
+      };
+      const recorded = captured ? capture(gpu, step) : undefined;
+      const { outputs, dx } = recorded ? recorded() : step();
+      const values: Float32Array[] = [];
+      for (const y of outputs) values.push((await y.read()) as Float32Array);
+      for (const d of dx) if (d) values.push((await d.read()) as Float32Array);
+      for (const x of make.all) if (!x.requiresGrad) values.push((await x.read()) as Float32Array);
+      return { values, launches: recorded?.info.launches ?? 0 };
+    });
+  } finally {
+    Object.assign(flags, before);
+  }
+}
+
+async function compare(work: (make: Make) => () => { outputs: Tensor[] }, fewer = true): Promise<void> {
+  for (const captured of [false, true]) {
+    const plain = await outcome(false, captured, work);
+    const fused = await outcome(true, captured, work);
+    assert.is(fused.values.length, plain.values.length);
+    plain.values.forEach((expected, i) => {
+      const largest = expected.reduce((most, v) => Math.max(most, Math.abs(v)), 0);
+      // The same sums in another order: a few last places of the largest element (a bias before a norm has gradient 0 but for rounding).
+      closeTo(fused.values[i]!, expected, { atol: 2e-5 * Math.max(largest, 0.2), rtol: 2e-5 }, `tensor ${i}`);
+    });
+    if (captured && fewer)
+      assert.ok(fused.launches < plain.launches, `${fused.launches} of ${plain.launches} launches`);
+  }
+}
+
+const slope = 0.01;
+
+for (const [channels, hidden, size] of [
+  [4, 8, [2, 6, 6]],
+  [8, 16, [1, 13, 7]],
+  [3, 5, [2, 5, 9]],
+  [1, 16, [1, 12, 17]],
+  [16, 4, [2, 1, 33]],
+  [8, 40, [1, 4, 4]], // too many outputs for computing the input on load
+  [6, 6, [1, 16, 16]],
+] as [number, number, number[]][]) {
+  for (const rate of [0, 0.4]) {
+    test(`conv, norm, activation, conv: ${channels}→${hidden} [${size}], dropout ${rate}`, () =>
+      compare((make) => {
+        const x = make.data([...size, channels]);
+        const [w1, b1] = [make.data([hidden, 3, 3, channels]), make.data([hidden])];
+        const [w2, b2] = [make.data([channels, 3, 3, hidden]), make.data([channels])];
+        const [n1, n2] = [make.norm(hidden), make.norm(channels)];
+        const random = createRandom(make.gpu, 3);
+        return () => {
+          const dropout = rate > 0 ? { dropout: { rate, random } } : {};
+          const z1 = conv(x, w1, b1, { statistics: true });
+          const a1 = normActivation(z1, n1.gamma, n1.beta, { running: n1.running, training: true, slope, ...dropout });
+          const z2 = conv(a1, w2, b2, { statistics: true });
+          return {
+            outputs: [normActivation(z2, n2.gamma, n2.beta, { running: n2.running, training: true, slope })],
+          };
+        };
+      }));
+  }
+}
+
+test('eval mode', () =>
+  compare((make) => {
+    const x = make.data([2, 6, 5, 8]);
+    const w = make.data([4, 3, 3, 8]);
+    const norm = make.norm(8);
+    return () => ({
+      outputs: [
+        conv(normActivation(x, norm.gamma, norm.beta, { running: norm.running, training: false, slope: 0.2 }), w),
+      ],
+    });
+  }));
+
+for (const [height, width, channels] of [
+  [8, 8, 8],
+  [7, 5, 4],
+  [6, 9, 3],
+  [2, 2, 16],
+] as const) {
+  test(`a skip connection: pool, upsample and concat around [2,${height},${width},${channels}]`, () =>
+    compare((make) => {
+      const x = make.data([2, height, width, channels]);
+      const norm = make.norm(channels);
+      const deep = make.data([channels, 1, 1, channels]);
+      const inner = make.norm(channels);
+      const out = make.data([channels, 3, 3, 2 * channels]);
+      return () => {
+        const a = normActivation(x, norm.gamma, norm.beta, { running: norm.running, training: true, slope });
+        const pooled = maxPool(a);
+        const low = normActivation(pooled, inner.gamma, inner.beta, { running: inner.running, training: true, slope });
+        const up = upsample(conv(low, deep));
+        // upsampling restores even sizes only: cut the skip by a second pool where they are odd
+        if (height % 2 || width % 2) return { outputs: [a, up, conv(concat([a, a], -1), out)] };
+        return { outputs: [conv(concat([a, up], -1), out)] };
+      };
+    }));
+}
+
+test('two consumers of one activation: gradients are added once', () =>
+  compare((make) => {
+    const x = make.data([1, 6, 6, 8]);
+    const norm = make.norm(8);
+    const [w1, w2] = [make.data([4, 3, 3, 8]), make.data([8, 1, 1, 8])];
+    return () => {
+      const a = normActivation(x, norm.gamma, norm.beta, { running: norm.running, training: true, slope });
+      return { outputs: [conv(a, w1), conv(a, w2), square(a)] };
+    };
+  }));
+
+test('a concatenation of the same activation twice, and of channels that are no multiple of four', () =>
+  compare((make) => {
+    const x = make.data([1, 4, 4, 6]);
+    const norm = make.norm(6);
+    const skip = make.data([1, 4, 4, 2]);
+    return () => {
+      const a = normActivation(x, norm.gamma, norm.beta, { running: norm.running, training: true, slope });
+      return { outputs: [concat([a, a], -1), concat([a, skip], -1)] };
+    };
+  }, false));
+
+test('an activation whose input is overwritten before it is read keeps its value', async () => {
+  const gpu = await testGpu();
+  await scope(gpu, async () => {
+    const x = tensor(gpu, [1, 2, 3, 4], [1, 1, 1, 4]);
+    const [gamma, beta] = [tensor(gpu, 1, [4]), tensor(gpu, 0, [4])];
+    const running = { mean: tensor(gpu, 0, [4]), variance: tensor(gpu, 1, [4]) };
+    const a = normActivation(x, gamma, beta, { running, training: false, slope });
+    x.write([9, 9, 9, 9]);
+    closeTo(await a.read(), [1, 2, 3, 4], { rtol: 1e-5 });
+    const up = upsample(x);
+    x.write([5, 6, 7, 8]);
+    closeTo(await mean(up).read(), [9]);
+  });
+});
+
+test('a gradient is kept for a result that asks for it, and then is the plain one', async () => {
+  const gpu = await testGpu();
+  await scope(gpu, async () => {
+    const x = tensor(gpu, [-2, 1, 4, -1], [1, 1, 1, 4], { requiresGrad: true });
+    const [gamma, beta] = [tensor(gpu, 1, [4]), tensor(gpu, 0, [4])];
+    const running = { mean: tensor(gpu, 0, [4]), variance: tensor(gpu, 1, [4]) };
+    const weight = tensor(gpu, [1, 2, 3, 4], [1, 1, 1, 4]);
+    const a = normActivation(x, gamma, beta, { running, training: false, slope: 0.5 });
+    a.requiresGrad = true;
+    const gradients = backward(sum(conv(a, weight)));
+    closeTo(await gradients.get(a)!.read(), [1, 2, 3, 4]);
+    closeTo(await gradients.get(x)!.read(), [0.5, 2, 3, 2], { rtol: 1e-5 });
+    assert.is(leakyRelu(a).dtype, 'f32');
+  });
+});
+
+test('what does not fit is refused', async () => {
+  const gpu = await testGpu();
+  const x = tensor(gpu, 0, [1, 2, 2, 4]);
+  const [gamma, beta] = [tensor(gpu, 1, [4]), tensor(gpu, 0, [4])];
+  const random = createRandom(gpu, 1);
+  await refuses(
+    () => normActivation(x, gamma, beta, { training: true, slope: 2 }),
+    ShapeError,
+    /slope must be in \[0, 1\] — got 2/,
+  );
+  await refuses(() => normActivation(x, gamma, beta, { training: false, slope: 0 }), ShapeError, /running/);
+  await refuses(
+    () => normActivation(x, gamma, beta, { training: true, slope: 0, dropout: { rate: 1, random } }),
+    ShapeError,
+    /dropout must be in \[0, 1\) — got 1/,
+  );
+  await refuses(() => normActivation(x, tensor(gpu, 1, [3]), beta, { training: true, slope: 0 }), ShapeError, /gamma/);
+});
+
+test.run();
