@@ -2,9 +2,10 @@
 // from dy to the inputs' gradients. The closure keeps alive what it needs; nothing is declared twice.
 import { accumulateShader } from '../shaders/accumulate.js';
 import { fillShader } from '../shaders/fill.js';
+import type { Storage } from './memory.js';
 import { ShapeError, sameShape, show } from './shape.js';
 import { run } from './stream.js';
-import { empty, type GradientFlow, type Tensor } from './tensor.js';
+import { empty, type GradientFlow, packOf, partsOf, type Tensor } from './tensor.js';
 
 let enabled = true;
 let nodes = 0;
@@ -36,6 +37,26 @@ export function record(
   return y;
 }
 
+/** Packed gradients of the backward pass that is being recorded: by the parameters' storage, the flat tensor and its free parts. */
+let packedGradients = new Map<Storage, { flat: Tensor; free: Map<Tensor, Tensor> }>();
+
+/** Where the gradient of x goes: beside the others if x is packed (the first one of it), else a tensor of its own. f32. */
+export function gradientLike(x: Tensor): Tensor {
+  const pack = packOf(x);
+  if (!pack?.tensors.includes(x)) return empty(x.gpu, x.shape, 'f32', `d${x.label}`);
+  let gradients = packedGradients.get(x.storage);
+  if (!gradients) {
+    const flat = empty(x.gpu, pack.flat.shape, 'f32', 'gradients');
+    run(fillShader('f32', 0), { y: flat }, { threads: flat.size }); // between the parameters nothing else writes
+    const parts = partsOf(flat, pack.tensors);
+    gradients = { flat, free: new Map(pack.tensors.map((t, i) => [t, parts[i]!])) };
+    packedGradients.set(x.storage, gradients);
+  }
+  const place = gradients.free.get(x);
+  gradients.free.delete(x);
+  return place ?? empty(x.gpu, x.shape, 'f32', `d${x.label}`);
+}
+
 /** Gradients of leaves, and of results that were marked `requiresGrad`. */
 export class Gradients {
   readonly #of = new Map<Tensor, Tensor>();
@@ -44,6 +65,9 @@ export class Gradients {
   get(x: Tensor): Tensor | undefined {
     return this.#of.get(x);
   }
+
+  /** @internal By the storage of packed parameters: their gradients as one tensor of the same layout. */
+  packed: ReadonlyMap<Storage, { flat: Tensor }> = new Map();
 
   /** @internal */
   add(x: Tensor, dx: Tensor): void {
@@ -92,6 +116,7 @@ export function backward(loss: Tensor, seed?: Tensor): Gradients {
     }
   }
   const gradients = new Gradients();
+  packedGradients = new Map();
   noGrad(() => {
     if (!seed) {
       seed = empty(loss.gpu, loss.shape, loss.dtype, 'dloss');
@@ -124,5 +149,7 @@ export function backward(loss: Tensor, seed?: Tensor): Gradients {
       });
     }
   });
+  gradients.packed = packedGradients;
+  packedGradients = new Map();
   return gradients;
 }

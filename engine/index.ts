@@ -1,5 +1,5 @@
 // The engine's public surface: re-exports only.
-export { backward, Gradients, noGrad, record } from './autograd.js';
+export { backward, Gradients, gradientLike, noGrad, record } from './autograd.js';
 export { capture, type Step, type StepInfo } from './capture.js';
 export { type AdapterDescription, fromDevice, Gpu, GpuError, GpuLostError, openDevice, requestGpu } from './device.js';
 export { flags } from './flags.js';
@@ -9,4 +9,4 @@ export { type LaunchTime, type ProfileRow, profileTable, summarize } from './pro
 export { normalStream, philox4x32, toUniform, uniformStream } from './random.js';
 export { broadcastShapes, normalizeAxes, type Shape, ShapeError, sameShape, show, sizeOf } from './shape.js';
 export { flush, type Grid, run } from './stream.js';
-export { type Dtype, empty, scope, Tensor, type TypedArray, tensor } from './tensor.js';
+export { type Dtype, empty, type Pack, pack, scope, Tensor, type TypedArray, tensor } from './tensor.js';

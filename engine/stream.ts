@@ -12,6 +12,8 @@ import type { LaunchTime } from './profile.js';
 export interface Bindable {
   readonly gpu: Gpu;
   readonly storage: Storage;
+  /** Where it begins in its storage, and how long it is: tensors that were packed share a storage. */
+  readonly offset: number;
   readonly bytes: number;
   readonly shape: readonly number[];
   readonly dtype: string;
@@ -114,8 +116,10 @@ function beforeWrite(gpu: Gpu, storage: Storage): void {
   }
 }
 
+const overlap = (a: Bindable, b: Bindable): boolean => a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
+
 function checkArgs({ label, bindings }: Kernel, args: readonly Bindable[]): void {
-  const seen = new Map<Storage, Binding>();
+  const seen = new Map<Storage, { binding: Binding; tensor: Bindable }[]>();
   args.forEach((tensor, i) => {
     const binding = bindings[i]!;
     if (tensor.gpu !== args[0]!.gpu) {
@@ -126,13 +130,17 @@ function checkArgs({ label, bindings }: Kernel, args: readonly Bindable[]): void
     if (tensor.storage.dead) {
       throw new GpuError(`${label}: '${binding.name}' died with its scope. Return it from the scope to keep it.`);
     }
-    const other = seen.get(tensor.storage);
-    if (other && (other.writes || binding.writes)) {
+    const sharing = seen.get(tensor.storage) ?? [];
+    // Packed tensors may be written side by side; one buffer read and written in one launch is not allowed at all.
+    const other = sharing.find(
+      ({ binding: b, tensor: t }) => b.writes !== binding.writes || (b.writes && overlap(t, tensor)),
+    );
+    if (other) {
       throw new GpuError(
-        `${label}: one tensor is bound twice, as '${other.name}' and '${binding.name}'. Bind it once, read_write for in place.`,
+        `${label}: one tensor is bound twice, as '${other.binding.name}' and '${binding.name}'. Bind it once, read_write for in place.`,
       );
     }
-    seen.set(tensor.storage, binding);
+    seen.set(tensor.storage, [...sharing, { binding, tensor }]);
   });
 }
 
@@ -207,7 +215,11 @@ export function place(gpu: Gpu, launches: readonly Launch[], planned: Plan): GPU
           layout: k.layout,
           entries: k.bindings.map(({ slot }, i) => ({
             binding: slot,
-            resource: { buffer: launch.args[i]!.storage.buffer!, size: launch.args[i]!.bytes },
+            resource: {
+              buffer: launch.args[i]!.storage.buffer!,
+              offset: launch.args[i]!.offset,
+              size: launch.args[i]!.bytes,
+            },
           })),
         }),
       (error) => `${k.label}: ${error.message}`,
@@ -354,7 +366,7 @@ export async function findNonFinite(gpu: Gpu, launches: readonly Launch[]): Prom
         device.createBindGroup({
           layout: check.layout,
           entries: [
-            { binding: 0, resource: { buffer: tensor.storage.buffer!, size: tensor.bytes } },
+            { binding: 0, resource: { buffer: tensor.storage.buffer!, offset: tensor.offset, size: tensor.bytes } },
             { binding: 1, resource: { buffer: found, offset: next * stride, size: 4 } },
           ],
         }),
@@ -393,7 +405,7 @@ export async function mapped(gpu: Gpu, staging: GPUBuffer, bytes: number): Promi
 }
 
 /** Copies a storage to the CPU, after what is pending. */
-export async function download(gpu: Gpu, storage: Storage, bytes: number): Promise<ArrayBuffer> {
+export async function download({ gpu, storage, offset, bytes }: Bindable): Promise<ArrayBuffer> {
   if (streamOf(gpu).capturing) {
     throw new GpuError(
       'capture: read() inside a captured step. Return the tensor from the step and read it afterwards.',
@@ -414,7 +426,7 @@ export async function download(gpu: Gpu, storage: Storage, bytes: number): Promi
     (error) => `read: ${error.message}`,
   );
   const encoder = gpu.device.createCommandEncoder();
-  encoder.copyBufferToBuffer(buffer, 0, staging, 0, bytes);
+  encoder.copyBufferToBuffer(buffer, offset, staging, 0, bytes);
   gpu.device.queue.submit([encoder.finish()]);
   const result = await mapped(gpu, staging, bytes);
   await gpu.settled();
@@ -422,13 +434,23 @@ export async function download(gpu: Gpu, storage: Storage, bytes: number): Promi
 }
 
 /** Copies CPU data into a storage, after what is pending. */
-export function upload(gpu: Gpu, storage: Storage, data: ArrayBufferView<ArrayBuffer>): void {
+export function upload({ gpu, storage, offset }: Bindable, data: ArrayBufferView<ArrayBuffer>): void {
   if (storage.dead)
     throw new GpuError(`write: '${storage.label}' died with its scope. Return it from the scope to keep it.`);
   if (!storage.buffer)
     throw new GpuError(`write: '${storage.label}' is the output of an op. Write to tensors made with tensor().`);
   gpu.check();
-  gpu.device.queue.writeBuffer(storage.buffer, 0, data.buffer, data.byteOffset, data.byteLength);
+  gpu.device.queue.writeBuffer(storage.buffer, offset, data.buffer, data.byteOffset, data.byteLength);
+}
+
+/** Copies whole tensors that have buffers, each to another one of its size, after what is pending. */
+export function copyTensors(gpu: Gpu, pairs: readonly { from: Bindable; to: Bindable }[]): void {
+  flush(gpu);
+  const encoder = gpu.device.createCommandEncoder();
+  for (const { from, to } of pairs) {
+    encoder.copyBufferToBuffer(from.storage.buffer!, from.offset, to.storage.buffer!, to.offset, from.bytes);
+  }
+  gpu.device.queue.submit([encoder.finish()]);
 }
 
 /** Times every launch by timestamps, each in a pass of its own. Needs the feature `timestamp-query`. */

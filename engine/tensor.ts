@@ -1,9 +1,9 @@
 // A tensor: a shape and an element type over a storage. Ops make temporaries with `empty`, users make inputs, parameters
 // and state with `tensor`. Freed by scope, or when nothing refers to it any more; there is no dispose.
 import { type Gpu, GpuError } from './device.js';
-import { acquire, releaseWhenCollected, Storage } from './memory.js';
+import { acquire, release, releaseWhenCollected, Storage } from './memory.js';
 import { checkShape, type Shape, ShapeError, show, sizeOf } from './shape.js';
-import { closeScope, download, enroll, flush, isCapturing, openScope, upload } from './stream.js';
+import { closeScope, copyTensors, download, enroll, flush, isCapturing, openScope, upload } from './stream.js';
 
 /** u8 is packed four to a word on the GPU (labels): element i is byte i & 3 of word i >> 2, lowest byte first. */
 export type Dtype = 'f32' | 'f16' | 'u32' | 'i32' | 'u8';
@@ -31,7 +31,10 @@ export class Tensor {
   readonly gpu: Gpu;
   readonly shape: Shape;
   readonly dtype: Dtype;
-  readonly storage: Storage;
+  /** @internal Shared with others, from `offset` bytes on, after `pack`. */
+  storage: Storage;
+  /** @internal */
+  offset = 0;
   /** Gradients are wanted for this leaf: a parameter. */
   requiresGrad = false;
   node: TapeNode | undefined;
@@ -50,7 +53,7 @@ export class Tensor {
 
   /** Bytes on the GPU: a multiple of 4. */
   get bytes(): number {
-    return this.storage.bytes;
+    return bytesOf(this.shape, this.dtype);
   }
 
   get label(): string {
@@ -69,12 +72,12 @@ export class Tensor {
       );
     }
     flush(this.gpu); // launches recorded before must see the old values
-    upload(this.gpu, this.storage, encodeElements(values, this.dtype));
+    upload(this, encodeElements(values, this.dtype));
   }
 
   /** The elements, after everything recorded so far has run. f16 comes back as f32. Not inside a captured step. */
   async read(): Promise<TypedArray> {
-    const bytes = await download(this.gpu, this.storage, this.bytes);
+    const bytes = await download(this);
     return decodeElements(bytes, this.dtype, this.size);
   }
 
@@ -152,10 +155,11 @@ function decodeElements(bytes: ArrayBuffer, dtype: Dtype, size: number): TypedAr
   }
 }
 
+const bytesOf = (shape: Shape, dtype: Dtype): number => Math.ceil((sizeOf(shape) * elementBytes[dtype]) / 4) * 4;
+
 function newStorage(shape: Shape, dtype: Dtype, label: string): Storage {
   checkShape(label, shape);
-  const bytes = Math.ceil((sizeOf(shape) * elementBytes[dtype]) / 4) * 4;
-  return new Storage(bytes, label);
+  return new Storage(bytesOf(shape, dtype), label);
 }
 
 /** The innermost scope owns a new storage; without one it lives as long as something refers to it. */
@@ -189,7 +193,7 @@ export function tensor(
   const t = new Tensor(gpu, [...shape], dtype, newStorage(shape, dtype, label));
   t.storage.buffer = acquire(gpu, t.bytes, label);
   t.requiresGrad = requiresGrad;
-  upload(gpu, t.storage, encodeElements(values, dtype));
+  upload(t, encodeElements(values, dtype));
   own(gpu, t.storage);
   return t;
 }
@@ -200,8 +204,72 @@ export function view(x: Tensor, shape: Shape): Tensor {
   if (sizeOf(shape) !== x.size) {
     throw new ShapeError(`reshape: ${show(shape)} has ${sizeOf(shape)} elements, ${show(x.shape)} has ${x.size}.`);
   }
+  return part(x, shape, 0);
+}
+
+/** Elements of x from byte `offset` on, under a shape of their own: no copy. */
+function part(x: Tensor, shape: Shape, offset: number): Tensor {
   const t = new Tensor(x.gpu, [...shape], x.dtype, x.storage);
+  t.offset = x.offset + offset;
   return t;
+}
+
+/** Tensors that lie one after another in one f32 tensor, each from a multiple of 256 bytes on; what is between is 0. */
+export interface Pack {
+  readonly flat: Tensor;
+  readonly tensors: readonly Tensor[];
+}
+
+const packs = new WeakMap<Storage, Pack>();
+const alignment = 64; // elements: a binding begins at a multiple of 256 bytes
+
+const packedSizes = (tensors: readonly Tensor[]): number[] =>
+  tensors.map(({ size }) => Math.ceil(size / alignment) * alignment);
+
+/**
+ * Moves f32 tensors made with `tensor()` into one buffer, so that one launch reaches them all; they keep identity and values.
+ * Call it before anything uses them. Throws a ShapeError for other types and for tensors that are packed already.
+ */
+export function pack(tensors: readonly Tensor[], label = 'pack'): Pack {
+  const [first] = tensors;
+  if (!first) throw new ShapeError('pack: got no tensors.');
+  for (const t of tensors) {
+    if (t.dtype !== 'f32' || !t.storage.buffer || t.offset > 0 || packs.has(t.storage)) {
+      throw new ShapeError(
+        `pack: '${t.label}' is ${t.dtype} ${show(t.shape)} — expected f32 with data, not packed yet.`,
+      );
+    }
+  }
+  const { gpu } = first;
+  const sizes = packedSizes(tensors);
+  const flat = tensor(gpu, 0, [sizes.reduce((a, b) => a + b)], { label });
+  const places = partsOf(flat, tensors);
+  copyTensors(
+    gpu,
+    tensors.map((from, i) => ({ from, to: places[i]! })),
+  );
+  tensors.forEach((t, i) => {
+    release(gpu, t.storage.buffer!);
+    t.storage.buffer = undefined;
+    t.storage = flat.storage;
+    t.offset = places[i]!.offset;
+  });
+  const made = { flat, tensors: [...tensors] };
+  packs.set(flat.storage, made);
+  return made;
+}
+
+/** The pack that a tensor is in. */
+export const packOf = (x: Tensor): Pack | undefined => packs.get(x.storage);
+
+/** Where each tensor of a pack would lie in `flat`, another tensor of the pack's size. */
+export function partsOf(flat: Tensor, tensors: readonly Tensor[]): Tensor[] {
+  let at = 0;
+  return packedSizes(tensors).map((size, i) => {
+    const t = part(flat, tensors[i]!.shape, 4 * at);
+    at += size;
+    return t;
+  });
 }
 
 /** Every storage in a result: tensors, arrays, maps and plain objects of them, at any depth. */

@@ -3,8 +3,9 @@
 //   SGD     v ← m·v + (g + w·p),   p ← p − lr·v                                                      (PyTorch's momentum)
 //   AdamW   p ← p − lr·w·p,   a ← β₁a + (1 − β₁)g,   b ← β₂b + (1 − β₂)g²,
 //           p ← p − lr · (a/(1 − β₁ᵗ)) / (√(b/(1 − β₂ᵗ)) + ε)
-//   EMA     p ← α·p + (1 − α)·q
+//   EMA     p ← α·p + (1 − α)·q;  SGD can carry the teacher's with it
 // With a guard (the loss), nothing changes when that number is NaN or infinite; bits are tested, since WGSL may assume finite.
+// With `unscale`, gradients are multiplied by that number first, and 0 means that nothing changes (loss scaling).
 import { f32, flatIndex, wgsl } from './wgsl.js';
 
 /** Bindings named p0, g0, v0, p1, g1, … for `count` parameters; what each element does is `body`. */
@@ -15,13 +16,16 @@ function multiTensor(
   scalars: readonly string[],
   guarded: boolean,
   body: (parameter: number) => string,
+  width: 1 | 4 = 1,
 ): string {
   let slot = 0;
-  const declare = (array: string, writes: boolean) =>
-    `@group(0) @binding(${slot++}) var<storage, ${writes ? 'read_write' : 'read'}> ${array}: array<f32>;`;
+  const declare = (array: string, writes: boolean, V = 'f32') =>
+    `@group(0) @binding(${slot++}) var<storage, ${writes ? 'read_write' : 'read'}> ${array}: array<${V}>;`;
   const parameters = Array.from({ length: count }, (_, k) => k);
   const declared = [
-    ...parameters.flatMap((k) => arrays.map((array) => declare(array.name + k, array.writes))),
+    ...parameters.flatMap((k) =>
+      arrays.map((array) => declare(array.name + k, array.writes, width === 4 ? 'vec4f' : 'f32')),
+    ),
     ...scalars.map((scalar) => declare(scalar, false)),
     ...(guarded ? [declare('guard', false)] : []),
   ];
@@ -35,12 +39,32 @@ fn ${name}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gr
 #if ${guarded}
   if ((bitcast<u32>(guard[0]) & 0x7f800000u) == 0x7f800000u) { return; }
 #endif
+#if ${scalars.includes('unscale')}
+  if (unscale[0] == 0.0) { return; }
+#endif
   var i = ${flatIndex(64)};
 ${branches.join('\n')}
 }`;
 }
 
-export const sgdShader = (count: number, momentum: number, decay: number, guarded: boolean): string =>
+export interface SgdOptions {
+  readonly momentum: number;
+  readonly decay: number;
+  readonly guarded: boolean;
+  /** Gradients are multiplied by `unscale` first. */
+  readonly scaled: boolean;
+  /** t ← α·t + (1 − α)·p with α = `average`, after the update. */
+  readonly averaged: boolean;
+  /** Elements of a thread. */
+  readonly width: 1 | 4;
+}
+
+// Decay 0 copies and decay 1 keeps exactly: 0·p is not 0 where p is NaN or infinite, and −0 + 0 is 0.
+const average = (to: string, from: string, decay: string): string =>
+  `    let d = ${decay}[0];
+    if (d == 0.0) { ${to} = ${from}; } else if (d != 1.0) { ${to} = d * ${to} + (1.0 - d) * ${from}; }`;
+
+export const sgdShader = (count: number, { momentum, decay, guarded, scaled, averaged, width }: SgdOptions): string =>
   multiTensor(
     'sgd',
     count,
@@ -48,12 +72,17 @@ export const sgdShader = (count: number, momentum: number, decay: number, guarde
       { name: 'p', writes: true },
       { name: 'v', writes: true },
       { name: 'g', writes: false },
+      ...(averaged ? [{ name: 't', writes: true }] : []),
     ],
-    ['lr'],
+    ['lr', ...(scaled ? ['unscale'] : []), ...(averaged ? ['average'] : [])],
     guarded,
-    (k) => `    let v = ${f32(momentum)} * v${k}[i] + (g${k}[i] + ${f32(decay)} * p${k}[i]);
+    (k) => `    let g = ${scaled ? `unscale[0] * g${k}[i]` : `g${k}[i]`};
+    let v = ${f32(momentum)} * v${k}[i] + (g + ${f32(decay)} * p${k}[i]);
     v${k}[i] = v;
-    p${k}[i] -= lr[0] * v;`,
+    let p = p${k}[i] - lr[0] * v;
+    p${k}[i] = p;
+${averaged ? average(`t${k}[i]`, 'p', 'average') : ''}`,
+    width,
   );
 
 export interface AdamWNumbers {
@@ -64,7 +93,7 @@ export interface AdamWNumbers {
 }
 
 /** `correction` holds 1 − β₁ᵗ and 1 − β₂ᵗ, kept by `adamwCorrectionShader`. */
-export const adamwShader = (count: number, numbers: AdamWNumbers, guarded: boolean): string =>
+export const adamwShader = (count: number, numbers: AdamWNumbers, guarded: boolean, width: 1 | 4 = 1): string =>
   multiTensor(
     'adamw',
     count,
@@ -83,6 +112,7 @@ export const adamwShader = (count: number, numbers: AdamWNumbers, guarded: boole
     b${k}[i] = b;
     let p = p${k}[i] * (1.0 - lr[0] * ${f32(numbers.decay)});
     p${k}[i] = p - lr[0] * (a / correction[0]) / (sqrt(b / correction[1]) + ${f32(numbers.epsilon)});`,
+    width,
   );
 
 /** correction ← β·correction + (1 − β): from 0, this is 1 − βᵗ after t steps, without the cancellation of that form. */
@@ -101,7 +131,10 @@ fn adamw_correction() {
   correction[1] = ${f32(beta2)} * correction[1] + ${f32(1 - beta2)};
 }`;
 
-export const emaShader = (count: number, guarded: boolean): string =>
+export const emaShader = (
+  count: number,
+  { guarded, scaled, width }: Pick<SgdOptions, 'guarded' | 'scaled' | 'width'>,
+): string =>
   multiTensor(
     'ema',
     count,
@@ -109,17 +142,30 @@ export const emaShader = (count: number, guarded: boolean): string =>
       { name: 'p', writes: true },
       { name: 'q', writes: false },
     ],
-    ['decay'],
+    ['decay', ...(scaled ? ['unscale'] : [])],
     guarded,
-    // Decay 0 copies and decay 1 keeps exactly: 0·p is not 0 where p is NaN or infinite, and −0 + 0 is 0.
-    (k) => `    let d = decay[0];
-    if (d == 0.0) { p${k}[i] = q${k}[i]; } else if (d != 1.0) { p${k}[i] = d * p${k}[i] + (1.0 - d) * q${k}[i]; }`,
+    (k) => average(`p${k}[i]`, `q${k}[i]`, 'decay'),
+    width,
   );
 
 export const variants = (): string[] =>
   [true, false].flatMap((guarded) => [
-    sgdShader(2, 0.9, 1e-4, guarded),
+    ...[true, false].flatMap((scaled) =>
+      [true, false].flatMap((averaged) =>
+        ([1, 4] as const).map((width) =>
+          sgdShader(width === 4 ? 1 : 2 - Number(averaged), {
+            momentum: 0.9,
+            decay: 1e-4,
+            guarded,
+            scaled,
+            averaged,
+            width,
+          }),
+        ),
+      ),
+    ),
     adamwShader(1, { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, decay: 0.01 }, guarded),
     adamwCorrectionShader({ beta1: 0.9, beta2: 0.999, epsilon: 1e-8, decay: 0.01 }, guarded),
-    emaShader(3, guarded),
+    emaShader(3, { guarded, scaled: false, width: 1 }),
+    emaShader(1, { guarded, scaled: true, width: 4 }),
   ]);

@@ -8,13 +8,13 @@ import {
   createPrototypes,
   createRandom,
   createSgd,
-  ema,
   type Gpu,
   gaussianNoise,
   lowConfidenceMask,
   maskedConsistency,
   mul,
   noGrad,
+  pack,
   prototypeCosines,
   prototypeDistance,
   pseudoClasses,
@@ -110,6 +110,8 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
 
   const trained = [...student.parameters, ...(heads?.student.parameters ?? [])];
   const averaged = [...(teacher?.parameters ?? []), ...(heads?.teacher.parameters ?? [])];
+  pack(trained, 'student');
+  if (teacher) pack(averaged, 'teacher');
   const optimizer = createSgd(trained, { momentum: config.momentum, weightDecay: config.weightDecay });
   const step = capture(gpu, (): StepResult => {
     // 1. Student on everything; the supervised loss on the labelled items.
@@ -169,8 +171,10 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
     }
 
     // 5. Optimizer and teacher; both skip a step whose loss is not finite, so the last good weights survive.
-    optimizer.step(backward(loss), lr, loss);
-    if (teacher) ema(averaged, trained, decay, loss);
+    optimizer.step(backward(loss), lr, {
+      guard: loss,
+      ...(teacher && { average: { tensors: averaged, decay } }),
+    });
     const metrics = concat(
       [loss, ...logged].map((x) => reshape(x, [x.size])),
       0,

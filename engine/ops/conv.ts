@@ -15,7 +15,7 @@ import {
   weightGradientThreads,
 } from '../../shaders/conv.js';
 import type { Parts } from '../../shaders/conv-fusion.js';
-import { record } from '../autograd.js';
+import { gradientLike, record } from '../autograd.js';
 import type { Gpu } from '../device.js';
 import { flags } from '../flags.js';
 import { ShapeError, sameShape, show, sizeOf } from '../shape.js';
@@ -191,8 +191,10 @@ function weightGradient(
   const { gpu } = x;
   const dtype = floatType('conv', x);
   const tile = chooseWeightGradientTile(gpu, g);
-  const dWeight = empty(gpu, weight.shape, dtype, 'dWeight');
-  const dBias = bias && empty(gpu, bias.shape, dtype, 'dBias');
+  const like = (parameter: Tensor, label: string): Tensor =>
+    parameter.dtype === 'f32' ? gradientLike(parameter) : empty(gpu, parameter.shape, dtype, label);
+  const dWeight = like(weight, 'dWeight');
+  const dBias = bias && like(bias, 'dBias');
   const onLoad = activationToLoad(x);
   const source = weightGradientShader(dtype, g, { tile, bias: bias !== undefined, load: onLoad?.activation });
   const from = { x: onLoad?.z ?? x, dy, ...(onLoad && { coefficients: onLoad.coefficients }) };

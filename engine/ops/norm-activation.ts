@@ -12,7 +12,7 @@ import {
 } from '../../shaders/norm-activation.js';
 import { chunksOf, quadsOf } from '../../shaders/norm-sizes.js';
 import { normStatistics } from '../../shaders/normalization.js';
-import { record } from '../autograd.js';
+import { gradientLike, record } from '../autograd.js';
 import { flags } from '../flags.js';
 import { ShapeError } from '../shape.js';
 import { run } from '../stream.js';
@@ -100,8 +100,7 @@ export function normActivation(z: Tensor, gamma: Tensor, beta: Tensor, options: 
       run(normActivationSums(sizes, activation), args, { threads: chunksOf(sizes) * quads });
     }
     const totals = empty(gpu, [2, channels], 'f32', 'normActivation.totals');
-    const dgamma = empty(gpu, gamma.shape, 'f32', `d${gamma.label}`);
-    const dbeta = empty(gpu, beta.shape, 'f32', `d${beta.label}`);
+    const [dgamma, dbeta] = [gradientLike(gamma), gradientLike(beta)];
     run(
       normActivationTotals(width, sums.parts.count),
       { partials: sums.partials, coefficients, totals, dgamma, dbeta },

@@ -1,16 +1,28 @@
-// Optimizers and the teacher's moving average: in place, several parameters a launch, as many as the GPU binds buffers.
+// Optimizers and the teacher's moving average, in place. Packed parameters (`pack`) are one launch, which takes the teacher's
+// average along; others go several a launch, as many as the GPU binds buffers.
 import { adamwCorrectionShader, adamwShader, emaShader, sgdShader } from '../../shaders/optimizer.js';
+import { copyRows } from '../../shaders/slice.js';
 import type { Gradients } from '../autograd.js';
+import { flags } from '../flags.js';
 import { ShapeError, sameShape, show } from '../shape.js';
 import { run } from '../stream.js';
-import { type Tensor, tensor } from '../tensor.js';
+import { type Pack, pack, packOf, partsOf, type Tensor, tensor } from '../tensor.js';
+
+export interface StepOptions {
+  /** The loss: nothing changes when that number is NaN or infinite. */
+  guard?: Tensor;
+  /** One number that gradients are multiplied by; 0: nothing changes (see `createLossScale`). */
+  unscale?: Tensor;
+  /** Teacher tensors that follow the parameters, in their order, with this decay: as `ema` after the step. */
+  average?: { tensors: readonly Tensor[]; decay: Tensor };
+}
 
 export interface Optimizer {
   /**
-   * Records one update of every parameter. `lr` is a tensor of one number. With `guard` (the loss), nothing changes when
-   * that number is NaN or infinite. Throws a ShapeError that names a parameter without a gradient.
+   * Records one update of every parameter. `lr` is a tensor of one number. Throws a ShapeError that names a parameter without
+   * a gradient.
    */
-  step(gradients: Gradients, lr: Tensor, guard?: Tensor): void;
+  step(gradients: Gradients, lr: Tensor, options?: StepOptions): void;
   /** What must be saved, beside the parameters, to continue. */
   readonly state: Tensor[];
 }
@@ -21,7 +33,7 @@ function inLaunches(
   rows: readonly Tensor[][],
   names: readonly string[],
   scalars: Record<string, Tensor>,
-  shader: (count: number) => string,
+  shader: (count: number, width: 1 | 4) => string,
 ): void {
   const gpu = rows[0]?.[0]?.gpu;
   if (!gpu) return;
@@ -35,6 +47,7 @@ function inLaunches(
   }
   const most = Math.min(gpu.limits.maxStorageBuffersPerShaderStage, 32);
   const perLaunch = Math.max(1, Math.floor((most - Object.keys(scalars).length) / names.length));
+  const width = flags.fuse && rows.length === 1 && rows[0]![0]!.size % 4 === 0 ? 4 : 1;
   for (let first = 0; first < rows.length; first += perLaunch) {
     const part = rows.slice(first, first + perLaunch);
     const args: Record<string, Tensor> = {};
@@ -43,8 +56,8 @@ function inLaunches(
         args[`${names[n]}${k}`] = t;
       });
     });
-    const threads = part.reduce((sum, [p]) => sum + p!.size, 0);
-    run(shader(part.length), { ...args, ...scalars }, { threads });
+    const threads = part.reduce((sum, [p]) => sum + p!.size, 0) / width;
+    run(shader(part.length, width), { ...args, ...scalars }, { threads });
   }
 }
 
@@ -58,7 +71,46 @@ function gradientOf(op: string, parameter: Tensor, gradients: Gradients): Tensor
   return gradient;
 }
 
-const zerosLike = (t: Tensor, label: string): Tensor => tensor(t.gpu, 0, t.shape, { label: `${t.label}.${label}` });
+/** Zeros of the parameters' shapes, packed as they are. */
+function zerosLike(parameters: readonly Tensor[], label: string): Tensor[] {
+  const zeros = parameters.map((t) => tensor(t.gpu, 0, t.shape, { label: `${t.label}.${label}` }));
+  if (wholePack(parameters)) pack(zeros, label);
+  return zeros;
+}
+
+/** The pack that consists of exactly these tensors. */
+function wholePack(tensors: readonly Tensor[]): Pack | undefined {
+  const whole = flags.fuse && tensors[0] ? packOf(tensors[0]) : undefined;
+  return whole?.tensors.length === tensors.length && tensors.every((t, i) => t === whole.tensors[i])
+    ? whole
+    : undefined;
+}
+
+/**
+ * Rows of what belongs to one parameter each, or a single row of flat tensors where all are packed. A gradient that lies
+ * elsewhere (a sum of several) is copied to its place first.
+ */
+function rowsOf(
+  op: string,
+  parameters: readonly Tensor[],
+  states: readonly (readonly Tensor[])[],
+  gradients: Gradients,
+): { rows: Tensor[][]; packed: boolean } {
+  const dp = parameters.map((p) => gradientOf(op, p, gradients));
+  const whole = [parameters, ...states].map(wholePack);
+  const flat = parameters[0] && gradients.packed.get(parameters[0].storage)?.flat;
+  if (!flat || whole.some((each) => !each)) {
+    return { rows: parameters.map((p, i) => [p, dp[i]!, ...states.map((s) => s[i]!)]), packed: false };
+  }
+  partsOf(flat, parameters).forEach((place, i) => {
+    const g = dp[i]!;
+    if (g.storage === flat.storage) return;
+    const rows = { rows: 1, length: g.size, fromRow: g.size, from: 0, toRow: g.size, to: 0 };
+    run(copyRows('f32', rows), { x: g, y: place }, { threads: g.size });
+  });
+  const [p, ...others] = whole.map((each) => each!.flat);
+  return { rows: [[p!, flat, ...others]], packed: true };
+}
 
 /** Stochastic gradient descent with momentum and L2 weight decay, as PyTorch's SGD: v ← m·v + g + w·p, p ← p − lr·v. */
 export function createSgd(
@@ -66,15 +118,36 @@ export function createSgd(
   options: { momentum?: number; weightDecay?: number } = {},
 ): Optimizer {
   const { momentum = 0, weightDecay = 0 } = options;
-  const velocity = parameters.map((p) => zerosLike(p, 'velocity'));
+  const velocity = zerosLike(parameters, 'velocity');
   return {
     state: velocity,
-    step(gradients, lr, guard) {
-      const rows = parameters.map((p, i) => [p, velocity[i]!, gradientOf('sgd', p, gradients)]);
-      const scalars: Record<string, Tensor> = guard ? { lr, guard } : { lr };
-      inLaunches('sgd', rows, ['p', 'v', 'g'], scalars, (count) =>
-        sgdShader(count, momentum, weightDecay, Boolean(guard)),
+    step(gradients, lr, { guard, unscale, average } = {}) {
+      if (average) checkAverage(average.tensors, parameters);
+      const follows = average && wholePack(average.tensors) ? [average.tensors] : [];
+      const { rows, packed } = rowsOf('sgd', parameters, [velocity, ...follows], gradients);
+      const averaged = packed && follows.length > 0;
+      const scalars: Record<string, Tensor> = {
+        lr,
+        ...(unscale && { unscale }),
+        ...(averaged && average && { average: average.decay }),
+        ...(guard && { guard }),
+      };
+      inLaunches(
+        'sgd',
+        packed ? rows : rows.map((row) => row.slice(0, 3)),
+        averaged ? ['p', 'g', 'v', 't'] : ['p', 'g', 'v'],
+        scalars,
+        (count, width) =>
+          sgdShader(count, {
+            momentum,
+            decay: weightDecay,
+            guarded: guard !== undefined,
+            scaled: unscale !== undefined,
+            averaged,
+            width,
+          }),
       );
+      if (average && !averaged) ema(average.tensors, parameters, average.decay, { guard, unscale });
     },
   };
 }
@@ -88,24 +161,24 @@ export function createAdamW(
   const numbers = { beta1, beta2, epsilon, decay: weightDecay };
   const [first] = parameters;
   if (!first) throw new ShapeError('adamw: got no parameters.');
-  const means = parameters.map((p) => zerosLike(p, 'mean'));
-  const squares = parameters.map((p) => zerosLike(p, 'square'));
+  const [means, squares] = [zerosLike(parameters, 'mean'), zerosLike(parameters, 'square')];
   const correction = tensor(first.gpu, [0, 0], [2], { label: 'adamw.correction' });
   return {
     state: [...means, ...squares, correction],
-    step(gradients, lr, guard) {
-      const rows = parameters.map((p, i) => [p, means[i]!, squares[i]!, gradientOf('adamw', p, gradients)]);
+    step(gradients, lr, { guard, unscale, average } = {}) {
+      if (unscale) throw new ShapeError('adamw: loss scaling is there for sgd only. Train in f32, or with createSgd.');
+      const { rows } = rowsOf('adamw', parameters, [means, squares], gradients);
       const guards: Record<string, Tensor> = guard ? { guard } : {};
       run(adamwCorrectionShader(numbers, Boolean(guard)), { correction, ...guards }, { threads: 1 });
-      inLaunches('adamw', rows, ['p', 'a', 'b', 'g'], { lr, correction, ...guards }, (count) =>
-        adamwShader(count, numbers, Boolean(guard)),
+      inLaunches('adamw', rows, ['p', 'g', 'a', 'b'], { lr, correction, ...guards }, (count, width) =>
+        adamwShader(count, numbers, Boolean(guard), width),
       );
+      if (average) ema(average.tensors, parameters, average.decay, guard ? { guard } : {});
     },
   };
 }
 
-/** Exponential moving average in place: teacher ← decay·teacher + (1 − decay)·student; `decay` is a tensor of one number. */
-export function ema(teacher: readonly Tensor[], student: readonly Tensor[], decay: Tensor, guard?: Tensor): void {
+function checkAverage(teacher: readonly Tensor[], student: readonly Tensor[]): void {
   if (teacher.length < student.length) {
     throw new ShapeError(`ema: got ${teacher.length} teacher and ${student.length} student tensors, expected as many.`);
   }
@@ -117,7 +190,20 @@ export function ema(teacher: readonly Tensor[], student: readonly Tensor[], deca
       );
     }
   });
-  const scalars: Record<string, Tensor> = guard ? { decay, guard } : { decay };
-  const rows = teacher.map((t, i) => [t, student[i]!]);
-  inLaunches('ema', rows, ['p', 'q'], scalars, (count) => emaShader(count, Boolean(guard)));
+}
+
+/** Exponential moving average in place: teacher ← decay·teacher + (1 − decay)·student; `decay` is a tensor of one number. */
+export function ema(
+  teacher: readonly Tensor[],
+  student: readonly Tensor[],
+  decay: Tensor,
+  { guard, unscale }: { guard?: Tensor | undefined; unscale?: Tensor | undefined } = {},
+): void {
+  checkAverage(teacher, student);
+  const [flatTeacher, flatStudent] = [wholePack(teacher)?.flat, wholePack(student)?.flat];
+  const rows = flatTeacher && flatStudent ? [[flatTeacher, flatStudent]] : teacher.map((t, i) => [t, student[i]!]);
+  const scalars: Record<string, Tensor> = { decay, ...(unscale && { unscale }), ...(guard && { guard }) };
+  inLaunches('ema', rows, ['p', 'q'], scalars, (count, width) =>
+    emaShader(count, { guarded: guard !== undefined, scaled: unscale !== undefined, width }),
+  );
 }

@@ -4,13 +4,19 @@ import * as assert from 'uvu/assert';
 import {
   backward,
   capture,
+  conv,
   createAdamW,
   createSgd,
   ema,
   type Gpu,
+  mean,
   mul,
+  normActivation,
   type Optimizer,
+  pack,
   ShapeError,
+  scope,
+  square,
   sum,
   type Tensor,
   tensor,
@@ -53,7 +59,9 @@ function problem(gpu: Gpu) {
 
 /** Gradients as `step` takes them, from a list. */
 const byParameter = (parameters: readonly Tensor[], list: readonly (Tensor | undefined)[]) =>
-  ({ get: (p: Tensor) => list[parameters.indexOf(p)] }) as unknown as Parameters<Optimizer['step']>[0];
+  ({ get: (p: Tensor) => list[parameters.indexOf(p)], packed: new Map() }) as unknown as Parameters<
+    Optimizer['step']
+  >[0];
 
 type Update = (p: Numbers, g: Numbers, lr: number, step: number) => void;
 
@@ -153,7 +161,7 @@ for (const [name, make] of [
     const { parameters, lr, gradients, set } = problem(gpu);
     const optimizer = make(parameters);
     const guard = tensor(gpu, 1);
-    const step = capture(gpu, () => optimizer.step(byParameter(parameters, gradients()), lr, guard));
+    const step = capture(gpu, () => optimizer.step(byParameter(parameters, gradients()), lr, { guard }));
     const everything = async () => Promise.all([...parameters, ...optimizer.state].map((t) => t.read()));
     set(0);
     step();
@@ -172,7 +180,7 @@ for (const [name, make] of [
     const undisturbed = make(other.parameters);
     for (const t of [0, 1]) {
       other.set(t);
-      undisturbed.step(byParameter(other.parameters, other.gradients()), other.lr, tensor(gpu, 1));
+      undisturbed.step(byParameter(other.parameters, other.gradients()), other.lr, { guard: tensor(gpu, 1) });
     }
     assert.equal(after, await Promise.all([...other.parameters, ...undisturbed.state].map((t) => t.read())));
     assert.ok(after[2]!.some((v, k) => v !== before[2]![k]));
@@ -226,7 +234,7 @@ test('ema moves every teacher tensor; decay 0 copies and 1 keeps exactly', async
   const guarded = tensor(gpu, Number.NaN);
   const before = await teachers[2]!.read();
   decay.write(0.5);
-  ema(teachers, students, decay, guarded);
+  ema(teachers, students, decay, { guard: guarded });
   assert.equal(await teachers[2]!.read(), before);
 });
 
@@ -270,6 +278,80 @@ test('what cannot be updated is refused by name', async () => {
   await refuses(() => ema([], [a!], lr), ShapeError, /ema/);
   const half = tensor(gpu, [1, 2], [2], { dtype: 'f16', label: 'half' });
   await refuses(() => ema([a!], [half], lr), ShapeError, /ema: 'half' is f16, expected f32/);
+});
+
+/** Three steps of a small network whose first weight is used twice; parameters, teacher and velocity afterwards. */
+async function network(
+  make: (parameters: Tensor[]) => Optimizer,
+  packed: boolean,
+): Promise<{ values: Float32Array[]; launches: number }> {
+  const gpu = await testGpu();
+  return scope(gpu, async () => {
+    const uniform = uniformStream(21);
+    const parameter = (...shape: number[]) =>
+      tensor(
+        gpu,
+        Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => uniform() - 0.5),
+        shape,
+        {
+          requiresGrad: true,
+        },
+      );
+    const parameters = [parameter(4, 3, 3, 4), parameter(4), parameter(4), parameter(4), parameter(1)];
+    const chain = Array.from({ length: 12 }, () => parameter(4, 1, 1, 4));
+    parameters.push(...chain);
+    const [w, b, gamma, beta, scale] = parameters as [Tensor, Tensor, Tensor, Tensor, Tensor];
+    const teacher = parameters.map((p) => tensor(gpu, 0.25, p.shape));
+    if (packed) {
+      pack(parameters);
+      pack(teacher);
+    }
+    const x = parameter(1, 5, 6, 4);
+    const optimizer = make(parameters);
+    const [lr, decay] = [tensor(gpu, 0.1), tensor(gpu, 0.9)];
+    const step = capture(gpu, () => {
+      const z = chain.reduce((a, weight) => conv(a, weight), conv(conv(x, w, b), w));
+      const y = normActivation(z, gamma, beta, { training: true, slope: 0.1 });
+      const loss = mean(mul(square(y), scale));
+      optimizer.step(backward(loss), lr, { guard: loss, average: { tensors: teacher, decay } });
+      return { loss };
+    });
+    const values: Float32Array[] = [];
+    for (let i = 0; i < 3; i++) values.push((await step().loss.read()) as Float32Array);
+    for (const t of [...parameters, ...teacher, ...optimizer.state]) values.push((await t.read()) as Float32Array);
+    return { values, launches: step.info.launches };
+  });
+}
+
+for (const [name, make] of [
+  ['sgd', (p: Tensor[]) => createSgd(p, { momentum: 0.9, weightDecay: 1e-2 })],
+  ['adamw', (p: Tensor[]) => createAdamW(p)],
+] as const) {
+  test(`${name}: packed parameters take the same steps in fewer launches`, async () => {
+    const plain = await network(make, false);
+    const packed = await network(make, true);
+    packed.values.forEach((values, i) => {
+      closeTo(values, plain.values[i]!, { atol: 1e-7, rtol: 1e-6 }, `tensor ${i}`);
+    });
+    assert.ok(packed.launches < plain.launches, `${packed.launches} of ${plain.launches}`);
+  });
+}
+
+test('packing keeps identity and values, and refuses what it cannot move', async () => {
+  const gpu = await testGpu();
+  const [a, b] = [tensor(gpu, [1, 2, 3]), tensor(gpu, [4, 5], [2, 1])];
+  const { flat } = pack([a, b]);
+  assert.equal([...(await a.read())], [1, 2, 3]);
+  assert.equal([...(await b.read())], [4, 5]);
+  b.write([6, 7]);
+  assert.equal([...(await mul(b, 2).read())], [12, 14]);
+  assert.equal(
+    [...(await flat.read())].filter((v) => v !== 0),
+    [1, 2, 3, 6, 7],
+  );
+  await refuses(() => pack([a]), ShapeError, /not packed yet/);
+  await refuses(() => pack([tensor(gpu, [1], [1], { dtype: 'u32' })]), ShapeError, /expected f32/);
+  await refuses(() => pack([]), ShapeError, /no tensors/);
 });
 
 test.run();
