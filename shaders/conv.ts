@@ -89,8 +89,17 @@ export function convShader(
     weights,
     bias,
     fusion = {},
+    parameters = dtype,
     name = 'conv',
-  }: { tile: ConvTile; weights: WeightOrder; bias: boolean; fusion?: ConvFusion & { base?: boolean }; name?: string },
+  }: {
+    tile: ConvTile;
+    weights: WeightOrder;
+    bias: boolean;
+    fusion?: ConvFusion & { base?: boolean };
+    /** Storage of weight and bias: f32 masters serve f16 activations as they are. */
+    parameters?: Float;
+    name?: string;
+  },
 ): string {
   const { inputs, outputs, stride } = g;
   const { load: tail, statistics = false, gradient, base = false } = fusion;
@@ -242,10 +251,10 @@ export function convShader(
 enable subgroups;
 #endif
 @group(0) @binding(0) var<storage, read> x: array<${vector(dtype, xWidth)}, ${(g.batch * product(g.input) * inputs) / xWidth}>;
-@group(0) @binding(1) var<storage, read> weight: array<${vector(dtype, weightWidth)}, ${(taps * inputs * outputs) / weightWidth}>;
+@group(0) @binding(1) var<storage, read> weight: array<${vector(parameters, weightWidth)}, ${(taps * inputs * outputs) / weightWidth}>;
 @group(0) @binding(2) var<storage, read_write> y: array<${vector(dtype, channels)}, ${(g.batch * product(g.output) * outputs) / channels}>;
 #if ${bias}
-@group(0) @binding(3) var<storage, read> bias: array<${vector(dtype, channels)}, ${outputs / channels}>;
+@group(0) @binding(3) var<storage, read> bias: array<${vector(parameters, channels)}, ${outputs / channels}>;
 #endif
 ${lines(fused)}
 
@@ -335,7 +344,7 @@ export const convStridedGradientThreads = (g: ConvGeometry): number =>
  * Input gradient of stride 2. Thread = 4 (or 1) neighbouring input channels × 4 columns of one row, all even or all odd, so
  * that they meet the same taps; taps that fall between output pixels are never visited.
  */
-export function convStridedGradientShader(dtype: Float, g: ConvGeometry): string {
+export function convStridedGradientShader(dtype: Float, g: ConvGeometry, parameters = dtype): string {
   const [depth, height, width] = g.input;
   const [outDepth, outHeight, outWidth] = g.output;
   const [kernelDepth, kernelHeight, kernelWidth] = g.kernel;
@@ -347,7 +356,7 @@ export function convStridedGradientShader(dtype: Float, g: ConvGeometry): string
   const columns = range(stridedColumns);
   return wgsl`${enable(dtype)}
 @group(0) @binding(0) var<storage, read> dy: array<${dtype}>;
-@group(0) @binding(1) var<storage, read> weight: array<${vector(dtype, channels)}>;
+@group(0) @binding(1) var<storage, read> weight: array<${vector(parameters, channels)}>;
 @group(0) @binding(2) var<storage, read_write> dx: array<${vector(dtype, channels)}>;
 
 @compute @workgroup_size(64)
@@ -655,7 +664,13 @@ export function variants(): string[] {
           ...(['outputs-first', 'outputs-last', 'gradient'] as const).map((weights) =>
             convShader(dtype, g, { tile, weights, bias: !quad }),
           ),
-          convShader(dtype, g, { tile, weights: 'outputs-first', bias: quad, fusion: { load, statistics: true } }),
+          convShader(dtype, g, {
+            tile,
+            weights: 'outputs-first',
+            bias: quad,
+            fusion: { load, statistics: true },
+            parameters: 'f32',
+          }),
           ...[0, 0.5].map((dropout) =>
             convShader(dtype, g, {
               tile,
@@ -675,7 +690,7 @@ export function variants(): string[] {
       });
     }),
     convStridedGradientShader(dtype, flat(8, 4, 3, 2, 13)),
-    convStridedGradientShader(dtype, flat(3, 5, 1, 2)),
+    convStridedGradientShader(dtype, flat(3, 5, 1, 2), 'f32'),
     transposeWeightShader(dtype, solid),
     sumSlicesShader(dtype, { bias: true }),
     sumSlicesShader(dtype, { bias: false }),

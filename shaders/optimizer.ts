@@ -153,7 +153,7 @@ export const variants = (): string[] =>
     ...[true, false].flatMap((scaled) =>
       [true, false].flatMap((averaged) =>
         ([1, 4] as const).map((width) =>
-          sgdShader(width === 4 ? 1 : 2 - Number(averaged), {
+          sgdShader(width === 4 || averaged || scaled ? 1 : 2, {
             momentum: 0.9,
             decay: 1e-4,
             guarded,

@@ -12,7 +12,7 @@ const confidences = ['student', 'teacher', 'mean', 'min'] as const;
 const thresholdModes = ['fixed', 'ramp'] as const;
 const consistencies = ['mse', 'kl', 'ce'] as const;
 const separations = ['pull', 'protoCE', 'distance'] as const;
-const precisions = ['f32'] as const;
+const precisions = ['f32', 'f16'] as const;
 
 type Setting =
   | { kind: 'integer' | 'number'; default: number; min: number; max?: number; help: string }
@@ -87,7 +87,7 @@ export const settings = {
   prototypeMomentum: number(0.99, 0, 1, 'momentum of the prototypes, at most'),
   noise: number(0.1, 0, most, "standard deviation of the noise on the teacher's input"),
   noiseClip: number(0.2, 0, most, 'that noise is clipped to ± this'),
-  precision: choice('f32', precisions, 'storage of activations'),
+  precision: choice('f32', precisions, 'storage of activations and their gradients; sums and weights stay f32'),
   evalEvery: integer(200, 1, 'validate every N iterations; the best checkpoint is kept'),
   saveEvery: integer(200, 1, 'save the state to resume from every N iterations'),
 } as const satisfies Record<string, Setting>;

@@ -4,11 +4,14 @@ import {
   add,
   backward,
   capture,
+  cast,
   concat,
+  createLossScale,
   createPrototypes,
   createRandom,
   createSgd,
   type Gpu,
+  GpuError,
   gaussianNoise,
   lowConfidenceMask,
   maskedConsistency,
@@ -76,6 +79,9 @@ export const metricNames = (config: Config): string[] => [
 /** Models, optimizer, inputs and the step of a configuration, on a device. Nothing is recorded or run yet. */
 export function createTrainer(gpu: Gpu, config: Config): Trainer {
   const { method, size, classes, seed, batch, labeledBatch } = config;
+  if (config.precision === 'f16' && !gpu.features.has('shader-f16')) {
+    throw new GpuError(`precision f16: ${gpu.adapter.description || 'this adapter'} has no shader-f16. Use f32.`);
+  }
   const labeled = labeledBatch;
   const unlabeled = method === 'supervised' ? 0 : batch - labeled;
   const scalar = (label: string) => tensor(gpu, 0, [], { label });
@@ -113,10 +119,14 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
   pack(trained, 'student');
   if (teacher) pack(averaged, 'teacher');
   const optimizer = createSgd(trained, { momentum: config.momentum, weightDecay: config.weightDecay });
+  const scaling = config.precision === 'f16' ? createLossScale(gpu) : undefined;
   const step = capture(gpu, (): StepResult => {
     // 1. Student on everything; the supervised loss on the labelled items.
     const image = images.unlabeled ? concat([images.labeled, images.unlabeled], 0) : images.labeled;
-    const { logits, features } = student.forward(image, { mode: 'train', random: studentRandom });
+    const { logits, features } = student.forward(cast(image, config.precision), {
+      mode: 'train',
+      random: studentRandom,
+    });
     const { loss: segmentation, ce, dice } = supervisedLoss(part(logits, 0, labeled), labels.labeled);
     let loss = segmentation;
     const logged = [ce, dice];
@@ -131,7 +141,7 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
         random: teacherRandom,
       });
       const seen = method === 'lccs' ? concat([images.labeled, noisy], 0) : noisy;
-      const q = noGrad(() => teacher.forward(seen, { mode: 'train', random: teacherRandom }));
+      const q = noGrad(() => teacher.forward(cast(seen, config.precision), { mode: 'train', random: teacherRandom }));
 
       // 3. Consistency on the unlabelled pixels that are kept: all (mt), or those of low confidence (lccs).
       const p = part(logits, labeled, unlabeled);
@@ -171,8 +181,10 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
     }
 
     // 5. Optimizer and teacher; both skip a step whose loss is not finite, so the last good weights survive.
-    optimizer.step(backward(loss), lr, {
+    const gradients = backward(loss, scaling?.scale);
+    optimizer.step(gradients, lr, {
       guard: loss,
+      ...(scaling && { unscale: scaling.unscale(gradients, trained) }),
       ...(teacher && { average: { tensors: averaged, decay } }),
     });
     const metrics = concat(
@@ -198,6 +210,7 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
     'optimizer',
     optimizer.state.map((t, i) => [String(i), t] as const),
   );
+  keep('lossScale', scaling?.state.map((t, i) => [String(i), t] as const) ?? []);
 
   return {
     gpu,

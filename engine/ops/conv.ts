@@ -15,6 +15,7 @@ import {
   weightGradientThreads,
 } from '../../shaders/conv.js';
 import type { Parts } from '../../shaders/conv-fusion.js';
+import type { Float } from '../../shaders/wgsl.js';
 import { gradientLike, record } from '../autograd.js';
 import type { Gpu } from '../device.js';
 import { flags } from '../flags.js';
@@ -32,7 +33,8 @@ export interface ConvOptions {
 
 /**
  * Convolution of x [N, H, W, C] with weight [O, kH, kW, C] and bias [O], or of x [N, D, H, W, C] with weight
- * [O, kD, kH, kW, C]; odd kernels, padding (k − 1)/2, stride 1 or 2. The output has ⌈H/stride⌉ rows and O channels.
+ * [O, kD, kH, kW, C]; odd kernels, padding (k − 1)/2, stride 1 or 2. The output has ⌈H/stride⌉ rows and O channels. Weight and
+ * bias may be f32 where x is f16; their gradients then are, too.
  */
 export function conv(
   x: Tensor,
@@ -41,7 +43,7 @@ export function conv(
   { stride = 1, statistics = false }: ConvOptions = {},
 ): Tensor {
   const geometry = geometryOf(x, weight, bias, stride);
-  const dtype = floatType('conv', ...(bias ? [x, weight, bias] : [x, weight]));
+  const { dtype, parameters } = typesOf(x, weight, bias);
   const { gpu } = x;
   const outputShape = [x.shape[0]!, ...spatial(x).map((n) => Math.ceil(n / stride)), geometry.outputs];
 
@@ -51,8 +53,8 @@ export function conv(
   let prepared = weight;
   if (!gpu.adapter.software) {
     // Neighbouring threads of a GPU should read neighbouring weights; on a CPU that gains nothing and costs a launch.
-    prepared = empty(gpu, weight.shape, dtype, 'convWeight');
-    run(transposeWeightShader(dtype, g), { weight, prepared }, { threads: weight.size });
+    prepared = empty(gpu, weight.shape, parameters, 'convWeight');
+    run(transposeWeightShader(parameters, g), { weight, prepared }, { threads: weight.size });
   }
   const weights = prepared === weight ? 'outputs-first' : 'outputs-last';
   const onLoad = isCheapToLoad(geometry) ? activationToLoad(x) : undefined;
@@ -60,7 +62,7 @@ export function conv(
     flags.fuse && { parts: convParts(g, tile), partials: partialsOf(gpu, convParts(g, tile), g) };
   const fusion = { load: onLoad?.activation, statistics: Boolean(sums) };
   run(
-    convShader(dtype, g, { tile, weights, bias: bias !== undefined, fusion }),
+    convShader(dtype, g, { tile, weights, bias: bias !== undefined, fusion, parameters }),
     {
       x: onLoad?.z ?? x,
       weight: prepared,
@@ -79,6 +81,13 @@ export function conv(
     if (!needsWeight && !needsBias) return [dx];
     return [dx, ...weightGradient(x, weight, needsBias ? bias : undefined, dy, geometry)];
   });
+}
+
+/** Storage of activations and of parameters: both the same, or f16 activations with f32 masters. */
+function typesOf(x: Tensor, weight: Tensor, bias?: Tensor): { dtype: Float; parameters: Float } {
+  const parameters = floatType('conv', ...(bias ? [weight, bias] : [weight]));
+  const dtype = parameters === 'f32' && x.dtype === 'f16' ? 'f16' : floatType('conv', x, weight);
+  return { dtype, parameters };
 }
 
 /**
@@ -146,11 +155,11 @@ function flattened(g: ConvGeometry): ConvGeometry {
 }
 
 function inputGradient(x: Tensor, weight: Tensor, dy: Tensor, geometry: ConvGeometry, flow: GradientFlow): Tensor {
-  const dtype = floatType('conv', x);
+  const { dtype, parameters } = typesOf(x, weight);
   const dx = empty(x.gpu, x.shape, dtype, 'dConv');
   if (geometry.stride === 2) {
     run(
-      convStridedGradientShader(dtype, geometry),
+      convStridedGradientShader(dtype, geometry, parameters),
       { dy, weight, dx },
       { threads: convStridedGradientThreads(geometry) },
     );
@@ -166,7 +175,14 @@ function inputGradient(x: Tensor, weight: Tensor, dy: Tensor, geometry: ConvGeom
     const partials = of && partialsOf(x.gpu, parts, g);
     const fusion = of ? { gradient: of.activation, base: base !== undefined } : {};
     run(
-      convShader(dtype, g, { tile, weights: 'gradient', bias: false, fusion, name: 'conv_input_gradient' }),
+      convShader(dtype, g, {
+        tile,
+        weights: 'gradient',
+        bias: false,
+        fusion,
+        parameters,
+        name: 'conv_input_gradient',
+      }),
       {
         x: dy,
         weight,
@@ -189,17 +205,17 @@ function weightGradient(
   g: ConvGeometry,
 ): [Tensor, Tensor | undefined] {
   const { gpu } = x;
-  const dtype = floatType('conv', x);
+  const { dtype, parameters } = typesOf(x, weight);
   const tile = chooseWeightGradientTile(gpu, g);
   const like = (parameter: Tensor, label: string): Tensor =>
-    parameter.dtype === 'f32' ? gradientLike(parameter) : empty(gpu, parameter.shape, dtype, label);
+    parameters === 'f32' ? gradientLike(parameter) : empty(gpu, parameter.shape, parameters, label);
   const dWeight = like(weight, 'dWeight');
   const dBias = bias && like(bias, 'dBias');
   const onLoad = activationToLoad(x);
   const source = weightGradientShader(dtype, g, { tile, bias: bias !== undefined, load: onLoad?.activation });
   const from = { x: onLoad?.z ?? x, dy, ...(onLoad && { coefficients: onLoad.coefficients }) };
   const grid = { threads: weightGradientThreads(g, tile) * tile.slices };
-  if (tile.slices === 1 && dtype === 'f32') {
+  if (tile.slices === 1 && parameters === 'f32') {
     run(source, { ...from, dWeight, ...(dBias && { dBias }) }, grid);
     return [dWeight, dBias];
   }
@@ -207,7 +223,7 @@ function weightGradient(
   const partialBias = bias && empty(gpu, [tile.slices, ...bias.shape], 'f32', 'partialBias');
   run(source, { ...from, dWeight: partialWeight, ...(partialBias && { dBias: partialBias }) }, grid);
   run(
-    sumSlicesShader(dtype, { bias: bias !== undefined }),
+    sumSlicesShader(parameters, { bias: bias !== undefined }),
     { partialWeight, dWeight, ...(partialBias && dBias && { partialBias, dBias }) },
     { threads: weight.size + (bias?.size ?? 0) },
   );

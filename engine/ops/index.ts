@@ -2,6 +2,7 @@
 export { argmax } from './argmax.js';
 export { add, div, mul, sub } from './arithmetic.js';
 export { type BatchNormOptions, batchNorm } from './batch-norm.js';
+export { cast } from './cast.js';
 export { concat } from './concat.js';
 export { type ConvOptions, conv } from './conv.js';
 export { convTranspose } from './conv-transpose.js';
@@ -11,6 +12,7 @@ export { dropout } from './dropout.js';
 export { gaussianNoise } from './gaussian-noise.js';
 export { instanceNorm } from './instance-norm.js';
 export { leakyRelu, relu } from './leaky-relu.js';
+export { createLossScale, type LossScale } from './loss-scale.js';
 export {
   type ConsistencyOptions,
   lowConfidenceMask,

@@ -1,0 +1,19 @@
+import { castShader } from '../../shaders/cast.js';
+import type { Float } from '../../shaders/wgsl.js';
+import { record } from '../autograd.js';
+import { run } from '../stream.js';
+import { empty, type Tensor } from '../tensor.js';
+import { floatType } from './float-type.js';
+
+/** x stored as f32 or f16, rounded to the nearest; x itself if it is stored so already. Its gradient is cast back. */
+export function cast(x: Tensor, dtype: Float): Tensor {
+  const from = floatType('cast', x);
+  if (from === dtype) return x;
+  const converted = (source: Tensor, to: Float): Tensor => {
+    const y = empty(source.gpu, source.shape, to, 'cast');
+    const width = source.size % 4 === 0 ? 4 : 1;
+    run(castShader(to === 'f16' ? 'f32' : 'f16', to, width), { x: source, y }, { threads: source.size / width });
+    return y;
+  };
+  return record('cast', converted(x, dtype), [x], (dy) => [converted(dy, from)]);
+}
