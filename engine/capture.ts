@@ -2,6 +2,7 @@
 // JavaScript numbers, branches, shapes, and the buffers of the returned tensors, which every call overwrites.
 import { type Gpu, GpuError } from './device.js';
 import { flags } from './flags.js';
+import { type Kernel, startCompiling } from './kernel.js';
 import { release, releaseWhenCollected, type Storage } from './memory.js';
 import { type LaunchTime, profileTable, summarize } from './profile.js';
 import {
@@ -53,10 +54,10 @@ export function capture<T>(gpu: Gpu, work: () => T): Step<T> {
   let made: { result: T; recording: Recording; externals: Storage[]; info: StepInfo } | undefined;
   let placed = false;
 
-  const recorded = (): NonNullable<typeof made> => {
+  const recorded = (onKernel?: (k: Kernel) => void): NonNullable<typeof made> => {
     gpu.check();
     if (made) return made;
-    const { result, recording } = recordList(gpu, work, storagesIn);
+    const { result, recording } = recordList(gpu, work, storagesIn, onKernel);
     const used = new Set(recording.launches.flatMap(({ args }) => args.map((arg) => arg.storage)));
     const temporaries = new Set(recording.plan.slots.flatMap(({ storages }) => storages));
     for (const storage of temporaries) storage.owner = recording;
@@ -103,6 +104,7 @@ export function capture<T>(gpu: Gpu, work: () => T): Step<T> {
   };
   const tools = {
     prepare: async () => {
+      recorded((k) => void startCompiling(gpu, k)); // the driver's threads compile while this one records
       const { recording, info } = ready();
       await compileRecording(gpu, recording);
       return info;

@@ -118,14 +118,15 @@ async function compile(gpu: Gpu, kernel: Kernel): Promise<void> {
   }
 }
 
+/** Starts compiling on a thread of the driver's, unless that has happened. */
+export function startCompiling(gpu: Gpu, kernel: Kernel): Promise<void> | undefined {
+  if (kernel.pipeline) return undefined;
+  kernel.compiling ??= compile(gpu, kernel);
+  return kernel.compiling;
+}
+
 /** Compiles kernels side by side on the driver's threads; rejects with the first that does not compile. */
 export async function compileAll(gpu: Gpu, kernels: Iterable<Kernel>): Promise<void> {
-  await Promise.all(
-    [...new Set(kernels)].map((kernel) => {
-      if (kernel.pipeline) return undefined;
-      kernel.compiling ??= compile(gpu, kernel);
-      return kernel.compiling;
-    }),
-  );
+  await Promise.all([...new Set(kernels)].map((kernel) => startCompiling(gpu, kernel)));
   await gpu.settled();
 }

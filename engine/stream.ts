@@ -42,6 +42,8 @@ interface Stream {
   /** Buffers of dead storages that pending launches may still use. */
   retiring: GPUBuffer[];
   capturing: boolean;
+  /** Told of every kernel that is recorded. */
+  onKernel: ((k: Kernel) => void) | undefined;
 }
 
 const streams = new WeakMap<Gpu, Stream>();
@@ -49,7 +51,10 @@ const streams = new WeakMap<Gpu, Stream>();
 function streamOf(gpu: Gpu): Stream {
   let stream = streams.get(gpu);
   if (!stream) {
-    streams.set(gpu, (stream = { pending: [], scopes: [], deferred: new Set(), retiring: [], capturing: false }));
+    streams.set(
+      gpu,
+      (stream = { pending: [], scopes: [], deferred: new Set(), retiring: [], capturing: false, onKernel: undefined }),
+    );
   }
   return stream;
 }
@@ -69,6 +74,7 @@ export function run(source: string, args: Record<string, Bindable>, grid: Grid):
   const { gpu } = first;
   gpu.check();
   const k = kernel(gpu, source);
+  streamOf(gpu).onKernel?.(k);
   const names = k.bindings.map(({ name }) => name);
   const got = Object.keys(args);
   if (names.length !== got.length || names.some((name) => !args[name])) {
@@ -291,13 +297,15 @@ export interface Recording {
 }
 
 /**
- * Runs `step` with a recording of its own and plans it. `keptBy` names the storages that its result needs. Nothing is
- * allocated or submitted; throws if the step records nothing, captures, reads or is asynchronous.
+ * Runs `step` with a recording of its own and plans it. `keptBy` names the storages that its result needs; `onKernel` is told
+ * of every kernel at once. Nothing is allocated or submitted; throws if the step records nothing, captures, reads or is
+ * asynchronous.
  */
 export function recordList<T>(
   gpu: Gpu,
   step: () => T,
   keptBy: (result: T) => ReadonlySet<Storage>,
+  onKernel?: (k: Kernel) => void,
 ): { result: T; recording: Recording } {
   const stream = streamOf(gpu);
   if (stream.capturing)
@@ -305,6 +313,7 @@ export function recordList<T>(
   flush(gpu);
   const scope = openScope(gpu);
   stream.capturing = true;
+  stream.onKernel = onKernel;
   try {
     const result = step();
     if (result instanceof Promise) {
@@ -323,6 +332,7 @@ export function recordList<T>(
     return { result, recording: { launches, plan: planned, constants } };
   } finally {
     stream.capturing = false;
+    stream.onKernel = undefined;
     stream.pending = [];
     stream.deferred.clear(); // nobody read them
     stream.scopes.splice(stream.scopes.indexOf(scope), 1); // the recording owns what was created

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // The command `wgrad`: finds the subcommand, runs it, turns errors into one line and an exit code. Progress and errors go
 // to stderr, results to stdout. Each command is a file of its own, loaded when it is called.
-import { GpuLostError } from '../engine/index.js';
+import { flags as engineFlags, GpuLostError } from '../engine/index.js';
 import { nearestName, UsageError } from './config.js';
 import { version } from './environment.js';
 
@@ -27,6 +27,13 @@ const commands: Record<string, { about: string; load: () => Promise<Command> }> 
   },
 };
 
+/** Switches of the engine, which every command takes. */
+const switches: Record<string, () => void> = {
+  '--no-fuse': () => {
+    engineFlags.fuse = false;
+  },
+};
+
 const help = `wgrad: semi-supervised segmentation on WebGPU
 
 usage: wgrad COMMAND [flags]
@@ -39,6 +46,9 @@ wgrad COMMAND --help   what a command takes
 wgrad --version
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the GPU was lost, 130 interrupted (after saving).
+Every command takes:
+  --no-fuse              every op is a launch of its own (to find out whether fusing is at fault)
+
 WGRAD_ADAPTER=NAME     the GPU or driver to use: swiftshader, lavapipe, or a part of a GPU's name`;
 
 /** Runs one command line (without `node wgrad`) and resolves with its exit code; never rejects. */
@@ -68,7 +78,9 @@ async function main(args: readonly string[]): Promise<number> {
       console.log(commandHelp.trim());
       return exitCodes.done;
     }
-    return await run(rest);
+    for (const [name, set] of Object.entries(switches)) if (flags.includes(name)) set();
+    const beyond = rest.length - flags.length;
+    return await run([...flags.filter((flag) => !Object.hasOwn(switches, flag)), ...rest.slice(rest.length - beyond)]);
   } catch (error) {
     return report(error);
   }

@@ -54,8 +54,9 @@ export async function run(args: string[]): Promise<number> {
     if (json) {
       console.log(JSON.stringify(result, null, 2));
     } else {
-      const { best, iterations, seconds } = result;
-      console.log(`${config.method}: ${iterations} iterations in ${clock(seconds)}, run folder ${out}`);
+      const { best, iterations, seconds, waitMs } = result;
+      const waited = `waited ${((0.1 * waitMs) / seconds).toFixed(1)} % of the time for data`;
+      console.log(`${config.method}: ${iterations} iterations in ${clock(seconds)}, ${waited}, run folder ${out}`);
       if (best) {
         const byClass = Object.entries(best.scores.mean).map(
           ([k, { Dice }]) => `${cardiacClasses[Number(k)] ?? k} ${Dice?.toFixed(4) ?? '–'}`,
