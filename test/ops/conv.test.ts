@@ -210,32 +210,40 @@ test('no gradient is computed for an input that wants none', async () => {
   });
 });
 
-test('f16 in and out, summed in f32', async () => {
-  const gpu = await testGpu();
-  if (!gpu.features.has('shader-f16')) return console.log('skipped: f16 — this adapter has no shader-f16');
-  const half = (a: NdArray): NdArray =>
-    ndArray(
-      a.shape,
-      a.data.map((v) => Math.round(v * 64) / 64),
-    );
-  const [input, weight, out] = [random([2, 9, 12, 8]), random([8, 3, 3, 8]), random([2, 9, 12, 8])].map(half) as [
-    NdArray,
-    NdArray,
-    NdArray,
-  ];
-  const y = reference.conv(input, weight, undefined, 1);
-  const expected = reference.convGradients(input, weight, out, 1);
-  await scope(gpu, async () => {
-    const half = (a: NdArray): Tensor => tensor(gpu, a.data, a.shape, { dtype: 'f16', requiresGrad: true });
-    const [x, w] = [half(input), half(weight)];
-    const ty = conv(x, w);
-    const gradients = backward(ty, tensor(gpu, out.data, out.shape, { dtype: 'f16' }));
-    const accuracy = { atol: 1e-3, rtol: 1e-3 };
-    closeTo(await ty.read(), y.data, accuracy, 'y');
-    closeTo(await gradients.get(x)!.read(), expected.dx.data, accuracy, 'dx');
-    closeTo(await gradients.get(w)!.read(), expected.dWeight.data, accuracy, 'dWeight');
+for (const [parameters, stride] of [
+  ['f16', 1],
+  ['f32', 1],
+  ['f32', 2],
+] as const) {
+  test(`f16 in and out, summed in f32, weights ${parameters}, stride ${stride}`, async () => {
+    const gpu = await testGpu();
+    if (!gpu.features.has('shader-f16')) return console.log('skipped: f16 — this adapter has no shader-f16');
+    const half = (a: NdArray): NdArray =>
+      ndArray(
+        a.shape,
+        a.data.map((v) => Math.round(v * 64) / 64),
+      );
+    const [input, weight, out] = [
+      random([2, 9, 12, 8]),
+      random([8, 3, 3, 8]),
+      random([2, ...(stride === 1 ? [9, 12] : [5, 6]), 8]),
+    ].map(half) as [NdArray, NdArray, NdArray];
+    const y = reference.conv(input, weight, undefined, stride);
+    const expected = reference.convGradients(input, weight, out, stride);
+    await scope(gpu, async () => {
+      const half = (a: NdArray): Tensor => tensor(gpu, a.data, a.shape, { dtype: 'f16', requiresGrad: true });
+      const x = half(input);
+      const w = tensor(gpu, weight.data, weight.shape, { dtype: parameters, requiresGrad: true });
+      const ty = conv(x, w, undefined, { stride });
+      const gradients = backward(ty, tensor(gpu, out.data, out.shape, { dtype: 'f16' }));
+      const accuracy = { atol: 1e-3, rtol: 1e-3 };
+      closeTo(await ty.read(), y.data, accuracy, 'y');
+      closeTo(await gradients.get(x)!.read(), expected.dx.data, accuracy, 'dx');
+      assert.is(gradients.get(w)!.dtype, parameters);
+      closeTo(await gradients.get(w)!.read(), expected.dWeight.data, accuracy, 'dWeight');
+    });
   });
-});
+}
 
 test('shapes that do not fit', async () => {
   const gpu = await testGpu();
