@@ -67,12 +67,12 @@ const coefficientsAt = (quads: number): string => wgsl`
   let scale = coefficients[${u32(quads)} + quad];
   let shift = coefficients[${u32(2 * quads)} + quad];`;
 
-/** Windows that one thread of a backward pass with sums walks. */
-const windowsPerThread = 8;
-
-/** Parts of a backward pass with sums, each the windows p, p + parts, …; their pixels are of no interest. */
+/**
+ * Parts of a backward pass with sums, each the windows p, p + parts, …: at least eight windows, and no more parts than what adds
+ * them up takes in its stride.
+ */
 export const poolParts = (sizes: PoolSizes): number =>
-  Math.ceil(poolWindows(sizes) / types(sizes).quads / windowsPerThread);
+  Math.min(4096, Math.ceil(poolWindows(sizes) / types(sizes).quads / 8));
 
 /** Threads of the backward pass: one per window (also the cut-off ones at odd edges) and quad of channels. */
 export const poolWindows = (sizes: PoolSizes): number =>

@@ -40,10 +40,10 @@ const writers = new WeakMap<Storage, WriteInto>();
 /** Set by normActivation: of what its output is the activation. */
 export const setActivation = (a: Tensor, of: ActivationOf): unknown => activations.set(a.storage, of);
 export const activationOf = (a: Tensor): ActivationOf | undefined => activations.get(a.storage);
-/** The same as long as nobody has computed the output, and without dropout, which costs too much to draw again. */
-export function activationToLoad(a: Tensor): ActivationOf | undefined {
+/** The same as long as nobody has computed the output; with dropout only for a consumer that `draws` it again. */
+export function activationToLoad(a: Tensor, draws = false): ActivationOf | undefined {
   const of = activations.get(a.storage);
-  return a.storage.deferred && of?.activation.dropout === 0 ? of : undefined;
+  return a.storage.deferred && (draws || of?.activation.dropout === 0) ? of : undefined;
 }
 
 /** Set by conv: partial means and Σ (y − mean)² of its output. */
