@@ -30,14 +30,14 @@ export interface ConsistencySizes extends PixelSizes {
   readonly invert: boolean;
 }
 
-const mostOf = (p: string, classes: number): string =>
+export const mostOf = (p: string, classes: number): string =>
   fold(
     classes,
     (a, b) => `max(${a}, ${b})`,
     (k) => p + k,
   );
 
-const confidenceOf = (confidence: Confidence, classes: number): string => {
+export const confidenceOf = (confidence: Confidence, classes: number): string => {
   const [student, teacher] = [mostOf('p', classes), mostOf('q', classes)];
   if (confidence === 'mean')
     return fold(
@@ -48,7 +48,7 @@ const confidenceOf = (confidence: Confidence, classes: number): string => {
   return { student, teacher, min: `min(${student}, ${teacher})`, none: '0.0' }[confidence];
 };
 
-const pixelValue = (kind: ConsistencySizes['kind'], classes: number): string => {
+export const pixelValue = (kind: ConsistencySizes['kind'], classes: number): string => {
   if (kind === 'mse') return total(classes, (k) => `(p${k} - q${k}) * (p${k} - q${k})`);
   if (kind === 'kl') return total(classes, (k) => `q${k} * ((y${k} - q_most - q_log) - (x${k} - p_most - p_log))`);
   return `p_log - (chosen - p_most)`;

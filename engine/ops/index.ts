@@ -21,6 +21,14 @@ export {
 } from './masked-consistency.js';
 export { matmul } from './matmul.js';
 export { maxPool } from './max-pool.js';
+export {
+  type MeanTeacherOptions,
+  type MeanTeacherTerms,
+  meanTeacherLoss,
+  type SelectionTerms,
+  type SupervisedTerms,
+  type TeacherOptions,
+} from './mean-teacher-loss.js';
 export { type NormActivationOptions, normActivation } from './norm-activation.js';
 export type { RunningStatistics } from './normalization.js';
 export { createAdamW, createSgd, ema, type Optimizer } from './optimizer.js';

@@ -1,0 +1,184 @@
+// Every loss over the student's logits, what the mask selects and the statistics of it, in two launches and one for the
+// gradient. The ops it fuses (crossEntropy, diceLoss, maskedConsistency, …) stay; the test holds it against their composition.
+import {
+  factorCount,
+  type MeanTeacherSizes,
+  meanTeacherBackward,
+  meanTeacherValues,
+  meanTeacherWalk,
+  partialCount,
+  walkGroups,
+  writesMask,
+} from '../../shaders/mean-teacher-loss.js';
+import { partialWorkgroup } from '../../shaders/partial-sums.js';
+import { record } from '../autograd.js';
+import { ShapeError, show } from '../shape.js';
+import { run } from '../stream.js';
+import { empty, type Tensor } from '../tensor.js';
+import { floatType } from './float-type.js';
+import { pixelSizes } from './labeled-pixels.js';
+import type { ConsistencyOptions } from './masked-consistency.js';
+
+export interface MeanTeacherOptions {
+  /** u8 [...]: one of every pixel, or of the first `labeledPixels` only. A label ≥ K is ignored by cross-entropy and Dice. */
+  labels: Tensor;
+  /** Pixels, from the first on, that are supervised; the others are what the consistency is about. */
+  labeledPixels: number;
+  /** ε of the Dice loss; default 1e-5. */
+  epsilon?: number;
+}
+
+export interface TeacherOptions extends Omit<ConsistencyOptions, 'invert'> {
+  /** Logits [..., K]: of every pixel, or of the unlabelled ones only. */
+  logits: Tensor;
+  /** λ, one number. */
+  weight: Tensor;
+}
+
+/** Numbers of the supervised loss alone. */
+export interface SupervisedTerms {
+  /** ½ (cross-entropy + Dice) + λ·consistency [], of which the student's logits have the gradient. */
+  loss: Tensor;
+  /** For the log, f32 [2]: cross-entropy, Dice; with a teacher [3], the consistency last. */
+  terms: Tensor;
+}
+
+/** What is there with a teacher. */
+export interface MeanTeacherTerms extends SupervisedTerms {
+  /** Kept pixels, u8 [...] as the labels of all; 0 where the teacher has no logits. Absent when all are kept and nobody asks. */
+  mask: Tensor | undefined;
+}
+
+/** What is there when the selection is wanted. */
+export interface SelectionTerms extends MeanTeacherTerms {
+  mask: Tensor;
+  /** Labels of labelled pixels, the teacher's class of the others, u8 [...] (as `pseudoClasses`). */
+  classes: Tensor;
+  /**
+   * How much a pixel counts for the prototype of its class, f32 [...]: the teacher's confidence where it says what the label
+   * says, and on unlabelled pixels where it is at least τ; else 0. For `updatePrototypes`, which multiplies ρ in.
+   */
+  weights: Tensor;
+  /** Of the unlabelled pixels, f32 [4], as `selectionStatistics`. */
+  statistics: Tensor;
+}
+
+/**
+ * ½ (cross-entropy + Dice) of the labelled pixels + λ·consistency of the unlabelled ones that are kept, of logits [..., K]
+ * whose labelled items come first (formulas in shaders/mean-teacher-loss.ts). Without a teacher every pixel must be
+ * labelled. With `selection` (teacher's logits and labels of all pixels) also what the class separation needs. The gradient
+ * goes to `logits` only; where nothing is kept it is 0, and so is the consistency.
+ */
+export function meanTeacherLoss(logits: Tensor, options: MeanTeacherOptions): SupervisedTerms;
+export function meanTeacherLoss(
+  logits: Tensor,
+  options: MeanTeacherOptions,
+  teacher: TeacherOptions & { selection?: false },
+): MeanTeacherTerms;
+export function meanTeacherLoss(
+  logits: Tensor,
+  options: MeanTeacherOptions,
+  teacher: TeacherOptions & { selection: true },
+): SelectionTerms;
+export function meanTeacherLoss(
+  logits: Tensor,
+  options: MeanTeacherOptions,
+  teacher?: TeacherOptions & { selection?: boolean },
+): SupervisedTerms & Partial<SelectionTerms> {
+  const { gpu } = logits;
+  const { labels, labeledPixels } = options;
+  const sizes = sizesOf(logits, options, teacher);
+  const shape = logits.shape.slice(0, -1);
+  const groups = walkGroups(sizes);
+  const partials = empty(gpu, [groups, partialCount(sizes)], 'f32', 'meanTeacherLoss.partials');
+  const mask = writesMask(sizes) ? empty(gpu, shape, 'u8', 'mask') : undefined;
+  const selected = teacher?.selection && {
+    classes: empty(gpu, shape, 'u8', 'classes'),
+    weights: empty(gpu, shape, 'f32', 'prototypeWeights'),
+  };
+  run(
+    meanTeacherWalk(sizes),
+    {
+      student: logits,
+      partials,
+      ...((labeledPixels > 0 || selected) && { labels }),
+      ...(teacher && { teacher: teacher.logits }),
+      ...(teacher && mask && { threshold: teacher.threshold, mask }),
+      ...selected,
+    },
+    { threads: groups * partialWorkgroup },
+  );
+  const loss = empty(gpu, [], 'f32', 'meanTeacherLoss');
+  const terms = empty(gpu, [teacher ? 3 : 2], 'f32', 'meanTeacherLoss.terms');
+  const factors = empty(gpu, [factorCount(sizes)], 'f32', 'meanTeacherLoss.factors');
+  const statistics = selected && { statistics: empty(gpu, [4], 'f32', 'selectionStatistics') };
+  run(
+    meanTeacherValues(sizes),
+    { partials, loss, terms, factors, ...(teacher && { consistency_weight: teacher.weight }), ...statistics },
+    { workgroups: [1] },
+  );
+
+  record('meanTeacherLoss', loss, [logits], (dloss) => {
+    const dlogits = empty(gpu, logits.shape, logits.dtype, 'dlogits');
+    run(
+      meanTeacherBackward(sizes),
+      {
+        student: logits,
+        factors,
+        dloss,
+        dlogits,
+        ...(labeledPixels > 0 && { labels }),
+        ...(teacher && { teacher: teacher.logits }),
+        ...(teacher && mask && teacher.confidence !== 'none' && { mask }),
+      },
+      { threads: sizes.pixels },
+    );
+    return [dlogits];
+  });
+  return { loss, terms, ...(teacher && { mask }), ...selected, ...statistics };
+}
+
+/** The sizes; throws unless labels and teacher's logits fit the student's logits. */
+function sizesOf(
+  logits: Tensor,
+  { labels, labeledPixels, epsilon = 1e-5 }: MeanTeacherOptions,
+  teacher: (TeacherOptions & { selection?: boolean }) | undefined,
+): MeanTeacherSizes {
+  const op = 'meanTeacherLoss';
+  const { pixels, classes } = pixelSizes(op, logits, {});
+  const selection = teacher?.selection === true;
+  const atLeast = teacher ? 0 : pixels;
+  const atMost = teacher ? pixels - 1 : pixels;
+  if (!Number.isInteger(labeledPixels) || labeledPixels < atLeast || labeledPixels > atMost) {
+    throw new ShapeError(
+      `${op}: got ${labeledPixels} labelled of ${pixels} pixels, expected ${teacher ? 'some without a label' : 'all'}. ${teacher ? 'Leave the teacher out to use labels only.' : 'Pass a teacher for the others.'}`,
+    );
+  }
+  if (labels.dtype !== 'u8' || (labels.size !== pixels && (selection || labels.size !== labeledPixels))) {
+    throw new ShapeError(
+      `${op}: got labels ${labels.dtype} ${show(labels.shape)} for logits ${show(logits.shape)}, expected u8 of ${selection ? '' : `${labeledPixels} or `}${pixels} pixels.`,
+    );
+  }
+  if (!teacher) return { dtype: floatType(op, logits), pixels, classes, labeledPixels, epsilon, teacher: undefined };
+  const { logits: q, kind, confidence, threshold, weight } = teacher;
+  const everywhere = q.size === logits.size;
+  const unlabeled = (pixels - labeledPixels) * classes;
+  if (q.shape.at(-1) !== classes || (!everywhere && (selection || q.size !== unlabeled))) {
+    throw new ShapeError(
+      `${op}: got teacher's logits ${show(q.shape)} for logits ${show(logits.shape)}, expected ${classes} classes of ${selection ? '' : `${pixels - labeledPixels} or `}${pixels} pixels.`,
+    );
+  }
+  for (const [name, t] of Object.entries({ threshold, weight })) {
+    if (t.dtype !== 'f32' || t.size !== 1) {
+      throw new ShapeError(`${op}: got ${name} ${t.dtype} ${show(t.shape)}, expected one f32 number.`);
+    }
+  }
+  return {
+    dtype: floatType(op, logits, q),
+    pixels,
+    classes,
+    labeledPixels,
+    epsilon,
+    teacher: { kind, confidence, everywhere, selection },
+  };
+}

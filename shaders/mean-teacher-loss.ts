@@ -1,0 +1,336 @@
+// The losses of a mean teacher over the student's logits, in three launches: a walk over the pixels, a workgroup that adds up
+// and computes every value, and the gradient. p = softmax(student), q = softmax(teacher), y the label; the first pixels are
+// labelled, the others are not:
+//   loss = ½ (CE + Dice) over labelled pixels + λ·consistency over unlabelled pixels that are kept
+// with the formulas of cross-entropy.ts, dice-loss.ts and masked-consistency.ts, which stay as the plain composition.
+// Thread = word of four pixels (bytes are packed four to a word) in the walk, pixel in the gradient.
+import { argmaxOf, byteAt, classArray, each, loadClasses, pick, softmaxOf, storeClasses, total } from './classes.js';
+import type { PixelSizes } from './cross-entropy.js';
+import { type Confidence, type ConsistencyKind, confidenceOf, mostOf, pixelValue } from './masked-consistency.js';
+import {
+  addPartials,
+  partialGroups,
+  partialsMemory,
+  partialWorkgroup,
+  storePartials,
+  totalsMemory,
+  totalsWorkgroup,
+} from './partial-sums.js';
+import { enable, f32, flatIndex, u32, wgsl } from './wgsl.js';
+
+export interface TeacherPart {
+  readonly kind: ConsistencyKind;
+  readonly confidence: Confidence;
+  /** The teacher's logits cover the labelled pixels too, not only the others. */
+  readonly everywhere: boolean;
+  /** Classes, weights for the prototypes and statistics are wanted; needs `everywhere` and labels of all pixels. */
+  readonly selection: boolean;
+}
+
+export interface MeanTeacherSizes extends PixelSizes {
+  readonly labeledPixels: number;
+  readonly epsilon: number;
+  readonly teacher: TeacherPart | undefined;
+}
+
+/** Whether the walk writes a mask: somebody wants it, or the gradient needs it. */
+export const writesMask = ({ teacher }: MeanTeacherSizes): boolean =>
+  teacher !== undefined && (teacher.selection || teacher.confidence !== 'none');
+
+/** Names of the sums, in the order in which the partials hold them. */
+function sumNames({ classes, labeledPixels, teacher }: MeanTeacherSizes): string[] {
+  const perClass = (name: string) => Array.from({ length: classes }, (_, k) => name + k);
+  return [
+    ...(labeledPixels ? ['cross_entropy', ...perClass('overlap'), ...perClass('square'), ...perClass('count')] : []),
+    ...(teacher ? ['kept', 'consistency'] : []),
+    ...(teacher?.selection ? ['correct_kept', 'correct_dropped', 'confident'] : []),
+  ];
+}
+
+/** How many numbers a row of the partials holds. */
+export const partialCount = (sizes: MeanTeacherSizes): number => sumNames(sizes).length;
+
+/** Workgroups of the walk: rows of the partials. */
+export const walkGroups = ({ pixels }: MeanTeacherSizes): number => partialGroups(Math.ceil(pixels / 4));
+
+/** Numbers that the gradient needs: of the cross-entropy, of the consistency, and two per class of the Dice loss. */
+export const factorCount = ({ classes }: MeanTeacherSizes): number => 2 + 2 * classes;
+
+const teacherPixel = ({ labeledPixels, teacher }: MeanTeacherSizes): string =>
+  teacher?.everywhere || !labeledPixels ? 'i' : `(i - ${u32(labeledPixels)})`;
+
+/** A label ≥ K is no class: such a pixel adds nothing to cross-entropy and Dice. */
+function labeledSums({ classes, labeledPixels }: MeanTeacherSizes): string {
+  if (!labeledPixels) return '';
+  return wgsl`
+      if (i < ${u32(labeledPixels)} && truth < ${u32(classes)}) {
+        cross_entropy += p_log - (${pick('truth', 'x', classes)} - p_most);
+${each(
+  classes,
+  (k) => `        {
+          let here = select(0.0, 1.0, truth == ${k}u);
+          overlap${k} += p${k} * here; square${k} += p${k} * p${k}; count${k} += here;
+        }`,
+)}
+      }`;
+}
+
+function teacherSums(sizes: MeanTeacherSizes, teacher: TeacherPart): string {
+  const { classes, labeledPixels } = sizes;
+  const { kind, confidence, everywhere, selection } = teacher;
+  const body = wgsl`
+${loadClasses('y', 'teacher', teacherPixel(sizes), classes)}
+${softmaxOf('y', 'q', classes)}
+#if ${confidence === 'none'}
+      let keep = true;
+#else
+      let keep = ${confidenceOf(confidence, classes)} < threshold[0];
+#endif
+      if (keep) { mask_bytes |= 1u << (8u * j); }
+#if ${selection || kind === 'ce'}
+${argmaxOf('teacher_class', 'y', classes)}
+#endif
+#if ${selection}
+      let q_confidence = ${mostOf('q', classes)};
+      var weight = 0.0;
+      if (i < ${u32(labeledPixels)}) {
+        class_bytes |= truth << (8u * j);
+        weight = select(0.0, q_confidence, truth == teacher_class);
+      } else {
+        class_bytes |= teacher_class << (8u * j);
+        weight = select(0.0, q_confidence, q_confidence >= threshold[0]);
+      }
+      weights[i] = weight;
+#endif
+      if (i >= ${u32(labeledPixels)}) {
+#if ${selection}
+${argmaxOf('student_class', 'x', classes)}
+        let correct = select(0.0, 1.0, student_class == truth);
+        correct_kept += select(0.0, correct, keep);
+        correct_dropped += select(correct, 0.0, keep);
+        confident += ${mostOf('p', classes)};
+#endif
+        if (keep) {
+#if ${kind === 'ce'}
+          let chosen = ${pick('teacher_class', 'x', classes)};
+#endif
+          kept += 1.0;
+          consistency += ${pixelValue(kind, classes)};
+        }
+      }`;
+  return everywhere || !labeledPixels ? body : `if (i >= ${u32(labeledPixels)}) {${body}\n}`;
+}
+
+/** The walk: partials [groups, sums], and of every pixel what is wanted: mask u8, classes u8, weights f32. */
+export function meanTeacherWalk(sizes: MeanTeacherSizes): string {
+  const { dtype, pixels, classes, labeledPixels, teacher } = sizes;
+  const names = sumNames(sizes);
+  const words = Math.ceil(pixels / 4);
+  const threads = walkGroups(sizes) * partialWorkgroup;
+  const labels = labeledPixels > 0 || Boolean(teacher?.selection);
+  const masked = writesMask(sizes);
+  return wgsl`${enable(dtype)}
+@group(0) @binding(0) var<storage, read> student: array<${classArray(dtype, classes)}>;
+@group(0) @binding(1) var<storage, read_write> partials: array<f32>;
+#if ${labels}
+@group(0) @binding(2) var<storage, read> labels: array<u32>;
+#endif
+#if ${teacher !== undefined}
+@group(0) @binding(3) var<storage, read> teacher: array<${classArray(dtype, classes)}>;
+#endif
+#if ${masked}
+@group(0) @binding(4) var<storage, read> threshold: array<f32>;
+@group(0) @binding(5) var<storage, read_write> mask: array<u32>;
+#endif
+#if ${Boolean(teacher?.selection)}
+@group(0) @binding(6) var<storage, read_write> classes: array<u32>;
+@group(0) @binding(7) var<storage, read_write> weights: array<f32>;
+#endif
+${partialsMemory(names.length)}
+
+@compute @workgroup_size(${partialWorkgroup})
+fn mean_teacher_loss(
+  @builtin(global_invocation_id) id: vec3u, @builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32,
+) {
+${names.map((name) => `  var ${name} = 0.0;`).join('\n')}
+  for (var word = id.x; word < ${u32(words)}; word += ${u32(threads)}) {
+    var mask_bytes = 0u;
+    var class_bytes = 0u;
+    for (var j = 0u; j < 4u; j++) {
+      let i = 4u * word + j;
+      if (i >= ${u32(pixels)}) { break; }
+#if ${Boolean(teacher?.selection)}
+      let truth = ${byteAt('labels', 'i')};
+#elif ${labels}
+      var truth = 0u;
+      if (i < ${u32(labeledPixels)}) { truth = ${byteAt('labels', 'i')}; }
+#endif
+${loadClasses('x', 'student', 'i', classes)}
+${softmaxOf('x', 'p', classes)}
+${labeledSums(sizes)}
+${teacher ? teacherSums(sizes, teacher) : ''}
+    }
+#if ${masked}
+    mask[word] = mask_bytes;
+#endif
+#if ${Boolean(teacher?.selection)}
+    classes[word] = class_bytes;
+#endif
+  }
+${storePartials(names)}
+}`;
+}
+
+/** loss [], terms [2 or 3], statistics [4] (as selection-statistics.ts) and the gradient's factors, from the partials. */
+export function meanTeacherValues(sizes: MeanTeacherSizes): string {
+  const { pixels, classes, labeledPixels, epsilon, teacher } = sizes;
+  const names = sumNames(sizes);
+  const sumOf = (name: string): string => (names.includes(name) ? `totals[${names.indexOf(name)}]` : '0.0');
+  return wgsl`
+@group(0) @binding(0) var<storage, read> partials: array<f32>;
+@group(0) @binding(1) var<storage, read_write> loss: array<f32>;
+@group(0) @binding(2) var<storage, read_write> terms: array<f32>;
+@group(0) @binding(3) var<storage, read_write> factors: array<f32>;
+#if ${teacher !== undefined}
+@group(0) @binding(4) var<storage, read> consistency_weight: array<f32>;
+#endif
+#if ${Boolean(teacher?.selection)}
+@group(0) @binding(5) var<storage, read_write> statistics: array<f32>;
+#endif
+${totalsMemory(names.length)}
+
+@compute @workgroup_size(${totalsWorkgroup})
+fn mean_teacher_values(@builtin(local_invocation_index) thread: u32) {
+${addPartials(names.length, walkGroups(sizes))}
+  if (thread > 0u) { return; }
+  let labeled = max(${total(classes, (k) => sumOf(`count${k}`))}, 1.0);
+  let cross_entropy = ${sumOf('cross_entropy')} / labeled;
+${each(
+  classes,
+  (k) => `  let top${k} = 2.0 * ${sumOf(`overlap${k}`)} + ${f32(epsilon)};
+  let bottom${k} = ${sumOf(`square${k}`)} + ${sumOf(`count${k}`)} + ${f32(epsilon)};
+  factors[${2 + 2 * k}] = ${f32(-1 / classes)} / bottom${k}; factors[${3 + 2 * k}] = top${k} / bottom${k};`,
+)}
+  let dice = 1.0 - ${total(classes, (k) => `top${k} / bottom${k}`)} / ${f32(classes)};
+  terms[0] = cross_entropy;
+  terms[1] = dice;
+  factors[0] = 0.5 / labeled;
+  let supervised = 0.5 * (cross_entropy + dice);
+#if ${teacher === undefined}
+  loss[0] = supervised;
+  factors[1] = 0.0;
+#else
+  let kept = max(${sumOf('kept')}, 1.0);
+  let consistency = ${sumOf('consistency')} / (kept * ${f32(teacher?.kind === 'mse' ? classes : 1)});
+  terms[2] = consistency;
+  loss[0] = supervised + consistency_weight[0] * consistency;
+  factors[1] = consistency_weight[0] * ${f32(teacher?.kind === 'mse' ? 2 / classes : 1)} / kept;
+#endif
+#if ${Boolean(teacher?.selection)}
+  let pixels = ${f32(pixels - labeledPixels)};
+  let dropped = pixels - ${sumOf('kept')};
+  statistics[0] = ${sumOf('kept')} / pixels;
+  statistics[1] = select(-1.0, ${sumOf('correct_kept')} / kept, ${sumOf('kept')} > 0.0);
+  statistics[2] = select(-1.0, ${sumOf('correct_dropped')} / max(dropped, 1.0), dropped > 0.0);
+  statistics[3] = ${sumOf('confident')} / pixels;
+#endif
+}`;
+}
+
+function labeledSlopes({ dtype, classes, labeledPixels }: MeanTeacherSizes): string {
+  if (!labeledPixels) return '';
+  return wgsl`
+  if (i < ${u32(labeledPixels)}) {
+    let truth = ${byteAt('labels', 'i')};
+    if (truth >= ${u32(classes)}) {
+${storeClasses('dlogits', 'i', dtype, classes, () => '0.0')}
+      return;
+    }
+${loadClasses('x', 'student', 'i', classes)}
+${softmaxOf('x', 'p', classes)}
+    let of_entropy = dloss[0] * factors[0];
+${each(
+  classes,
+  (k) => `    let here${k} = select(0.0, 1.0, truth == ${k}u);
+    let g${k} = dloss[0] * factors[${2 + 2 * k}] * (here${k} - p${k} * factors[${3 + 2 * k}]);`,
+)}
+    let mean = ${total(classes, (k) => `g${k} * p${k}`)};
+${storeClasses('dlogits', 'i', dtype, classes, (k) => `of_entropy * (p${k} - here${k}) + p${k} * (g${k} - mean)`)}
+    return;
+  }`;
+}
+
+function teacherSlopes(sizes: MeanTeacherSizes, { kind, confidence }: TeacherPart): string {
+  const { dtype, classes } = sizes;
+  return wgsl`
+#if ${confidence !== 'none'}
+  if (${byteAt('mask', 'i')} == 0u) {
+${storeClasses('dlogits', 'i', dtype, classes, () => '0.0')}
+    return;
+  }
+#endif
+  let scale = dloss[0] * factors[1];
+${loadClasses('x', 'student', 'i', classes)}
+${loadClasses('y', 'teacher', teacherPixel(sizes), classes)}
+${softmaxOf('x', 'p', classes)}
+#if ${kind === 'ce'}
+${argmaxOf('teacher_class', 'y', classes)}
+${storeClasses('dlogits', 'i', dtype, classes, (k) => `scale * (p${k} - select(0.0, 1.0, teacher_class == ${k}u))`)}
+#else
+${softmaxOf('y', 'q', classes)}
+#if ${kind === 'mse'}
+${each(classes, (k) => `  let g${k} = scale * (p${k} - q${k});`)}
+  let mean = ${total(classes, (k) => `g${k} * p${k}`)};
+${storeClasses('dlogits', 'i', dtype, classes, (k) => `p${k} * (g${k} - mean)`)}
+#else
+${storeClasses('dlogits', 'i', dtype, classes, (k) => `scale * (p${k} - q${k})`)}
+#endif
+#endif`;
+}
+
+/** dlogits of every pixel: cross-entropy and Dice where there is a label, consistency where there is none. */
+export function meanTeacherBackward(sizes: MeanTeacherSizes): string {
+  const { dtype, pixels, classes, labeledPixels, teacher } = sizes;
+  return wgsl`${enable(dtype)}
+@group(0) @binding(0) var<storage, read> student: array<${classArray(dtype, classes)}>;
+@group(0) @binding(1) var<storage, read> factors: array<f32>;
+@group(0) @binding(2) var<storage, read> dloss: array<f32>;
+@group(0) @binding(3) var<storage, read_write> dlogits: array<${classArray(dtype, classes)}>;
+#if ${labeledPixels > 0}
+@group(0) @binding(4) var<storage, read> labels: array<u32>;
+#endif
+#if ${teacher !== undefined}
+@group(0) @binding(5) var<storage, read> teacher: array<${classArray(dtype, classes)}>;
+#endif
+#if ${teacher !== undefined && teacher.confidence !== 'none'}
+@group(0) @binding(6) var<storage, read> mask: array<u32>;
+#endif
+
+@compute @workgroup_size(64)
+fn mean_teacher_backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let i = ${flatIndex(64)};
+  if (i >= ${u32(pixels)}) { return; }
+${labeledSlopes(sizes)}
+${teacher ? teacherSlopes(sizes, teacher) : ''}
+}`;
+}
+
+/** Every kernel with every kind and confidence, with parts switched on and off. */
+export function variants(): string[] {
+  const teachers: (TeacherPart | undefined)[] = [undefined];
+  for (const kind of ['mse', 'kl', 'ce'] as const) {
+    for (const confidence of ['student', 'teacher', 'mean', 'min', 'none'] as const) {
+      teachers.push(
+        { kind, confidence, everywhere: true, selection: true },
+        { kind, confidence, everywhere: false, selection: false },
+      );
+    }
+  }
+  return (['f32', 'f16'] as const).flatMap((dtype) =>
+    teachers.flatMap((teacher, t) => {
+      const labeledPixels = teacher ? [500, 0][t % 2 && dtype === 'f16' ? 1 : 0]! : 1000;
+      const sizes = { dtype, pixels: 1000, classes: [4, 3, 16][t % 3]!, labeledPixels, epsilon: 1e-5, teacher };
+      return [meanTeacherWalk(sizes), meanTeacherValues(sizes), meanTeacherBackward(sizes)];
+    }),
+  );
+}
