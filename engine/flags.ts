@@ -19,6 +19,8 @@ export const flags = {
   pool: on('WGRAD_POOL', true),
   /** 0: every op is a launch of its own; nothing rides along with another. */
   fuse: on('WGRAD_FUSE', true),
+  /** 0: every kernel family runs its default; nothing measured is looked up. */
+  tune: on('WGRAD_TUNE', true),
   /** Fill every buffer of a temporary with NaN before use: finds reads of unwritten memory (use with WGRAD_POOL=0). */
   poison: on('WGRAD_POISON', false),
   /** Check every launch's output; the next read names the first op that produced a NaN or an infinity. */

@@ -10,3 +10,17 @@ export { normalStream, philox4x32, toUniform, uniformStream } from './random.js'
 export { broadcastShapes, normalizeAxes, type Shape, ShapeError, sameShape, show, sizeOf } from './shape.js';
 export { flush, type Grid, run } from './stream.js';
 export { type Dtype, empty, type Pack, pack, scope, Tensor, type TypedArray, tensor } from './tensor.js';
+export {
+  askedFor,
+  type CandidateResult,
+  choose,
+  type Job,
+  type Measure,
+  recall,
+  type Trial,
+  type TrialLaunch,
+  type TrialTensor,
+  type TuneOptions,
+  type TuneResult,
+  tune,
+} from './tuner.js';

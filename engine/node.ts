@@ -2,6 +2,10 @@
 // the system (lavapipe), the SwiftShader carried by npm; `adapter` or WGRAD_ADAPTER overrides. No global is ever assigned.
 import { type Gpu, GpuError, requestGpu } from './device.js';
 import { driverPackage, loadVulkan, swiftShaderManifest, systemDriverFiles, systemManifests } from './drivers.js';
+import { flags } from './flags.js';
+import { loadTuning } from './tuner-cache.js';
+
+export { saveTuning, tuningFile } from './tuner-cache.js';
 
 /** Dawn's instances, kept for the life of the process: a collected one takes its devices with it (abort or segfault). */
 const instances: GPU[] = [];
@@ -98,7 +102,9 @@ export async function openDevice(options: OpenOptions = {}): Promise<Gpu> {
     announced = true;
     console.error(wording[found.driver as keyof typeof wording] ?? `no GPU found: ${found.driver} on the CPU, slow`);
   }
-  return requestGpu(found.adapter, { software: found.software, driver: found.driver });
+  const gpu = await requestGpu(found.adapter, { software: found.software, driver: found.driver });
+  if (flags.tune) loadTuning(gpu);
+  return gpu;
 }
 
 async function best(): Promise<Found> {

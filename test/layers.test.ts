@@ -16,13 +16,13 @@ const floors = [
   ['stream'],
   ['tensor'],
   ['autograd'],
-  ['tuner'],
+  ['tuned', 'choices', 'tuner'],
   ['ops'],
   ['capture'],
   ['index'],
 ];
 /** Entries beside the floors: they know Node and nothing above the device. */
-const nodeEntries = ['node', 'drivers'];
+const nodeEntries = ['node', 'drivers', 'tuner-cache'];
 const floorOf = (name: string): number => floors.findIndex((names) => names.includes(name));
 /** Shader files without an entry point hold snippets, which any shader may use. */
 const isSnippet = (path: string): boolean => !/@compute/.test(readFileSync(join(root, `${path}.ts`), 'utf8'));
@@ -54,7 +54,10 @@ function objection(from: string, to: string, isPackage: boolean): string | undef
     if (target === 'shaders') return undefined;
     if (target !== 'engine') return `the engine does not know '${target}'`;
     const other = to.split('/')[1]!;
-    if (entry) return nodeEntries.includes(other) || floorOf(other) <= 1 ? undefined : 'this entry only opens devices';
+    if (entry) {
+      const allowed = nodeEntries.includes(other) || floorOf(other) <= 1 || ['tuned', 'choices'].includes(other);
+      return allowed ? undefined : 'this entry only opens devices, and reads what was tuned for them';
+    }
     if (nodeEntries.includes(other)) return 'the engine runs in a browser: it does not know Node';
     if (floorOf(engineFile) < 0) return `'engine/${engineFile}' has no floor: add it to this test and the README`;
     return floorOf(other) <= floorOf(engineFile) ? undefined : `'${engineFile}' lies below '${other}'`;

@@ -58,16 +58,36 @@ test('the environment sets them', () => {
       execFileSync(process.execPath, ['-e', script], { env: { PATH: process.env.PATH, ...env } }).toString(),
     );
   };
-  const defaults = { debug: 0, sync: false, capture: true, pool: true, poison: false, checkNan: false };
+  const defaults = {
+    debug: 0,
+    sync: false,
+    capture: true,
+    pool: true,
+    fuse: true,
+    tune: true,
+    poison: false,
+    checkNan: false,
+  };
   assert.equal(read({}), defaults);
-  assert.equal(read({ WGRAD_SYNC: '1', WGRAD_POOL: '0', WGRAD_CAPTURE: '0', WGRAD_CHECK_NAN: '1', WGRAD_DEBUG: '2' }), {
-    ...defaults,
-    sync: true,
-    pool: false,
-    capture: false,
-    checkNan: true,
-    debug: 2,
-  });
+  assert.equal(
+    read({
+      WGRAD_TUNE: '0',
+      WGRAD_SYNC: '1',
+      WGRAD_POOL: '0',
+      WGRAD_CAPTURE: '0',
+      WGRAD_CHECK_NAN: '1',
+      WGRAD_DEBUG: '2',
+    }),
+    {
+      ...defaults,
+      tune: false,
+      sync: true,
+      pool: false,
+      capture: false,
+      checkNan: true,
+      debug: 2,
+    },
+  );
 });
 
 test('a refused launch is reported; WGRAD_SYNC=1 adds the op and the line that called it', async () => {

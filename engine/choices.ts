@@ -1,0 +1,145 @@
+// Which candidate of a kernel family runs a shape on an adapter: the one that was measured best (engine/tuner.ts), else the
+// family's default. Ops ask while they record, so nothing waits for the GPU here; a remembered choice counts only while it
+// is among the candidates and the text of its kernels is what was measured.
+import type { AdapterDescription, Gpu } from './device.js';
+import { flags } from './flags.js';
+import type { Grid } from './stream.js';
+import type { Dtype } from './tensor.js';
+import { type Tuning, tuned } from './tuned.js';
+
+/** A tensor of a trial. Launches of one trial that use the same name use the same tensor. */
+export interface TrialTensor {
+  readonly shape: readonly number[];
+  /** f32 if not given. */
+  readonly dtype?: Dtype;
+  /** The name of its binding if not given. */
+  readonly name?: string;
+  /**
+   * What it holds before the first launch, repeated as often as it fits. If not given: random numbers in [−1, 1) (0 for
+   * integers) where the first launch that binds it reads it only, and NaN where it writes it.
+   */
+  readonly values?: readonly number[];
+}
+
+export interface TrialLaunch {
+  readonly source: string;
+  /** By the names of the shader's bindings, as in `run`. */
+  readonly args: Readonly<Record<string, TrialTensor>>;
+  readonly grid: Grid;
+}
+
+/** Everything that one candidate launches for one shape, second passes included: its time is the sum of theirs. */
+export interface Trial {
+  readonly launches: readonly TrialLaunch[];
+  /** Names of the tensors that must agree with the reference's: same names and shapes for every candidate. */
+  readonly outputs: readonly string[];
+}
+
+/** What the tuner needs to measure candidates. */
+export interface Measure<T> {
+  /** The one that the others are checked against, as simple as possible. It need not be among the candidates. */
+  readonly reference: T;
+  /** How many products one element of an output sums: the more, the further rounding drives two orders of summing apart. */
+  readonly terms: number;
+  /** What a candidate launches. Kept as long as the device: it must not hold tensors. */
+  build(candidate: T): Trial;
+}
+
+/** One choice to make. */
+export interface Job<T = unknown> extends Measure<T> {
+  readonly key: string;
+  /** Plain objects of numbers, strings and booleans; the first is the default. */
+  readonly candidates: readonly T[];
+}
+
+interface Choices {
+  readonly table: Map<string, Tuning>;
+  readonly asked: Map<string, Job | undefined>;
+  /** Keys whose remembered hash was compared with today's kernels. */
+  readonly fresh: Map<string, boolean>;
+}
+
+const known = new WeakMap<Gpu, Choices>();
+
+function choicesOf(gpu: Gpu): Choices {
+  let choices = known.get(gpu);
+  if (!choices) {
+    const shipped = tuned.find(({ adapter }) => adapter === adapterFamily(gpu.adapter));
+    const table = new Map(Object.entries(shipped?.choices ?? {}));
+    known.set(gpu, (choices = { table, asked: new Map(), fresh: new Map() }));
+  }
+  return choices;
+}
+
+/**
+ * The candidate to run: the remembered one, else the first. `key` names family, types and geometry
+ * (`conv.forward f32 b8 64x64 16>16 k3 s1`); the same key must always come with the same kernels. With `measure`, the choice
+ * can be tuned (`askedFor`), and is forgotten when the text of its kernels changes.
+ */
+export function choose<T>(gpu: Gpu, key: string, candidates: readonly T[], measure?: Measure<T>): T {
+  const standard = candidates[0];
+  if (standard === undefined) throw new Error(`internal: choose: '${key}' has no candidates.`);
+  if (!flags.tune) return standard;
+  const { table, asked, fresh } = choicesOf(gpu);
+  if (!asked.get(key)) asked.set(key, measure && ({ key, candidates, ...measure } as Job));
+  const remembered = table.get(key);
+  if (!remembered) return standard;
+  const wanted = canonical(remembered.choice);
+  const choice = candidates.find((candidate) => canonical(candidate) === wanted);
+  if (choice === undefined) return standard;
+  if (measure && !fresh.has(key)) fresh.set(key, hashOf(measure, standard, choice) === remembered.hash);
+  return fresh.get(key) === false ? standard : choice;
+}
+
+/** What `choose` was asked on this device so far: all of it, and what of it can be measured. */
+export function askedFor(gpu: Gpu): { keys: string[]; jobs: Job[] } {
+  const { asked } = choicesOf(gpu);
+  return { keys: [...asked.keys()], jobs: [...asked.values()].filter((job) => job !== undefined) };
+}
+
+/** What is remembered for a key, if it still fits the job: neither its candidates nor its kernels have changed. */
+export function recall<T>(gpu: Gpu, { key, candidates, ...measure }: Job<T>): Tuning | undefined {
+  const tuning = choicesOf(gpu).table.get(key);
+  const choice = candidates.find((candidate) => tuning && canonical(candidate) === canonical(tuning.choice));
+  return choice !== undefined && hashOf(measure, candidates[0]!, choice) === tuning!.hash ? tuning : undefined;
+}
+
+/** Remembers what was measured, over what is known of these keys. Steps recorded from now on use it. */
+export function remember(gpu: Gpu, choices: Readonly<Record<string, Tuning>>): void {
+  const { table, fresh } = choicesOf(gpu);
+  for (const [key, tuning] of Object.entries(choices)) {
+    table.set(key, tuning);
+    fresh.delete(key);
+  }
+}
+
+/** Everything that is remembered on this device, shipped choices included. */
+export const remembered = (gpu: Gpu): Record<string, Tuning> => Object.fromEntries(choicesOf(gpu).table);
+
+/** An adapter and the version of its driver: what a measurement belongs to. */
+export const adapterIdentity = (adapter: AdapterDescription): string =>
+  [adapterFamily(adapter), adapter.description, adapter.driver].join(' · ');
+
+/** An adapter whatever the version of its driver. */
+export const adapterFamily = ({ vendor, architecture, device }: AdapterDescription): string =>
+  [vendor, architecture, device].join(' · ');
+
+/** A hash of the kernels of a default and a choice. */
+export function hashOf<T>({ build }: Pick<Measure<T>, 'build'>, standard: T, choice: T): string {
+  return fnv1a([standard, choice].flatMap((each) => build(each).launches.map(({ source }) => source)).join('\0'));
+}
+
+/** FNV-1a with 32 bits, over UTF-16 units: tells texts apart, protects nothing. */
+export function fnv1a(text: string): string {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
+  return (hash >>> 0).toString(16).padStart(8, '0');
+}
+
+/** JSON with sorted names: equal for equal candidates. */
+export const canonical = (value: unknown): string =>
+  JSON.stringify(value, (_, v: unknown) =>
+    typeof v === 'object' && v !== null && !Array.isArray(v)
+      ? Object.fromEntries(Object.entries(v).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : v,
+  );

@@ -1,0 +1,84 @@
+// What was tuned, on disk: one JSON file per adapter and driver version in the user's cache folder. A file that cannot be
+// read, or belongs to another adapter, is as good as none: nothing depends on it but speed.
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { adapterIdentity, fnv1a, remember } from './choices.js';
+import type { AdapterDescription, Gpu } from './device.js';
+import { flags } from './flags.js';
+import type { Tuning } from './tuned.js';
+
+/** Of the layout below; another one is not read. */
+const format = 1;
+
+interface Saved {
+  readonly format: typeof format;
+  readonly adapter: string;
+  readonly choices: Readonly<Record<string, Tuning>>;
+}
+
+/** Where the choices of an adapter are kept. */
+export function tuningFile(adapter: AdapterDescription): string {
+  const cache = process.env.XDG_CACHE_HOME || join(homedir(), '.cache');
+  const name = (adapter.driver || adapter.device || 'gpu')
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, '-')
+    .slice(0, 40);
+  return join(cache, 'wgrad', `tuned-${name}-${fnv1a(adapterIdentity(adapter))}.json`);
+}
+
+/** Remembers what the file holds for this adapter. Says under WGRAD_DEBUG why it is ignored, if it is. */
+export function loadTuning(gpu: Gpu): void {
+  const saved = read(gpu.adapter);
+  if (saved) remember(gpu, saved.choices);
+}
+
+/** Adds choices to the adapter's file: written beside it and renamed, so that nobody ever reads half of it. Returns its path. */
+export function saveTuning(gpu: Gpu, choices: Readonly<Record<string, Tuning>>): string {
+  const file = tuningFile(gpu.adapter);
+  const all = { ...read(gpu.adapter)?.choices, ...choices };
+  const sorted = Object.fromEntries(Object.entries(all).sort(([a], [b]) => (a < b ? -1 : 1)));
+  const saved: Saved = { format, adapter: adapterIdentity(gpu.adapter), choices: sorted };
+  const half = `${file}.${process.pid}-${randomBytes(4).toString('hex')}`;
+  mkdirSync(join(file, '..'), { recursive: true });
+  try {
+    writeFileSync(half, `${JSON.stringify(saved, null, 1)}\n`);
+    renameSync(half, file);
+  } catch (error) {
+    rmSync(half, { force: true });
+    throw error;
+  }
+  return file;
+}
+
+function read(adapter: AdapterDescription): Saved | undefined {
+  const file = tuningFile(adapter);
+  try {
+    const saved: unknown = JSON.parse(readFileSync(file, 'utf8'));
+    if (!isSaved(saved)) throw new Error('its layout is another one');
+    if (saved.adapter !== adapterIdentity(adapter)) throw new Error(`it is of ${saved.adapter}`);
+    return saved;
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (flags.debug >= 1 && code !== 'ENOENT') console.error(`tuner: ${file} is ignored: ${message}.`);
+    return undefined;
+  }
+}
+
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+const isSaved = (value: unknown): value is Saved =>
+  isObject(value) &&
+  value.format === format &&
+  typeof value.adapter === 'string' &&
+  isObject(value.choices) &&
+  Object.values(value.choices).every(
+    (tuning) =>
+      isObject(tuning) &&
+      tuning.choice !== undefined &&
+      typeof tuning.ms === 'number' &&
+      typeof tuning.defaultMs === 'number' &&
+      typeof tuning.hash === 'string',
+  );
