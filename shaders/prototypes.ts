@@ -2,13 +2,20 @@
 // Update: weight w_i = q_ik of the teacher's own class k on labelled pixels it gets right, ρ·q_ik on unlabelled pixels whose
 // confidence is at least τ; batch mean Σ w z'/Σ w; μ_k ← m μ_k + (1 − m) mean, m = min(1 − 1/(n_k + 1), momentum), n_k the
 // updates so far, only where Σ w > 0. Features go four at a time where D allows.
-import { argmaxOf, byteAt, classArray, each, fold, loadClasses, softmaxOf, total } from './classes.js';
+import { argmaxOf, byteAt, classArray, each, fold, loadClasses, pick, softmaxOf, total } from './classes.js';
+import type { PixelSizes } from './cross-entropy.js';
+import {
+  addPartials,
+  partialGroups,
+  partialsMemory,
+  partialWorkgroup,
+  storePartials,
+  totalsMemory,
+  totalsWorkgroup,
+} from './partial-sums.js';
 import { enable, type Float, f32, flatIndex, u32, wgsl } from './wgsl.js';
 
-export interface PrototypeSizes {
-  readonly dtype: Float;
-  readonly pixels: number;
-  readonly classes: number;
+export interface PrototypeSizes extends PixelSizes {
   /** D, features of a pixel. */
   readonly width: number;
 }
@@ -48,14 +55,13 @@ ${argmaxOf('best_class', 'x', classes)}
   classes[word] = bytes;
 }`;
 
-/** weights [pixels] and the teacher's classes u8 [pixels]. */
-export const prototypeWeights = (sizes: PrototypeSizes, labeledPixels: number): string => wgsl`${enable(sizes.dtype)}
+/** weights [pixels], ρ not yet in them, and the teacher's classes u8 [pixels]. */
+export const prototypeWeights = (sizes: PixelSizes, labeledPixels: number): string => wgsl`${enable(sizes.dtype)}
 @group(0) @binding(0) var<storage, read> teacher: array<${classArray(sizes.dtype, sizes.classes)}>;
 @group(0) @binding(1) var<storage, read> labels: array<u32>;
 @group(0) @binding(2) var<storage, read> threshold: array<f32>;
-@group(0) @binding(3) var<storage, read> unlabeled_weight: array<f32>;
-@group(0) @binding(4) var<storage, read_write> weights: array<f32>;
-@group(0) @binding(5) var<storage, read_write> classes: array<u32>;
+@group(0) @binding(3) var<storage, read_write> weights: array<f32>;
+@group(0) @binding(4) var<storage, read_write> classes: array<u32>;
 
 @compute @workgroup_size(64)
 fn prototype_weights(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
@@ -77,7 +83,7 @@ ${argmaxOf('best_class', 'x', sizes.classes)}
     if (i < ${u32(labeledPixels)}) {
       w = select(0.0, c, ${byteAt('labels', 'i')} == best_class);
     } else {
-      w = select(0.0, unlabeled_weight[0] * c, c >= threshold[0]);
+      w = select(0.0, c, c >= threshold[0]);
     }
     weights[i] = w;
     bytes |= best_class << (8u * j);
@@ -85,19 +91,20 @@ ${argmaxOf('best_class', 'x', sizes.classes)}
   classes[word] = bytes;
 }`;
 
-/** Chunks of pixels whose sums are added up in a second pass. */
-export const prototypeChunks = (pixels: number): number => Math.min(512, Math.ceil(pixels / 64));
+/** Chunks of pixels whose sums are added up in a second pass: many, because a class has one workgroup there. */
+export const prototypeChunks = (pixels: number): number => Math.min(4096, Math.ceil(pixels / 64));
 
 /** partials [chunks, K, D]: Σ w z' per class; partialWeights [chunks, K]: Σ w. Thread = (chunk, quad of features). */
-export function prototypeSums(sizes: PrototypeSizes): string {
+export function prototypeSums(sizes: PrototypeSizes, labeledPixels: number): string {
   const { V, S, quads } = vector(sizes);
   const chunks = prototypeChunks(sizes.pixels);
   return wgsl`${enable(sizes.dtype)}
 @group(0) @binding(0) var<storage, read> features: array<${S}>;
 @group(0) @binding(1) var<storage, read> weights: array<f32>;
 @group(0) @binding(2) var<storage, read> classes: array<u32>;
-@group(0) @binding(3) var<storage, read_write> partials: array<${V}>;
-@group(0) @binding(4) var<storage, read_write> partial_weights: array<f32>;
+@group(0) @binding(3) var<storage, read> unlabeled_weight: array<f32>;
+@group(0) @binding(4) var<storage, read_write> partials: array<${V}>;
+@group(0) @binding(5) var<storage, read_write> partial_weights: array<f32>;
 
 @compute @workgroup_size(64)
 fn prototype_sums(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
@@ -107,7 +114,8 @@ fn prototype_sums(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgro
   let chunk = t / ${u32(quads)};
 ${each(sizes.classes, (k) => `  var sum${k} = ${V}(0.0); var weight${k} = 0.0;`)}
   for (var i = chunk; i < ${u32(sizes.pixels)}; i += ${u32(chunks)}) {
-    let w = weights[i];
+    var w = weights[i];
+    if (i >= ${u32(labeledPixels)}) { w *= unlabeled_weight[0]; }
     if (w == 0.0) { continue; }
     let class_of = ${byteAt('classes', 'i')};
     let z = w * ${V}(features[i * ${u32(quads)} + quad]);
@@ -120,62 +128,113 @@ ${each(sizes.classes, (k) => `    partial_weights[chunk * ${u32(sizes.classes)} 
 }`;
 }
 
-/** One workgroup; thread = class. */
-export const prototypeUpdate = (classes: number, width: number, momentum: number): string => wgsl`
-@group(0) @binding(0) var<storage, read> sums: array<f32>;
-@group(0) @binding(1) var<storage, read> weights: array<f32>;
+/** Workgroup = class. Its threads share the chunks of Σ w, then those of as many features as there is room for at a time. */
+export function prototypeUpdate({ pixels, classes, width }: PrototypeSizes, momentum: number): string {
+  const chunks = prototypeChunks(pixels);
+  const columns = Math.min(width, totalsWorkgroup);
+  const parts = Math.floor(totalsWorkgroup / columns);
+  return wgsl`
+@group(0) @binding(0) var<storage, read> partials: array<f32>;
+@group(0) @binding(1) var<storage, read> partial_weights: array<f32>;
 @group(0) @binding(2) var<storage, read_write> vectors: array<f32>;
 @group(0) @binding(3) var<storage, read_write> counts: array<f32>;
+var<workgroup> shared_values: array<f32, ${totalsWorkgroup}>;
 
-@compute @workgroup_size(16)
-fn prototype_update(@builtin(local_invocation_index) k: u32) {
-  if (k >= ${u32(classes)} || !(weights[k] > 0.0)) { return; }
-  let m = min(1.0 - 1.0 / (counts[k] + 1.0), ${f32(momentum)});
-  for (var d = 0u; d < ${u32(width)}; d++) {
-    let at = k * ${u32(width)} + d;
-    vectors[at] = m * vectors[at] + (1.0 - m) * (sums[at] / weights[k]);
+@compute @workgroup_size(${totalsWorkgroup})
+fn prototype_update(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let k = group.x;
+  let before = counts[k];
+  var weight = 0.0;
+  for (var chunk = thread; chunk < ${u32(chunks)}; chunk += ${u32(totalsWorkgroup)}) { weight += partial_weights[chunk * ${u32(classes)} + k]; }
+  shared_values[thread] = weight;
+  for (var half = ${u32(totalsWorkgroup / 2)}; half > 0u; half /= 2u) {
+    workgroupBarrier();
+    if (thread < half) { shared_values[thread] += shared_values[thread + half]; }
   }
-  counts[k] += 1.0;
+  workgroupBarrier();
+  weight = shared_values[0];
+  let m = min(1.0 - 1.0 / (before + 1.0), ${f32(momentum)});
+  let part = thread / ${u32(columns)};
+  for (var first = 0u; first < ${u32(width)}; first += ${u32(columns)}) {
+    let d = first + thread % ${u32(columns)};
+    var sum = 0.0;
+    if (part < ${u32(parts)} && d < ${u32(width)}) {
+      for (var chunk = part; chunk < ${u32(chunks)}; chunk += ${u32(parts)}) { sum += partials[(chunk * ${u32(classes)} + k) * ${u32(width)} + d]; }
+    }
+    workgroupBarrier();
+    shared_values[thread] = sum;
+    workgroupBarrier();
+    if (part == 0u && d < ${u32(width)} && weight > 0.0) {
+      for (var other = 1u; other < ${u32(parts)}; other++) { sum += shared_values[thread + other * ${u32(columns)}]; }
+      let at = k * ${u32(width)} + d;
+      vectors[at] = m * vectors[at] + (1.0 - m) * (sum / weight);
+    }
+  }
+  if (thread == 0u && weight > 0.0) { counts[k] = before + 1.0; }
 }`;
+}
 
-/** units [K, D]: prototypes of length 1; 0 for classes never seen. */
-export const prototypeUnits = (classes: number, width: number): string => wgsl`
+/** cosines [K, K]; 0 for classes never seen. Thread = pair. */
+export const prototypeCosinesShader = (classes: number, width: number): string => wgsl`
 @group(0) @binding(0) var<storage, read> vectors: array<f32>;
 @group(0) @binding(1) var<storage, read> counts: array<f32>;
-@group(0) @binding(2) var<storage, read_write> units: array<f32>;
-
-@compute @workgroup_size(16)
-fn prototype_units(@builtin(local_invocation_index) k: u32) {
-  if (k >= ${u32(classes)}) { return; }
-  var squares = 0.0;
-  for (var d = 0u; d < ${u32(width)}; d++) { squares += vectors[k * ${u32(width)} + d] * vectors[k * ${u32(width)} + d]; }
-  let scale = select(0.0, 1.0 / max(sqrt(squares), 1e-8), counts[k] > 0.0);
-  for (var d = 0u; d < ${u32(width)}; d++) { units[k * ${u32(width)} + d] = scale * vectors[k * ${u32(width)} + d]; }
-}`;
-
-/** cosines [K, K] from units. */
-export const prototypeCosinesShader = (classes: number, width: number): string => wgsl`
-@group(0) @binding(0) var<storage, read> units: array<f32>;
-@group(0) @binding(1) var<storage, read_write> cosines: array<f32>;
+@group(0) @binding(2) var<storage, read_write> cosines: array<f32>;
 
 @compute @workgroup_size(64)
 fn prototype_cosines(@builtin(global_invocation_id) id: vec3u) {
   if (id.x >= ${u32(classes * classes)}) { return; }
-  var sum = 0.0;
+  let a = id.x / ${u32(classes)};
+  let b = id.x % ${u32(classes)};
+  var products = 0.0; var squares_a = 0.0; var squares_b = 0.0;
   for (var d = 0u; d < ${u32(width)}; d++) {
-    sum += units[(id.x / ${u32(classes)}) * ${u32(width)} + d] * units[(id.x % ${u32(classes)}) * ${u32(width)} + d];
+    let of_a = vectors[a * ${u32(width)} + d];
+    let of_b = vectors[b * ${u32(width)} + d];
+    products += of_a * of_b; squares_a += of_a * of_a; squares_b += of_b * of_b;
   }
-  cosines[id.x] = sum;
+  let cosine = products / (max(sqrt(squares_a), 1e-8) * max(sqrt(squares_b), 1e-8));
+  cosines[id.x] = select(0.0, cosine, counts[a] > 0.0 && counts[b] > 0.0);
 }`;
 
 export type SeparationKind = 'pull' | 'protoCE' | 'distance';
 
-// What forward and backward compute alike of one pixel: scores s_k of seen classes, whether it counts, its class.
-//   pull       s_k = cos(z, μ_k)           protoCE   s_k = cos(z, μ_k)/T           distance   s_k = −‖z − μ_k‖²
-function pixelScores(sizes: PrototypeSizes, kind: SeparationKind, temperature: number): string {
+/** Distances, their gradients and the value bind vectors [K, D] as they are; 1/‖μ_k‖ of seen classes is worked out once. */
+export interface DistanceSizes extends PrototypeSizes {
+  readonly kind: SeparationKind;
+  readonly temperature: number;
+}
+
+const counted = ({ classes }: PrototypeSizes): string =>
+  `${byteAt('mask', 'i')} != 0u && class_of < ${u32(classes)} && counts[class_of] > 0.0`;
+
+/** Statements of a workgroup: thread k puts 1/‖μ_k‖ (0 for a class never seen) in `array`. */
+function inverseLengths({ classes, width }: PrototypeSizes, vectors: string, array: string): string {
+  return wgsl`
+  if (thread < ${u32(classes)}) {
+    var squares = 0.0;
+    for (var d = 0u; d < ${u32(width)}; d++) { let v = ${vectors}; squares += v * v; }
+    ${array} = select(0.0, 1.0 / max(sqrt(squares), 1e-8), counts[thread] > 0.0);
+  }`;
+}
+
+// What forward and backward compute alike of one pixel: its own score s, or scores s_k of seen classes.
+//   pull       s = cos(z, μ_class)         protoCE   s_k = cos(z, μ_k)/T           distance   s_k = −‖z − μ_k‖²
+// `inverse_length(k)` is the expression of 1/‖μ_k‖.
+function pixelScores(sizes: DistanceSizes, inverseLength: (k: string) => string): string {
   const { V, quads, dot } = vector(sizes);
-  const { classes } = sizes;
-  const cosine = kind !== 'distance';
+  const { classes, kind, temperature } = sizes;
+  if (kind === 'pull') {
+    return wgsl`
+    var product = 0.0;
+    var squares = 0.0;
+    for (var q = 0u; q < ${u32(quads)}; q++) {
+      let v = ${V}(z[i * ${u32(quads)} + q]);
+      squares += ${dot('v', 'v')};
+      product += ${dot('v', `vectors[class_of * ${u32(quads)} + q]`)};
+    }
+    let inverse = 1.0 / max(sqrt(squares), 1e-8);
+    let own = product * inverse * ${inverseLength('class_of')};`;
+  }
+  const cosine = kind === 'protoCE';
   return wgsl`
 ${each(classes, (k) => `    var d${k} = 0.0;`)}
     var squares = 0.0;
@@ -190,129 +249,160 @@ ${each(classes, (k) => `      { let apart = v - vectors[${k * quads}u + q]; d${k
     }
 #if ${cosine}
     let inverse = 1.0 / max(sqrt(squares), 1e-8);
-${each(classes, (k) => `    let cos${k} = d${k} * inverse;`)}
+${each(classes, (k) => `    let cos${k} = d${k} * inverse * ${inverseLength(u32(k))}; let s${k} = cos${k} * ${f32(1 / temperature)};`)}
+#else
+${each(classes, (k) => `    let s${k} = d${k};`)}
 #endif
-${each(classes, (k) => `    let s${k} = ${kind === 'pull' ? `cos${k}` : kind === 'protoCE' ? `cos${k} * ${f32(1 / temperature)}` : `d${k}`};`)}
-    let own = ${fold(
-      classes,
-      (a, b) => `${a} + ${b}`,
-      (k) => `select(0.0, s${k}, class_of == ${k}u)`,
-    )};
-#if ${kind !== 'pull'}
+    let own = ${pick('class_of', 's', classes)};
     let s_most = ${fold(
       classes,
       (a, b) => `max(${a}, ${b})`,
       (k) => `select(-3.0e38, s${k}, counts[${k}] > 0.0)`,
     )};
 ${each(classes, (k) => `    let e${k} = select(0.0, exp(min(s${k} - s_most, 0.0)), counts[${k}] > 0.0);`)}
-    let e_sum = ${total(classes, (k) => `e${k}`)};
-#endif`;
+    let e_sum = ${total(classes, (k) => `e${k}`)};`;
 }
 
-const seen = (classes: number): string =>
-  fold(
-    classes,
-    (a, b) => `${a} || ${b}`,
-    (k) => `(class_of == ${k}u && counts[${k}] > 0.0)`,
-  );
+/** Workgroups of the forward walk, which are rows of its partials. */
+export const distanceGroups = ({ pixels }: PrototypeSizes): number => partialGroups(Math.ceil(pixels / 4));
 
-/** partials [threads, 2, K]: number of counted pixels and sum of their losses, by class. */
-export function prototypeDistanceForward(
-  sizes: PrototypeSizes,
-  kind: SeparationKind,
-  temperature: number,
-  threads: number,
-): string {
+/** partials [groups, 2, K]: number of counted pixels and sum of their losses, by class. */
+export function prototypeDistanceForward(sizes: DistanceSizes): string {
   const { V, S } = vector(sizes);
-  const { classes } = sizes;
-  return wgsl`${enable(sizes.dtype)}
+  const { dtype, pixels, classes, width, kind } = sizes;
+  const threads = distanceGroups(sizes) * partialWorkgroup;
+  // A quad of a vector is not indexed by d: the shader of the lengths sees the same buffer four at a time.
+  const component =
+    width % 4 === 0 ? `vectors[(thread * ${width}u + d) >> 2u][d & 3u]` : `vectors[thread * ${width}u + d]`;
+  const values = ['number', 'sum'].flatMap((name) => Array.from({ length: classes }, (_, k) => name + k));
+  return wgsl`${enable(dtype)}
 @group(0) @binding(0) var<storage, read> z: array<${S}>;
 @group(0) @binding(1) var<storage, read> vectors: array<${V}>;
 @group(0) @binding(2) var<storage, read> counts: array<f32>;
 @group(0) @binding(3) var<storage, read> classes: array<u32>;
 @group(0) @binding(4) var<storage, read> mask: array<u32>;
 @group(0) @binding(5) var<storage, read_write> partials: array<f32>;
+${partialsMemory(values.length)}
+#if ${kind !== 'distance'}
+var<workgroup> inverse_lengths: array<f32, ${classes}>;
+#endif
 
-@compute @workgroup_size(64)
-fn prototype_distance(@builtin(global_invocation_id) id: vec3u) {
-  if (id.x >= ${u32(threads)}) { return; }
-${each(classes, (k) => `  var number${k} = 0.0; var sum${k} = 0.0;`)}
-  for (var i = id.x; i < ${u32(sizes.pixels)}; i += ${u32(threads)}) {
+@compute @workgroup_size(${partialWorkgroup})
+fn prototype_distance(
+  @builtin(global_invocation_id) id: vec3u, @builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32,
+) {
+#if ${kind !== 'distance'}
+${inverseLengths(sizes, component, 'inverse_lengths[thread]')}
+  workgroupBarrier();
+#endif
+${values.map((name) => `  var ${name} = 0.0;`).join('\n')}
+  for (var i = id.x; i < ${u32(pixels)}; i += ${u32(threads)}) {
     let class_of = ${byteAt('classes', 'i')};
-    if (${byteAt('mask', 'i')} == 0u || !(${seen(classes)})) { continue; }
-${pixelScores(sizes, kind, temperature)}
+    if (!(${counted(sizes)})) { continue; }
+${pixelScores(sizes, (k) => `inverse_lengths[${k}]`)}
     let value = ${kind === 'pull' ? '1.0 - own' : 'log(e_sum) - (own - s_most)'};
 ${each(classes, (k) => `    if (class_of == ${k}u) { number${k} += 1.0; sum${k} += value; }`)}
   }
-${each(classes, (k) => `  partials[id.x * ${u32(2 * classes)} + ${k}u] = number${k}; partials[id.x * ${u32(2 * classes)} + ${classes + k}u] = sum${k};`)}
+${storePartials(values)}
 }`;
 }
 
-const present = (classes: number): string => total(classes, (k) => `select(0.0, 1.0, sums[${k}] > 0.0)`);
+/** What the distance is added to: total = base + weight · factor · distance. */
+export interface DistanceSum {
+  readonly factor: number;
+}
 
-export const prototypeDistanceValue = (classes: number, kind: SeparationKind): string => wgsl`
-@group(0) @binding(0) var<storage, read> sums: array<f32>;
-@group(0) @binding(1) var<storage, read_write> loss: array<f32>;
+/**
+ * loss [] from the partials, and factors [2, K] of the gradient: by class, what a pixel counts for and 1/‖μ_k‖. With
+ * `onto`, also the total that the loss is a part of; the factors are then those of the total.
+ */
+export function prototypeDistanceValue(sizes: DistanceSizes, onto?: DistanceSum): string {
+  const { classes, width, kind, temperature } = sizes;
+  const numbers = (item: (k: number) => string): string => total(classes, item);
+  const pull = kind === 'pull';
+  return wgsl`
+@group(0) @binding(0) var<storage, read> partials: array<f32>;
+@group(0) @binding(1) var<storage, read> vectors: array<f32>;
+@group(0) @binding(2) var<storage, read> counts: array<f32>;
+@group(0) @binding(3) var<storage, read_write> loss: array<f32>;
+@group(0) @binding(4) var<storage, read_write> factors: array<f32>;
+#if ${onto !== undefined}
+@group(0) @binding(5) var<storage, read> base: array<f32>;
+@group(0) @binding(6) var<storage, read> weight: array<f32>;
+@group(0) @binding(7) var<storage, read_write> total_loss: array<f32>;
+#endif
+${totalsMemory(2 * classes)}
 
-@compute @workgroup_size(1)
-fn prototype_distance_value() {
-#if ${kind === 'pull'}
-  loss[0] = ${total(classes, (k) => `sums[${classes + k}] / max(sums[${k}], 1.0)`)} / max(${present(classes)}, 1.0);
+@compute @workgroup_size(${totalsWorkgroup})
+fn prototype_distance_value(@builtin(local_invocation_index) thread: u32) {
+${addPartials(2 * classes, distanceGroups(sizes))}
+${inverseLengths(sizes, `vectors[thread * ${width}u + d]`, `factors[${classes}u + thread]`)}
+  if (thread > 0u) { return; }
+  let scale = ${onto ? `weight[0] * ${f32(onto.factor)}` : '1.0'};
+#if ${pull}
+  let present = max(${numbers((k) => `select(0.0, 1.0, totals[${k}] > 0.0)`)}, 1.0);
+  let distance = ${numbers((k) => `totals[${classes + k}] / max(totals[${k}], 1.0)`)} / present;
+${each(classes, (k) => `  factors[${k}] = scale / (max(totals[${k}], 1.0) * present);`)}
 #else
-  loss[0] = ${total(classes, (k) => `sums[${classes + k}]`)} / max(${total(classes, (k) => `sums[${k}]`)}, 1.0);
+  let number = max(${numbers((k) => `totals[${k}]`)}, 1.0);
+  let distance = ${numbers((k) => `totals[${classes + k}]`)} / number;
+${each(classes, (k) => `  factors[${k}] = scale * ${f32(kind === 'protoCE' ? 1 / temperature : 1)} / number;`)}
+#endif
+  loss[0] = distance;
+#if ${onto !== undefined}
+  total_loss[0] = base[0] + scale * distance;
 #endif
 }`;
+}
 
 //   pull       dz = −(μ̂ − cos·ẑ)/‖z‖ / (|C| n_class)
 //   protoCE    dz = Σ_k (π_k − [k = class])/(T n) · (μ̂_k − cos_k·ẑ)/‖z‖
 //   distance   dz = Σ_k (π_k − [k = class])/n · −2 (z − μ_k)                with π = softmax(s) over seen classes
 // A feature shorter than the clamp has no direction: its gradient is 0, not μ̂/1e-8.
-export function prototypeDistanceBackward(sizes: PrototypeSizes, kind: SeparationKind, temperature: number): string {
+export function prototypeDistanceBackward(sizes: DistanceSizes): string {
   const { V, S, quads } = vector(sizes);
-  const { classes } = sizes;
-  const scale = kind === 'protoCE' ? 1 / temperature : 1;
-  return wgsl`${enable(sizes.dtype)}
+  const { dtype, pixels, classes, kind } = sizes;
+  return wgsl`${enable(dtype)}
 @group(0) @binding(0) var<storage, read> z: array<${S}>;
 @group(0) @binding(1) var<storage, read> vectors: array<${V}>;
 @group(0) @binding(2) var<storage, read> counts: array<f32>;
 @group(0) @binding(3) var<storage, read> classes: array<u32>;
 @group(0) @binding(4) var<storage, read> mask: array<u32>;
-@group(0) @binding(5) var<storage, read> sums: array<f32>;
+@group(0) @binding(5) var<storage, read> factors: array<f32>;
 @group(0) @binding(6) var<storage, read> dloss: array<f32>;
 @group(0) @binding(7) var<storage, read_write> dz: array<${S}>;
 
 @compute @workgroup_size(64)
 fn prototype_distance_backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = ${flatIndex(64)};
-  if (i >= ${u32(sizes.pixels)}) { return; }
+  if (i >= ${u32(pixels)}) { return; }
   let class_of = ${byteAt('classes', 'i')};
-  if (${byteAt('mask', 'i')} == 0u || !(${seen(classes)})) {
+  if (!(${counted(sizes)})) {
     for (var q = 0u; q < ${u32(quads)}; q++) { dz[i * ${u32(quads)} + q] = ${S}(0.0); }
     return;
   }
-${pixelScores(sizes, kind, temperature)}
+${pixelScores(sizes, (k) => `factors[${u32(classes)} + ${k}]`)}
+  let factor = dloss[0] * factors[class_of];
 #if ${kind === 'pull'}
-  let number = ${fold(
-    classes,
-    (a, b) => `${a} + ${b}`,
-    (k) => `select(0.0, sums[${k}], class_of == ${k}u)`,
-  )};
-  let factor = dloss[0] / (max(number, 1.0) * max(${present(classes)}, 1.0));
-${each(classes, (k) => `  let g${k} = select(0.0, -factor, class_of == ${k}u);`)}
+  let stretch = select(0.0, inverse, squares > 1e-16);
+  let towards = -factor * stretch * factors[${u32(classes)} + class_of];
+  let along = factor * stretch * own * inverse;
 #else
-  let factor = dloss[0] * ${f32(scale)} / max(${total(classes, (k) => `sums[${k}]`)}, 1.0);
 ${each(classes, (k) => `  let g${k} = factor * (e${k} / e_sum - select(0.0, 1.0, class_of == ${k}u));`)}
 #endif
-#if ${kind !== 'distance'}
+#if ${kind === 'protoCE'}
   let along = ${total(classes, (k) => `g${k} * cos${k}`)} * inverse;
   let stretch = select(0.0, inverse, squares > 1e-16);
+${each(classes, (k) => `  let h${k} = g${k} * factors[${classes + k}];`)}
 #endif
   for (var q = 0u; q < ${u32(quads)}; q++) {
     let v = ${V}(z[i * ${u32(quads)} + q]);
-#if ${kind === 'distance'}
+#if ${kind === 'pull'}
+    dz[i * ${u32(quads)} + q] = ${S}(towards * vectors[class_of * ${u32(quads)} + q] + along * v);
+#elif ${kind === 'distance'}
     dz[i * ${u32(quads)} + q] = ${S}(-2.0 * (${total(classes, (k) => `g${k} * (v - vectors[${k * quads}u + q])`)}));
 #else
-    dz[i * ${u32(quads)} + q] = ${S}((${total(classes, (k) => `g${k} * vectors[${k * quads}u + q]`)} - along * v) * stretch);
+    dz[i * ${u32(quads)} + q] = ${S}((${total(classes, (k) => `h${k} * vectors[${k * quads}u + q]`)} - along * v) * stretch);
 #endif
   }
 }`;
@@ -328,15 +418,18 @@ export const variants = (): string[] =>
       return [
         pseudoClassesShader(dtype, 1000, classes, 500),
         prototypeWeights(sizes, 500),
-        prototypeSums(sizes),
-        prototypeUpdate(classes, width, 0.99),
-        prototypeUnits(classes, width),
+        prototypeSums(sizes, 500),
+        prototypeUpdate(sizes, 0.99),
         prototypeCosinesShader(classes, width),
-        ...(['pull', 'protoCE', 'distance'] as const).flatMap((kind) => [
-          prototypeDistanceForward(sizes, kind, 0.1, 64),
-          prototypeDistanceValue(classes, kind),
-          prototypeDistanceBackward(sizes, kind, 0.1),
-        ]),
+        ...(['pull', 'protoCE', 'distance'] as const).flatMap((kind) => {
+          const distance = { ...sizes, kind, temperature: 0.1 };
+          return [
+            prototypeDistanceForward(distance),
+            prototypeDistanceValue(distance),
+            prototypeDistanceValue(distance, { factor: 0.1 }),
+            prototypeDistanceBackward(distance),
+          ];
+        }),
       ];
     }),
   );

@@ -33,6 +33,7 @@ export { type NormActivationOptions, normActivation } from './norm-activation.js
 export type { RunningStatistics } from './normalization.js';
 export { createAdamW, createSgd, ema, type Optimizer } from './optimizer.js';
 export {
+  addPrototypeDistance,
   createPrototypes,
   type Prototypes,
   type PrototypeUpdate,
@@ -40,6 +41,7 @@ export {
   prototypeDistance,
   pseudoClasses,
   updatePrototypes,
+  type WeightedPrototypeUpdate,
 } from './prototypes.js';
 export { createRandom, type Random } from './random.js';
 export { max, mean, sum } from './reduce.js';

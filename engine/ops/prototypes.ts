@@ -1,7 +1,9 @@
 // Class prototypes: their update from the teacher's features, and the loss that draws low-confidence features to them
 // (Gao & Yu 2023, class separation; formulas in shaders/prototypes.ts).
-import { partialThreads } from '../../shaders/classes.js';
+import { partialWorkgroup } from '../../shaders/partial-sums.js';
 import {
+  type DistanceSizes,
+  distanceGroups,
   type PrototypeSizes,
   prototypeChunks,
   prototypeCosinesShader,
@@ -9,20 +11,18 @@ import {
   prototypeDistanceForward,
   prototypeDistanceValue,
   prototypeSums,
-  prototypeUnits,
   prototypeUpdate,
   prototypeWeights,
   pseudoClassesShader,
   type SeparationKind,
 } from '../../shaders/prototypes.js';
-import { noGrad, record } from '../autograd.js';
+import { record } from '../autograd.js';
 import type { Gpu } from '../device.js';
 import { ShapeError, show } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor, tensor } from '../tensor.js';
 import { floatType } from './float-type.js';
 import { pixelSizes } from './labeled-pixels.js';
-import { sum } from './reduce.js';
 
 /** State of the prototypes: vectors [K, D] and how many updates each class had [K]. */
 export interface Prototypes {
@@ -55,67 +55,94 @@ export function pseudoClasses(teacherLogits: Tensor, labels: Tensor, labeledPixe
   return out;
 }
 
-export interface PrototypeUpdate {
+interface AnyUpdate {
   /** Teacher features [..., D]. */
   features: Tensor;
-  /** Teacher logits [..., K]. */
-  teacherLogits: Tensor;
-  /** u8 [...]; only the first `labeledPixels` are looked at. */
-  labels: Tensor;
   labeledPixels: number;
-  /** τ, one number: unlabelled pixels of at least this confidence count. */
-  threshold: Tensor;
   /** ρ, one number: weight of unlabelled pixels. */
   unlabeledWeight: Tensor;
   /** Upper bound of the moving average's momentum. */
   momentum: number;
 }
 
+/** Reliable pixels are found from the teacher's logits. */
+export interface PrototypeUpdate extends AnyUpdate {
+  /** Teacher logits [..., K]. */
+  teacherLogits: Tensor;
+  /** u8 [...]; only the first `labeledPixels` are looked at. */
+  labels: Tensor;
+  /** τ, one number: unlabelled pixels of at least this confidence count. */
+  threshold: Tensor;
+}
+
+/** Reliable pixels are known, from `meanTeacherLoss`. */
+export interface WeightedPrototypeUpdate extends AnyUpdate {
+  /** f32 [...]: what a pixel counts for, before ρ; 0 where it is not reliable. */
+  weights: Tensor;
+  /** u8 [...]: the class of every pixel that counts for something. */
+  classes: Tensor;
+}
+
 /** Moves the prototypes, in place, towards the mean features of reliable pixels of their class. No gradient. */
-export function updatePrototypes(prototypes: Prototypes, update: PrototypeUpdate): void {
-  const { features, teacherLogits, labels, labeledPixels, threshold, unlabeledWeight, momentum } = update;
+export function updatePrototypes(prototypes: Prototypes, update: PrototypeUpdate | WeightedPrototypeUpdate): void {
+  const { features, labeledPixels, unlabeledWeight, momentum } = update;
   const { gpu } = features;
   const sizes = prototypeSizes('updatePrototypes', features, prototypes);
   const { pixels, classes, width } = sizes;
-  if (pixelSizes('updatePrototypes', teacherLogits, { labels }).classes !== classes || labels.size !== pixels) {
+  const { weights, classes: own } = 'weights' in update ? update : reliablePixels(sizes, update);
+  if (weights.dtype !== 'f32' || weights.size !== pixels || own.dtype !== 'u8' || own.size !== pixels) {
     throw new ShapeError(
-      `updatePrototypes: teacher logits ${show(teacherLogits.shape)} do not match features ${show(features.shape)}.`,
+      `updatePrototypes: got weights ${weights.dtype} ${show(weights.shape)}, classes ${own.dtype} ${show(own.shape)} — expected f32 and u8 ${show(features.shape.slice(0, -1))}.`,
     );
   }
-  const weights = empty(gpu, [pixels], 'f32', 'prototypeWeights');
-  const own = empty(gpu, labels.shape, 'u8', 'prototypeClasses');
-  run(
-    prototypeWeights(sizes, labeledPixels),
-    { teacher: teacherLogits, labels, threshold, unlabeled_weight: unlabeledWeight, weights, classes: own },
-    { threads: Math.ceil(pixels / 4) },
-  );
   const chunks = prototypeChunks(pixels);
   const partials = empty(gpu, [chunks, classes * width], 'f32', 'prototypeSums');
   const partialWeights = empty(gpu, [chunks, classes], 'f32', 'prototypeSums');
   run(
-    prototypeSums(sizes),
-    { features, weights, classes: own, partials, partial_weights: partialWeights },
+    prototypeSums(sizes, labeledPixels),
+    { features, weights, classes: own, unlabeled_weight: unlabeledWeight, partials, partial_weights: partialWeights },
     { threads: chunks * (width % 4 === 0 ? width / 4 : width) },
   );
-  noGrad(() => {
-    const { vectors, counts } = prototypes;
-    const args = { sums: sum(partials, 0), weights: sum(partialWeights, 0), vectors, counts };
-    run(prototypeUpdate(classes, width, momentum), args, { threads: 1 });
-  });
+  const { vectors, counts } = prototypes;
+  run(
+    prototypeUpdate(sizes, momentum),
+    { partials, partial_weights: partialWeights, vectors, counts },
+    { workgroups: [classes] },
+  );
 }
 
-function units({ vectors, counts }: Prototypes): Tensor {
+/** What every pixel counts for (before ρ) and its class, from the teacher's logits. */
+function reliablePixels(
+  sizes: PrototypeSizes,
+  { features, teacherLogits, labels, labeledPixels, threshold }: PrototypeUpdate,
+): { weights: Tensor; classes: Tensor } {
+  const { gpu } = features;
+  const of = pixelSizes('updatePrototypes', teacherLogits, { labels });
+  if (of.classes !== sizes.classes || labels.size !== sizes.pixels) {
+    throw new ShapeError(
+      `updatePrototypes: teacher logits ${show(teacherLogits.shape)} do not match features ${show(features.shape)}.`,
+    );
+  }
+  const weights = empty(gpu, [sizes.pixels], 'f32', 'prototypeWeights');
+  const classes = empty(gpu, labels.shape, 'u8', 'prototypeClasses');
+  run(
+    prototypeWeights(of, labeledPixels),
+    { teacher: teacherLogits, labels, threshold, weights, classes },
+    { threads: Math.ceil(sizes.pixels / 4) },
+  );
+  return { weights, classes };
+}
+
+/** Cosines between prototypes [K, K], K ≤ 16; 0 for classes never seen. */
+export function prototypeCosines({ vectors, counts }: Prototypes): Tensor {
   const [classes = 0, width = 0] = vectors.shape;
-  const unit = empty(vectors.gpu, vectors.shape, 'f32', 'prototypeUnits');
-  run(prototypeUnits(classes, width), { vectors, counts, units: unit }, { threads: 1 });
-  return unit;
-}
-
-/** Cosines between prototypes [K, K]; 0 for classes never seen. */
-export function prototypeCosines(prototypes: Prototypes): Tensor {
-  const [classes = 0, width = 0] = prototypes.vectors.shape;
-  const cosines = empty(prototypes.vectors.gpu, [classes, classes], 'f32', 'prototypeCosines');
-  run(prototypeCosinesShader(classes, width), { units: units(prototypes), cosines }, { threads: classes * classes });
+  if (classes > 16 || counts.size !== classes) {
+    throw new ShapeError(
+      `prototypeCosines: got vectors ${show(vectors.shape)}, counts ${show(counts.shape)} — expected [K, D], [K] with K ≤ 16.`,
+    );
+  }
+  const cosines = empty(vectors.gpu, [classes, classes], 'f32', 'prototypeCosines');
+  run(prototypeCosinesShader(classes, width), { vectors, counts, cosines }, { threads: classes * classes });
   return cosines;
 }
 
@@ -123,6 +150,15 @@ export interface SeparationOptions {
   /** pull: 1 − cos to the own prototype; protoCE: cross-entropy over cosines/T; distance: over −‖z − μ‖². */
   kind: SeparationKind;
   temperature?: number;
+}
+
+/** A loss that a separation is added to: total = loss + weight · factor · separation. */
+export interface AddedTo {
+  loss: Tensor;
+  /** λ, one number. */
+  weight: Tensor;
+  /** β. */
+  factor: number;
 }
 
 /**
@@ -134,28 +170,69 @@ export function prototypeDistance(
   prototypes: Prototypes,
   classes: Tensor,
   mask: Tensor,
-  { kind, temperature = 0.1 }: SeparationOptions,
+  options: SeparationOptions,
 ): Tensor {
+  return distance('prototypeDistance', z, prototypes, classes, mask, options).separation;
+}
+
+/**
+ * `prototypeDistance` and the sum of it and another loss, without a launch of its own: the `separation` [] is for the log, the
+ * `total` [] has the gradient, to z and to the other loss.
+ */
+export function addPrototypeDistance(
+  onto: AddedTo,
+  z: Tensor,
+  prototypes: Prototypes,
+  classes: Tensor,
+  mask: Tensor,
+  options: SeparationOptions,
+): { total: Tensor; separation: Tensor } {
+  for (const [name, t] of Object.entries({ loss: onto.loss, weight: onto.weight })) {
+    if (t.dtype !== 'f32' || t.size !== 1) {
+      throw new ShapeError(`addPrototypeDistance: got ${name} ${t.dtype} ${show(t.shape)}, expected one f32 number.`);
+    }
+  }
+  const { separation, total } = distance('addPrototypeDistance', z, prototypes, classes, mask, options, onto);
+  return { separation, total: total! };
+}
+
+function distance(
+  op: string,
+  z: Tensor,
+  prototypes: Prototypes,
+  classes: Tensor,
+  mask: Tensor,
+  { kind, temperature = 0.1 }: SeparationOptions,
+  onto?: AddedTo,
+): { separation: Tensor; total: Tensor | undefined } {
   const { gpu } = z;
-  const sizes = prototypeSizes('prototypeDistance', z, prototypes);
+  const sizes: DistanceSizes = { ...prototypeSizes(op, z, prototypes), kind, temperature };
   if (classes.dtype !== 'u8' || mask.dtype !== 'u8' || classes.size !== sizes.pixels || mask.size !== sizes.pixels) {
     throw new ShapeError(
-      `prototypeDistance: got classes ${classes.dtype} ${show(classes.shape)}, mask ${mask.dtype} ${show(mask.shape)} — expected u8 ${show(z.shape.slice(0, -1))}.`,
+      `${op}: got classes ${classes.dtype} ${show(classes.shape)}, mask ${mask.dtype} ${show(mask.shape)} — expected u8 ${show(z.shape.slice(0, -1))}.`,
     );
   }
-  const threads = partialThreads(sizes.pixels);
-  const { counts } = prototypes;
-  const vectors = kind === 'distance' ? prototypes.vectors : units(prototypes);
-  const partials = empty(gpu, [threads, 2 * sizes.classes], 'f32', 'prototypeDistance.partials');
+  const { vectors, counts } = prototypes;
+  const groups = distanceGroups(sizes);
+  const partials = empty(gpu, [groups, 2 * sizes.classes], 'f32', `${op}.partials`);
   const inputs = { z, vectors, counts, classes, mask };
-  run(prototypeDistanceForward(sizes, kind, temperature, threads), { ...inputs, partials }, { threads });
-  const sums = noGrad(() => sum(partials, 0));
-  const loss = empty(gpu, [], 'f32', 'prototypeDistance');
-  run(prototypeDistanceValue(sizes.classes, kind), { sums, loss }, { threads: 1 });
+  run(prototypeDistanceForward(sizes), { ...inputs, partials }, { threads: groups * partialWorkgroup });
+  const separation = empty(gpu, [], 'f32', 'separation');
+  const factors = empty(gpu, [2, sizes.classes], 'f32', `${op}.factors`);
+  const total = onto && empty(gpu, onto.loss.shape, 'f32', op);
+  run(
+    prototypeDistanceValue(sizes, onto),
+    {
+      ...{ partials, vectors, counts, loss: separation, factors },
+      ...(onto && total && { base: onto.loss, weight: onto.weight, total_loss: total }),
+    },
+    { workgroups: [1] },
+  );
 
-  return record('prototypeDistance', loss, [z], (dloss) => {
+  record(op, total ?? separation, onto ? [z, onto.loss] : [z], (dloss) => {
     const dz = empty(gpu, z.shape, z.dtype, 'dz');
-    run(prototypeDistanceBackward(sizes, kind, temperature), { ...inputs, sums, dloss, dz }, { threads: sizes.pixels });
-    return [dz];
+    run(prototypeDistanceBackward(sizes), { ...inputs, factors, dloss, dz }, { threads: sizes.pixels });
+    return onto ? [dz, dloss] : [dz];
   });
+  return { separation, total };
 }

@@ -1,13 +1,18 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
+  add,
+  addPrototypeDistance,
   backward,
   capture,
   createPrototypes,
+  meanTeacherLoss,
+  mul,
   prototypeCosines,
   prototypeDistance,
   pseudoClasses,
   ShapeError,
+  type Tensor,
   tensor,
   uniformStream,
   updatePrototypes,
@@ -66,6 +71,7 @@ for (const [pixels, classes, width, labeledPixels, momentum] of [
   [257, 4, 16, 100, 0.6],
   [257, 5, 32, 0, 0.99],
   [1030, 3, 5, 1030, 0.5],
+  [70, 2, 300, 30, 0.9],
 ] as const) {
   test(`five updates, ${pixels} pixels (${labeledPixels} labelled), ${classes} classes, D ${width}`, async () => {
     const gpu = await testGpu();
@@ -113,6 +119,40 @@ for (const [pixels, classes, width, labeledPixels, momentum] of [
     assert.ok(pixels === 1 || counts.every((n) => n > 0), `every class was updated: ${counts}`);
   });
 }
+
+test('ready weights and classes: the same update, bit for bit', async () => {
+  const gpu = await testGpu();
+  const [pixels, classes, width, labeledPixels] = [259, 4, 8, 101];
+  const uniform = uniformStream(4, 22);
+  const draw = (size: number) => Float32Array.from({ length: size }, () => 6 * uniform() - 3);
+  const features = tensor(gpu, draw(pixels * width), [pixels, width]);
+  const logits = tensor(gpu, draw(pixels * classes), [pixels, classes]);
+  const labels = tensor(
+    gpu,
+    Array.from({ length: pixels }, () => Math.floor(6 * uniform())),
+    [pixels],
+    { dtype: 'u8' },
+  );
+  const [threshold, unlabeledWeight] = [tensor(gpu, 0.7), tensor(gpu, 0.3)];
+  const batch = { features, labeledPixels, unlabeledWeight, momentum: 0.9 };
+  const [plain, ready] = [createPrototypes(gpu, classes, width), createPrototypes(gpu, classes, width)];
+  updatePrototypes(plain, { ...batch, teacherLogits: logits, labels, threshold });
+  const student = tensor(gpu, draw(pixels * classes), [pixels, classes]);
+  const teacher = {
+    kind: 'mse',
+    confidence: 'student',
+    logits,
+    threshold,
+    weight: threshold,
+    selection: true,
+  } as const;
+  const selected = meanTeacherLoss(student, { labels, labeledPixels }, teacher);
+  updatePrototypes(ready, { ...batch, weights: selected.weights, classes: selected.classes });
+  assert.ok((await plain.vectors.read()).every((v) => v !== 0));
+  closeTo(await ready.vectors.read(), await plain.vectors.read());
+  closeTo(await ready.counts.read(), await plain.counts.read());
+  closeTo(await plain.counts.read(), [1, 1, 1, 1]);
+});
 
 type Kind = 'pull' | 'protoCE' | 'distance';
 
@@ -222,6 +262,46 @@ test('pixels that are not kept, or whose class was never seen, get exactly no gr
   }
 });
 
+for (const kind of ['pull', 'protoCE', 'distance'] as const) {
+  test(`${kind}, added to another loss: as the sum of the two`, async () => {
+    const gpu = await testGpu();
+    const uniform = uniformStream(6, 32);
+    const draw = (size: number) => Array.from({ length: size }, () => 2 * uniform() - 1);
+    const [classes, mask] = [2, 1].map((most) =>
+      tensor(
+        gpu,
+        Array.from({ length: 41 }, () => Math.floor((most + 1) * uniform())),
+        [41],
+        { dtype: 'u8' },
+      ),
+    ) as [Tensor, Tensor];
+    const weight = tensor(gpu, 0.4);
+    const prototypes = { vectors: tensor(gpu, draw(12), [3, 4]), counts: tensor(gpu, [1, 3, 2]) };
+    const [features, other] = [draw(41 * 4), tensor(gpu, 1.25, [], { requiresGrad: true })];
+    const input = () => tensor(gpu, features, [41, 4], { requiresGrad: true });
+    const [z, alone] = [input(), input()];
+    const options = { kind };
+    const { total, separation } = addPrototypeDistance(
+      { loss: mul(other, 2), weight, factor: 0.1 },
+      z,
+      prototypes,
+      classes,
+      mask,
+      options,
+    );
+    const expected = prototypeDistance(alone, prototypes, classes, mask, options);
+    const sum = add(mul(other, 2), mul(mul(expected, 0.1), weight));
+    closeTo(await separation.read(), await expected.read());
+    closeTo(await total.read(), await sum.read(), { rtol: 2e-7 });
+    const [got, want] = [backward(total, tensor(gpu, 3)), backward(sum, tensor(gpu, 3))];
+    const slopes = await want.get(alone)!.read();
+    assert.ok(slopes.some((v) => v !== 0));
+    const atol = 1e-6 * Math.max(...slopes.map(Math.abs));
+    closeTo(await got.get(z)!.read(), slopes, { rtol: 1e-5, atol });
+    closeTo(await got.get(other)!.read(), [6]);
+  });
+}
+
 test('a feature of length 0: finite loss, no gradient', async () => {
   const gpu = await testGpu();
   const z = tensor(gpu, [0, 0, 0, 0, 3, 0, 0, 4], [2, 4], { requiresGrad: true });
@@ -302,6 +382,52 @@ test('what does not fit is refused', async () => {
       }),
     ShapeError,
     /updatePrototypes: teacher logits \[3,5\]/,
+  );
+  const weights = tensor(gpu, 0, [2]);
+  await refuses(
+    () => updatePrototypes(prototypes, { ...batch, features: tensor(gpu, 0, [3, 8]), weights, classes: bytes(3) }),
+    ShapeError,
+    /updatePrototypes: got weights f32 \[2\], classes u8 \[3\] — expected f32 and u8 \[3\]/,
+  );
+  await refuses(
+    () =>
+      addPrototypeDistance({ loss: weights, weight: one, factor: 1 }, weights, prototypes, bytes(3), bytes(3), {
+        kind,
+      }),
+    ShapeError,
+    /addPrototypeDistance: got loss f32 \[2\], expected one f32 number/,
+  );
+  await refuses(
+    () => prototypeCosines(createPrototypes(gpu, 17, 8)),
+    ShapeError,
+    /prototypeCosines: got vectors \[17,8\], counts \[17\] — expected \[K, D\], \[K\] with K ≤ 16/,
+  );
+});
+
+test('an update is two launches, cosines one, a distance two and one for the gradient', async () => {
+  const gpu = await testGpu();
+  const prototypes = createPrototypes(gpu, 3, 4);
+  const bytes = tensor(gpu, 1, [9], { dtype: 'u8' });
+  const [features, weights, one] = [
+    tensor(gpu, 1, [9, 4], { requiresGrad: true }),
+    tensor(gpu, 1, [9]),
+    tensor(gpu, 1),
+  ];
+  const batch = { features, weights, classes: bytes, labeledPixels: 4, unlabeledWeight: one, momentum: 0.9 };
+  const launches = (work: () => unknown) => capture(gpu, work).info.launches;
+  assert.is(
+    launches(() => updatePrototypes(prototypes, batch)),
+    2,
+  );
+  assert.is(
+    launches(() => prototypeCosines(prototypes)),
+    1,
+  );
+  const seed = tensor(gpu, 1);
+  const options = { kind: 'pull' } as const;
+  assert.is(
+    launches(() => backward(prototypeDistance(features, prototypes, bytes, bytes, options), seed)),
+    3,
   );
 });
 
