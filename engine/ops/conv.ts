@@ -13,7 +13,7 @@ import { flags } from '../flags.js';
 import { ShapeError, sameShape, show, sizeOf } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type GradientFlow, type Tensor } from '../tensor.js';
-import { type ConvTypes, convKernel, weightGradientKernel } from './conv-variants.js';
+import { type ConvTypes, convKernel, onePass, weightGradientKernel } from './conv-variants.js';
 import { floatType } from './float-type.js';
 import { activationOf, activationToLoad, type PartialSums, setGradientSums, setStatistics } from './fusion.js';
 
@@ -41,11 +41,10 @@ export function conv(
 
   const y = empty(gpu, outputShape, types.dtype, 'conv');
   const g = flattened(geometry);
-  const kernel = convKernel(gpu, types, g);
+  const kernel = convKernel(gpu, types, g, false);
   const load = isCheapToLoad(geometry) ? activationToLoad(x, kernel.draws.load) : undefined;
   const sums = statistics && flags.fuse ? partialSums(gpu, kernel.parts, g) : undefined;
   const { source, grid, weights } = kernel.launch({
-    backwards: false,
     bias: bias !== undefined,
     fusion: { load: load?.activation, statistics: sums !== undefined },
   });
@@ -166,14 +165,13 @@ function inputGradient(x: Tensor, weight: Tensor, dy: Tensor, geometry: ConvGeom
     return dx;
   }
   const g = flattened({ ...geometry, inputs: geometry.outputs, outputs: geometry.inputs });
-  const kernel = convKernel(gpu, types, g);
+  const kernel = convKernel(gpu, types, g, true);
   // The last gradient that x gets, and x is an activation: its derivative and its norm's sums are taken on the way out.
   const activation = flow.last(0) ? activationOf(x) : undefined;
   const of = activation?.activation.dropout && !kernel.draws.gradient ? undefined : activation;
   const sums = of && partialSums(gpu, kernel.parts, g);
   const base = sums && flow.take(0);
   const { source, grid, weights } = kernel.launch({
-    backwards: true,
     bias: false,
     fusion: sums ? { gradient: of?.activation, base: base !== undefined } : {},
   });
@@ -211,7 +209,7 @@ function weightGradient(
   const load = activationToLoad(x, kernel.drawsOnLoad);
   const { source, grid } = kernel.launch({ bias: bias !== undefined, load: load?.activation });
   const from = { x: load?.z ?? x, dy, ...(load && { coefficients: load.coefficients, ...load.draws }) };
-  if (slices === 1 && parameters === 'f32') {
+  if (onePass(kernel, types)) {
     run(source, { ...from, dWeight, ...(dBias && { dBias }) }, grid);
     return [dWeight, dBias];
   }
