@@ -1,0 +1,76 @@
+// jax-js 0.1.25, jitted, on WebGPU as a contender. Its arrays are channels first, counted by reference (`.ref` before every use
+// but the last) and lazy: one that is disposed of before somebody waits for it is never computed, so results are kept until then.
+import type * as Jax from '@jax-js/jax';
+import type { Gpu } from '../engine/index.js';
+import type { ConvData, ConvWork } from './conv-work.js';
+import { type ConvContender, type Engine, transposed } from './peer.js';
+import { jaxStep } from './peer-step-jax.js';
+
+export type Values = InstanceType<typeof Jax.Array>;
+
+/** A JavaScript array as a jax-js one of a shape. */
+export const jaxArray = ({ numpy: np }: typeof Jax, values: Float32Array, shape: readonly number[]): Values =>
+  np.array(values as never).reshape([...shape]);
+
+/** Opens jax-js on the next device of a pretended browser. */
+export async function openJaxJs(opened: readonly Gpu[]): Promise<Engine> {
+  const jax = await import('@jax-js/jax');
+  const available = await jax.init('webgpu');
+  if (!available.includes('webgpu')) throw new Error('peers: jax-js finds no WebGPU here.');
+  jax.defaultDevice('webgpu');
+  return {
+    gpu: opened.at(-1)!,
+    prepareConv: (work, data) => jaxConv(jax, work, data),
+    prepareStep: async (work) => jaxStep(jax, work),
+  };
+}
+
+async function jaxConv(
+  jax: typeof Jax,
+  { batch, size, inputs, outputs, k, pass }: ConvWork,
+  data: ConvData,
+): Promise<ConvContender> {
+  const image = (values: Float32Array, channels: number): Values =>
+    jaxArray(jax, transposed(values, [batch, size, size, channels], [0, 3, 1, 2]), [batch, channels, size, size]);
+  const x = image(data.x, inputs);
+  const dy = image(data.dy, outputs);
+  const oihw = transposed(data.weight, [outputs, k, k, inputs], [0, 3, 1, 2]);
+  const weight = jaxArray(jax, oihw, [outputs, inputs, k, k]);
+  await jax.blockUntilReady([x, dy, weight] as never);
+  const convolve = (a: Values, w: Values): Values => jax.lax.convGeneralDilated(a, w, [1, 1], 'SAME');
+  const vjp = (f: (a: Values) => Values, at: Values, seed: Values): Values => {
+    const [y, pull] = jax.vjp(f as never, [at] as never) as unknown as [Values, (dy: Values) => Values[]];
+    y.dispose();
+    const [gradient] = pull(seed);
+    (pull as unknown as { dispose?: () => void }).dispose?.();
+    return gradient!;
+  };
+  const jitted = {
+    forward: jax.jit(((a: Values, w: Values, d: Values) => {
+      d.dispose();
+      return convolve(a, w);
+    }) as never),
+    'input gradient': jax.jit(((a: Values, w: Values, d: Values) => vjp((v) => convolve(v, w.ref), a, d)) as never),
+    'weight gradient': jax.jit(((a: Values, w: Values, d: Values) => vjp((v) => convolve(a.ref, v), w, d)) as never),
+  }[pass] as unknown as (a: Values, w: Values, d: Values) => Values;
+  const compute = (): Values => jitted(x.ref, weight.ref, dy.ref);
+  let waiting: Values[] = [];
+  return {
+    name: 'jax-js',
+    queue: () => void waiting.push(compute()),
+    done: async () => {
+      await Promise.all(waiting.map((y) => y.blockUntilReady()));
+      for (const y of waiting) y.dispose();
+      waiting = [];
+    },
+    result: async () => {
+      const values = (await compute().data()) as Float32Array; // data() disposes of the array
+      if (pass === 'weight gradient') return transposed(values, [outputs, inputs, k, k], [0, 2, 3, 1]);
+      const channels = pass === 'forward' ? outputs : inputs;
+      return transposed(values, [batch, channels, size, size], [0, 2, 3, 1]);
+    },
+    release: () => {
+      for (const a of [x, dy, weight]) a.dispose();
+    },
+  };
+}
