@@ -33,9 +33,9 @@ export {
 } from './choices.js';
 
 export interface TuneOptions {
-  /** How often each candidate is timed; its median counts. 7 if not given. */
+  /** How often each candidate gets its turn; the median of all its runs counts. 7 if not given. */
   readonly turns?: number;
-  /** How long one turn of a candidate takes, about; milliseconds. 20 if not given. */
+  /** How long one turn of a candidate takes, about; milliseconds. It runs as often as that allows. 20 if not given. */
   readonly turnMs?: number;
   /** Told after every job; what was measured so far is remembered already. */
   readonly onResult?: (result: TuneResult) => void;
@@ -48,7 +48,7 @@ export interface CandidateResult {
   readonly ms: number | undefined;
   /** Why it cannot win; undefined if it could. */
   readonly excluded: string | undefined;
-  /** It was timed once only, because it was hopeless. */
+  /** It got one turn only: its best run was much slower than the best of all. */
   readonly hopeless: boolean;
 }
 
@@ -64,7 +64,7 @@ export interface TuneResult {
 
 /** By how much a candidate must beat the default to replace it: less is noise, and changes results for nothing. */
 const leastGain = 0.03;
-/** After the first turn, what takes this many times as long as the best is not timed again. */
+/** Whose best run of the first turn takes this many times as long as the best of all gets no other turn. */
 const hopelessAt = 2;
 
 /**
@@ -110,16 +110,16 @@ async function tuneOne(gpu: Gpu, job: Job, { turns = 7, turnMs = 20 }: TuneOptio
     const got = await attempt(gpu, job, candidate, tensors);
     const wrong = typeof got === 'string' ? got : difference(expected.outputs, got.outputs, terms);
     if (typeof got === 'string' || wrong !== undefined) excluded.set(candidate, wrong!);
-    else contenders.push({ candidate, launches: got.launches, times: [] });
+    else contenders.push({ candidate, launches: got.launches, runs: [], hopeless: false });
   }
   await race(gpu, contenders, candidates[0], turns, turnMs);
   const results = candidates.map((candidate) => {
-    const times = contenders.find((contender) => contender.candidate === candidate)?.times;
+    const contender = contenders.find((each) => each.candidate === candidate);
     return {
       candidate,
-      ms: times && median(times),
+      ms: contender && median(contender.runs),
       excluded: excluded.get(candidate),
-      hopeless: times !== undefined && times.length < turns,
+      hopeless: contender?.hopeless ?? false,
     };
   });
   return { key, tuning: winner(job, results), problem: undefined, candidates: results };
@@ -349,8 +349,9 @@ function difference(expected: Outputs, got: Outputs, terms: number): string | un
 interface Contender {
   readonly candidate: unknown;
   readonly launches: readonly Launch[];
-  /** Milliseconds, one figure a turn. */
-  readonly times: number[];
+  /** Milliseconds, one figure a run. */
+  readonly runs: number[];
+  hopeless: boolean;
 }
 
 /** Times contenders in turns, so that whatever else the machine does meets all of them alike. The default runs to the end. */
@@ -363,31 +364,37 @@ async function race(
 ): Promise<void> {
   const repeats = new Map<Contender, number>();
   for (const contender of contenders) {
-    const estimate = await timeOf(gpu, contender.launches, 1);
-    repeats.set(contender, Math.max(1, Math.min(100, Math.round(turnMs / estimate))));
+    const [estimate] = await timesOf(gpu, contender.launches, 1);
+    repeats.set(contender, Math.max(1, Math.min(100, Math.round(turnMs / estimate!))));
   }
   let running = [...contenders];
   for (let turn = 0; turn < turns; turn++) {
-    for (const contender of running)
-      contender.times.push(await timeOf(gpu, contender.launches, repeats.get(contender)!));
+    for (const contender of running) {
+      contender.runs.push(...(await timesOf(gpu, contender.launches, repeats.get(contender)!)));
+    }
     if (turn === 0) {
-      const best = Math.min(...running.map(({ times }) => times[0]!));
-      running = running.filter(({ candidate, times }) => candidate === standard || times[0]! <= hopelessAt * best);
+      const best = (contender: Contender): number => Math.min(...contender.runs); // a hiccup only ever adds time
+      const limit = hopelessAt * Math.min(...running.map(best));
+      for (const contender of running) contender.hopeless = contender.candidate !== standard && best(contender) > limit;
+      running = running.filter(({ hopeless }) => !hopeless);
     }
     running.reverse(); // nobody always follows the same one
   }
 }
 
-/** Milliseconds of one run of the launches: by timestamps, or by the clock where the adapter has none. */
-async function timeOf(gpu: Gpu, launches: readonly Launch[], repeats: number): Promise<number> {
+/** Milliseconds of each run of the launches, by timestamps; where the adapter has none, their mean by the clock. */
+async function timesOf(gpu: Gpu, launches: readonly Launch[], repeats: number): Promise<number[]> {
   const list = Array.from({ length: repeats }, () => launches).flat();
   if (gpu.features.has('timestamp-query')) {
-    return (await timeLaunches(gpu, list)).reduce((sum, { ms }) => sum + ms, 0) / repeats;
+    const times = (await timeLaunches(gpu, list)).map(({ ms }) => ms);
+    return Array.from({ length: repeats }, (_, run) =>
+      times.slice(run * launches.length, (run + 1) * launches.length).reduce((sum, ms) => sum + ms),
+    );
   }
   const start = performance.now();
   submit(gpu, list);
   await gpu.device.queue.onSubmittedWorkDone();
-  return (performance.now() - start) / repeats;
+  return [(performance.now() - start) / repeats];
 }
 
 /** The middle value, the upper of two. */

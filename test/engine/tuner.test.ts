@@ -115,10 +115,10 @@ async function withCache(work: (folder: string) => Promise<void>): Promise<void>
 test('the fastest correct candidate wins; wrong ones never do, however fast, and say why', async () => {
   const gpu = await testGpu();
   const candidates: Tile[] = [
-    { repeat: 12 },
-    { repeat: 6 },
+    { repeat: 300 }, // milliseconds, so that a busy machine does not hide the differences
+    { repeat: 150 },
     { repeat: 1, backwards: true },
-    { repeat: 96 },
+    { repeat: 1500 },
     { repeat: 0 },
     { repeat: 1, fault: 'drops a term' },
     { repeat: 1, fault: 'skips a row' },
@@ -311,7 +311,7 @@ test('the default keeps its place unless another is 3 % faster', () => {
 test('an adapter without timestamps is timed by the clock', () =>
   withDevice(async (gpu) => {
     Object.defineProperty(gpu, 'features', { value: new Set() });
-    const [result] = await tune(gpu, [job('clock', [{ repeat: 64 }, { repeat: 1 }], 4096)], quick);
+    const [result] = await tune(gpu, [job('clock', [{ repeat: 300 }, { repeat: 1 }])], quick);
     assert.equal(result!.tuning!.choice, { repeat: 1 });
     const { ms, defaultMs } = result!.tuning!;
     assert.ok(ms > 0 && ms < defaultMs, `${ms} of ${defaultMs} ms`);
@@ -323,7 +323,8 @@ test('buffers of the measurement are given back', async () => {
   trim(gpu);
   const before = memoryOf(gpu).bytes;
   await tune(gpu, [job('memory', [{ repeat: 1 }, { repeat: 1, fault: 'syntax' }], 4096)], quick);
-  assert.is(memoryOf(gpu).bytes, before);
+  // What other tests left behind may be collected and freed meanwhile.
+  assert.ok(memoryOf(gpu).bytes <= before, `${memoryOf(gpu).bytes} bytes, ${before} before`);
 });
 
 test('a step that is recorded after tuning uses the choice', async () => {
