@@ -7,7 +7,7 @@ export class UsageError extends Error {
   override name = 'UsageError';
 }
 
-const methods = ['lccs', 'mt', 'supervised'] as const;
+export const methods = ['lccs', 'mt', 'supervised'] as const;
 const confidences = ['student', 'teacher', 'mean', 'min'] as const;
 const thresholdModes = ['fixed', 'ramp'] as const;
 const consistencies = ['mse', 'kl', 'ce'] as const;

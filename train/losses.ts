@@ -1,9 +1,102 @@
-// Losses that are compositions: the supervised one. The method's own terms are engine ops with kernels of their own.
-import { add, crossEntropy, diceLoss, mul, type Tensor } from '../engine/index.js';
+// The losses over the student's logits: one fused op, or with fusing off the composition of plain ops that it stands for.
+import {
+  add,
+  type ConsistencyOptions,
+  concat,
+  crossEntropy,
+  diceLoss,
+  flags,
+  lowConfidenceMask,
+  maskedConsistency,
+  meanTeacherLoss,
+  mul,
+  pseudoClasses,
+  reshape,
+  selectionStatistics,
+  slice,
+  type Tensor,
+} from '../engine/index.js';
 
 /** ½ (cross-entropy + soft Dice) of logits [N, H, W, K] against labels u8 [N, H, W]; the parts are returned for the log. */
 export function supervisedLoss(logits: Tensor, labels: Tensor): { loss: Tensor; ce: Tensor; dice: Tensor } {
   const ce = crossEntropy(logits, labels);
   const dice = diceLoss(logits, labels);
   return { loss: mul(add(ce, dice), 0.5), ce, dice };
+}
+
+export interface TeacherTerms extends Omit<ConsistencyOptions, 'invert'> {
+  /** Of every item, or (without `selection`) of the unlabelled ones only. */
+  readonly logits: Tensor;
+  /** λ, one number. */
+  readonly weight: Tensor;
+  /** Whether the class separation follows. */
+  readonly selection: boolean;
+}
+
+export interface ImageLosses {
+  /** ½ (CE + Dice) + λ·consistency. */
+  readonly loss: Tensor;
+  /** For the log: CE, Dice and, with a teacher, the consistency, in one or several tensors. */
+  readonly terms: readonly Tensor[];
+  /** What the class separation needs, of all items. */
+  readonly selected?: {
+    readonly mask: Tensor;
+    readonly classes: Tensor;
+    /** What reliable pixels count for; absent where `updatePrototypes` must find that out. */
+    readonly reliable: Tensor | undefined;
+    readonly statistics: Tensor;
+  };
+}
+
+/** The losses of logits [N, H, W, K], of which the first `labeledItems` count against their labels u8 [N, H, W]. */
+export function imageLosses(
+  logits: Tensor,
+  { labels, labeledItems }: { labels: Tensor; labeledItems: number },
+  teacher?: TeacherTerms,
+): ImageLosses {
+  const labeledPixels = (labels.size / labels.shape[0]!) * labeledItems;
+  if (!flags.fuse) return composition(logits, labels, labeledItems, labeledPixels, teacher);
+  const of = { labels, labeledPixels };
+  if (!teacher) {
+    const { loss, terms } = meanTeacherLoss(logits, of);
+    return { loss, terms: [terms] };
+  }
+  const { selection, ...options } = teacher;
+  if (!selection) {
+    const { loss, terms } = meanTeacherLoss(logits, of, options);
+    return { loss, terms: [terms] };
+  }
+  const { loss, terms, mask, classes, weights, statistics } = meanTeacherLoss(logits, of, { ...options, selection });
+  return { loss, terms: [terms], selected: { mask, classes, reliable: weights, statistics } };
+}
+
+function composition(
+  logits: Tensor,
+  labels: Tensor,
+  labeledItems: number,
+  labeledPixels: number,
+  teacher: TeacherTerms | undefined,
+): ImageLosses {
+  const unlabeledItems = labels.shape[0]! - labeledItems;
+  const { loss, ce, dice } = supervisedLoss(slice(logits, 0, 0, labeledItems), slice(labels, 0, 0, labeledItems));
+  const terms = [ce, dice].map((x) => reshape(x, [1]));
+  if (!teacher) return { loss, terms };
+  const { logits: q, weight, selection, ...options } = teacher;
+  const unlabeled = (x: Tensor): Tensor => slice(x, 0, labeledItems, unlabeledItems);
+  const p = unlabeled(logits);
+  const consistency = maskedConsistency(p, selection ? unlabeled(q) : q, options);
+  const result = {
+    loss: add(loss, mul(consistency.loss, weight)),
+    terms: [concat([...terms, reshape(consistency.loss, [1])], 0)],
+  };
+  if (!selection) return result;
+  return {
+    ...result,
+    selected: {
+      mask: lowConfidenceMask(logits, q, options),
+      classes: pseudoClasses(q, labels, labeledPixels),
+      reliable: undefined,
+      statistics: selectionStatistics(p, consistency.mask, unlabeled(labels)),
+    },
+  };
 }

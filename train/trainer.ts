@@ -13,17 +13,13 @@ import {
   type Gpu,
   GpuError,
   gaussianNoise,
-  lowConfidenceMask,
-  maskedConsistency,
   mul,
   noGrad,
   pack,
   prototypeCosines,
   prototypeDistance,
-  pseudoClasses,
   reshape,
   type Step,
-  selectionStatistics,
   slice,
   type Tensor,
   tensor,
@@ -31,7 +27,7 @@ import {
 } from '../engine/index.js';
 import { copyState, projection, type UNet, unet } from '../model/index.js';
 import type { Config } from './config.js';
-import { supervisedLoss } from './losses.js';
+import { imageLosses } from './losses.js';
 import * as ramps from './ramps.js';
 
 /** Everything that training changes: what a checkpoint needs to continue bit for bit. */
@@ -54,9 +50,6 @@ export interface StepResult {
   /** One number for each of `metricNames`. */
   readonly metrics: Tensor;
   readonly loss: Tensor;
-  /** Kept pixels of the unlabelled items, u8 [U, size, size]; absent where nothing is masked. */
-  readonly mask: Tensor | undefined;
-  readonly logits: Tensor;
   /** Cosines between class prototypes [K, K]. */
   readonly cosines: Tensor | undefined;
 }
@@ -94,18 +87,9 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
   const heads = method === 'lccs' && config.projection ? { student: head(), teacher: head() } : undefined;
   const prototypes = method === 'lccs' ? createPrototypes(gpu, classes, width) : undefined;
 
-  const images = {
-    labeled: tensor(gpu, 0, [labeled, size, size, 1], { label: 'labeledImages' }),
-    unlabeled: undefined as Tensor | undefined,
-  };
-  const labels = {
-    labeled: tensor(gpu, 0, [labeled, size, size], { dtype: 'u8', label: 'labels' }),
-    all: undefined as Tensor | undefined,
-  };
-  if (unlabeled > 0) {
-    images.unlabeled = tensor(gpu, 0, [unlabeled, size, size, 1], { label: 'unlabeledImages' });
-    labels.all = tensor(gpu, 0, [batch, size, size], { dtype: 'u8', label: 'allLabels' });
-  }
+  const items = labeled + unlabeled;
+  const images = tensor(gpu, 0, [items, size, size, 1], { label: 'images' });
+  const labels = tensor(gpu, 0, [items, size, size], { dtype: 'u8', label: 'labels' });
   const lr = scalar('lr');
   const lambda = scalar('consistencyWeight');
   const threshold = scalar('threshold');
@@ -120,64 +104,56 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
   if (teacher) pack(averaged, 'teacher');
   const optimizer = createSgd(trained, { momentum: config.momentum, weightDecay: config.weightDecay });
   const scaling = config.precision === 'f16' ? createLossScale(gpu) : undefined;
+  const teaching = { mode: 'train', random: teacherRandom } as const;
+  const selection = {
+    kind: config.consistency,
+    confidence: method === 'lccs' ? config.confidence : 'none',
+    selection: method === 'lccs',
+  } as const;
+  const teachersImages = (): Tensor => {
+    const noise = { deviation: config.noise, clip: config.noiseClip, random: teacherRandom };
+    const noisy = gaussianNoise(slice(images, 0, labeled, unlabeled), noise);
+    return method === 'lccs' ? concat([slice(images, 0, 0, labeled), noisy], 0) : noisy;
+  };
   const step = capture(gpu, (): StepResult => {
-    // 1. Student on everything; the supervised loss on the labelled items.
-    const image = images.unlabeled ? concat([images.labeled, images.unlabeled], 0) : images.labeled;
-    const { logits, features } = student.forward(cast(image, config.precision), {
+    // 1. Student on everything.
+    const { logits, features } = student.forward(cast(images, config.precision), {
       mode: 'train',
       random: studentRandom,
     });
-    const { loss: segmentation, ce, dice } = supervisedLoss(part(logits, 0, labeled), labels.labeled);
-    let loss = segmentation;
-    const logged = [ce, dice];
-    let mask: Tensor | undefined;
+
+    // 2. Teacher on the noisy unlabelled items (and the clean labelled ones, when prototypes need their features).
+    const q = teacher && noGrad(() => teacher.forward(cast(teachersImages(), config.precision), teaching));
+
+    // 3. Supervised loss on the labelled items; consistency on the unlabelled pixels that are kept: all (mt), or those of low
+    //    confidence (lccs).
+    const of = { labels, labeledItems: labeled };
+    const segmentation = q
+      ? imageLosses(logits, of, { logits: q.logits, ...selection, threshold, weight: lambda })
+      : imageLosses(logits, of);
+    let { loss } = segmentation;
+    const logged = [...segmentation.terms];
     let cosines: Tensor | undefined;
 
-    if (teacher && images.unlabeled && labels.all) {
-      // 2. Teacher on the noisy unlabelled items (and the clean labelled ones, when prototypes need their features).
-      const noisy = gaussianNoise(images.unlabeled, {
-        deviation: config.noise,
-        clip: config.noiseClip,
-        random: teacherRandom,
+    if (prototypes && q && segmentation.selected) {
+      // 4. Prototypes from reliable pixels; low-confidence pixels are pulled to the prototype of their (pseudo-)class.
+      const { mask, classes: classOf, reliable, statistics } = segmentation.selected;
+      const z = heads ? heads.student(features) : features;
+      const zTeacher = noGrad(() => (heads ? heads.teacher(q.features) : q.features));
+      updatePrototypes(prototypes, {
+        features: zTeacher,
+        ...(reliable ? { weights: reliable, classes: classOf } : { teacherLogits: q.logits, labels, threshold }),
+        labeledPixels: labeled * size * size,
+        unlabeledWeight,
+        momentum: config.prototypeMomentum,
       });
-      const seen = method === 'lccs' ? concat([images.labeled, noisy], 0) : noisy;
-      const q = noGrad(() => teacher.forward(cast(seen, config.precision), { mode: 'train', random: teacherRandom }));
-
-      // 3. Consistency on the unlabelled pixels that are kept: all (mt), or those of low confidence (lccs).
-      const p = part(logits, labeled, unlabeled);
-      const target = method === 'lccs' ? part(q.logits, labeled, unlabeled) : q.logits;
-      const confidence = method === 'lccs' ? config.confidence : 'none';
-      const consistency = maskedConsistency(p, target, { kind: config.consistency, confidence, threshold });
-      let unsupervised = consistency.loss;
-      logged.push(consistency.loss);
-
-      if (prototypes) {
-        // 4. Prototypes from reliable pixels; low-confidence pixels are pulled to the prototype of their (pseudo-)class.
-        const labeledPixels = labeled * size * size;
-        const z = heads ? heads.student(features) : features;
-        const zTeacher = noGrad(() => (heads ? heads.teacher(q.features) : q.features));
-        const keep = lowConfidenceMask(logits, q.logits, { confidence: config.confidence, threshold });
-        const classOf = pseudoClasses(q.logits, labels.all, labeledPixels);
-        updatePrototypes(prototypes, {
-          features: zTeacher,
-          teacherLogits: q.logits,
-          labels: labels.all,
-          labeledPixels,
-          threshold,
-          unlabeledWeight,
-          momentum: config.prototypeMomentum,
-        });
-        const separation = prototypeDistance(z, prototypes, classOf, keep, {
-          kind: config.separation,
-          temperature: config.temperature,
-        });
-        unsupervised = add(unsupervised, mul(separation, config.separationWeight));
-        mask = consistency.mask;
-        cosines = prototypeCosines(prototypes);
-        const statistics = selectionStatistics(p, mask, part(labels.all, labeled, unlabeled));
-        logged.push(separation, statistics);
-      }
-      loss = add(loss, mul(unsupervised, lambda));
+      const separation = prototypeDistance(z, prototypes, classOf, mask, {
+        kind: config.separation,
+        temperature: config.temperature,
+      });
+      loss = add(loss, mul(mul(separation, config.separationWeight), lambda));
+      cosines = prototypeCosines(prototypes);
+      logged.push(separation, statistics);
     }
 
     // 5. Optimizer and teacher; both skip a step whose loss is not finite, so the last good weights survive.
@@ -191,7 +167,7 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
       [loss, ...logged].map((x) => reshape(x, [x.size])),
       0,
     );
-    return { metrics, loss, mask, logits, cosines };
+    return { metrics, loss, cosines };
   });
 
   if (teacher) copyState(teacher, student);
@@ -220,11 +196,8 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
     state,
     step,
     setBatch(pixels, classesOf) {
-      const perImage = size * size;
-      images.labeled.write(pixels.subarray(0, labeled * perImage));
-      labels.labeled.write(classesOf.subarray(0, labeled * perImage));
-      images.unlabeled?.write(pixels.subarray(labeled * perImage));
-      labels.all?.write(classesOf.subarray(0, (labeled + unlabeled) * perImage));
+      images.write(pixels.subarray(0, images.size));
+      labels.write(classesOf.subarray(0, labels.size));
     },
     setIteration(iteration) {
       const schedule: Schedule = {
@@ -243,6 +216,3 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
     },
   };
 }
-
-/** `count` items of a batch, from the `first` on. */
-const part = (x: Tensor, first: number, count: number): Tensor => slice(x, 0, first, count);
