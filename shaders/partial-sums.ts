@@ -1,6 +1,7 @@
-// Snippets for kernels that add up several numbers over many items: every thread adds up its own items, the threads of a
-// workgroup meet in shared memory (`storePartials`), and one workgroup adds up what the workgroups left (`addPartials`).
-// Every order is fixed, and no chain of additions is long, so little is lost in f32.
+// Snippets for kernels that add up several numbers over many items: threads add up their own items and leave rows of partial
+// sums (`storePartials`); one workgroup adds up the rows (`addPartials`). Every order is fixed, and no chain of additions is
+// long, so little is lost in f32. Many items: the threads of a workgroup meet in shared memory and leave one row. Few: each
+// thread leaves its own, because drivers on a CPU pay for every barrier more than for reading the rows.
 import { u32, wgsl } from './wgsl.js';
 
 /** Threads of a workgroup that stores partials. */
@@ -8,39 +9,57 @@ export const partialWorkgroup = 64;
 /** Threads of the one workgroup that adds partials up. */
 export const totalsWorkgroup = 256;
 
-/** Workgroups that share `items`: two a thread where there are few, as many as fill a large GPU where there are many. */
-export const partialGroups = (items: number): number =>
-  Math.max(1, Math.min(1024, Math.ceil(items / (2 * partialWorkgroup))));
+/** How a walk over items is shared. */
+export interface Walk {
+  /** Thread t takes items t, t + threads, …; a multiple of the workgroup. */
+  readonly threads: number;
+  /** Rows of the partials. */
+  readonly rows: number;
+  /** The threads of a workgroup leave one row. */
+  readonly meet: boolean;
+}
+
+/** The walk over `items`: eight a thread where they are few, else two, as long as they all fit on a large GPU. */
+export function walkOver(items: number): Walk {
+  const meet = items >= 2 ** 14;
+  const groups = Math.min(1024, Math.ceil(items / ((meet ? 2 : 8) * partialWorkgroup)));
+  const threads = groups * partialWorkgroup;
+  return { threads, rows: meet ? groups : threads, meet };
+}
 
 /** Module scope of a kernel with `storePartials` of `count` values. */
-export const partialsMemory = (count: number): string =>
-  wgsl`var<workgroup> shared_values: array<f32, ${count * partialWorkgroup}>;`;
+export const partialsMemory = ({ meet }: Walk, count: number): string =>
+  meet ? wgsl`var<workgroup> shared_values: array<f32, ${count * partialWorkgroup}>;` : '';
 
 /**
- * Stores the sums over the workgroup of the `values` (expressions) as row `group.x` of `partials` [groups, values]. All
- * threads of the workgroup must come here; needs `thread`, the local invocation index, and `group`, the workgroup's id.
+ * Stores the sums of the `values` (expressions) in `partials` [rows, values]. All threads of the workgroup must come here;
+ * needs `id`, the global invocation id, `thread`, the local index, and `group`, the workgroup's id.
  */
-export const storePartials = (values: readonly string[]): string => wgsl`
+export const storePartials = ({ meet }: Walk, values: readonly string[]): string => wgsl`
+#if ${meet}
 ${values.map((value, v) => `  shared_values[thread * ${values.length}u + ${v}u] = ${value};`).join('\n')}
   workgroupBarrier();
   for (var v = thread; v < ${u32(values.length)}; v += ${u32(partialWorkgroup)}) {
     var sum = 0.0;
     for (var t = 0u; t < ${u32(partialWorkgroup)}; t++) { sum += shared_values[t * ${u32(values.length)} + v]; }
     partials[group.x * ${u32(values.length)} + v] = sum;
-  }`;
+  }
+#else
+${values.map((value, v) => `  partials[id.x * ${values.length}u + ${v}u] = ${value};`).join('\n')}
+#endif`;
 
 /** Module scope of a kernel with `addPartials` of `count` values, which are 256 at most. */
 export const totalsMemory = (count: number): string => wgsl`
 var<workgroup> shared_values: array<f32, ${totalsWorkgroup}>;
 var<workgroup> totals: array<f32, ${count}>;`;
 
-/** Leaves the sums over the rows of `partials` [groups, count] in `totals`, for all threads of the one workgroup. */
-export function addPartials(count: number, groups: number): string {
-  const parts = Math.min(groups, Math.floor(totalsWorkgroup / count));
+/** Leaves the sums over the rows of `partials` [rows, count] in `totals`, for all threads of the one workgroup. */
+export function addPartials({ rows }: Walk, count: number): string {
+  const parts = Math.min(rows, Math.floor(totalsWorkgroup / count));
   return wgsl`
   if (thread < ${u32(parts * count)}) {
     var sum = 0.0;
-    for (var at = thread; at < ${u32(groups * count)}; at += ${u32(parts * count)}) { sum += partials[at]; }
+    for (var at = thread; at < ${u32(rows * count)}; at += ${u32(parts * count)}) { sum += partials[at]; }
     shared_values[thread] = sum;
   }
   workgroupBarrier();

@@ -6,12 +6,13 @@ import { argmaxOf, byteAt, classArray, each, fold, loadClasses, pick, softmaxOf,
 import type { PixelSizes } from './cross-entropy.js';
 import {
   addPartials,
-  partialGroups,
   partialsMemory,
   partialWorkgroup,
   storePartials,
   totalsMemory,
   totalsWorkgroup,
+  type Walk,
+  walkOver,
 } from './partial-sums.js';
 import { enable, type Float, f32, flatIndex, u32, wgsl } from './wgsl.js';
 
@@ -118,8 +119,8 @@ ${each(sizes.classes, (k) => `  var sum${k} = ${V}(0.0); var weight${k} = 0.0;`)
     if (i >= ${u32(labeledPixels)}) { w *= unlabeled_weight[0]; }
     if (w == 0.0) { continue; }
     let class_of = ${byteAt('classes', 'i')};
-    let z = w * ${V}(features[i * ${u32(quads)} + quad]);
-${each(sizes.classes, (k) => `    if (class_of == ${k}u) { sum${k} += z; weight${k} += w; }`)}
+    let z = ${V}(features[i * ${u32(quads)} + quad]);
+${each(sizes.classes, (k) => `    { let here = select(0.0, w, class_of == ${k}u); sum${k} += here * z; weight${k} += here; }`)}
   }
 ${each(sizes.classes, (k) => `  partials[(chunk * ${u32(sizes.classes)} + ${k}u) * ${u32(quads)} + quad] = sum${k};`)}
   if (quad == 0u) {
@@ -206,20 +207,15 @@ export interface DistanceSizes extends PrototypeSizes {
 const counted = ({ classes }: PrototypeSizes): string =>
   `${byteAt('mask', 'i')} != 0u && class_of < ${u32(classes)} && counts[class_of] > 0.0`;
 
-/** Statements of a workgroup: thread k puts 1/‖μ_k‖ (0 for a class never seen) in `array`. */
-function inverseLengths({ classes, width }: PrototypeSizes, vectors: string, array: string): string {
-  return wgsl`
-  if (thread < ${u32(classes)}) {
-    var squares = 0.0;
-    for (var d = 0u; d < ${u32(width)}; d++) { let v = ${vectors}; squares += v * v; }
-    ${array} = select(0.0, 1.0 / max(sqrt(squares), 1e-8), counts[thread] > 0.0);
-  }`;
+/** Expressions of 1/‖μ‖: of the pixel's own class, and of class k. */
+interface InverseLengths {
+  readonly own: string;
+  readonly of: (k: number) => string;
 }
 
 // What forward and backward compute alike of one pixel: its own score s, or scores s_k of seen classes.
 //   pull       s = cos(z, μ_class)         protoCE   s_k = cos(z, μ_k)/T           distance   s_k = −‖z − μ_k‖²
-// `inverse_length(k)` is the expression of 1/‖μ_k‖.
-function pixelScores(sizes: DistanceSizes, inverseLength: (k: string) => string): string {
+function pixelScores(sizes: DistanceSizes, lengths: InverseLengths): string {
   const { V, quads, dot } = vector(sizes);
   const { classes, kind, temperature } = sizes;
   if (kind === 'pull') {
@@ -232,7 +228,7 @@ function pixelScores(sizes: DistanceSizes, inverseLength: (k: string) => string)
       product += ${dot('v', `vectors[class_of * ${u32(quads)} + q]`)};
     }
     let inverse = 1.0 / max(sqrt(squares), 1e-8);
-    let own = product * inverse * ${inverseLength('class_of')};`;
+    let own = product * inverse * ${lengths.own};`;
   }
   const cosine = kind === 'protoCE';
   return wgsl`
@@ -249,7 +245,7 @@ ${each(classes, (k) => `      { let apart = v - vectors[${k * quads}u + q]; d${k
     }
 #if ${cosine}
     let inverse = 1.0 / max(sqrt(squares), 1e-8);
-${each(classes, (k) => `    let cos${k} = d${k} * inverse * ${inverseLength(u32(k))}; let s${k} = cos${k} * ${f32(1 / temperature)};`)}
+${each(classes, (k) => `    let cos${k} = d${k} * inverse * ${lengths.of(k)}; let s${k} = cos${k} * ${f32(1 / temperature)};`)}
 #else
 ${each(classes, (k) => `    let s${k} = d${k};`)}
 #endif
@@ -263,17 +259,14 @@ ${each(classes, (k) => `    let e${k} = select(0.0, exp(min(s${k} - s_most, 0.0)
     let e_sum = ${total(classes, (k) => `e${k}`)};`;
 }
 
-/** Workgroups of the forward walk, which are rows of its partials. */
-export const distanceGroups = ({ pixels }: PrototypeSizes): number => partialGroups(Math.ceil(pixels / 4));
+/** The walk over pixels. */
+export const distanceWalk = ({ pixels }: PrototypeSizes): Walk => walkOver(Math.ceil(pixels / 4));
 
-/** partials [groups, 2, K]: number of counted pixels and sum of their losses, by class. */
+/** partials [rows, 2, K]: number of counted pixels and sum of their losses, by class. */
 export function prototypeDistanceForward(sizes: DistanceSizes): string {
-  const { V, S } = vector(sizes);
-  const { dtype, pixels, classes, width, kind } = sizes;
-  const threads = distanceGroups(sizes) * partialWorkgroup;
-  // A quad of a vector is not indexed by d: the shader of the lengths sees the same buffer four at a time.
-  const component =
-    width % 4 === 0 ? `vectors[(thread * ${width}u + d) >> 2u][d & 3u]` : `vectors[thread * ${width}u + d]`;
+  const { V, S, quads, dot } = vector(sizes);
+  const { dtype, pixels, classes, kind } = sizes;
+  const walk = distanceWalk(sizes);
   const values = ['number', 'sum'].flatMap((name) => Array.from({ length: classes }, (_, k) => name + k));
   return wgsl`${enable(dtype)}
 @group(0) @binding(0) var<storage, read> z: array<${S}>;
@@ -282,28 +275,28 @@ export function prototypeDistanceForward(sizes: DistanceSizes): string {
 @group(0) @binding(3) var<storage, read> classes: array<u32>;
 @group(0) @binding(4) var<storage, read> mask: array<u32>;
 @group(0) @binding(5) var<storage, read_write> partials: array<f32>;
-${partialsMemory(values.length)}
-#if ${kind !== 'distance'}
-var<workgroup> inverse_lengths: array<f32, ${classes}>;
-#endif
+${partialsMemory(walk, values.length)}
 
 @compute @workgroup_size(${partialWorkgroup})
 fn prototype_distance(
   @builtin(global_invocation_id) id: vec3u, @builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32,
 ) {
 #if ${kind !== 'distance'}
-${inverseLengths(sizes, component, 'inverse_lengths[thread]')}
-  workgroupBarrier();
+${each(classes, (k) => `  var square${k} = 0.0;`)}
+  for (var q = 0u; q < ${u32(quads)}; q++) {
+${each(classes, (k) => `    { let v = vectors[${k * quads}u + q]; square${k} += ${dot('v', 'v')}; }`)}
+  }
+${each(classes, (k) => `  let inverse_length${k} = 1.0 / max(sqrt(square${k}), 1e-8);`)}
 #endif
 ${values.map((name) => `  var ${name} = 0.0;`).join('\n')}
-  for (var i = id.x; i < ${u32(pixels)}; i += ${u32(threads)}) {
+  for (var i = id.x; i < ${u32(pixels)}; i += ${u32(walk.threads)}) {
     let class_of = ${byteAt('classes', 'i')};
     if (!(${counted(sizes)})) { continue; }
-${pixelScores(sizes, (k) => `inverse_lengths[${k}]`)}
+${pixelScores(sizes, { own: pick('class_of', 'inverse_length', classes), of: (k) => `inverse_length${k}` })}
     let value = ${kind === 'pull' ? '1.0 - own' : 'log(e_sum) - (own - s_most)'};
 ${each(classes, (k) => `    if (class_of == ${k}u) { number${k} += 1.0; sum${k} += value; }`)}
   }
-${storePartials(values)}
+${storePartials(walk, values)}
 }`;
 }
 
@@ -323,20 +316,25 @@ export function prototypeDistanceValue(sizes: DistanceSizes, onto?: DistanceSum)
   return wgsl`
 @group(0) @binding(0) var<storage, read> partials: array<f32>;
 @group(0) @binding(1) var<storage, read> vectors: array<f32>;
-@group(0) @binding(2) var<storage, read> counts: array<f32>;
-@group(0) @binding(3) var<storage, read_write> loss: array<f32>;
-@group(0) @binding(4) var<storage, read_write> factors: array<f32>;
+@group(0) @binding(2) var<storage, read_write> loss: array<f32>;
+@group(0) @binding(3) var<storage, read_write> factors: array<f32>;
 #if ${onto !== undefined}
-@group(0) @binding(5) var<storage, read> base: array<f32>;
-@group(0) @binding(6) var<storage, read> weight: array<f32>;
-@group(0) @binding(7) var<storage, read_write> total_loss: array<f32>;
+@group(0) @binding(4) var<storage, read> base: array<f32>;
+@group(0) @binding(5) var<storage, read> weight: array<f32>;
+@group(0) @binding(6) var<storage, read_write> total_loss: array<f32>;
 #endif
 ${totalsMemory(2 * classes)}
 
 @compute @workgroup_size(${totalsWorkgroup})
 fn prototype_distance_value(@builtin(local_invocation_index) thread: u32) {
-${addPartials(2 * classes, distanceGroups(sizes))}
-${inverseLengths(sizes, `vectors[thread * ${width}u + d]`, `factors[${classes}u + thread]`)}
+${addPartials(distanceWalk(sizes), 2 * classes)}
+#if ${kind !== 'distance'}
+  if (thread < ${u32(classes)}) {
+    var squares = 0.0;
+    for (var d = 0u; d < ${u32(width)}; d++) { let v = vectors[thread * ${u32(width)} + d]; squares += v * v; }
+    factors[${u32(classes)} + thread] = 1.0 / max(sqrt(squares), 1e-8);
+  }
+#endif
   if (thread > 0u) { return; }
   let scale = ${onto ? `weight[0] * ${f32(onto.factor)}` : '1.0'};
 #if ${pull}
@@ -381,7 +379,7 @@ fn prototype_distance_backward(@builtin(global_invocation_id) id: vec3u, @builti
     for (var q = 0u; q < ${u32(quads)}; q++) { dz[i * ${u32(quads)} + q] = ${S}(0.0); }
     return;
   }
-${pixelScores(sizes, (k) => `factors[${u32(classes)} + ${k}]`)}
+${pixelScores(sizes, { own: `factors[${u32(classes)} + class_of]`, of: (k) => `factors[${classes + k}]` })}
   let factor = dloss[0] * factors[class_of];
 #if ${kind === 'pull'}
   let stretch = select(0.0, inverse, squares > 1e-16);

@@ -4,13 +4,12 @@ import {
   factorCount,
   type MeanTeacherSizes,
   meanTeacherBackward,
+  meanTeacherForward,
   meanTeacherValues,
   meanTeacherWalk,
   partialCount,
-  walkGroups,
   writesMask,
 } from '../../shaders/mean-teacher-loss.js';
-import { partialWorkgroup } from '../../shaders/partial-sums.js';
 import { record } from '../autograd.js';
 import { ShapeError, show } from '../shape.js';
 import { run } from '../stream.js';
@@ -89,15 +88,15 @@ export function meanTeacherLoss(
   const { labels, labeledPixels } = options;
   const sizes = sizesOf(logits, options, teacher);
   const shape = logits.shape.slice(0, -1);
-  const groups = walkGroups(sizes);
-  const partials = empty(gpu, [groups, partialCount(sizes)], 'f32', 'meanTeacherLoss.partials');
+  const { rows, threads } = meanTeacherWalk(sizes);
+  const partials = empty(gpu, [rows, partialCount(sizes)], 'f32', 'meanTeacherLoss.partials');
   const mask = writesMask(sizes) ? empty(gpu, shape, 'u8', 'mask') : undefined;
   const selected = teacher?.selection && {
     classes: empty(gpu, shape, 'u8', 'classes'),
     weights: empty(gpu, shape, 'f32', 'prototypeWeights'),
   };
   run(
-    meanTeacherWalk(sizes),
+    meanTeacherForward(sizes),
     {
       student: logits,
       partials,
@@ -106,7 +105,7 @@ export function meanTeacherLoss(
       ...(teacher && mask && { threshold: teacher.threshold, mask }),
       ...selected,
     },
-    { threads: groups * partialWorkgroup },
+    { threads },
   );
   const loss = empty(gpu, [], 'f32', 'meanTeacherLoss');
   const terms = empty(gpu, [teacher ? 3 : 2], 'f32', 'meanTeacherLoss.terms');

@@ -1,9 +1,8 @@
 // Class prototypes: their update from the teacher's features, and the loss that draws low-confidence features to them
 // (Gao & Yu 2023, class separation; formulas in shaders/prototypes.ts).
-import { partialWorkgroup } from '../../shaders/partial-sums.js';
 import {
   type DistanceSizes,
-  distanceGroups,
+  distanceWalk,
   type PrototypeSizes,
   prototypeChunks,
   prototypeCosinesShader,
@@ -213,17 +212,17 @@ function distance(
     );
   }
   const { vectors, counts } = prototypes;
-  const groups = distanceGroups(sizes);
-  const partials = empty(gpu, [groups, 2 * sizes.classes], 'f32', `${op}.partials`);
+  const { rows, threads } = distanceWalk(sizes);
+  const partials = empty(gpu, [rows, 2 * sizes.classes], 'f32', `${op}.partials`);
   const inputs = { z, vectors, counts, classes, mask };
-  run(prototypeDistanceForward(sizes), { ...inputs, partials }, { threads: groups * partialWorkgroup });
+  run(prototypeDistanceForward(sizes), { ...inputs, partials }, { threads });
   const separation = empty(gpu, [], 'f32', 'separation');
   const factors = empty(gpu, [2, sizes.classes], 'f32', `${op}.factors`);
   const total = onto && empty(gpu, onto.loss.shape, 'f32', op);
   run(
     prototypeDistanceValue(sizes, onto),
     {
-      ...{ partials, vectors, counts, loss: separation, factors },
+      ...{ partials, vectors, loss: separation, factors },
       ...(onto && total && { base: onto.loss, weight: onto.weight, total_loss: total }),
     },
     { workgroups: [1] },

@@ -302,6 +302,33 @@ for (const kind of ['pull', 'protoCE', 'distance'] as const) {
   });
 }
 
+test('more pixels than threads that leave rows of their own', async () => {
+  const gpu = await testGpu();
+  const [pixels, width] = [2 ** 16 + 3, 3];
+  const uniform = uniformStream(8, 33);
+  const draw = (size: number) => Float32Array.from({ length: size }, () => 2 * uniform() - 1);
+  const bytes = (most: number) => Uint8Array.from({ length: pixels }, () => Math.floor((most + 1) * uniform()));
+  const [z, vectors, counts] = [draw(pixels * width), draw(2 * width), [1, 2]];
+  const [classes, mask] = [bytes(1), bytes(1)];
+  const expected = separation(
+    ndArray([pixels, width], z),
+    ndArray([2, width], vectors),
+    ndArray([2], counts),
+    ndArray([pixels], classes),
+    ndArray([pixels], mask),
+    'pull',
+    1,
+  );
+  const loss = prototypeDistance(
+    tensor(gpu, z, [pixels, width]),
+    { vectors: tensor(gpu, vectors, [2, width]), counts: tensor(gpu, counts) },
+    tensor(gpu, classes, [pixels], { dtype: 'u8' }),
+    tensor(gpu, mask, [pixels], { dtype: 'u8' }),
+    { kind: 'pull' },
+  );
+  closeTo(await loss.read(), expected.data, { rtol: 1e-6 });
+});
+
 test('a feature of length 0: finite loss, no gradient', async () => {
   const gpu = await testGpu();
   const z = tensor(gpu, [0, 0, 0, 0, 3, 0, 0, 4], [2, 4], { requiresGrad: true });
