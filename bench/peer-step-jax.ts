@@ -1,6 +1,6 @@
 // The mean-teacher step in jax-js: one jitted function, from weights to weights. It has no pooling with a gradient, no resize and
-// no batch norm, so they are composed of what its compiler fuses into single kernels: max pool is the maximum of four strided
-// slices; bilinear upsampling weighs each pixel and its two neighbours by broadcasting; sums over pixels go row by row first,
+// no batch norm, so they are composed of what its compiler fuses into single kernels: max pool is the maximum over two axes
+// of windows; bilinear upsampling weighs each pixel and its two neighbours by broadcasting; sums over pixels go row by row first,
 // for it gives each result one thread. Left out, to its favour: running statistics and the numbers for the log, which wgrad
 // computes. Inside of a traced function references only guard against use after free, so everything is used by `.ref`.
 import type * as Jax from '@jax-js/jax';
@@ -65,9 +65,7 @@ function network({ lax, numpy: np }: typeof Jax, levels: number, taps: Record<st
   };
   const maxPool = (x: Values): Values => {
     const [n, c, h, width] = x.shape as [number, number, number, number];
-    const pairs = x.ref.reshape([n, c, h / 2, 2, width / 2, 2]);
-    const at = (i: number, j: number): Values => pairs.ref.slice([], [], [], i, [], j);
-    return np.maximum(np.maximum(at(0, 0), at(0, 1)), np.maximum(at(1, 0), at(1, 1)));
+    return np.max(x.ref.reshape([n, c, h / 2, 2, width / 2, 2]), [3, 5]);
   };
   const doubled = (x: Values, axis: 2 | 3): Values => {
     const size = x.shape[axis]!;
