@@ -10,6 +10,7 @@ interface Benchmark {
 const benchmarks: Record<string, () => Promise<Benchmark>> = {
   peers: () => import('./peers.js'),
   step: () => import('./step.js'),
+  '--tune': () => import('./tune.js'),
 };
 
 export const help = `
@@ -19,6 +20,7 @@ Measurements.
 
   peers   convolutions against tfjs and jax-js, in turns on one adapter
   step    the whole training step: time, launches, encoding, bytes, profile
+  --tune  measures the kernels that a training step may use, and remembers the best for this adapter
 
 wgrad bench NAME --help   the flags of one`;
 

@@ -5,7 +5,8 @@ import type { AdapterDescription, Gpu } from './device.js';
 import { flags } from './flags.js';
 import type { Grid } from './stream.js';
 import type { Dtype } from './tensor.js';
-import { type Tuning, tuned } from './tuned.js';
+import { tuned } from './tuned.js';
+import type { Tuning } from './tuning.js';
 
 /** A tensor of a trial. Launches of one trial that use the same name use the same tensor. */
 export interface TrialTensor {

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { adapterIdentity, fnv1a, remember } from './choices.js';
 import type { AdapterDescription, Gpu } from './device.js';
 import { flags } from './flags.js';
-import type { Tuning } from './tuned.js';
+import type { Tuning } from './tuning.js';
 
 /** Of the layout below; another one is not read. */
 const format = 1;

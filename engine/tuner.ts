@@ -19,7 +19,7 @@ import { uniformStream } from './random.js';
 import { sameShape, show } from './shape.js';
 import { flush, isCapturing, type Launch, place, recordList, run, submit, timeLaunches, upload } from './stream.js';
 import { type Dtype, empty, scope, type Tensor, type TypedArray, toHalf } from './tensor.js';
-import type { Tuning } from './tuned.js';
+import type { Tuning } from './tuning.js';
 
 export {
   askedFor,

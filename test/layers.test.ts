@@ -16,7 +16,7 @@ const floors = [
   ['stream'],
   ['tensor'],
   ['autograd'],
-  ['tuned', 'choices', 'tuner'],
+  ['tuning', 'tuned', 'choices', 'tuner'],
   ['ops'],
   ['capture'],
   ['index'],
@@ -55,7 +55,7 @@ function objection(from: string, to: string, isPackage: boolean): string | undef
     if (target !== 'engine') return `the engine does not know '${target}'`;
     const other = to.split('/')[1]!;
     if (entry) {
-      const allowed = nodeEntries.includes(other) || floorOf(other) <= 1 || ['tuned', 'choices'].includes(other);
+      const allowed = nodeEntries.includes(other) || floorOf(other) <= 1 || ['tuning', 'choices'].includes(other);
       return allowed ? undefined : 'this entry only opens devices, and reads what was tuned for them';
     }
     if (nodeEntries.includes(other)) return 'the engine runs in a browser: it does not know Node';

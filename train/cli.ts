@@ -32,6 +32,9 @@ const switches: Record<string, () => void> = {
   '--no-fuse': () => {
     engineFlags.fuse = false;
   },
+  '--no-tune': () => {
+    engineFlags.tune = false;
+  },
 };
 
 const help = `wgrad: semi-supervised segmentation on WebGPU
@@ -48,6 +51,7 @@ wgrad --version
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the GPU was lost, 130 interrupted (after saving).
 Every command takes:
   --no-fuse              every op is a launch of its own (to find out whether fusing is at fault)
+  --no-tune              every kernel runs its default, whatever was measured (wgrad bench --tune)
 
 WGRAD_ADAPTER=NAME     the GPU or driver to use: swiftshader, lavapipe, or a part of a GPU's name`;
 

@@ -1,0 +1,134 @@
+// `wgrad bench --tune`: records the training step of some settings without running it, measures every choice of a kernel that
+// it had to make, and keeps the winners in the user's cache, where `openDevice` finds them.
+import { adapterFamily, remembered } from '../engine/choices.js';
+import {
+  type AdapterDescription,
+  askedFor,
+  flags as engineFlags,
+  type Gpu,
+  type Job,
+  recall,
+  scope,
+  type TuneResult,
+  tune,
+} from '../engine/index.js';
+import { openDevice, saveTuning, tuningFile } from '../engine/node.js';
+import { tuned } from '../engine/tuned.js';
+import type { Tuning } from '../engine/tuning.js';
+import { readCommandLine } from '../train/command-line.js';
+import { configFlags, configHelp, resolveConfig, UsageError } from '../train/config.js';
+import { environmentOf } from '../train/environment.js';
+import { createTrainer } from '../train/trainer.js';
+import { table } from './harness.js';
+
+export const help = `wgrad bench --tune: measure the kernels that a training step may use, and remember the best
+
+usage: wgrad bench --tune [--only TEXT] [--again] [--turns N] [--adapter NAME] [--json] [--print-table] [settings of wgrad train]
+
+  --only TEXT      keys that contain TEXT
+  --again          also what was measured before
+  --turns N        how often each candidate gets its turn; the median of its runs counts (default 7)
+  --adapter NAME   swiftshader, lavapipe, or a part of a GPU's name
+  --json           one JSON document on stdout
+  --print-table    the text of engine/tuned.ts, with what is remembered for this adapter
+
+${configHelp()}`;
+
+/** The choices that the step of a configuration asks for. Nothing is run. */
+export function jobsOfStep(gpu: Gpu, settings: Record<string, unknown>): Job[] {
+  scope(gpu, () => void createTrainer(gpu, resolveConfig(settings)).step.info);
+  return askedFor(gpu).jobs;
+}
+
+const shown = (candidate: unknown): string =>
+  typeof candidate === 'object' && candidate !== null
+    ? Object.entries(candidate)
+        .map(([name, value]) => `${name} ${shown(value)}`)
+        .join(', ')
+    : String(candidate);
+
+/** A row of the table: what the default takes, what the choice takes, how many candidates there were. */
+function rowOf({ key, tuning, candidates }: TuneResult): (string | number)[] {
+  const excluded = candidates.filter((candidate) => candidate.excluded !== undefined).length;
+  const counts = `${candidates.length} (${excluded})`;
+  if (!tuning) return [key, '–', '–', '–', counts, 'the default, unmeasured'];
+  const { choice, ms, defaultMs } = tuning;
+  const gain = `${(100 * (1 - ms / defaultMs)).toFixed(1)} %`;
+  const name = choice === candidates[0]?.candidate ? 'the default' : shown(choice);
+  return [key, defaultMs.toFixed(3), ms.toFixed(3), gain, counts, name];
+}
+
+/** The results as a table, and under it a line for everything that went wrong. */
+export function report(results: readonly TuneResult[]): string {
+  const head = ['key', 'default ms', 'chosen ms', 'gain', 'candidates (excluded)', 'choice'];
+  const wrong = results.flatMap(({ key, problem, candidates }) => [
+    ...(problem === undefined ? [] : [`${key}: not measured, ${problem}`]),
+    ...candidates.flatMap(({ candidate, excluded }) =>
+      excluded === undefined ? [] : [`${key}: ${shown(candidate)} ${excluded}`],
+    ),
+  ]);
+  return [table([head, ...results.map(rowOf)]), ...wrong].join('\n');
+}
+
+/**
+ * The text of engine/tuned.ts with these choices for an adapter, over those that are shipped for it. What only confirms the
+ * default is left out.
+ */
+export function tunedSource(adapter: AdapterDescription, choices: Readonly<Record<string, Tuning>>): string {
+  const family = adapterFamily(adapter);
+  const better = Object.entries(choices).filter(([, { ms, defaultMs }]) => ms < defaultMs);
+  const others = tuned.filter((shipped) => shipped.adapter !== family);
+  const tables = [...others, { adapter: family, choices: Object.fromEntries(better) }];
+  const text = tables
+    .sort((a, b) => (a.adapter < b.adapter ? -1 : 1))
+    .map((shipped) => {
+      const lines = Object.entries(shipped.choices)
+        .sort(([a], [b]) => (a < b ? -1 : 1))
+        .map(([key, tuning]) => `${JSON.stringify(key)}: ${JSON.stringify(tuning)},\n`);
+      return `{ adapter: ${JSON.stringify(shipped.adapter)}, choices: {\n${lines.join('')}}},\n`;
+    });
+  return `// The choices that wgrad ships, for adapters measured so far. Written by \`wgrad bench --tune --print-table\`: do not edit
+// by hand. What a user measured on the same adapter wins over it.
+import type { TunedTable } from './tuning.js';
+
+// biome-ignore format: one line for each key
+export const tuned: readonly TunedTable[] = [
+${text.join('')}];
+`;
+}
+
+/** `wgrad bench --tune`. */
+export async function run(args: string[]): Promise<number> {
+  const { flags } = readCommandLine('bench --tune', args, {
+    only: { type: 'string' },
+    again: { type: 'boolean' },
+    turns: { type: 'integer', min: 1 },
+    adapter: { type: 'string' },
+    json: { type: 'boolean' },
+    'print-table': { type: 'boolean' },
+    ...configFlags,
+  } as const);
+  const { only = '', again, turns = 7, adapter, json, 'print-table': print, ...settings } = flags;
+  if (!engineFlags.tune) throw new UsageError('bench: --tune and --no-tune (or WGRAD_TUNE=0) exclude each other.');
+  const gpu = await openDevice(adapter ? { adapter } : {});
+  try {
+    const jobs = jobsOfStep(gpu, settings).filter(({ key }) => key.includes(only));
+    const left = again ? jobs : jobs.filter((job) => !recall(gpu, job));
+    console.error(`${jobs.length} choices in this step, ${jobs.length - left.length} of them measured before`);
+    let done = 0;
+    const results = await tune(gpu, left, {
+      turns,
+      onResult: (result) => {
+        if (result.tuning) saveTuning(gpu, { [result.key]: result.tuning }); // the next one may take the process with it
+        console.error(`${++done}/${left.length} ${result.key}`);
+      },
+    });
+    if (print) process.stdout.write(tunedSource(gpu.adapter, remembered(gpu)));
+    else if (json) console.log(JSON.stringify({ environment: environmentOf(gpu), results }, null, 2));
+    else if (results.length) console.log(report(results));
+    if (results.some(({ tuning }) => tuning)) console.error(`saved ${tuningFile(gpu.adapter)}`);
+    return results.every(({ problem }) => problem === undefined) ? 0 : 1;
+  } finally {
+    gpu.close();
+  }
+}
