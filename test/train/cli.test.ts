@@ -56,6 +56,18 @@ test('no command at all is wrong usage, and shows the help', async () => {
   assert.match(stderr, /usage: wgrad COMMAND/);
 });
 
+test('--no-fuse and --no-tune are taken by every command, wherever they stand', async () => {
+  const small = ['--dry-run', '--size', '16', '--features', '4,8', '--batch', '2', '--adapter', 'null'];
+  const launches = async (...args: string[]) => {
+    const { code, stdout, stderr } = await wgrad('train', ...args);
+    assert.is(code, 0, stderr);
+    return (JSON.parse(stdout) as { launches: number }).launches;
+  };
+  const fused = await launches('--no-tune', ...small);
+  const plain = await launches(...small, '--no-fuse');
+  assert.ok(fused < plain, `${fused} launches fused, ${plain} not`);
+});
+
 test('the version is the package’s', async () => {
   assert.match((await wgrad('--version')).stdout, /^\d+\.\d+\.\d+\n$/);
 });
