@@ -35,9 +35,6 @@ const switches: Record<string, () => void> = {
   '--no-tune': () => {
     engineFlags.tune = false;
   },
-  '--no-tune': () => {
-    engineFlags.tune = false;
-  },
 };
 
 const help = `wgrad: semi-supervised segmentation on WebGPU
@@ -54,7 +51,6 @@ wgrad --version
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the GPU was lost, 130 interrupted (after saving).
 Every command takes:
   --no-fuse              every op is a launch of its own (to find out whether fusing is at fault)
-  --no-tune              kernels as the cost model has them, whatever was measured on this GPU
   --no-tune              every kernel runs its default, whatever was measured (wgrad bench --tune)
 
 WGRAD_ADAPTER=NAME     the GPU or driver to use: swiftshader, lavapipe, or a part of a GPU's name`;
