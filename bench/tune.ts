@@ -16,7 +16,7 @@ import { openDevice, saveTuning, tuningFile } from '../engine/node.js';
 import { tuned } from '../engine/tuned.js';
 import type { Tuning } from '../engine/tuning.js';
 import { readCommandLine } from '../train/command-line.js';
-import { configFlags, configHelp, resolveConfig, UsageError } from '../train/config.js';
+import { configFlags, resolveConfig, UsageError } from '../train/config.js';
 import { environmentOf } from '../train/environment.js';
 import { createTrainer } from '../train/trainer.js';
 import { table } from './harness.js';
@@ -30,9 +30,7 @@ usage: wgrad bench --tune [--only TEXT] [--again] [--turns N] [--adapter NAME] [
   --turns N        how often each candidate gets its turn; the median of its runs counts (default 7)
   --adapter NAME   swiftshader, lavapipe, or a part of a GPU's name
   --json           one JSON document on stdout
-  --print-table    the text of engine/tuned.ts, with what is remembered for this adapter
-
-${configHelp()}`;
+  --print-table    the text of engine/tuned.ts, with what is remembered for this adapter`;
 
 /** The choices that the step of a configuration asks for. Nothing is run. */
 export function jobsOfStep(gpu: Gpu, settings: Record<string, unknown>): Job[] {
@@ -70,6 +68,9 @@ export function report(results: readonly TuneResult[]): string {
   return [table([head, ...results.map(rowOf)]), ...wrong].join('\n');
 }
 
+const rounded = (_: string, value: unknown): unknown =>
+  typeof value === 'number' ? Number(value.toPrecision(4)) : value;
+
 /**
  * The text of engine/tuned.ts with these choices for an adapter, over those that are shipped for it. What only confirms the
  * default is left out.
@@ -84,7 +85,7 @@ export function tunedSource(adapter: AdapterDescription, choices: Readonly<Recor
     .map((shipped) => {
       const lines = Object.entries(shipped.choices)
         .sort(([a], [b]) => (a < b ? -1 : 1))
-        .map(([key, tuning]) => `${JSON.stringify(key)}: ${JSON.stringify(tuning)},\n`);
+        .map(([key, tuning]) => `${JSON.stringify(key)}: ${JSON.stringify(tuning, rounded)},\n`);
       return `{ adapter: ${JSON.stringify(shipped.adapter)}, choices: {\n${lines.join('')}}},\n`;
     });
   return `// The choices that wgrad ships, for adapters measured so far. Written by \`wgrad bench --tune --print-table\`: do not edit
