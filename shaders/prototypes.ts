@@ -207,6 +207,25 @@ export interface DistanceSizes extends PrototypeSizes {
 const counted = ({ classes }: PrototypeSizes): string =>
   `${byteAt('mask', 'i')} != 0u && class_of < ${u32(classes)} && counts[class_of] > 0.0`;
 
+/**
+ * A feature's quads: up to eight are loaded once, by name, and what is done with each is written out; `body` gets the index
+ * and the value as expressions. More are read where they are used, in a loop.
+ */
+function features(sizes: PrototypeSizes): { load: string; over: (body: (q: string, v: string) => string) => string } {
+  const { V, quads } = vector(sizes);
+  const value = (q: string) => `${V}(z[i * ${quads}u + ${q}])`;
+  if (quads > 8) {
+    return {
+      load: '',
+      over: (body) => `for (var q = 0u; q < ${quads}u; q++) { let v = ${value('q')}; ${body('q', 'v')} }`,
+    };
+  }
+  return {
+    load: each(quads, (q) => `    let v${q} = ${value(u32(q))};`),
+    over: (body) => each(quads, (q) => `    { ${body(u32(q), `v${q}`)} }`),
+  };
+}
+
 /** Expressions of 1/‖μ‖: of the pixel's own class, and of class k. */
 interface InverseLengths {
   readonly own: string;
@@ -216,33 +235,28 @@ interface InverseLengths {
 // What forward and backward compute alike of one pixel: its own score s, or scores s_k of seen classes.
 //   pull       s = cos(z, μ_class)         protoCE   s_k = cos(z, μ_k)/T           distance   s_k = −‖z − μ_k‖²
 function pixelScores(sizes: DistanceSizes, lengths: InverseLengths): string {
-  const { V, quads, dot } = vector(sizes);
+  const { quads, dot } = vector(sizes);
   const { classes, kind, temperature } = sizes;
+  const { load, over } = features(sizes);
   if (kind === 'pull') {
     return wgsl`
+${load}
     var product = 0.0;
     var squares = 0.0;
-    for (var q = 0u; q < ${u32(quads)}; q++) {
-      let v = ${V}(z[i * ${u32(quads)} + q]);
-      squares += ${dot('v', 'v')};
-      product += ${dot('v', `vectors[class_of * ${u32(quads)} + q]`)};
-    }
+${over((q, v) => `squares += ${dot(v, v)}; product += ${dot(v, `vectors[class_of * ${quads}u + ${q}]`)};`)}
     let inverse = 1.0 / max(sqrt(squares), 1e-8);
     let own = product * inverse * ${lengths.own};`;
   }
   const cosine = kind === 'protoCE';
   return wgsl`
+${load}
 ${each(classes, (k) => `    var d${k} = 0.0;`)}
     var squares = 0.0;
-    for (var q = 0u; q < ${u32(quads)}; q++) {
-      let v = ${V}(z[i * ${u32(quads)} + q]);
 #if ${cosine}
-      squares += ${dot('v', 'v')};
-${each(classes, (k) => `      d${k} += ${dot('v', `vectors[${k * quads}u + q]`)};`)}
+${over((q, v) => `squares += ${dot(v, v)}; ${each(classes, (k) => `d${k} += ${dot(v, `vectors[${k * quads}u + ${q}]`)};`)}`)}
 #else
-${each(classes, (k) => `      { let apart = v - vectors[${k * quads}u + q]; d${k} -= ${dot('apart', 'apart')}; }`)}
+${over((q, v) => each(classes, (k) => `{ let apart = ${v} - vectors[${k * quads}u + ${q}]; d${k} -= ${dot('apart', 'apart')}; }`))}
 #endif
-    }
 #if ${cosine}
     let inverse = 1.0 / max(sqrt(squares), 1e-8);
 ${each(classes, (k) => `    let cos${k} = d${k} * inverse * ${lengths.of(k)}; let s${k} = cos${k} * ${f32(1 / temperature)};`)}
@@ -360,6 +374,12 @@ ${each(classes, (k) => `  factors[${k}] = scale * ${f32(kind === 'protoCE' ? 1 /
 export function prototypeDistanceBackward(sizes: DistanceSizes): string {
   const { V, S, quads } = vector(sizes);
   const { dtype, pixels, classes, kind } = sizes;
+  const slope = (q: string, v: string): string =>
+    ({
+      pull: `towards * vectors[class_of * ${quads}u + ${q}] + along * ${v}`,
+      protoCE: `(${total(classes, (k) => `h${k} * vectors[${k * quads}u + ${q}]`)} - along * ${v}) * stretch`,
+      distance: `-2.0 * (${total(classes, (k) => `g${k} * (${v} - vectors[${k * quads}u + ${q}])`)})`,
+    })[kind];
   return wgsl`${enable(dtype)}
 @group(0) @binding(0) var<storage, read> z: array<${S}>;
 @group(0) @binding(1) var<storage, read> vectors: array<${V}>;
@@ -393,16 +413,7 @@ ${each(classes, (k) => `  let g${k} = factor * (e${k} / e_sum - select(0.0, 1.0,
   let stretch = select(0.0, inverse, squares > 1e-16);
 ${each(classes, (k) => `  let h${k} = g${k} * factors[${classes + k}];`)}
 #endif
-  for (var q = 0u; q < ${u32(quads)}; q++) {
-    let v = ${V}(z[i * ${u32(quads)} + q]);
-#if ${kind === 'pull'}
-    dz[i * ${u32(quads)} + q] = ${S}(towards * vectors[class_of * ${u32(quads)} + q] + along * v);
-#elif ${kind === 'distance'}
-    dz[i * ${u32(quads)} + q] = ${S}(-2.0 * (${total(classes, (k) => `g${k} * (v - vectors[${k * quads}u + q])`)}));
-#else
-    dz[i * ${u32(quads)} + q] = ${S}((${total(classes, (k) => `h${k} * vectors[${k * quads}u + q]`)} - along * v) * stretch);
-#endif
-  }
+${features(sizes).over((q, v) => `dz[i * ${quads}u + ${q}] = ${S}(${slope(q, v)});`)}
 }`;
 }
 
@@ -411,6 +422,7 @@ export const variants = (): string[] =>
     [
       { classes: 4, width: 16 },
       { classes: 3, width: 5 },
+      { classes: 2, width: 36 },
     ].flatMap(({ classes, width }) => {
       const sizes = { dtype, pixels: 1000, classes, width };
       return [

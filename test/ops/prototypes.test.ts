@@ -214,6 +214,7 @@ const checkSeparation = (
 for (const kind of ['pull', 'protoCE', 'distance'] as const) {
   test(`${kind}, one pixel`, () => checkSeparation(kind, [1], [1, 2], 3, [1, 1]));
   test(`${kind}, 257 pixels, D 16`, () => checkSeparation(kind, [257], [3, 1, 9, 2], 16));
+  test(`${kind}, D 36, more than is loaded at once`, () => checkSeparation(kind, [30], [3, 1, 9], 36));
   test(`${kind}, D 5, a class never seen`, () => checkSeparation(kind, [3, 5, 7], [4, 0, 1, 1, 2], 5));
   test(`${kind}, D 32, temperature 0.5`, () => checkSeparation(kind, [2, 9], [1, 1, 1, 1], 32, [1, 1], 0.5));
   test(`${kind}, one class seen`, () => checkSeparation(kind, [21], [0, 3, 0], 4));
