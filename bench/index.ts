@@ -1,37 +1,39 @@
-// `wgrad bench`: which benchmark to run.
+// `wgrad bench`: which benchmark to run. The command line asks a command for one help text, so all flags stand in it.
 
-import { UsageError } from '../train/config.js';
+import { nearestName, UsageError } from '../train/config.js';
+import { compareSaved } from './history.js';
+import * as kernels from './kernels.js';
+import * as peers from './peers.js';
+import * as step from './step.js';
+import * as tune from './tune.js';
 
 interface Benchmark {
   readonly help: string;
   run(args: string[]): Promise<number>;
 }
 
-const benchmarks: Record<string, () => Promise<Benchmark>> = {
-  peers: () => import('./peers.js'),
-  step: () => import('./step.js'),
-  '--tune': () => import('./tune.js'),
-};
+const benchmarks: Record<string, Benchmark> = { kernels, step, peers, '--tune': tune };
 
 export const help = `
 usage: wgrad bench ${Object.keys(benchmarks).join('|')} [flags]
+       wgrad bench --compare      the newest saved result of each against the one before it, measuring nothing
 
-Measurements.
-
-  peers   convolutions against tfjs and jax-js, in turns on one adapter
-  step    the whole training step: time, launches, encoding, bytes, profile
-  --tune  measures the kernels that a training step may use, and remembers the best for this adapter
-
-wgrad bench NAME --help   the flags of one`;
+${Object.values(benchmarks)
+  .map(({ help: text }) => text.trim())
+  .join('\n\n\n')}`;
 
 /** Runs one benchmark by name; resolves with the exit code. */
 export async function run(args: string[]): Promise<number> {
   const [name, ...rest] = args;
-  const load = name !== undefined && Object.hasOwn(benchmarks, name) ? benchmarks[name] : undefined;
-  if (!load) {
-    throw new UsageError(
-      `bench: ${name === undefined ? 'say what to measure' : `unknown benchmark '${name}'`}. See wgrad bench --help.`,
-    );
+  if (name === '--compare' && !rest.length) {
+    console.log(compareSaved());
+    return 0;
   }
-  return (await load()).run(rest);
+  const benchmark = name !== undefined && Object.hasOwn(benchmarks, name) ? benchmarks[name] : undefined;
+  if (!benchmark) {
+    const near = name === undefined ? undefined : nearestName(name, Object.keys(benchmarks));
+    const what = name === undefined ? 'say what to measure' : `unknown benchmark '${name}'`;
+    throw new UsageError(`bench: ${what}. ${near ? `Did you mean ${near}?` : 'See wgrad bench --help.'}`);
+  }
+  return benchmark.run(rest);
 }

@@ -1,17 +1,25 @@
 // The whole training step: milliseconds, launches, CPU time to encode a replayed step, bytes, time to the first step, and
-// where the time goes by kernel. Synthetic batches: no loading is timed.
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { type Gpu, memoryOf, profileTable, summarize, uniformStream } from '../engine/index.js';
+// launches, bytes and time by kernel. Synthetic batches: no loading is timed.
+import { type Gpu, type LaunchTime, memoryOf, uniformStream } from '../engine/index.js';
 import { openDevice } from '../engine/node.js';
 import { readCommandLine } from '../train/command-line.js';
 import { configFlags, configHelp, resolveConfig } from '../train/config.js';
-import { environmentOf } from '../train/environment.js';
 import { createTrainer } from '../train/trainer.js';
-import { median } from './harness.js';
+import { median, table } from './harness.js';
+import { adapterName, commonFlags, commonHelp, openHistory } from './history.js';
+
+/** What one kernel does in a step. */
+export interface KernelShare {
+  readonly kernel: string;
+  readonly launches: number;
+  /** Sum of all bindings of its launches: what it reads and writes at least. */
+  readonly bytes: number;
+  readonly ms: number;
+}
 
 export interface StepFigures {
   adapter: string;
+  /** What differs from the defaults of `wgrad train`. */
   config: Record<string, unknown>;
   launches: number;
   stepMs: number;
@@ -23,21 +31,32 @@ export interface StepFigures {
   /** Recording and planning, then compiling, of the first step. */
   recordMs: number;
   compileMs: number;
+  /** Temporaries after planning, and had each a buffer of its own. */
   plannedBytes: number;
   unsharedBytes: number;
+  /** Parameters, optimizer state, inputs. */
   externalBytes: number;
+  /** What the device holds for the step at most. */
+  peakBytes: number;
   /** Bytes of buffers that appeared after the first step: 0. */
   allocatedLater: number;
-  profile: string | undefined;
+  /** Bytes that the launches of one step bind, and the same by kernel; absent where the adapter has no timestamps. */
+  movedBytes?: number;
+  kernels?: KernelShare[];
+}
+
+/** Launches, bytes and time by kernel, most bytes first. */
+export function kernelShares(times: readonly LaunchTime[]): KernelShare[] {
+  const shares = new Map<string, KernelShare>();
+  for (const { label, bytes, ms } of times) {
+    const { launches, bytes: before, ms: spent } = shares.get(label) ?? { launches: 0, bytes: 0, ms: 0 };
+    shares.set(label, { kernel: label, launches: launches + 1, bytes: before + bytes, ms: spent + ms });
+  }
+  return [...shares.values()].sort((a, b) => b.bytes - a.bytes);
 }
 
 /** Times `repeats` steps of a configuration (keys as in `wgrad train --config`). */
-export async function measureStep(
-  gpu: Gpu,
-  settings: Record<string, unknown>,
-  repeats: number,
-  profile: boolean,
-): Promise<StepFigures> {
+export async function measureStep(gpu: Gpu, settings: Record<string, unknown>, repeats: number): Promise<StepFigures> {
   const config = resolveConfig(settings);
   const trainer = createTrainer(gpu, config);
   const pixels = config.size * config.size * config.batch;
@@ -67,9 +86,10 @@ export async function measureStep(
     await loss.read();
     times.push(performance.now() - before);
   }
-  const rows = profile ? summarize(await trainer.step.profile()) : undefined;
+  const allocatedLater = memoryOf(gpu).bytes - bytesAfterFirst;
+  const kernels = gpu.features.has('timestamp-query') ? kernelShares(await trainer.step.profile()) : undefined;
   return {
-    adapter: gpu.adapter.description || gpu.adapter.device,
+    adapter: adapterName(gpu),
     config: settings,
     launches: info.launches,
     stepMs: median(times),
@@ -81,20 +101,44 @@ export async function measureStep(
     plannedBytes: info.plannedBytes,
     unsharedBytes: info.unsharedBytes,
     externalBytes: info.externalBytes,
-    allocatedLater: memoryOf(gpu).bytes - bytesAfterFirst,
-    profile: rows && profileTable(rows),
+    peakBytes: info.plannedBytes + info.externalBytes,
+    allocatedLater,
+    ...(kernels && { movedBytes: kernels.reduce((sum, { bytes }) => sum + bytes, 0), kernels }),
   };
+}
+
+const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
+const milliseconds = (ms: number): string => `${ms.toFixed(1)} ms`;
+
+/** The figures as text; by kernel when asked for. */
+export function stepText(figures: StepFigures, byKernel: boolean): string {
+  const { launches, stepMs, encodeMs, encodeMicrosecondsPerLaunch, movedBytes, kernels } = figures;
+  const lines = [
+    ['step', milliseconds(stepMs)],
+    ['launches', `${launches}`],
+    ['bytes bound by launches', movedBytes === undefined ? 'unknown: no timestamps here' : megabytes(movedBytes)],
+    ['encoding', `${milliseconds(encodeMs)}, ${encodeMicrosecondsPerLaunch.toFixed(1)} µs a launch`],
+    ['first step, from the start', milliseconds(figures.firstStepMs)],
+    ['of it recording, compiling', `${milliseconds(figures.recordMs)}, ${milliseconds(figures.compileMs)}`],
+    ['peak bytes', megabytes(figures.peakBytes)],
+    ['of it temporaries', `${megabytes(figures.plannedBytes)} (${megabytes(figures.unsharedBytes)} unshared)`],
+    ['allocated later', megabytes(figures.allocatedLater)],
+  ].map(([name, value]) => `${name!.padEnd(28)} ${value}`);
+  if (!byKernel || !kernels) return lines.join('\n');
+  const rows = kernels.map((k) => [
+    ...[k.kernel, String(k.launches), k.bytes / 1e6, k.ms],
+    ...[k.ms ? k.bytes / k.ms / 1e6 : 0],
+  ]);
+  return `${lines.join('\n')}\n\n${table([['kernel', 'launches', 'MB', 'ms', 'GB/s'], ...rows])}`;
 }
 
 export const help = `wgrad bench step: the whole training step
 
-usage: wgrad bench step [--repeats N] [--profile] [--adapter NAME] [--save] [--json] [settings of wgrad train]
+usage: wgrad bench step [flags] [settings of wgrad train]
 
   --repeats N      steps that are timed; the median counts (default 10)
-  --profile        time by kernel, from timestamps
-  --adapter NAME   swiftshader, lavapipe, or a part of a GPU's name
-  --save           write the result to bench/results/
-  --json           one JSON document on stdout
+  --profile        also launches, bytes and time by kernel (--json always has them)
+${commonHelp}
 
 ${configHelp()}`;
 
@@ -103,36 +147,26 @@ export async function run(args: string[]): Promise<number> {
   const { flags } = readCommandLine('bench step', args, {
     repeats: { type: 'integer', min: 1 },
     profile: { type: 'boolean' },
-    adapter: { type: 'string' },
-    save: { type: 'boolean' },
-    json: { type: 'boolean' },
+    ...commonFlags,
     ...configFlags,
   } as const);
-  const { repeats = 10, profile = false, adapter, save, json, ...settings } = flags;
-  const gpu = await openDevice(adapter ? { adapter } : {});
+  const { repeats = 10, profile = false, adapter, save, compare, json, ...settings } = flags;
+  resolveConfig(settings); // refuses before a GPU is opened
+  const history = openHistory('step', args);
+  const gpu = await openDevice({ adapter });
   try {
-    const figures = await measureStep(gpu, settings, repeats, profile);
-    if (save) {
-      const date = new Date().toISOString();
-      const driver = (gpu.adapter.driver || gpu.adapter.device || 'gpu').toLowerCase().replace(/\W+/g, '-');
-      const file = join('bench/results', `step-${driver}-${date.slice(0, 19).replace(/:/g, '')}.json`);
-      mkdirSync('bench/results', { recursive: true });
-      const command = ['wgrad', 'bench', 'step', ...args].join(' ');
-      writeFileSync(
-        file,
-        `${JSON.stringify({ date, command, environment: environmentOf(gpu), ...figures }, null, 2)}\n`,
-      );
-      console.error(`saved ${file}`);
-    }
-    const { profile: rows, config, ...numbers } = figures;
-    console.log(
-      json
-        ? JSON.stringify(figures, null, 2)
-        : Object.entries(numbers)
-            .map(([name, value]) => `${name.padEnd(28)} ${value}`)
-            .join('\n'),
+    const figures = await measureStep(gpu, settings, repeats);
+    const { stepMs, encodeMs, firstStepMs, compileMs } = figures;
+    history.publish(
+      gpu,
+      { ...(save && { save }), ...(compare && { compare }), ...(json && { json }) },
+      {
+        settings: { ...settings, repeats },
+        rows: { step: stepMs, encoding: encodeMs, 'first step': firstStepMs, compiling: compileMs },
+        report: figures,
+        text: stepText(figures, profile),
+      },
     );
-    if (rows && !json) console.log(rows);
     return 0;
   } finally {
     gpu.close();

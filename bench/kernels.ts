@@ -1,0 +1,109 @@
+// Every kernel of the training step on its own: milliseconds by timestamps, GB/s, GFLOP/s, and how near that is to what the
+// adapter can do at most, which is measured in the same run.
+import { type Gpu, scope } from '../engine/index.js';
+import { openDevice } from '../engine/node.js';
+import { readCommandLine } from '../train/command-line.js';
+import { resolveConfig, UsageError } from '../train/config.js';
+import { table } from './harness.js';
+import { adapterName, commonFlags, commonHelp, openHistory } from './history.js';
+import { type KernelSizes, kernelCases } from './kernel-cases.js';
+import { measureRoofline, profiledMs, type Roofline, type Share, shareOf } from './roofline.js';
+
+export interface KernelResult extends Share {
+  readonly kernel: string;
+  readonly ms: number;
+  readonly launches: number;
+  /** That must move: inputs read once, outputs written once. */
+  readonly bytes: number;
+  readonly flops: number;
+}
+
+export interface KernelsReport {
+  readonly adapter: string;
+  readonly sizes: KernelSizes;
+  readonly roofline: Roofline;
+  readonly results: KernelResult[];
+}
+
+/** Times every case whose name holds `only`; `report` gets each as it is known. */
+export async function measureKernels(
+  gpu: Gpu,
+  sizes: KernelSizes,
+  { repeats, only = '', copyBytes }: { repeats: number; only?: string; copyBytes?: number },
+  report: (row: KernelResult) => void = () => {},
+): Promise<KernelsReport> {
+  const cases = scope(gpu, () => kernelCases(gpu, sizes)).filter(({ name }) => name.includes(only));
+  if (!cases.length) throw new UsageError(`bench: no kernel's name holds '${only}'. Without --only all are listed.`);
+  const roofline = await measureRoofline(gpu, repeats, copyBytes);
+  const results: KernelResult[] = [];
+  for (const { name, bytes, flops, prepare } of cases) {
+    const { ms, launches } = await profiledMs(prepare(gpu), repeats);
+    const row = { kernel: name, ms, launches, bytes, flops, ...shareOf({ bytes, flops, ms }, roofline) };
+    results.push(row);
+    report(row);
+  }
+  await gpu.settled();
+  return { adapter: adapterName(gpu), sizes, roofline, results };
+}
+
+/** The report as a table. */
+export function kernelsTable({ adapter, roofline, results }: KernelsReport): string {
+  const heads = ['kernel', 'launches', 'ms', 'GB/s', 'GFLOP/s', '% of roofline', 'bound by'];
+  const rows = results.map((r) => [
+    ...[r.kernel, String(r.launches), r.ms, r.gigabytesPerSecond, r.gflops],
+    ...[100 * r.share, r.bound],
+  ]);
+  const most = `${roofline.gigabytesPerSecond.toFixed(1)} GB/s copied, ${roofline.gflops.toFixed(1)} GFLOP/s of multiply-adds`;
+  return `${table([heads, ...rows])}\n${adapter}: ${most} (above 100 %: from caches)`;
+}
+
+export const help = `wgrad bench kernels: every kernel of the training step against the adapter's roofline
+
+usage: wgrad bench kernels [flags]
+
+  --size N         pixels of a side (default 64)
+  --features LIST  channels of the UNet's levels (default 16,32,64,128)
+  --batch N        images in a batch (default 4)
+  --classes N      classes (default 4)
+  --repeats N      runs of each; the median counts (default 9)
+  --only TEXT      only kernels whose name holds TEXT, for instance 'weight gradient'
+${commonHelp}
+
+The roofline is measured in the same run: a plain copy of a large buffer, and chains of multiply-adds in registers.`;
+
+/** `wgrad bench kernels`. */
+export async function run(args: string[]): Promise<number> {
+  const { flags } = readCommandLine('bench kernels', args, {
+    size: { type: 'integer', min: 2 },
+    features: { type: 'string' },
+    batch: { type: 'integer', min: 2 },
+    classes: { type: 'integer', min: 2, max: 16 },
+    repeats: { type: 'integer', min: 1 },
+    only: { type: 'string' },
+    ...commonFlags,
+  });
+  const { repeats = 9, only, ...given } = flags;
+  const { size, features, batch, classes } = resolveConfig({
+    size: given.size ?? 64,
+    features: given.features ?? '16,32,64,128',
+    batch: given.batch ?? 4,
+    classes: given.classes,
+  });
+  const sizes: KernelSizes = { size, features, batch, classes };
+  const history = openHistory('kernels', args);
+  const gpu = await openDevice({ adapter: flags.adapter });
+  try {
+    const report = await measureKernels(gpu, sizes, { repeats, ...(only !== undefined && { only }) }, (row) =>
+      console.error(`${row.kernel}: ${row.ms.toFixed(3)} ms, ${(100 * row.share).toFixed(0)} %`),
+    );
+    history.publish(gpu, flags, {
+      settings: { ...sizes, repeats, only },
+      rows: Object.fromEntries(report.results.map(({ kernel, ms }) => [kernel, ms])),
+      report,
+      text: kernelsTable(report),
+    });
+    return 0;
+  } finally {
+    gpu.close();
+  }
+}
