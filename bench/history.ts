@@ -67,8 +67,11 @@ export function readMeasurements(folder = resultsFolder): SavedMeasurement[] {
   return found.sort((a, b) => (a.date < b.date ? -1 : 1));
 }
 
+/** As it is read back from a file: without keys that are undefined. */
+const asSaved = (settings: Measurement['settings']): unknown => JSON.parse(JSON.stringify(settings));
+
 const alike = (a: Measurement, b: Measurement): boolean =>
-  a.bench === b.bench && a.adapter === b.adapter && isDeepStrictEqual(a.settings, b.settings);
+  a.bench === b.bench && a.adapter === b.adapter && isDeepStrictEqual(asSaved(a.settings), asSaved(b.settings));
 
 /** The newest of the measurements that is comparable with this one; `undefined` when there is none. */
 export const newestAlike = (
@@ -155,7 +158,8 @@ export function openHistory(bench: string, args: readonly string[]) {
       flags: { readonly save?: boolean; readonly compare?: boolean; readonly json?: boolean },
       result: { settings: Record<string, unknown>; rows: Record<string, number>; report: unknown; text: string },
     ): void {
-      const settings = { ...result.settings, fuse: engineFlags.fuse };
+      const { fuse, tune } = engineFlags as { readonly fuse: boolean; readonly tune?: boolean };
+      const settings = { ...result.settings, fuse, tune };
       const measurement = { bench, adapter: adapterName(gpu), settings, rows: result.rows };
       const earlier = flags.compare ? newestAlike(measurement, readMeasurements()) : undefined;
       if (flags.save) {
