@@ -1,7 +1,7 @@
 // Convolutions to compare: which shapes and passes, their random inputs, and wgrad doing them.
 import { backward, capture, conv, type Gpu, scope, tensor, uniformStream } from '../engine/index.js';
 import { UsageError } from '../train/config.js';
-import type { ConvContender } from './peer.js';
+import type { Contender } from './harness.js';
 
 export type Pass = 'forward' | 'input gradient' | 'weight gradient';
 
@@ -19,6 +19,12 @@ export interface ConvData {
   readonly x: Float32Array;
   readonly weight: Float32Array; // [O, kH, kW, I]
   readonly dy: Float32Array;
+}
+
+/** A convolution, ready to run; `result` is channels last, weights [O, kH, kW, I]. */
+export interface ConvContender extends Contender {
+  result(): Promise<Float32Array>;
+  release(): void;
 }
 
 export const passes: readonly Pass[] = ['forward', 'input gradient', 'weight gradient'];

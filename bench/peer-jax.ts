@@ -2,8 +2,8 @@
 // but the last) and lazy: one that is disposed of before somebody waits for it is never computed, so results are kept until then.
 import type * as Jax from '@jax-js/jax';
 import type { Gpu } from '../engine/index.js';
-import type { ConvData, ConvWork } from './conv-work.js';
-import { type ConvContender, type Engine, transposed } from './peer.js';
+import type { ConvContender, ConvData, ConvWork } from './conv-work.js';
+import { type Engine, transposed } from './peer.js';
 import { jaxStep } from './peer-step-jax.js';
 
 export type Values = InstanceType<typeof Jax.Array>;

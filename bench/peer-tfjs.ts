@@ -2,8 +2,8 @@
 // read does it, so that waiting needs no copy.
 import type * as Tf from '@tensorflow/tfjs';
 import type { Gpu } from '../engine/index.js';
-import type { ConvData, ConvWork } from './conv-work.js';
-import { type ConvContender, type Engine, transposed } from './peer.js';
+import type { ConvContender, ConvData, ConvWork } from './conv-work.js';
+import { type Engine, transposed } from './peer.js';
 import { tfjsStep } from './peer-step-tfjs.js';
 
 /** Opens tfjs on the next device of a pretended browser. */

@@ -1,18 +1,11 @@
 // What a peer is to the comparison: an engine with a device of its own that can do the same pieces of work as wgrad, layouts
 // converted at its door, so that the comparison itself sees channels last and weights [O, kH, kW, I] only.
 import type { Gpu } from '../engine/index.js';
-import type { ConvData, ConvWork } from './conv-work.js';
-import type { Contender } from './harness.js';
+import type { ConvContender, ConvData, ConvWork } from './conv-work.js';
 import type { StepContender, StepWork } from './step-work.js';
 
 export const peerNames = ['tfjs', 'jax-js'] as const;
 export type PeerName = (typeof peerNames)[number];
-
-/** A convolution, ready to run; `result` is channels last, weights [O, kH, kW, I]. */
-export interface ConvContender extends Contender {
-  result(): Promise<Float32Array>;
-  release(): void;
-}
 
 export interface Engine {
   readonly gpu: Gpu;

@@ -7,6 +7,7 @@ import { openDevice } from '../engine/node.js';
 import { readCommandLine } from '../train/command-line.js';
 import { UsageError } from '../train/config.js';
 import {
+  type ConvContender,
   type ConvWork,
   convData,
   convFlops,
@@ -18,7 +19,7 @@ import {
 } from './conv-work.js';
 import { disagreement, geometricMean, race, table } from './harness.js';
 import { adapterName, commonFlags, commonHelp, openHistory } from './history.js';
-import { type ConvContender, type Engine, type PeerName, peerNames } from './peer.js';
+import { type Engine, type PeerName, peerNames } from './peer.js';
 import { pretendBrowser } from './pretend-browser.js';
 import {
   compareSteps,

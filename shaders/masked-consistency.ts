@@ -10,18 +10,15 @@ import {
   byteAt,
   classArray,
   each,
-  fold,
   loadClasses,
   partialThreads,
   softmaxOf,
   storeClasses,
   total,
 } from './classes.js';
+import { type Confidence, type ConsistencyKind, confidenceOf, pixelValue } from './consistency.js';
 import type { PixelSizes } from './cross-entropy.js';
 import { enable, f32, flatIndex, u32, wgsl } from './wgsl.js';
-
-export type Confidence = 'student' | 'teacher' | 'mean' | 'min' | 'none';
-export type ConsistencyKind = 'mse' | 'kl' | 'ce';
 
 export interface ConsistencySizes extends PixelSizes {
   /** 'mask': only the mask is written. */
@@ -29,30 +26,6 @@ export interface ConsistencySizes extends PixelSizes {
   readonly confidence: Confidence;
   readonly invert: boolean;
 }
-
-export const mostOf = (p: string, classes: number): string =>
-  fold(
-    classes,
-    (a, b) => `max(${a}, ${b})`,
-    (k) => p + k,
-  );
-
-export const confidenceOf = (confidence: Confidence, classes: number): string => {
-  const [student, teacher] = [mostOf('p', classes), mostOf('q', classes)];
-  if (confidence === 'mean')
-    return fold(
-      classes,
-      (a, b) => `max(${a}, ${b})`,
-      (k) => `0.5 * (p${k} + q${k})`,
-    );
-  return { student, teacher, min: `min(${student}, ${teacher})`, none: '0.0' }[confidence];
-};
-
-export const pixelValue = (kind: ConsistencySizes['kind'], classes: number): string => {
-  if (kind === 'mse') return total(classes, (k) => `(p${k} - q${k}) * (p${k} - q${k})`);
-  if (kind === 'kl') return total(classes, (k) => `q${k} * ((y${k} - q_most - q_log) - (x${k} - p_most - p_log))`);
-  return `p_log - (chosen - p_most)`;
-};
 
 export function consistencyForward(sizes: ConsistencySizes): string {
   const { dtype, pixels, classes, kind, confidence, invert } = sizes;

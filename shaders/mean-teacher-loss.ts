@@ -5,8 +5,8 @@
 // with the formulas of cross-entropy.ts, dice-loss.ts and masked-consistency.ts, which stay as the plain composition.
 // Thread = word of four pixels (bytes are packed four to a word) in the walk, pixel in the gradient.
 import { argmaxOf, byteAt, classArray, each, loadClasses, pick, softmaxOf, storeClasses, total } from './classes.js';
+import { type Confidence, type ConsistencyKind, confidenceOf, mostOf, pixelValue } from './consistency.js';
 import type { PixelSizes } from './cross-entropy.js';
-import { type Confidence, type ConsistencyKind, confidenceOf, mostOf, pixelValue } from './masked-consistency.js';
 import {
   addPartials,
   partialsMemory,

@@ -1,7 +1,6 @@
 import { partialThreads } from '../../shaders/classes.js';
+import type { Confidence, ConsistencyKind } from '../../shaders/consistency.js';
 import {
-  type Confidence,
-  type ConsistencyKind,
   type ConsistencySizes,
   consistencyBackward,
   consistencyForward,

@@ -44,7 +44,7 @@ for (const [overrides, message] of [
   [{ size: 100 }, /multiple of 16.*Use 96/],
   [{ batch: 4, labeledBatch: 4 }, /no unlabelled/],
   [{ augment: 'maybe' }, /true or false/],
-  [{ precision: 'f16' }, /one of f32/],
+  [{ precision: 'bf16' }, /one of f32/],
 ] as const) {
   test(`${JSON.stringify(overrides)} is refused`, () => refuses(() => resolveConfig(overrides), UsageError, message));
 }

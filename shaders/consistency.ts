@@ -1,0 +1,30 @@
+// Confidence and consistency of one pixel, from the class values that classes.ts loads: x and y are logits, p and q their softmax, of
+// student and teacher. Formulas in shaders/masked-consistency.ts.
+import { fold, total } from './classes.js';
+
+export type Confidence = 'student' | 'teacher' | 'mean' | 'min' | 'none';
+export type ConsistencyKind = 'mse' | 'kl' | 'ce';
+
+export const mostOf = (p: string, classes: number): string =>
+  fold(
+    classes,
+    (a, b) => `max(${a}, ${b})`,
+    (k) => p + k,
+  );
+
+export const confidenceOf = (confidence: Confidence, classes: number): string => {
+  const [student, teacher] = [mostOf('p', classes), mostOf('q', classes)];
+  if (confidence === 'mean')
+    return fold(
+      classes,
+      (a, b) => `max(${a}, ${b})`,
+      (k) => `0.5 * (p${k} + q${k})`,
+    );
+  return { student, teacher, min: `min(${student}, ${teacher})`, none: '0.0' }[confidence];
+};
+
+export const pixelValue = (kind: ConsistencyKind, classes: number): string => {
+  if (kind === 'mse') return total(classes, (k) => `(p${k} - q${k}) * (p${k} - q${k})`);
+  if (kind === 'kl') return total(classes, (k) => `q${k} * ((y${k} - q_most - q_log) - (x${k} - p_most - p_log))`);
+  return `p_log - (chosen - p_most)`;
+};
