@@ -3,14 +3,9 @@
 import type * as Jax from '@jax-js/jax';
 import type { Gpu } from '../engine/index.js';
 import type { ConvContender, ConvData, ConvWork } from './conv-work.js';
+import { jaxArray, type Values } from './jax-array.js';
 import { type Engine, transposed } from './peer.js';
 import { jaxStep } from './peer-step-jax.js';
-
-export type Values = InstanceType<typeof Jax.Array>;
-
-/** A JavaScript array as a jax-js one of a shape. */
-export const jaxArray = ({ numpy: np }: typeof Jax, values: Float32Array, shape: readonly number[]): Values =>
-  np.array(values as never).reshape([...shape]);
 
 /** Opens jax-js on the next device of a pretended browser. */
 export async function openJaxJs(opened: readonly Gpu[]): Promise<Engine> {

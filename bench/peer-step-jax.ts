@@ -4,8 +4,8 @@
 // for it gives each result one thread. Left out, to its favour: running statistics and the numbers for the log, which wgrad
 // computes. Inside of a traced function references only guard against use after free, so everything is used by `.ref`.
 import type * as Jax from '@jax-js/jax';
+import { jaxArray, type Values } from './jax-array.js';
 import { transposed } from './peer.js';
-import { jaxArray, type Values } from './peer-jax.js';
 import { middleOf, type StepContender, type StepNumbers, type StepWork, type Weights } from './step-work.js';
 
 type Named = Record<string, Values>;

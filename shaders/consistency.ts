@@ -23,7 +23,7 @@ export const confidenceOf = (confidence: Confidence, classes: number): string =>
   return { student, teacher, min: `min(${student}, ${teacher})`, none: '0.0' }[confidence];
 };
 
-export const pixelValue = (kind: ConsistencyKind, classes: number): string => {
+export const pixelValue = (kind: ConsistencyKind | 'mask', classes: number): string => {
   if (kind === 'mse') return total(classes, (k) => `(p${k} - q${k}) * (p${k} - q${k})`);
   if (kind === 'kl') return total(classes, (k) => `q${k} * ((y${k} - q_most - q_log) - (x${k} - p_most - p_log))`);
   return `p_log - (chosen - p_most)`;
