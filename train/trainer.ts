@@ -1,7 +1,7 @@
 // The method, top to bottom (Gao & Yu 2023 as defined in the README): one student step with its teacher, losses, optimizer
 // and prototypes is recorded once and replayed; numbers that change are 1-element tensors written before each call.
 import {
-  add,
+  addPrototypeDistance,
   backward,
   capture,
   cast,
@@ -13,11 +13,9 @@ import {
   type Gpu,
   GpuError,
   gaussianNoise,
-  mul,
   noGrad,
   pack,
   prototypeCosines,
-  prototypeDistance,
   reshape,
   type Step,
   slice,
@@ -147,11 +145,15 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
         unlabeledWeight,
         momentum: config.prototypeMomentum,
       });
-      const separation = prototypeDistance(z, prototypes, classOf, mask, {
-        kind: config.separation,
-        temperature: config.temperature,
-      });
-      loss = add(loss, mul(mul(separation, config.separationWeight), lambda));
+      const { total, separation } = addPrototypeDistance(
+        { loss, weight: lambda, factor: config.separationWeight },
+        z,
+        prototypes,
+        classOf,
+        mask,
+        { kind: config.separation, temperature: config.temperature },
+      );
+      loss = total;
       cosines = prototypeCosines(prototypes);
       logged.push(separation, statistics);
     }
