@@ -35,7 +35,8 @@ test('every case runs alone, and its launches bind what it says must move', asyn
     const step = prepare(gpu);
     await step.prepare();
     const launches = await step.profile();
-    const bound = launches.reduce((sum, launch) => sum + launch.bytes, 0);
+    const inPlace = /^(sgd|ema)/.test(name) ? 2 : 1; // what is bound once is read and written
+    const bound = inPlace * launches.reduce((sum, launch) => sum + launch.bytes, 0);
     assert.ok(bound >= bytes, `${name}: launches bind ${bound} bytes, and ${bytes} must move`);
   }
 });

@@ -3,7 +3,9 @@ import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { kernelShares, type StepFigures } from '../../bench/step.js';
+import { help as kernelsHelp } from '../../bench/kernels.js';
+import { help as peersHelp } from '../../bench/peers.js';
+import { kernelShares, type StepFigures, help as stepHelp } from '../../bench/step.js';
 
 const test = suite('bench step');
 const cli = fileURLToPath(new URL('../../train/cli.js', import.meta.url));
@@ -65,20 +67,16 @@ for (const [args, says] of refused) {
 test('--help says every flag of every benchmark', () => {
   const { status, stdout } = bench('--help');
   assert.is(status, 0);
-  for (const flag of [
-    '--only',
-    '--repeats',
-    '--profile',
-    '--work',
-    '--shapes',
-    '--rounds',
-    '--threshold',
-    '--method',
-  ]) {
-    assert.ok(stdout.includes(`  ${flag} `), flag);
-  }
-  for (const flag of ['--compare', '--save', '--json', '--adapter', '--no-fuse']) {
-    assert.is(stdout.split(`  ${flag} `).length - 1, 3, flag);
+  const own: [string, string, string[]][] = [
+    ['kernels', kernelsHelp, ['size', 'features', 'batch', 'classes', 'repeats', 'only']],
+    ['step', stepHelp, ['repeats', 'profile', 'labeled-batch']],
+    ['peers', peersHelp, ['work', 'peers', 'rounds', 'batch', 'shapes', 'size', 'features', 'method', 'threshold']],
+  ];
+  for (const [name, text, flags] of own) {
+    assert.ok(stdout.includes(text.trim()), name);
+    for (const flag of [...flags, 'adapter', 'no-fuse', 'save', 'compare', 'json']) {
+      assert.ok(text.includes(`\n  --${flag} `), `${name} --${flag}`);
+    }
   }
 });
 
