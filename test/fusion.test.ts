@@ -2,8 +2,10 @@
 // running statistics. Both run eagerly and captured, on buffers that start as NaN.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { hashOf, remember } from '../engine/choices.js';
 import {
   add,
+  askedFor,
   backward,
   capture,
   concat,
@@ -167,6 +169,43 @@ for (const [channels, hidden, size] of [
       }));
   }
 }
+
+test('the tiled kernels, chosen as the tuner would, fuse the same', async () => {
+  const gpu = await testGpu();
+  const work = (make: Make) => {
+    const x = make.data([1, 9, 11, 8]);
+    const [w1, b1] = [make.data([20, 3, 3, 8]), make.data([20])];
+    const [w2, b2] = [make.data([8, 3, 3, 20]), make.data([8])];
+    const [w3, b3] = [make.data([4, 1, 1, 8]), make.data([4])];
+    const [n1, n2] = [make.norm(20), make.norm(8)];
+    const random = createRandom(make.gpu, 3);
+    return () => {
+      const z1 = conv(x, w1, b1, { statistics: true });
+      const first = { running: n1.running, training: true, slope, dropout: { rate: 0.4, random } };
+      const z2 = conv(normActivation(z1, n1.gamma, n1.beta, first), w2, b2, { statistics: true });
+      const a2 = normActivation(z2, n2.gamma, n2.beta, { running: n2.running, training: true, slope });
+      return { outputs: [conv(a2, w3, b3), square(a2)] };
+    };
+  };
+  const before = flags.tune;
+  flags.tune = true;
+  try {
+    await outcome(true, false, work); // asks for its choices
+    const jobs = askedFor(gpu).jobs.filter(({ key }) => key.includes(' 1x9x11 ') || key.includes(' 1x1x99 '));
+    assert.ok(jobs.length >= 6, `${jobs.length} choices`);
+    let chosen = 0;
+    for (const job of jobs) {
+      const choice = job.candidates.find((candidate) => (candidate as { kernel: string }).kernel === 'tiled');
+      if (!choice) continue;
+      remember(gpu, { [job.key]: { choice, ms: 1, defaultMs: 2, hash: hashOf(job, job.candidates[0], choice) } });
+      chosen++;
+    }
+    assert.ok(chosen >= 4, `${chosen} tiled candidates`);
+    await compare(work);
+  } finally {
+    flags.tune = before;
+  }
+});
 
 test('eval mode', () =>
   compare((make) => {

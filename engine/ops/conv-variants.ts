@@ -1,5 +1,6 @@
 // Which kernel runs a convolution on this adapter, and what a launch of it needs to know. The candidates of a shape are in the order
-// of a cost model; the tuner may choose another than the first. Direct kernels (shaders/conv.ts) run everywhere.
+// of a cost model; the tuner may choose another than the first. Direct kernels (shaders/conv.ts) run everywhere
+// and are best on CPU drivers; tiled ones (shaders/conv-tiled.ts) stage what a workgroup shares.
 import {
   type ConvTile,
   convParts,
@@ -13,6 +14,13 @@ import {
 } from '../../shaders/conv.js';
 import type { Activation, ConvFusion, Parts } from '../../shaders/conv-fusion.js';
 import type { ConvGeometry, WeightOrder } from '../../shaders/conv-geometry.js';
+import {
+  convTiledParts,
+  convTiledShader,
+  convTiledStorage,
+  convTiledWorkgroups,
+  type TiledConvTile,
+} from '../../shaders/conv-tiled.js';
 import type { Float } from '../../shaders/wgsl.js';
 import { choose, type Trial, type TrialLaunch, type TrialTensor } from '../choices.js';
 import type { Gpu } from '../device.js';
@@ -42,13 +50,16 @@ export interface ConvLaunch {
 export interface ConvKernel {
   /** Of the partial sums, if any are asked for. */
   readonly parts: Parts;
-  /** Whether it draws dropout again, as it loads its input or for a gradient on the way out. */
+  /** Whether it is cheap to compute an activation as its input is loaded, and to draw dropout: then, or on the way out. */
+  readonly loads: boolean;
   readonly draws: { readonly load: boolean; readonly gradient: boolean };
   launch(request: ConvRequest): ConvLaunch;
 }
 
 /** What the tuner chooses between. */
-export type ConvChoice = { readonly kernel: 'direct'; readonly tile: ConvTile };
+export type ConvChoice =
+  | { readonly kernel: 'direct'; readonly tile: ConvTile }
+  | { readonly kernel: 'tiled'; readonly tile: TiledConvTile };
 export type WeightGradientChoice = { readonly kernel: 'direct'; readonly tile: WeightGradientTile };
 
 const keyOf = (pass: string, { dtype, parameters }: ConvTypes, g: ConvGeometry): string =>
@@ -56,7 +67,10 @@ const keyOf = (pass: string, { dtype, parameters }: ConvTypes, g: ConvGeometry):
 
 /** The kernel for a geometry, forward or, `backwards`, as the input gradient of stride 1. */
 export function convKernel(gpu: Gpu, types: ConvTypes, g: ConvGeometry, backwards: boolean): ConvKernel {
-  const kernelOf = ({ tile }: ConvChoice): ConvKernel => directKernel(gpu, types, g, tile, backwards);
+  const kernelOf = (choice: ConvChoice): ConvKernel =>
+    choice.kernel === 'tiled'
+      ? tiledKernel(types, g, choice.tile, backwards)
+      : directKernel(gpu, types, g, choice.tile, backwards);
   const { parameters } = types;
   const choice = choose<ConvChoice>(
     gpu,
@@ -100,6 +114,9 @@ function directKernel(
   const name = backwards ? 'conv_input_gradient' : 'conv';
   return {
     parts: convParts(g, tile),
+    // Every element is loaded anew for each row of taps and each handful of output channels; measured even with writing and
+    // reading it once at about 32 channels of a 3×3 kernel (both CPU drivers, 2026-11).
+    loads: g.outputs * g.kernel[0] * g.kernel[1] <= 96,
     // On a CPU, drawing dropout for every pixel of a tile takes longer to compile than it saves.
     draws: { load: false, gradient: !gpu.adapter.software },
     launch: ({ bias, fusion }) => ({
@@ -110,9 +127,65 @@ function directKernel(
   };
 }
 
-/** The default first. */
+function tiledKernel(
+  { dtype, parameters }: ConvTypes,
+  g: ConvGeometry,
+  tile: TiledConvTile,
+  backwards: boolean,
+): ConvKernel {
+  const weights = backwards ? 'gradient' : 'outputs-last';
+  const name = backwards ? 'conv_tiled_input_gradient' : 'conv_tiled';
+  return {
+    parts: convTiledParts(g, tile),
+    // An element is staged once for each block of output channels.
+    loads: g.outputs <= 4 * tile.outputs,
+    draws: { load: g.outputs <= tile.outputs, gradient: true },
+    launch: ({ bias, fusion }) => ({
+      source: convTiledShader(dtype, g, { tile, weights, bias, fusion, parameters, name }),
+      grid: { workgroups: convTiledWorkgroups(g, tile) },
+      weights,
+    }),
+  };
+}
+
+/** The default first: on a GPU tiled, where there is a tile that fits; on a CPU, whose threads share caches anyhow, direct. */
 function convCandidates(gpu: Gpu, g: ConvGeometry): ConvChoice[] {
-  return directTiles(gpu, g).map((tile) => ({ kernel: 'direct', tile }));
+  const direct = directTiles(gpu, g).map((tile): ConvChoice => ({ kernel: 'direct', tile }));
+  const tiled = tiledTiles(gpu, g).map((tile): ConvChoice => ({ kernel: 'tiled', tile }));
+  return gpu.adapter.software ? [...direct, ...tiled.slice(0, 1)] : [...tiled, ...direct];
+}
+
+/** Tiles that fit into workgroup memory; large ones first where there are pixels enough to fill a GPU with them. */
+function tiledTiles({ limits }: Gpu, g: ConvGeometry): TiledConvTile[] {
+  const chunkOf = (most: number): number => (g.inputs % 4 ? g.inputs : divisor(g.inputs, [most, 16, 8, 4]));
+  const blocks = [64, 32, 16, 8, 4].filter((n) => n <= Math.max(4, g.outputs));
+  const flat = g.output[1] === 1;
+  const pixels = g.batch * sizeOf(g.output);
+  const tiles = blocks.flatMap((outputs): TiledConvTile[] => {
+    const threadOutputs = outputs >= 32 ? 8 : 4;
+    const of = (rows: number, columns: number, threadRows: number, threadColumns: number, chunk: number) => ({
+      rows,
+      columns,
+      outputs,
+      chunk: chunkOf(chunk),
+      threadRows,
+      threadColumns,
+      threadOutputs,
+    });
+    if (flat) return [of(1, 64, 1, 4, 16), of(1, 128, 1, 8, 16), of(1, 32, 1, 4, 16)];
+    return [of(16, 16, 4, 2, 8), of(8, 16, 4, 2, 8), of(8, 8, 4, 1, 8), of(8, 8, 2, 1, 4), of(4, 8, 2, 1, 4)];
+  });
+  const threads = (t: TiledConvTile): number =>
+    ((t.rows / t.threadRows) * (t.columns / t.threadColumns) * t.outputs) / t.threadOutputs;
+  const groups = (t: TiledConvTile): number => (pixels / (t.rows * t.columns)) * Math.ceil(g.outputs / t.outputs);
+  const fit = tiles.filter(
+    (t) =>
+      threads(t) >= 32 &&
+      threads(t) <= Math.min(256, limits.maxComputeInvocationsPerWorkgroup) &&
+      convTiledStorage(g, t) <= limits.maxComputeWorkgroupStorageSize,
+  );
+  const full = 512; // workgroups that keep a large GPU busy
+  return fit.sort((a, b) => Number(groups(b) >= full) - Number(groups(a) >= full)).slice(0, 8);
 }
 
 /** One way to compute the weight gradient's first pass. */

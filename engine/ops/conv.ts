@@ -42,7 +42,7 @@ export function conv(
   const y = empty(gpu, outputShape, types.dtype, 'conv');
   const g = flattened(geometry);
   const kernel = convKernel(gpu, types, g, false);
-  const load = isCheapToLoad(geometry) ? activationToLoad(x, kernel.draws.load) : undefined;
+  const load = kernel.loads ? activationToLoad(x, kernel.draws.load) : undefined;
   const sums = statistics && flags.fuse ? partialSums(gpu, kernel.parts, g) : undefined;
   const { source, grid, weights } = kernel.launch({
     bias: bias !== undefined,
@@ -85,12 +85,6 @@ function prepared(weight: Tensor, order: WeightOrder, g: ConvGeometry): Tensor {
   run(transposeWeightShader(dtype, g), { weight, prepared: transposed }, { threads: weight.size });
   return transposed;
 }
-
-/**
- * Whether computing an activation as it is loaded beats writing and reading it once. Every element is loaded anew for each row of
- * taps and each handful of output channels; measured even at about 32 channels of a 3×3 kernel (both CPU drivers, 2026-11).
- */
-const isCheapToLoad = ({ outputs, kernel }: ConvGeometry): boolean => outputs * kernel[0] * kernel[1] <= 96;
 
 /** More partial sums than this take longer to add up than the pass they save. */
 const mostParts = 65536;
