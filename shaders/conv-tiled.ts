@@ -1,20 +1,13 @@
-// Convolution kernels for GPUs with caches of their own: the workgroup stages what its threads share. Forward (and input gradient
-// of stride 1) and the weight gradient's first pass, with the formulas and the second pass of conv.ts.
+// Convolution for GPUs: workgroups stage what their threads share in workgroup memory. Forward, and input gradient of stride 1.
+//
+//   y[n,p,o] = bias[o] + Σ_{tap,c} x[n, p·stride + tap − padding, c] · weight[o,tap,c]
 //
 // The forward kernel stages a tile of x with its halo once per chunk of input channels and uses it for all taps, so x comes from
 // memory about once per block of output channels. A thread has some rows of one or more columns: neighbouring threads read
 // neighbouring vectors of the staged tile (no bank conflicts), and a column of x in registers serves all rows of the kernel.
 // 8 pixels × 4 channels are 22 vec4 loads from workgroup memory for 384 multiply-adds, 8 × 8 are 34 for 768; an NVIDIA SM
-// balances at 16 multiply-adds a load. Staged numbers are f32 for both types: a conversion a load would cost more than the room.
-import {
-  type Activation,
-  activated,
-  activatedGradient,
-  type ConvFusion,
-  dropoutFactors,
-  normalized,
-  type Parts,
-} from './conv-fusion.js';
+// balances at 16 multiply-adds a load.
+import { activatedGradient, type ConvFusion, dropoutFactors, normalized, type Parts } from './conv-fusion.js';
 import {
   type ConvGeometry,
   element,
@@ -25,6 +18,21 @@ import {
   vector,
   type WeightOrder,
 } from './conv-geometry.js';
+import {
+  bindings,
+  block,
+  float,
+  folded,
+  halo,
+  loadFour,
+  padding,
+  stageInput,
+  storeFour,
+  tailFunction,
+  tilesOf,
+  type WorkgroupLimits,
+  widthOf,
+} from './conv-staging.js';
 import { enable, type Float, u32, wgsl } from './wgsl.js';
 
 /** How one launch of the tiled forward kernel is cut into workgroups and threads. */
@@ -41,110 +49,6 @@ export interface TiledConvTile {
   readonly threadOutputs: number;
 }
 
-/** Bindings of one kernel, numbered as they come. */
-function bindings(): (access: 'read' | 'read_write', name: string, type: string) => string {
-  let slot = 0;
-  return (access, name, type) => `@group(0) @binding(${slot++}) var<storage, ${access}> ${name}: array<${type}>;`;
-}
-
-const float = (width: number): string => (width === 1 ? 'f32' : `vec${width}f`);
-const padding = (g: ConvGeometry): Triple => g.kernel.map((k) => (k - 1) / 2) as unknown as Triple;
-const halo = (pixels: number, kernel: number, stride: number): number => (pixels - 1) * stride + kernel;
-/** Vectors of 4 where the channels come in fours, else single numbers. */
-const widthOf = (channels: number): 1 | 4 => (channels % 4 === 0 ? 4 : 1);
-
-const maxWorkgroups = 65535;
-const folded = (groups: number): Triple => {
-  const x = Math.min(groups, maxWorkgroups);
-  return [x, Math.ceil(groups / x), 1];
-};
-/** The index of a workgroup of a folded grid. */
-const block = '(group.y * groups.x + group.x)';
-
-/** Where and how a workgroup stages a patch of x. */
-interface Staging {
-  readonly rows: number;
-  readonly columns: number;
-  readonly channels: number;
-  readonly threads: number;
-  /** Elements of a staged vector. */
-  readonly width: 1 | 4;
-  readonly tail: Activation | undefined;
-  /** Index in `staged_x` of vector `c` (of the chunk) of pixel (`row`, `column`). */
-  readonly at: (c: string) => string;
-}
-
-/**
- * Fills `staged_x` with the patch whose first pixel is (`image`, `iz`, `iy0`, `ix0`) and whose first channel is `c0`, with what x
- * still lacks applied; 0 outside the image and beyond the channels. Needs `local`, the local index.
- */
-function stageInput(g: ConvGeometry, { rows, columns, channels, threads, width, tail, at }: Staging): string {
-  const [depth, height, imageWidth] = g.input;
-  const loaded = widthOf(g.inputs);
-  const vectors = Math.ceil(channels / loaded);
-  const V = float(loaded);
-  const coefficient = (row: number): string => `coefficients[${(row * g.inputs) / loaded} + c]`;
-  const value = tail
-    ? `tail(${V}(x[at]), ${coefficient(0)}, ${coefficient(1)}, ${coefficient(2)})${tail.dropout ? ' * factors_at(u32(at))' : ''}`
-    : `${V}(x[at])`;
-  const inside = [
-    ...(g.kernel[0] > 1 ? [`iz >= 0 && iz < ${depth}`] : []),
-    `iy >= 0 && iy < ${height} && ix >= 0 && ix < ${imageWidth}`,
-    ...(g.inputs % channels ? [`c < ${g.inputs / loaded}`] : []),
-  ];
-  const store =
-    width === loaded
-      ? `staged_x[${at('lane')}] = value;`
-      : lines(range(4).map((e) => `staged_x[${at(`(lane * 4 + ${e})`)}] = ${element('value', 4, e)};`));
-  return wgsl`
-    for (var i = local; i < ${rows * columns * vectors}; i += ${threads}) {
-      let lane = i % ${vectors};
-      let column = i / ${vectors} % ${columns};
-      let row = i / ${vectors * columns};
-      let iy = iy0 + row;
-      let ix = ix0 + column;
-      let c = c0 / ${loaded} + lane;
-      var value = ${V}(0.0);
-      if (${inside.join(' && ')}) {
-        let at = (((image * ${depth} + iz) * ${height} + iy) * ${imageWidth} + ix) * ${g.inputs / loaded} + c;
-        value = ${value};
-      }
-      ${store}
-    }`;
-}
-
-/** `tail(z, mean, scale, shift)`: what the input still lacks but dropout. */
-const tailFunction = (V: string, load: Activation): string => wgsl`
-fn tail(z: ${V}, mean: ${V}, scale: ${V}, shift: ${V}) -> ${V} {
-  let n = ${normalized('z', 'mean', 'scale', 'shift')};
-  return ${activated('n', load.slope)};
-}`;
-
-/** Four neighbouring channels from `channel` on of `name` at `at`, as a vec4f: where they do not come in fours, 0 beyond `channels`. */
-const loadFour = (name: string, at: string, channels: number, channel: string): string =>
-  channels % 4 === 0
-    ? `vec4f(${name}[(${at}) / 4])`
-    : `vec4f(${range(4)
-        .map(
-          (e) =>
-            `select(0.0, f32(${name}[min(${channel} + ${e}, ${channels - 1}) + ${at} - ${channel}]), ${channel} + ${e} < ${channels})`,
-        )
-        .join(', ')})`;
-
-const storeFour = (name: string, at: string, value: string, type: Float, channels: number, channel: string): string =>
-  channels % 4 === 0
-    ? `${name}[(${at}) / 4] = ${vector(type, 4)}(${value});`
-    : range(4)
-        .map(
-          (e) => `if (${channel} + ${e} < ${channels}) { ${name}[${at} + ${e}] = ${type}(${element(value, 4, e)}); }`,
-        )
-        .join(' ');
-
-const tilesOf = (g: ConvGeometry, tile: Pick<TiledConvTile, 'rows' | 'columns'>): Triple => [
-  g.batch * g.output[0],
-  Math.ceil(g.output[1] / tile.rows),
-  Math.ceil(g.output[2] / tile.columns),
-];
 const outputBlocks = (g: ConvGeometry, tile: TiledConvTile): number => Math.ceil(g.outputs / tile.outputs);
 const pixelThreads = (tile: TiledConvTile): number =>
   (tile.rows / tile.threadRows) * (tile.columns / tile.threadColumns);
@@ -446,4 +350,102 @@ ${lines(range(step).flatMap(multiply))}
 ${lines(gradient ? gradientEnd : plainEnd)}
 ${lines(statistics ? statisticsEnd : [])}
 }`;
+}
+
+const upTo = (size: number, step: number): number => Math.ceil(size / step) * step;
+
+/**
+ * Tiles worth trying, the likely best on a discrete GPU first. The model: multiply-adds, or the loads from workgroup memory where
+ * they take longer (16 multiply-adds each), and what staging costs a thread, times what ragged tiles and idle processors waste.
+ */
+export function convTiledCandidates(g: ConvGeometry, limits: WorkgroupLimits): TiledConvTile[] {
+  const height = g.output[1];
+  const [, kernelHeight, kernelWidth] = g.kernel;
+  const step = widthOf(g.inputs);
+  const flat = height === 1;
+  const areas = flat
+    ? [64, 128, 256].map((columns) => [1, columns] as const)
+    : ([
+        [16, 16],
+        [8, 16],
+        [8, 8],
+        [4, 8],
+        [4, 4],
+      ] as const);
+  const outputs = [...new Set([4, 8, 16, 32, 64].map((n) => Math.min(n, upTo(g.outputs, 4))))];
+  const chunks = [...new Set([4, 8, 16, 32].map((n) => Math.min(n, upTo(g.inputs, step))))];
+  const shares = flat
+    ? [
+        [1, 4],
+        [1, 8],
+      ]
+    : [
+        [2, 1],
+        [4, 1],
+        [4, 2],
+        [8, 1],
+      ];
+  const found: { tile: TiledConvTile; cost: number }[] = [];
+  for (const [rows, columns] of areas)
+    for (const [threadRows, threadColumns] of shares as [number, number][])
+      for (const threadOutputs of [4, 8, 16])
+        for (const block of outputs)
+          for (const chunk of chunks) {
+            const tile = { rows, columns, outputs: block, chunk, threadRows, threadColumns, threadOutputs };
+            const whole = rows % threadRows === 0 && block % threadOutputs === 0;
+            const accumulators = threadRows * threadColumns * threadOutputs;
+            if (!whole || accumulators > 64) continue;
+            const threads = threadsOf(tile);
+            if (threads < 32 || threads > limits.threads || convTiledStorage(g, tile) > limits.storage) continue;
+            const fours = threadOutputs / 4;
+            const loads = halo(threadRows, kernelHeight, g.stride) * threadColumns + kernelHeight * step * fours;
+            const products = kernelHeight * step * accumulators;
+            const staged = (stagedInput(g, tile) + stagedWeights(g, tile)) / threads;
+            const turns = (kernelWidth * chunk) / step;
+            const perProduct = Math.max(1, (16 * loads) / products) + (16 * staged + 64) / (turns * products);
+            const groups = product(tilesOf(g, tile)) * outputBlocks(g, tile);
+            const computed = groups * rows * columns * block * upTo(g.inputs, chunk);
+            // Threads in flight on the whole GPU, and on one processor with room for 96 KiB of workgroup memory.
+            const resident = threads * Math.floor(98304 / convTiledStorage(g, tile));
+            const busy = Math.min(1, (groups * threads) / 65536) * Math.min(1, resident / 384);
+            found.push({ tile, cost: (computed * perProduct) / (busy * product(g.output) * g.batch) });
+          }
+  found.sort((a, b) => a.cost - b.cost);
+  return found.slice(0, 12).map(({ tile }) => tile);
+}
+
+/** Representative texts of every kernel in this file. */
+export function variants(): string[] {
+  const flat = (inputs: number, outputs: number, k: number, stride: 1 | 2 = 1, size = 13): ConvGeometry => {
+    const output = Math.ceil(size / stride);
+    const kernel = [1, k, k] as const;
+    return { batch: 2, input: [1, size, size], output: [1, output, output], inputs, outputs, kernel, stride };
+  };
+  const solid: ConvGeometry = { ...flat(8, 8, 3), input: [4, 6, 7], output: [4, 6, 7], kernel: [3, 3, 3] };
+  const row: ConvGeometry = { ...flat(8, 20, 1), input: [1, 1, 99], output: [1, 1, 99] };
+  const slope = 0.01;
+  return (['f32', 'f16'] as const).flatMap((dtype) =>
+    [flat(16, 16, 3), flat(3, 5, 3), flat(1, 16, 3), flat(8, 4, 3, 2), solid, row].flatMap((g) => {
+      const tile = convTiledCandidates(g, { storage: 16384, threads: 256 })[0]!;
+      return [
+        ...(['outputs-first', 'outputs-last', 'gradient'] as const).map((weights) =>
+          convTiledShader(dtype, g, { tile, weights, bias: weights === 'outputs-last', parameters: 'f32' }),
+        ),
+        ...[0, 0.5].flatMap((dropout) => [
+          convTiledShader(dtype, g, {
+            tile,
+            weights: 'outputs-last',
+            bias: dropout === 0,
+            fusion: { load: { slope, dropout }, statistics: true },
+          }),
+          convTiledShader(dtype, g, {
+            tile,
+            weights: 'gradient',
+            bias: false,
+            fusion: { gradient: { slope, dropout }, base: dropout === 0 },
+          }),
+        ]),
+      ];
+    }),
+  );
 }

@@ -1,0 +1,126 @@
+// What kernels that stage in workgroup memory are made of: folded grids, staging of x, vectors of four channels where they may not
+// come in fours. What is staged is f32 for both types: a conversion at every load would cost more than the room.
+import { type Activation, activated, normalized } from './conv-fusion.js';
+import { type ConvGeometry, element, lines, range, type Triple, vector } from './conv-geometry.js';
+import { type Float, wgsl } from './wgsl.js';
+
+/** Bindings of one kernel, numbered as they come. */
+export function bindings(): (access: 'read' | 'read_write', name: string, type: string) => string {
+  let slot = 0;
+  return (access, name, type) => `@group(0) @binding(${slot++}) var<storage, ${access}> ${name}: array<${type}>;`;
+}
+
+export const float = (width: number): string => (width === 1 ? 'f32' : `vec${width}f`);
+export const padding = (g: ConvGeometry): Triple => g.kernel.map((k) => (k - 1) / 2) as unknown as Triple;
+export const halo = (pixels: number, kernel: number, stride: number): number => (pixels - 1) * stride + kernel;
+/** Vectors of 4 where the channels come in fours, else single numbers. */
+export const widthOf = (channels: number): 1 | 4 => (channels % 4 === 0 ? 4 : 1);
+
+const maxWorkgroups = 65535;
+export const folded = (groups: number): Triple => {
+  const x = Math.min(groups, maxWorkgroups);
+  return [x, Math.ceil(groups / x), 1];
+};
+/** The index of a workgroup of a folded grid. */
+export const block = '(group.y * groups.x + group.x)';
+
+/** Where and how a workgroup stages a patch of x. */
+interface Staging {
+  readonly rows: number;
+  readonly columns: number;
+  readonly channels: number;
+  readonly threads: number;
+  /** Elements of a staged vector. */
+  readonly width: 1 | 4;
+  readonly tail: Activation | undefined;
+  /** Index in `staged_x` of vector `c` (of the chunk) of pixel (`row`, `column`). */
+  readonly at: (c: string) => string;
+}
+
+/**
+ * Fills `staged_x` with the patch whose first pixel is (`image`, `iz`, `iy0`, `ix0`) and whose first channel is `c0`, with what x
+ * still lacks applied; 0 outside the image and beyond the channels. Needs `local`, the local index.
+ */
+export function stageInput(g: ConvGeometry, { rows, columns, channels, threads, width, tail, at }: Staging): string {
+  const [depth, height, imageWidth] = g.input;
+  const loaded = widthOf(g.inputs);
+  const vectors = Math.ceil(channels / loaded);
+  const V = float(loaded);
+  const coefficient = (row: number): string => `coefficients[${(row * g.inputs) / loaded} + c]`;
+  const value = tail
+    ? `tail(${V}(x[at]), ${coefficient(0)}, ${coefficient(1)}, ${coefficient(2)})${tail.dropout ? ' * factors_at(u32(at))' : ''}`
+    : `${V}(x[at])`;
+  const inside = [
+    ...(g.kernel[0] > 1 ? [`iz >= 0 && iz < ${depth}`] : []),
+    `iy >= 0 && iy < ${height} && ix >= 0 && ix < ${imageWidth}`,
+    ...(g.inputs % channels ? [`c < ${g.inputs / loaded}`] : []),
+  ];
+  const store =
+    width === loaded
+      ? `staged_x[${at('lane')}] = value;`
+      : lines(range(4).map((e) => `staged_x[${at(`(lane * 4 + ${e})`)}] = ${element('value', 4, e)};`));
+  return wgsl`
+    for (var i = local; i < ${rows * columns * vectors}; i += ${threads}) {
+      let lane = i % ${vectors};
+      let column = i / ${vectors} % ${columns};
+      let row = i / ${vectors * columns};
+      let iy = iy0 + row;
+      let ix = ix0 + column;
+      let c = c0 / ${loaded} + lane;
+      var value = ${V}(0.0);
+      if (${inside.join(' && ')}) {
+        let at = (((image * ${depth} + iz) * ${height} + iy) * ${imageWidth} + ix) * ${g.inputs / loaded} + c;
+        value = ${value};
+      }
+      ${store}
+    }`;
+}
+
+/** `tail(z, mean, scale, shift)`: what the input still lacks but dropout. */
+export const tailFunction = (V: string, load: Activation): string => wgsl`
+fn tail(z: ${V}, mean: ${V}, scale: ${V}, shift: ${V}) -> ${V} {
+  let n = ${normalized('z', 'mean', 'scale', 'shift')};
+  return ${activated('n', load.slope)};
+}`;
+
+/** Four neighbouring channels from `channel` on of `name` at `at`, as a vec4f: where they do not come in fours, 0 beyond `channels`. */
+export const loadFour = (name: string, at: string, channels: number, channel: string): string =>
+  channels % 4 === 0
+    ? `vec4f(${name}[(${at}) / 4])`
+    : `vec4f(${range(4)
+        .map(
+          (e) =>
+            `select(0.0, f32(${name}[min(${channel} + ${e}, ${channels - 1}) + ${at} - ${channel}]), ${channel} + ${e} < ${channels})`,
+        )
+        .join(', ')})`;
+
+export const storeFour = (
+  name: string,
+  at: string,
+  value: string,
+  type: Float,
+  channels: number,
+  channel: string,
+): string =>
+  channels % 4 === 0
+    ? `${name}[(${at}) / 4] = ${vector(type, 4)}(${value});`
+    : range(4)
+        .map(
+          (e) => `if (${channel} + ${e} < ${channels}) { ${name}[${at} + ${e}] = ${type}(${element(value, 4, e)}); }`,
+        )
+        .join(' ');
+
+/** Tiles of rows × columns output pixels: over all planes, down and across a plane. */
+export const tilesOf = (g: ConvGeometry, tile: { readonly rows: number; readonly columns: number }): Triple => [
+  g.batch * g.output[0],
+  Math.ceil(g.output[1] / tile.rows),
+  Math.ceil(g.output[2] / tile.columns),
+];
+
+/** What a device offers a workgroup. */
+export interface WorkgroupLimits {
+  /** Bytes of workgroup memory; every device has 16 384. */
+  readonly storage: number;
+  /** Threads; every device has 256. */
+  readonly threads: number;
+}
