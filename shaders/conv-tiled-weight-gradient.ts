@@ -1,0 +1,366 @@
+// Weight gradient for GPUs, first pass of split-K: each slice of the output pixels is summed by workgroups of its own.
+//
+//   dWeight[slice,o,tap,c] = Σ_{n,p of the slice} dy[n,p,o] · x[n, p·stride + tap − padding, c]      dBias[slice,o] = Σ dy[n,p,o]
+//
+// A workgroup has a block of output × input channels and walks its slice tile by tile: dy and x with its halo are staged in
+// workgroup memory, so both are read about once per block. A thread keeps all taps (or a row of them) of a few channels in
+// registers; along a row of pixels the window of x slides, so 4 outputs × 1 input × 9 taps take 1 vec4 and 3 numbers from
+// workgroup memory for 36 multiply-adds. The second pass is `sumSlicesShader` of conv.ts.
+import { type Activation, dropoutFactors } from './conv-fusion.js';
+import { type ConvGeometry, element, lines, product, range, type Triple, vector } from './conv-geometry.js';
+import {
+  bindings,
+  block,
+  float,
+  folded,
+  halo,
+  loadFour,
+  padding,
+  stageInput,
+  tailFunction,
+  tilesOf,
+  type WorkgroupLimits,
+  widthOf,
+} from './conv-staging.js';
+import { enable, type Float, u32, wgsl } from './wgsl.js';
+
+/** How the first pass is cut into workgroups and threads. */
+export interface TiledWeightGradientTile {
+  /** Channels of a workgroup; both in fours, `inputs` only where x has them in fours. */
+  readonly outputs: number;
+  readonly inputs: number;
+  /** Output pixels staged at a time. */
+  readonly rows: number;
+  readonly columns: number;
+  /** Of a thread: output channels (in fours), neighbouring input channels (4 only where x has them in fours). */
+  readonly threadOutputs: number;
+  readonly threadInputs: 1 | 4;
+  /** True: a thread has all taps of one kernel depth; false: one row of them. */
+  readonly allRows: boolean;
+  /** Threads that share channels and taps: the rows of a tile are dealt out to them, their sums added up at the end. */
+  readonly shares: number;
+  /** Pixels of one turn of the inner loop; must divide `columns`. */
+  readonly unroll: number;
+  /** Slices of the tiles of all planes. */
+  readonly slices: number;
+}
+
+const channelThreads = (g: ConvGeometry, tile: TiledWeightGradientTile): number =>
+  (tile.inputs / tile.threadInputs) * (tile.outputs / tile.threadOutputs) * (tile.allRows ? 1 : g.kernel[1]);
+const threadsOf = (g: ConvGeometry, tile: TiledWeightGradientTile): number => channelThreads(g, tile) * tile.shares;
+const accumulatorsOf = (g: ConvGeometry, tile: TiledWeightGradientTile): number =>
+  (tile.allRows ? g.kernel[1] : 1) * g.kernel[2] * tile.threadOutputs;
+/** Workgroups of one slice. */
+const blocksOf = (g: ConvGeometry, tile: TiledWeightGradientTile): number =>
+  g.kernel[0] * Math.ceil(g.inputs / tile.inputs) * Math.ceil(g.outputs / tile.outputs);
+
+/** The grid of a launch of `weightGradientTiledShader`. */
+export const weightGradientTiledWorkgroups = (g: ConvGeometry, tile: TiledWeightGradientTile): Triple =>
+  folded(blocksOf(g, tile) * tile.slices);
+
+/** Vectors of `staged_x`, which also carries the sums of threads that share, and of `staged_dy`, which those of the bias. */
+function roomOf(g: ConvGeometry, tile: TiledWeightGradientTile): { x: number; dy: number } {
+  const patch = halo(tile.rows, g.kernel[1], g.stride) * halo(tile.columns, g.kernel[2], g.stride);
+  const sums = tile.shares > 1 ? channelThreads(g, tile) * accumulatorsOf(g, tile) : 0;
+  return {
+    x: Math.max((patch * tile.inputs) / tile.threadInputs, sums),
+    dy: Math.max((tile.rows * tile.columns * tile.outputs) / 4, threadsOf(g, tile)),
+  };
+}
+
+/** Bytes of workgroup memory that a launch takes. */
+export function weightGradientTiledStorage(g: ConvGeometry, tile: TiledWeightGradientTile): number {
+  const { x, dy } = roomOf(g, tile);
+  return 4 * tile.threadInputs * x + 16 * dy;
+}
+
+/**
+ * dWeight [slices, O, tap, C] and dBias [slices, O]; with one slice, the gradient itself. Neighbouring workgroups take the channel
+ * blocks of one slice, neighbouring threads the input channels of one block, then output channels, rows of taps, shares.
+ */
+export function weightGradientTiledShader(
+  dtype: Float,
+  g: ConvGeometry,
+  { tile, bias, load: tail }: { tile: TiledWeightGradientTile; bias: boolean; load?: Activation | undefined },
+): string {
+  const { inputs, outputs, stride } = g;
+  const [outDepth, outHeight, outWidth] = g.output;
+  const [kernelDepth, kernelHeight, kernelWidth] = g.kernel;
+  const [padDepth, padHeight, padWidth] = padding(g);
+  const taps = product(g.kernel);
+  const { rows, columns, threadInputs, threadOutputs, allRows, shares, unroll, slices } = tile;
+  const tiles = product(tilesOf(g, tile));
+  const [, tilesY, tilesX] = tilesOf(g, tile);
+  const sliceTiles = Math.ceil(tiles / slices);
+  const V = float(threadInputs);
+  const threads = threadsOf(g, tile);
+  const [patchRows, patchColumns] = [halo(rows, kernelHeight, stride), halo(columns, kernelWidth, stride)];
+  const inputLanes = tile.inputs / threadInputs;
+  const outputLanes = tile.outputs / threadOutputs;
+  const fours = range(threadOutputs / 4);
+  const tileFours = tile.outputs / 4;
+  const inputBlocks = Math.ceil(inputs / tile.inputs);
+  const outputBlocks = Math.ceil(outputs / tile.outputs);
+  const outputWidth = widthOf(outputs);
+  const ownRows = range(allRows ? kernelHeight : 1);
+  const room = roomOf(g, tile);
+
+  const dyInside = [
+    ...(outHeight % rows ? [`oy < ${outHeight}`] : []),
+    ...(outWidth % columns ? [`ox < ${outWidth}`] : []),
+    ...(outputs % tile.outputs ? [`o < ${outputs}`] : []),
+  ];
+  const stageGradient = wgsl`
+    for (var i = local; i < ${rows * columns * tileFours}; i += ${threads}) {
+      let o = o0 + i % ${tileFours} * 4;
+      let ox = tileX + i / ${tileFours} % ${columns};
+      let oy = tileY + i / ${tileFours * columns};
+      var value = vec4f(0.0);
+      if (${dyInside.join(' && ') || 'true'}) {
+        let at = ((plane * ${outHeight} + oy) * ${outWidth} + ox) * ${outputs} + o;
+        value = ${loadFour('dy', 'at', outputs, 'o')};
+      }
+      staged_dy[i] = value;
+    }`;
+
+  // The window: columns before `carried` stay from the turn before.
+  const carried = stride === 1 ? kernelWidth - 1 : 0;
+  const used = (j: number): boolean => range(unroll).some((u) => j - u * stride >= 0 && j - u * stride < kernelWidth);
+  const loaded = range(halo(unroll, kernelWidth, stride)).filter((j) => j >= carried && used(j));
+  const window = (r: number, j: number): string => (j < carried ? `before${r}_${j}` : `v${r}_${j}`);
+  const accumulators = ownRows.flatMap((r) =>
+    range(kernelWidth).flatMap((kx) => range(threadOutputs).map((o) => ({ r, kx, o, name: `a${r}_${kx}_${o}` }))),
+  );
+  const multiply = accumulators.flatMap(({ r, kx, o, name }) =>
+    range(unroll).map((u) => {
+      const value = element(`d${u}_${Math.floor(o / 4)}`, 4, o % 4);
+      return `        ${name} = fma(${window(r, u * stride + kx)}, ${threadInputs === 1 ? value : `${V}(${value})`}, ${name});`;
+    }),
+  );
+  const store = ({ r, kx, o, name }: (typeof accumulators)[number]): string => {
+    const channel = `o + ${Math.floor(o / 4) * 4 * outputLanes + (o % 4)}`;
+    const row = allRows ? `${r}` : 'kernelRow';
+    const tap = `(kz * ${kernelHeight} + ${row}) * ${kernelWidth} + ${kx}`;
+    const body = `dWeight[((slice * ${outputs} + ${channel}) * ${taps} + ${tap}) * ${inputs / threadInputs} + c] = ${name};`;
+    return outputs % tile.outputs ? `    if (${channel} < ${outputs}) { ${body} }` : `    ${body}`;
+  };
+  const perShare = channelThreads(g, tile);
+  const addShares = wgsl`
+  for (var other = 1; other < ${shares}; other++) {
+    workgroupBarrier();
+    if (share == other) {
+${lines(accumulators.map(({ name }, i) => `      staged_x[${i * perShare} + channelThread] = ${name};`))}
+    }
+    workgroupBarrier();
+    if (share == 0) {
+${lines(accumulators.map(({ name }, i) => `      ${name} += staged_x[${i * perShare} + channelThread];`))}
+    }
+  }`;
+  // Threads that add up dy for the bias: each keeps to one vector of output channels.
+  const biasThreads = Math.floor(threads / tileFours) * tileFours;
+  const ofBias = 'inputBlock == 0 && kz == 0';
+
+  const binding = bindings();
+  const declared = [
+    binding('read', 'x', vector(dtype, widthOf(inputs))),
+    binding('read', 'dy', vector(dtype, outputWidth)),
+    binding('read_write', 'dWeight', V),
+    ...(bias ? [binding('read_write', 'dBias', 'f32')] : []),
+    ...(tail
+      ? [binding('read', 'coefficients', float(widthOf(inputs))), tailFunction(float(widthOf(inputs)), tail)]
+      : []),
+    ...(tail?.dropout
+      ? [
+          binding('read', 'random', 'u32'),
+          binding('read', 'stream', 'u32'),
+          dropoutFactors(tail.dropout, widthOf(inputs)),
+        ]
+      : []),
+  ];
+  return wgsl`${enable(dtype)}
+${lines(declared)}
+var<workgroup> staged_x: array<${V}, ${room.x}>;
+var<workgroup> staged_dy: array<vec4f, ${room.dy}>;
+
+@compute @workgroup_size(${threads})
+fn conv_tiled_weight_gradient(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) index: u32) {
+  let block = ${block};
+  if (block >= ${u32(blocksOf(g, tile) * slices)}) { return; }
+  let local = i32(index);
+  let channelThread = local % ${perShare};
+  let share = local / ${perShare};
+  let inputLane = channelThread % ${inputLanes};
+  let outputLane = channelThread / ${inputLanes} % ${outputLanes};
+  let kernelRow = channelThread / ${inputLanes * outputLanes};
+  let o0 = i32(block % ${u32(outputBlocks)}) * ${tile.outputs};
+  let inputBlock = i32(block / ${u32(outputBlocks)} % ${u32(inputBlocks)});
+  let kz = i32(block / ${u32(outputBlocks * inputBlocks)} % ${u32(kernelDepth)});
+  let slice = i32(block / ${u32(blocksOf(g, tile))});
+  let c0 = inputBlock * ${tile.inputs};
+${lines(accumulators.map(({ name }) => `  var ${name} = ${V}(0.0);`))}
+#if ${bias}
+  var bias = vec4f(0.0);
+#endif
+  for (var t = slice * ${sliceTiles}; t < min((slice + 1) * ${sliceTiles}, ${tiles}); t++) {
+    let tileX = t % ${tilesX} * ${columns};
+    let tileY = t / ${tilesX} % ${tilesY} * ${rows};
+    let plane = t / ${tilesX * tilesY};
+    let image = plane / ${outDepth};
+    let iz = plane % ${outDepth} * ${stride} + kz - ${padDepth};
+    let iy0 = tileY * ${stride} - ${padHeight};
+    let ix0 = tileX * ${stride} - ${padWidth};
+    workgroupBarrier(); // the tile before is used up
+${stageInput(g, {
+  rows: patchRows,
+  columns: patchColumns,
+  channels: tile.inputs,
+  threads,
+  width: threadInputs,
+  tail,
+  at: (c) => `(row * ${patchColumns} + column) * ${inputLanes} + ${c}`,
+})}
+${stageGradient}
+    workgroupBarrier();
+#if ${bias}
+    if (${ofBias} && local < ${biasThreads}) {
+      for (var i = local; i < ${rows * columns * tileFours}; i += ${biasThreads}) { bias += staged_dy[i]; }
+    }
+#endif
+    for (var row = share; row < ${rows}; row += ${shares}) {
+${lines(
+  ownRows.map(
+    (r) =>
+      `      let row${r} = (row * ${stride} + ${allRows ? r : 'kernelRow'}) * ${patchColumns * inputLanes} + inputLane;`,
+  ),
+)}
+      let dyRow = row * ${columns * tileFours} + outputLane;
+${lines(ownRows.flatMap((r) => range(carried).map((j) => `      var carry${r}_${j} = staged_x[row${r} + ${j * inputLanes}];`)))}
+      for (var ox = 0; ox < ${columns}; ox += ${unroll}) {
+        let first = ox * ${stride * inputLanes};
+${lines(ownRows.flatMap((r) => range(carried).map((j) => `        let before${r}_${j} = carry${r}_${j};`)))}
+${lines(ownRows.flatMap((r) => loaded.map((j) => `        let v${r}_${j} = staged_x[row${r} + first + ${j * inputLanes}];`)))}
+${lines(range(unroll).flatMap((u) => fours.map((q) => `        let d${u}_${q} = staged_dy[dyRow + ox * ${tileFours} + ${u * tileFours + q * outputLanes}];`)))}
+${lines(multiply)}
+${lines(ownRows.flatMap((r) => range(carried).map((j) => `        carry${r}_${j} = ${window(r, unroll + j)};`)))}
+      }
+    }
+  }
+${shares > 1 ? addShares : ''}
+  let c = c0 / ${threadInputs} + inputLane;
+  let o = o0 + outputLane * 4;
+  if (share == 0${inputs % tile.inputs ? ` && c < ${inputs / threadInputs}` : ''}) {
+${lines(accumulators.map(store))}
+  }
+#if ${bias}
+  workgroupBarrier();
+  staged_dy[local] = bias;
+  workgroupBarrier();
+  if (${ofBias} && local < ${tileFours}) {
+    var sum = vec4f(0.0);
+    for (var t = local; t < ${biasThreads}; t += ${tileFours}) { sum += staged_dy[t]; }
+${lines(range(4).map((e) => `    if (o0 + local * 4 + ${e} < ${outputs}) { dBias[slice * ${outputs} + o0 + local * 4 + ${e}] = ${element('sum', 4, e)}; }`))}
+  }
+#endif
+}`;
+}
+
+/** Partial sums take no more bytes than this. */
+const mostPartialBytes = 2 ** 26;
+
+/**
+ * Tiles worth trying, the likely best on a discrete GPU first: a model of loads and multiply-adds as in conv-tiled.ts. Slices give
+ * about four workgroups to each of 128 processors, of 512 pixels at least.
+ */
+export function weightGradientTiledCandidates(g: ConvGeometry, limits: WorkgroupLimits): TiledWeightGradientTile[] {
+  const flat = g.output[1] === 1;
+  const areas = flat
+    ? [
+        [1, 32],
+        [1, 64],
+      ]
+    : [
+        [4, 8],
+        [4, 16],
+        [8, 8],
+        [8, 16],
+      ];
+  const upTo = (size: number, step: number): number => Math.ceil(size / step) * step;
+  const sizes = (channels: number, step: number): number[] => [
+    ...new Set([4, 8, 16, 32, 64].map((n) => Math.min(n, upTo(channels, step)))),
+  ];
+  const step = widthOf(g.inputs);
+  const pixels = g.batch * product(g.output);
+  const found: { tile: TiledWeightGradientTile; cost: number }[] = [];
+  for (const [rows, columns] of areas as [number, number][])
+    for (const inputs of sizes(g.inputs, step))
+      for (const outputs of sizes(g.outputs, 4))
+        for (const threadInputs of step === 4 ? ([1, 4] as const) : ([1] as const))
+          for (const threadOutputs of [4, 8])
+            for (const allRows of g.kernel[1] > 1 ? [true, false] : [true])
+              for (const shares of [1, 2, 4, 8]) {
+                if (outputs % threadOutputs || rows % shares) continue;
+                const part = {
+                  inputs,
+                  outputs,
+                  rows,
+                  columns,
+                  threadInputs,
+                  threadOutputs,
+                  allRows,
+                  shares,
+                  unroll: 4,
+                };
+                const whole: TiledWeightGradientTile = { ...part, slices: 1 };
+                const threads = threadsOf(g, whole);
+                const storage = weightGradientTiledStorage(g, whole);
+                const numbers = accumulatorsOf(g, whole) * threadInputs;
+                if (numbers > 96 || threads < 32 || threads > limits.threads || storage > limits.storage) continue;
+                const tiles = product(tilesOf(g, whole));
+                const most = Math.min(
+                  tiles,
+                  Math.ceil(pixels / 512),
+                  Math.floor(mostPartialBytes / (4 * product(g.kernel) * g.inputs * g.outputs)),
+                );
+                const wanted = Math.min(Math.max(1, most), Math.ceil(512 / blocksOf(g, whole)));
+                const slices = Math.ceil(tiles / Math.ceil(tiles / wanted));
+                const ownRows = allRows ? g.kernel[1] : 1;
+                // A pixel of a thread; single numbers take a quarter of a vector's time.
+                const loads = (ownRows * g.stride * threadInputs + threadOutputs) / 4;
+                const staged = (roomOf(g, whole).x * threadInputs) / 4 + (rows * columns * outputs) / 4;
+                const turn = (numbers * rows * columns) / shares;
+                const perProduct = Math.max(1, (16 * loads) / numbers) + (16 * staged) / threads / turn + 64 / turn;
+                const groups = blocksOf(g, whole) * slices;
+                const resident = threads * Math.floor(98304 / storage);
+                const busy = Math.min(1, (groups * threads) / 65536) * Math.min(1, resident / 384);
+                const channels = upTo(g.inputs, inputs) * upTo(g.outputs, outputs);
+                found.push({
+                  tile: { ...whole, slices },
+                  cost: (tiles * rows * columns * channels * perProduct) / busy,
+                });
+              }
+  found.sort((a, b) => a.cost - b.cost);
+  return found.slice(0, 12).map(({ tile }) => tile);
+}
+
+/** Representative texts of every kernel in this file. */
+export function variants(): string[] {
+  const flat = (inputs: number, outputs: number, k: number, stride: 1 | 2 = 1, size = 13): ConvGeometry => {
+    const output = Math.ceil(size / stride);
+    const kernel = [1, k, k] as const;
+    return { batch: 2, input: [1, size, size], output: [1, output, output], inputs, outputs, kernel, stride };
+  };
+  const solid: ConvGeometry = { ...flat(8, 8, 3), input: [4, 6, 7], output: [4, 6, 7], kernel: [3, 3, 3] };
+  const row: ConvGeometry = { ...flat(8, 20, 1), input: [1, 1, 99], output: [1, 1, 99] };
+  return (['f32', 'f16'] as const).flatMap((dtype) =>
+    [flat(16, 16, 3), flat(3, 5, 3), flat(1, 16, 3), flat(8, 4, 3, 2), solid, row].flatMap((g) =>
+      weightGradientTiledCandidates(g, { storage: 16384, threads: 256 })
+        .slice(0, 2)
+        .flatMap((tile) => [
+          weightGradientTiledShader(dtype, g, { tile, bias: false }),
+          ...[0, 0.5].map((dropout) =>
+            weightGradientTiledShader(dtype, g, { tile, bias: true, load: { slope: 0.01, dropout } }),
+          ),
+        ]),
+    ),
+  );
+}
