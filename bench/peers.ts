@@ -242,7 +242,7 @@ export async function run(args: string[]): Promise<number> {
   const agreement = results.flatMap(({ peer, difference }) =>
     difference
       ? [
-          `${peer} agrees after three steps (dropout and noise 0): losses to ${difference.losses.toExponential(1)}, changes of weights to ${difference.changes.toExponential(1)} (${difference.worst})`,
+          `${peer} agrees after three steps (dropout and noise 0): losses to ${difference.losses.toExponential(1)}, changes of weights to ${difference.changes ? `${difference.changes.toExponential(1)} (${difference.worst})` : 'rounding'}`,
         ]
       : [],
   );

@@ -14,6 +14,7 @@ test('a difference is relative to what the steps changed; roundings of the weigh
   assert.equal(compareSteps(run(1.5, 1), run(1.5, 1), initial), { losses: 0, changes: 0, worst: '' });
   assert.equal(compareSteps(run(1.5, 1), run(1.5, 1.25), initial), { losses: 0, changes: 0.5, worst: 'student.w' });
   assert.is(compareSteps(run(1.5, 1), run(1.5, 1 + 2 ** -23), initial).changes, 0);
+  assert.is(compareSteps(run(1.5, 1), run(1.5, 1 + 2 ** -18), initial).changes, 2 ** -17);
   assert.is(compareSteps(run(1.5, 1), run(1.5, Number.NaN), initial).changes, Number.POSITIVE_INFINITY);
   assert.is(compareSteps(run(1.5, 1), run(1.5), initial).changes, Number.POSITIVE_INFINITY);
   const otherLoss = { ...run(1.5, 1), losses: [1, 2.5] };
