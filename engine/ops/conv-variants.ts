@@ -15,11 +15,12 @@ import {
 import type { Activation, ConvFusion, Parts } from '../../shaders/conv-fusion.js';
 import type { ConvGeometry, WeightOrder } from '../../shaders/conv-geometry.js';
 import {
+  convTiledCandidates,
   convTiledParts,
   convTiledShader,
-  convTiledStorage,
   convTiledWorkgroups,
   type TiledConvTile,
+  type WorkgroupLimits,
 } from '../../shaders/conv-tiled.js';
 import type { Float } from '../../shaders/wgsl.js';
 import { choose, type Trial, type TrialLaunch, type TrialTensor } from '../choices.js';
@@ -148,44 +149,16 @@ function tiledKernel(
   };
 }
 
+const workgroupLimits = ({ limits }: Gpu): WorkgroupLimits => ({
+  storage: limits.maxComputeWorkgroupStorageSize,
+  threads: Math.min(256, limits.maxComputeInvocationsPerWorkgroup),
+});
+
 /** The default first: on a GPU tiled, where there is a tile that fits; on a CPU, whose threads share caches anyhow, direct. */
 function convCandidates(gpu: Gpu, g: ConvGeometry): ConvChoice[] {
   const direct = directTiles(gpu, g).map((tile): ConvChoice => ({ kernel: 'direct', tile }));
-  const tiled = tiledTiles(gpu, g).map((tile): ConvChoice => ({ kernel: 'tiled', tile }));
+  const tiled = convTiledCandidates(g, workgroupLimits(gpu)).map((tile): ConvChoice => ({ kernel: 'tiled', tile }));
   return gpu.adapter.software ? [...direct, ...tiled.slice(0, 1)] : [...tiled, ...direct];
-}
-
-/** Tiles that fit into workgroup memory; large ones first where there are pixels enough to fill a GPU with them. */
-function tiledTiles({ limits }: Gpu, g: ConvGeometry): TiledConvTile[] {
-  const chunkOf = (most: number): number => (g.inputs % 4 ? g.inputs : divisor(g.inputs, [most, 16, 8, 4]));
-  const blocks = [64, 32, 16, 8, 4].filter((n) => n <= Math.max(4, g.outputs));
-  const flat = g.output[1] === 1;
-  const pixels = g.batch * sizeOf(g.output);
-  const tiles = blocks.flatMap((outputs): TiledConvTile[] => {
-    const threadOutputs = outputs >= 32 ? 8 : 4;
-    const of = (rows: number, columns: number, threadRows: number, threadColumns: number, chunk: number) => ({
-      rows,
-      columns,
-      outputs,
-      chunk: chunkOf(chunk),
-      threadRows,
-      threadColumns,
-      threadOutputs,
-    });
-    if (flat) return [of(1, 64, 1, 4, 16), of(1, 128, 1, 8, 16), of(1, 32, 1, 4, 16)];
-    return [of(16, 16, 4, 2, 8), of(8, 16, 4, 2, 8), of(8, 8, 4, 1, 8), of(8, 8, 2, 1, 4), of(4, 8, 2, 1, 4)];
-  });
-  const threads = (t: TiledConvTile): number =>
-    ((t.rows / t.threadRows) * (t.columns / t.threadColumns) * t.outputs) / t.threadOutputs;
-  const groups = (t: TiledConvTile): number => (pixels / (t.rows * t.columns)) * Math.ceil(g.outputs / t.outputs);
-  const fit = tiles.filter(
-    (t) =>
-      threads(t) >= 32 &&
-      threads(t) <= Math.min(256, limits.maxComputeInvocationsPerWorkgroup) &&
-      convTiledStorage(g, t) <= limits.maxComputeWorkgroupStorageSize,
-  );
-  const full = 512; // workgroups that keep a large GPU busy
-  return fit.sort((a, b) => Number(groups(b) >= full) - Number(groups(a) >= full)).slice(0, 8);
 }
 
 /** One way to compute the weight gradient's first pass. */
