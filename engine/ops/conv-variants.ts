@@ -14,14 +14,20 @@ import {
 } from '../../shaders/conv.js';
 import type { Activation, ConvFusion, Parts } from '../../shaders/conv-fusion.js';
 import type { ConvGeometry, WeightOrder } from '../../shaders/conv-geometry.js';
+import type { WorkgroupLimits } from '../../shaders/conv-staging.js';
 import {
   convTiledCandidates,
   convTiledParts,
   convTiledShader,
   convTiledWorkgroups,
   type TiledConvTile,
-  type WorkgroupLimits,
 } from '../../shaders/conv-tiled.js';
+import {
+  type TiledWeightGradientTile,
+  weightGradientTiledCandidates,
+  weightGradientTiledShader,
+  weightGradientTiledWorkgroups,
+} from '../../shaders/conv-tiled-weight-gradient.js';
 import type { Float } from '../../shaders/wgsl.js';
 import { choose, type Trial, type TrialLaunch, type TrialTensor } from '../choices.js';
 import type { Gpu } from '../device.js';
@@ -61,7 +67,9 @@ export interface ConvKernel {
 export type ConvChoice =
   | { readonly kernel: 'direct'; readonly tile: ConvTile }
   | { readonly kernel: 'tiled'; readonly tile: TiledConvTile };
-export type WeightGradientChoice = { readonly kernel: 'direct'; readonly tile: WeightGradientTile };
+export type WeightGradientChoice =
+  | { readonly kernel: 'direct'; readonly tile: WeightGradientTile }
+  | { readonly kernel: 'tiled'; readonly tile: TiledWeightGradientTile };
 
 const keyOf = (pass: string, { dtype, parameters }: ConvTypes, g: ConvGeometry): string =>
   `conv.${pass} ${dtype}${parameters === dtype ? '' : `/${parameters}`} b${g.batch} ${g.input.join('x')} ${g.inputs}>${g.outputs} k${g.kernel.join('x')} s${g.stride}`;
@@ -175,13 +183,19 @@ export const onePass = ({ slices }: WeightGradientKernel, { parameters }: ConvTy
 /** The kernel for the weight gradient of a geometry. */
 export function weightGradientKernel(gpu: Gpu, types: ConvTypes, g: ConvGeometry): WeightGradientKernel {
   const { dtype, parameters } = types;
-  const kernelOf = ({ tile }: WeightGradientChoice): WeightGradientKernel => ({
+  const kernelOf = ({ kernel, tile }: WeightGradientChoice): WeightGradientKernel => ({
     slices: tile.slices,
-    drawsOnLoad: false,
-    launch: ({ bias, load }) => ({
-      source: weightGradientShader(dtype, g, { tile, bias, load }),
-      grid: { threads: weightGradientThreads(g, tile) * tile.slices },
-    }),
+    drawsOnLoad: kernel === 'tiled',
+    launch: ({ bias, load }) =>
+      kernel === 'tiled'
+        ? {
+            source: weightGradientTiledShader(dtype, g, { tile, bias, load }),
+            grid: { workgroups: weightGradientTiledWorkgroups(g, tile) },
+          }
+        : {
+            source: weightGradientShader(dtype, g, { tile, bias, load }),
+            grid: { threads: weightGradientThreads(g, tile) * tile.slices },
+          },
   });
   const simplest = { inputs: 1, outputs: 1, allRows: false, unroll: 1, quad: false, slices: 1, workgroup: 64 } as const;
   const choice = choose<WeightGradientChoice>(
@@ -220,8 +234,16 @@ export function weightGradientKernel(gpu: Gpu, types: ConvTypes, g: ConvGeometry
   return kernelOf(choice);
 }
 
-/** The default first, then other splits of the same work. */
+/** The default first, as for the forward kernel; of the direct one also other splits of the same work. */
 function weightGradientCandidates(gpu: Gpu, g: ConvGeometry): WeightGradientChoice[] {
+  const direct = directWeightGradientTiles(gpu, g).map((tile): WeightGradientChoice => ({ kernel: 'direct', tile }));
+  const tiled = weightGradientTiledCandidates(g, workgroupLimits(gpu)).map(
+    (tile): WeightGradientChoice => ({ kernel: 'tiled', tile }),
+  );
+  return gpu.adapter.software ? [...direct, ...tiled.slice(0, 1)] : [...tiled, ...direct];
+}
+
+function directWeightGradientTiles(gpu: Gpu, g: ConvGeometry): WeightGradientTile[] {
   const standard = directWeightGradientTile(gpu, g);
   const rows = g.batch * g.output[0] * g.output[1];
   const sliced = (tile: WeightGradientTile, factor: number): WeightGradientTile => {
@@ -237,7 +259,7 @@ function weightGradientCandidates(gpu: Gpu, g: ConvGeometry): WeightGradientChoi
     { ...standard, unroll: 4 },
   ];
   const different = new Map(tiles.map((tile) => [JSON.stringify(tile), tile]));
-  return [...different.values()].map((tile) => ({ kernel: 'direct', tile }));
+  return [...different.values()];
 }
 
 /** The largest of `sizes` that divides n. */
