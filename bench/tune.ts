@@ -90,6 +90,7 @@ export function tunedSource(adapter: AdapterDescription, choices: Readonly<Recor
     });
   return `// The choices that wgrad ships, for adapters measured so far. Written by \`wgrad bench --tune --print-table\`: do not edit
 // by hand. What a user measured on the same adapter wins over it.
+// biome-ignore-all lint/suspicious/noApproximativeNumericConstant: a measured time may look like one
 import type { TunedTable } from './tuning.js';
 
 // biome-ignore format: one line for each key

@@ -22,11 +22,24 @@ export interface AdapterDescription {
   readonly software: boolean;
 }
 
+/** A product C [M, N] + A [M, K] · B [K, N] that matrix units compute at once; types as WGSL names them. */
+export interface MatrixSize {
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+  readonly componentType: string;
+  readonly resultComponentType: string;
+}
+
 export class Gpu {
   readonly device: GPUDevice;
   readonly adapter: AdapterDescription;
   readonly features: ReadonlySet<string>;
   readonly limits: GPUSupportedLimits;
+  /** Sizes that this device's matrix units multiply; none without them. */
+  readonly matrixSizes: readonly MatrixSize[];
+  /** Threads of a subgroup, the fewest and the most; equal where all have the same. */
+  readonly subgroupSizes: { readonly min: number; readonly max: number };
   /** The first failure; every later call on this device throws it. */
   failure: Error | undefined;
   readonly #owned: boolean;
@@ -38,6 +51,11 @@ export class Gpu {
     this.adapter = adapter;
     this.features = device.features as ReadonlySet<string>;
     this.limits = device.limits;
+    const info = device.adapterInfo as Partial<GPUAdapterInfo> & { subgroupMatrixConfigs?: Iterable<MatrixSize> };
+    this.matrixSizes = this.features.has('chromium-experimental-subgroup-matrix')
+      ? [...(info?.subgroupMatrixConfigs ?? [])]
+      : [];
+    this.subgroupSizes = { min: info?.subgroupMinSize ?? 4, max: info?.subgroupMaxSize ?? 128 };
     this.#owned = owned;
     device.addEventListener('uncapturederror', (event) => {
       event.preventDefault();

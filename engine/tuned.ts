@@ -1,5 +1,50 @@
 // The choices that wgrad ships, for adapters measured so far. Written by `wgrad bench --tune --print-table`: do not edit
 // by hand. What a user measured on the same adapter wins over it.
+// biome-ignore-all lint/suspicious/noApproximativeNumericConstant: a measured time may look like one
 import type { TunedTable } from './tuning.js';
 
-export const tuned: readonly TunedTable[] = [];
+// biome-ignore format: one line for each key
+export const tuned: readonly TunedTable[] = [
+{ adapter: "mesa · software · llvmpipe-llvm-15-0-6-256-bits-", choices: {
+"conv.forward f16/f32 b8 1x4x4 128>128 k1x3x3 s1": {"choice":{"kernel":"direct","tile":{"rows":2,"columns":4,"channels":2,"quad":true,"workgroup":16}},"ms":2.083,"defaultMs":2.322,"hash":"c8a54da4"},
+"conv.forward f16/f32 b8 1x4x4 64>128 k1x3x3 s1": {"choice":{"kernel":"direct","tile":{"rows":4,"columns":4,"channels":1,"quad":true,"workgroup":16}},"ms":1.126,"defaultMs":1.214,"hash":"0b2824de"},
+"conv.forward f16/f32 b8 1x64x64 1>8 k1x3x3 s1": {"choice":{"kernel":"direct","tile":{"rows":2,"columns":4,"channels":4,"quad":false,"workgroup":16}},"ms":1.059,"defaultMs":1.15,"hash":"26ac7ea3"},
+"conv.forward f16/f32 b8 1x8x8 64>64 k1x3x3 s1": {"choice":{"kernel":"direct","tile":{"rows":1,"columns":8,"channels":2,"quad":true,"workgroup":16}},"ms":2.277,"defaultMs":2.484,"hash":"ded3e209"},
+"conv.forward f32 b8 1x64x64 1>8 k1x3x3 s1": {"choice":{"kernel":"direct","tile":{"rows":2,"columns":8,"channels":2,"quad":false,"workgroup":16}},"ms":0.9987,"defaultMs":1.138,"hash":"83452028"},
+"conv.forward f32 b8 1x8x8 64>64 k1x3x3 s1": {"choice":{"kernel":"direct","tile":{"rows":1,"columns":8,"channels":2,"quad":true,"workgroup":16}},"ms":2.473,"defaultMs":3.241,"hash":"e65637ff"},
+"conv.inputGradient f16/f32 b1 1x1x32768 32>8 k1x1x1 s1": {"choice":{"kernel":"direct","tile":{"rows":1,"columns":8,"channels":2,"quad":true,"workgroup":16}},"ms":1.361,"defaultMs":1.815,"hash":"fe43842b"},
+"conv.inputGradient f32 b1 1x1x128 64>128 k1x1x1 s1": {"choice":{"kernel":"direct","tile":{"rows":1,"columns":6,"channels":4,"quad":true,"workgroup":16}},"ms":0.2053,"defaultMs":0.321,"hash":"4aff6406"},
+"conv.inputGradient f32 b1 1x1x2048 16>32 k1x1x1 s1": {"choice":{"kernel":"direct","tile":{"rows":1,"columns":7,"channels":4,"quad":true,"workgroup":16}},"ms":0.4763,"defaultMs":0.5677,"hash":"97e69c8a"},
+"conv.inputGradient f32 b1 1x1x32768 32>32 k1x1x1 s1": {"choice":{"kernel":"direct","tile":{"rows":1,"columns":7,"channels":4,"quad":true,"workgroup":16}},"ms":6.177,"defaultMs":9.823,"hash":"12b9528a"},
+"conv.inputGradient f32 b1 1x1x32768 32>8 k1x1x1 s1": {"choice":{"kernel":"direct","tile":{"rows":1,"columns":12,"channels":2,"quad":true,"workgroup":16}},"ms":1.744,"defaultMs":2.342,"hash":"1f8905df"},
+"conv.inputGradient f32 b1 1x1x512 32>64 k1x1x1 s1": {"choice":{"kernel":"direct","tile":{"rows":1,"columns":7,"channels":4,"quad":true,"workgroup":16}},"ms":0.2129,"defaultMs":0.3356,"hash":"193e510b"},
+"conv.weightGradient f16/f32 b8 1x16x16 32>16 k1x1x1 s1": {"choice":{"kernel":"direct","tile":{"inputs":4,"outputs":16,"allRows":false,"unroll":2,"quad":true,"slices":16,"workgroup":16}},"ms":0.1778,"defaultMs":0.1928,"hash":"25e25235"},
+"conv.weightGradient f16/f32 b8 1x16x16 32>32 k1x3x3 s1": {"choice":{"kernel":"direct","tile":{"inputs":4,"outputs":8,"allRows":false,"unroll":2,"quad":true,"slices":2,"workgroup":16}},"ms":1.32,"defaultMs":1.432,"hash":"6cd44df1"},
+"conv.weightGradient f16/f32 b8 1x16x16 64>32 k1x3x3 s1": {"choice":{"kernel":"direct","tile":{"inputs":4,"outputs":16,"allRows":false,"unroll":2,"quad":true,"slices":6,"workgroup":16}},"ms":2.199,"defaultMs":2.491,"hash":"73b7b17f"},
+"conv.weightGradient f16/f32 b8 1x32x32 16>8 k1x1x1 s1": {"choice":{"kernel":"direct","tile":{"inputs":4,"outputs":8,"allRows":true,"unroll":2,"quad":true,"slices":16,"workgroup":16}},"ms":0.1908,"defaultMs":0.2047,"hash":"f50ff81b"},
+"conv.weightGradient f16/f32 b8 1x32x32 32>16 k1x3x3 s1": {"choice":{"kernel":"direct","tile":{"inputs":4,"outputs":8,"allRows":false,"unroll":4,"quad":true,"slices":11,"workgroup":16}},"ms":2.489,"defaultMs":2.571,"hash":"6c9d5b24"},
+"conv.weightGradient f16/f32 b8 1x4x4 128>128 k1x3x3 s1": {"choice":{"kernel":"direct","tile":{"inputs":4,"outputs":8,"allRows":false,"unroll":4,"quad":true,"slices":1,"workgroup":16}},"ms":1.094,"defaultMs":1.187,"hash":"6e00f64c"},
+"conv.weightGradient f16/f32 b8 1x64x64 16>8 k1x3x3 s1": {"choice":{"kernel":"direct","tile":{"inputs":4,"outputs":8,"allRows":false,"unroll":4,"quad":true,"slices":43,"workgroup":16}},"ms":2.318,"defaultMs":2.462,"hash":"0a7bce84"},
+"conv.weightGradient f16/f32 b8 1x64x64 1>8 k1x3x3 s1": {"choice":{"kernel":"direct","tile":{"inputs":1,"outputs":8,"allRows":true,"unroll":2,"quad":false,"slices":32,"workgroup":16}},"ms":0.3575,"defaultMs":0.3849,"hash":"6bff51ca"},
+"conv.weightGradient f16/f32 b8 1x64x64 8>32 k1x1x1 s1": {"choice":{"kernel":"direct","tile":{"inputs":4,"outputs":16,"allRows":false,"unroll":2,"quad":true,"slices":64,"workgroup":16}},"ms":2.599,"defaultMs":3.962,"hash":"ebf625bd"},
+"conv.weightGradient f16/f32 b8 1x64x64 8>4 k1x3x3 s1": {"choice":{"kernel":"direct","tile":{"inputs":4,"outputs":4,"allRows":false,"unroll":4,"quad":true,"slices":43,"workgroup":16}},"ms":1.443,"defaultMs":2.499,"hash":"5cfc80a4"},
+"conv.weightGradient f16/f32 b8 1x64x64 8>8 k1x3x3 s1": {"choice":{"kernel":"direct","tile":{"inputs":4,"outputs":8,"allRows":false,"unroll":4,"quad":true,"slices":43,"workgroup":16}},"ms":2.293,"defaultMs":2.417,"hash":"db00dcfa"},
+"conv.weightGradient f16/f32 b8 1x8x8 32>64 k1x3x3 s1": {"choice":{"kernel":"direct","tile":{"inputs":4,"outputs":8,"allRows":false,"unroll":2,"quad":true,"slices":1,"workgroup":16}},"ms":0.6071,"defaultMs":0.7934,"hash":"23afa6fc"},
+"conv.weightGradient f16/f32 b8 1x8x8 64>32 k1x1x1 s1": {"choice":{"kernel":"direct","tile":{"inputs":4,"outputs":8,"allRows":true,"unroll":2,"quad":true,"slices":1,"workgroup":16}},"ms":0.1782,"defaultMs":0.3033,"hash":"2e274749"},
+"conv.weightGradient f16/f32 b8 1x8x8 64>64 k1x3x3 s1": {"choice":{"kernel":"direct","tile":{"inputs":4,"outputs":8,"allRows":false,"unroll":2,"quad":true,"slices":1,"workgroup":16}},"ms":1.203,"defaultMs":1.559,"hash":"7e9aac7f"},
+"conv.weightGradient f32 b8 1x16x16 16>32 k1x3x3 s1": {"choice":{"kernel":"direct","tile":{"inputs":4,"outputs":16,"allRows":false,"unroll":2,"quad":true,"slices":16,"workgroup":16}},"ms":0.6713,"defaultMs":0.7101,"hash":"6660d581"},
+"conv.weightGradient f32 b8 1x16x16 32>16 k1x1x1 s1": {"choice":{"kernel":"direct","tile":{"inputs":4,"outputs":16,"allRows":false,"unroll":2,"quad":true,"slices":16,"workgroup":16}},"ms":0.1746,"defaultMs":0.2014,"hash":"81aa1519"},
+"conv.weightGradient f32 b8 1x16x16 32>32 k1x3x3 s1": {"choice":{"kernel":"direct","tile":{"inputs":4,"outputs":8,"allRows":false,"unroll":2,"quad":true,"slices":2,"workgroup":16}},"ms":1.257,"defaultMs":1.355,"hash":"feb0a3ef"},
+"conv.weightGradient f32 b8 1x16x16 64>32 k1x3x3 s1": {"choice":{"kernel":"direct","tile":{"inputs":4,"outputs":16,"allRows":false,"unroll":2,"quad":true,"slices":6,"workgroup":16}},"ms":2.264,"defaultMs":2.612,"hash":"e07ada59"},
+"conv.weightGradient f32 b8 1x32x32 16>16 k1x3x3 s1": {"choice":{"kernel":"direct","tile":{"inputs":4,"outputs":16,"allRows":false,"unroll":2,"quad":true,"slices":43,"workgroup":16}},"ms":1.341,"defaultMs":1.42,"hash":"b2017381"},
+"conv.weightGradient f32 b8 1x32x32 32>16 k1x3x3 s1": {"choice":{"kernel":"direct","tile":{"inputs":4,"outputs":16,"allRows":false,"unroll":2,"quad":true,"slices":22,"workgroup":16}},"ms":2.197,"defaultMs":2.485,"hash":"fd12f0b0"},
+"conv.weightGradient f32 b8 1x32x32 8>16 k1x3x3 s1": {"choice":{"kernel":"direct","tile":{"inputs":4,"outputs":16,"allRows":false,"unroll":2,"quad":true,"slices":43,"workgroup":16}},"ms":1.274,"defaultMs":1.494,"hash":"8b079642"},
+"conv.weightGradient f32 b8 1x4x4 128>128 k1x3x3 s1": {"choice":{"kernel":"direct","tile":{"inputs":4,"outputs":8,"allRows":false,"unroll":4,"quad":true,"slices":1,"workgroup":16}},"ms":1.141,"defaultMs":1.999,"hash":"985e5948"},
+"conv.weightGradient f32 b8 1x4x4 128>64 k1x1x1 s1": {"choice":{"kernel":"direct","tile":{"inputs":4,"outputs":8,"allRows":true,"unroll":4,"quad":true,"slices":1,"workgroup":16}},"ms":0.1547,"defaultMs":0.1937,"hash":"f34e8f14"},
+"conv.weightGradient f32 b8 1x64x64 32>32 k1x1x1 s1": {"choice":{"kernel":"direct","tile":{"inputs":4,"outputs":16,"allRows":false,"unroll":2,"quad":true,"slices":32,"workgroup":16}},"ms":3.028,"defaultMs":3.986,"hash":"1d297e1c"},
+"conv.weightGradient f32 b8 1x64x64 8>32 k1x1x1 s1": {"choice":{"kernel":"direct","tile":{"inputs":4,"outputs":16,"allRows":false,"unroll":2,"quad":true,"slices":64,"workgroup":16}},"ms":1.501,"defaultMs":2.014,"hash":"179df409"},
+"conv.weightGradient f32 b8 1x8x8 32>64 k1x3x3 s1": {"choice":{"kernel":"direct","tile":{"inputs":4,"outputs":8,"allRows":false,"unroll":2,"quad":true,"slices":1,"workgroup":16}},"ms":1.057,"defaultMs":1.425,"hash":"11eae3a8"},
+"conv.weightGradient f32 b8 1x8x8 64>32 k1x1x1 s1": {"choice":{"kernel":"direct","tile":{"inputs":4,"outputs":16,"allRows":false,"unroll":2,"quad":true,"slices":4,"workgroup":16}},"ms":0.1825,"defaultMs":0.2736,"hash":"5f005398"},
+"conv.weightGradient f32 b8 1x8x8 64>64 k1x3x3 s1": {"choice":{"kernel":"direct","tile":{"inputs":4,"outputs":8,"allRows":false,"unroll":2,"quad":true,"slices":1,"workgroup":16}},"ms":1.217,"defaultMs":1.592,"hash":"a2e07f65"},
+}},
+];

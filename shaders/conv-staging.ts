@@ -1,8 +1,18 @@
 // What kernels that stage in workgroup memory are made of: folded grids, staging of x, vectors of four channels where they may not
-// come in fours. What is staged is f32 for both types: a conversion at every load would cost more than the room.
-import { type Activation, activated, normalized } from './conv-fusion.js';
-import { type ConvGeometry, element, lines, range, type Triple, vector } from './conv-geometry.js';
-import { type Float, wgsl } from './wgsl.js';
+// come in fours. What is staged is f32 for both types, where a thread
+// multiplies it (a conversion at every load would cost more than the room), and the type of a matrix unit's operands for that.
+import { type Activation, activated, normalized, type Parts } from './conv-fusion.js';
+import {
+  type ConvGeometry,
+  element,
+  lines,
+  product,
+  range,
+  type Triple,
+  vector,
+  type WeightOrder,
+} from './conv-geometry.js';
+import { type Float, u32, wgsl } from './wgsl.js';
 
 /** Bindings of one kernel, numbered as they come. */
 export function bindings(): (access: 'read' | 'read_write', name: string, type: string) => string {
@@ -30,8 +40,9 @@ interface Staging {
   readonly columns: number;
   readonly channels: number;
   readonly threads: number;
-  /** Elements of a staged vector. */
+  /** Elements of a staged vector, and their type. */
   readonly width: 1 | 4;
+  readonly type?: Float;
   readonly tail: Activation | undefined;
   /** Index in `staged_x` of vector `c` (of the chunk) of pixel (`row`, `column`). */
   readonly at: (c: string) => string;
@@ -41,7 +52,10 @@ interface Staging {
  * Fills `staged_x` with the patch whose first pixel is (`image`, `iz`, `iy0`, `ix0`) and whose first channel is `c0`, with what x
  * still lacks applied; 0 outside the image and beyond the channels. Needs `local`, the local index.
  */
-export function stageInput(g: ConvGeometry, { rows, columns, channels, threads, width, tail, at }: Staging): string {
+export function stageInput(
+  g: ConvGeometry,
+  { rows, columns, channels, threads, width, type = 'f32', tail, at }: Staging,
+): string {
   const [depth, height, imageWidth] = g.input;
   const loaded = widthOf(g.inputs);
   const vectors = Math.ceil(channels / loaded);
@@ -50,6 +64,7 @@ export function stageInput(g: ConvGeometry, { rows, columns, channels, threads, 
   const value = tail
     ? `tail(${V}(x[at]), ${coefficient(0)}, ${coefficient(1)}, ${coefficient(2)})${tail.dropout ? ' * factors_at(u32(at))' : ''}`
     : `${V}(x[at])`;
+  const converted = (value: string): string => (type === 'f32' ? value : `${vector(type, width)}(${value})`);
   const inside = [
     ...(g.kernel[0] > 1 ? [`iz >= 0 && iz < ${depth}`] : []),
     `iy >= 0 && iy < ${height} && ix >= 0 && ix < ${imageWidth}`,
@@ -57,8 +72,8 @@ export function stageInput(g: ConvGeometry, { rows, columns, channels, threads, 
   ];
   const store =
     width === loaded
-      ? `staged_x[${at('lane')}] = value;`
-      : lines(range(4).map((e) => `staged_x[${at(`(lane * 4 + ${e})`)}] = ${element('value', 4, e)};`));
+      ? `staged_x[${at('lane')}] = ${converted('value')};`
+      : lines(range(4).map((e) => `staged_x[${at(`(lane * 4 + ${e})`)}] = ${converted(element('value', 4, e))};`));
   return wgsl`
     for (var i = local; i < ${rows * columns * vectors}; i += ${threads}) {
       let lane = i % ${vectors};
@@ -110,12 +125,31 @@ export const storeFour = (
         )
         .join(' ');
 
+/** Element of the weights of tap (`kz`, `ky`, `kx`), input channel `c`, output channel `o`, where o is the fastest. */
+export function weightAt(g: ConvGeometry, order: Exclude<WeightOrder, 'outputs-first'>): string {
+  const [, height, width] = g.kernel;
+  const tap = `((kz * ${height} + ky) * ${width} + kx)`;
+  return order === 'outputs-last'
+    ? `(${tap} * ${g.inputs} + c) * ${g.outputs} + o`
+    : `(c * ${product(g.kernel)} + ${product(g.kernel) - 1} - ${tap}) * ${g.outputs} + o`;
+}
+
 /** Tiles of rows × columns output pixels: over all planes, down and across a plane. */
 export const tilesOf = (g: ConvGeometry, tile: { readonly rows: number; readonly columns: number }): Triple => [
   g.batch * g.output[0],
   Math.ceil(g.output[1] / tile.rows),
   Math.ceil(g.output[2] / tile.columns),
 ];
+
+/** The partial sums of a fused launch: one part a tile of pixels. */
+export function tileParts(g: ConvGeometry, tile: { readonly rows: number; readonly columns: number }): Parts {
+  const [planes, tilesY, tilesX] = tilesOf(g, tile);
+  const pixels = (size: number, per: number, at: string): string =>
+    size % per ? `min(${u32(per)}, ${u32(size)} - ${at} * ${u32(per)})` : u32(per);
+  const rows = pixels(g.output[1], tile.rows, `(part / ${u32(tilesX)} % ${u32(tilesY)})`);
+  const columns = pixels(g.output[2], tile.columns, `(part % ${u32(tilesX)})`);
+  return { count: planes * tilesY * tilesX, pixelsOf: `(${rows} * ${columns})` };
+}
 
 /** What a device offers a workgroup. */
 export interface WorkgroupLimits {

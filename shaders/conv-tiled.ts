@@ -7,7 +7,7 @@
 // neighbouring vectors of the staged tile (no bank conflicts), and a column of x in registers serves all rows of the kernel.
 // 8 pixels × 4 channels are 22 vec4 loads from workgroup memory for 384 multiply-adds, 8 × 8 are 34 for 768; an NVIDIA SM
 // balances at 16 multiply-adds a load.
-import { activatedGradient, type ConvFusion, dropoutFactors, normalized, type Parts } from './conv-fusion.js';
+import { activatedGradient, type ConvFusion, dropoutFactors, normalized } from './conv-fusion.js';
 import {
   type ConvGeometry,
   element,
@@ -29,8 +29,10 @@ import {
   stageInput,
   storeFour,
   tailFunction,
+  tileParts,
   tilesOf,
   type WorkgroupLimits,
+  weightAt,
   widthOf,
 } from './conv-staging.js';
 import { enable, type Float, u32, wgsl } from './wgsl.js';
@@ -53,16 +55,6 @@ const outputBlocks = (g: ConvGeometry, tile: TiledConvTile): number => Math.ceil
 const pixelThreads = (tile: TiledConvTile): number =>
   (tile.rows / tile.threadRows) * (tile.columns / tile.threadColumns);
 const threadsOf = (tile: TiledConvTile): number => (pixelThreads(tile) * tile.outputs) / tile.threadOutputs;
-
-/** The partial sums of a fused launch: one part a tile of pixels. */
-export function convTiledParts(g: ConvGeometry, tile: TiledConvTile): Parts {
-  const [planes, tilesY, tilesX] = tilesOf(g, tile);
-  const pixels = (size: number, per: number, at: string): string =>
-    size % per ? `min(${u32(per)}, ${u32(size)} - ${at} * ${u32(per)})` : u32(per);
-  const rows = pixels(g.output[1], tile.rows, `(part / ${u32(tilesX)} % ${u32(tilesY)})`);
-  const columns = pixels(g.output[2], tile.columns, `(part % ${u32(tilesX)})`);
-  return { count: planes * tilesY * tilesX, pixelsOf: `(${rows} * ${columns})` };
-}
 
 /** The grid of a launch of `convTiledShader`. */
 export const convTiledWorkgroups = (g: ConvGeometry, tile: TiledConvTile): Triple =>
@@ -131,13 +123,7 @@ export function convTiledShader(
   const ragged = outputs % tile.outputs !== 0;
   const cell = (r: number, p: number, q: number): string => `a${r}_${p}_${q}`;
 
-  // Element of the weights of input channel c, tap (kz, ky, kx), output channel o.
   const tap = `((kz * ${kernelHeight} + ky) * ${kernelWidth} + kx)`;
-  const weightAt = {
-    'outputs-first': '', // gathered below
-    'outputs-last': `(${tap} * ${inputs} + c) * ${outputs} + o`,
-    gradient: `(c * ${taps} + ${taps - 1} - ${tap}) * ${outputs} + o`,
-  }[weights];
   const gathered = `vec4f(${range(4)
     .map((e) => {
       const load = (o: string): string => `f32(weight[(${o} * ${taps} + ${tap}) * ${inputs} + c])`;
@@ -155,7 +141,7 @@ export function convTiledShader(
       let kx = i / ${tileFours * kernelHeight * chunk};
       var value = vec4f(0.0);
       if (${weightInside.join(' && ') || 'true'}) {
-        value = ${weights === 'outputs-first' ? gathered : loadFour('weight', weightAt, outputs, 'o')};
+        value = ${weights === 'outputs-first' ? gathered : loadFour('weight', weightAt(g, weights), outputs, 'o')};
       }
       staged_weights[i] = value;
     }`;
@@ -345,7 +331,7 @@ ${lines(range(step).flatMap(multiply))}
   let tx = tileX + column0;
   let pixel = (plane * ${outHeight} + ty) * ${outWidth} + tx;
 #if ${statistics}
-  let pixelCount = f32(${convTiledParts(g, tile).pixelsOf});
+  let pixelCount = f32(${tileParts(g, tile).pixelsOf});
 #endif
 ${lines(gradient ? gradientEnd : plainEnd)}
 ${lines(statistics ? statisticsEnd : [])}

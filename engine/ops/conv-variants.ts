@@ -1,33 +1,23 @@
 // Which kernel runs a convolution on this adapter, and what a launch of it needs to know. The candidates of a shape are in the order
 // of a cost model; the tuner may choose another than the first. Direct kernels (shaders/conv.ts) run everywhere
 // and are best on CPU drivers; tiled ones (shaders/conv-tiled.ts) stage what a workgroup shares.
-import {
-  type ConvTile,
-  convParts,
-  convShader,
-  convThreads,
-  sumSlicesShader,
-  transposeWeightShader,
-  type WeightGradientTile,
-  weightGradientShader,
-  weightGradientThreads,
-} from '../../shaders/conv.js';
-import type { Activation, ConvFusion, Parts } from '../../shaders/conv-fusion.js';
+import { type ConvTile, convParts, convShader, convThreads, transposeWeightShader } from '../../shaders/conv.js';
+import type { ConvFusion, Parts } from '../../shaders/conv-fusion.js';
 import type { ConvGeometry, WeightOrder } from '../../shaders/conv-geometry.js';
-import type { WorkgroupLimits } from '../../shaders/conv-staging.js';
+import {
+  convMatrixCandidates,
+  convMatrixShader,
+  convMatrixWorkgroups,
+  type MatrixConvTile,
+} from '../../shaders/conv-matrix.js';
+import { tileParts, type WorkgroupLimits } from '../../shaders/conv-staging.js';
 import {
   convTiledCandidates,
-  convTiledParts,
   convTiledShader,
   convTiledWorkgroups,
   type TiledConvTile,
 } from '../../shaders/conv-tiled.js';
-import {
-  type TiledWeightGradientTile,
-  weightGradientTiledCandidates,
-  weightGradientTiledShader,
-  weightGradientTiledWorkgroups,
-} from '../../shaders/conv-tiled-weight-gradient.js';
+import type { MatrixUnit } from '../../shaders/matrix-unit.js';
 import type { Float } from '../../shaders/wgsl.js';
 import { choose, type Trial, type TrialLaunch, type TrialTensor } from '../choices.js';
 import type { Gpu } from '../device.js';
@@ -66,32 +56,38 @@ export interface ConvKernel {
 /** What the tuner chooses between. */
 export type ConvChoice =
   | { readonly kernel: 'direct'; readonly tile: ConvTile }
-  | { readonly kernel: 'tiled'; readonly tile: TiledConvTile };
-export type WeightGradientChoice =
-  | { readonly kernel: 'direct'; readonly tile: WeightGradientTile }
-  | { readonly kernel: 'tiled'; readonly tile: TiledWeightGradientTile };
-
-const keyOf = (pass: string, { dtype, parameters }: ConvTypes, g: ConvGeometry): string =>
+  | { readonly kernel: 'tiled'; readonly tile: TiledConvTile }
+  | { readonly kernel: 'matrix'; readonly tile: MatrixConvTile; readonly unit: MatrixUnit };
+/** The name of a choice. */
+export const keyOf = (pass: string, { dtype, parameters }: ConvTypes, g: ConvGeometry): string =>
   `conv.${pass} ${dtype}${parameters === dtype ? '' : `/${parameters}`} b${g.batch} ${g.input.join('x')} ${g.inputs}>${g.outputs} k${g.kernel.join('x')} s${g.stride}`;
 
 /** The kernel for a geometry, forward or, `backwards`, as the input gradient of stride 1. */
 export function convKernel(gpu: Gpu, types: ConvTypes, g: ConvGeometry, backwards: boolean): ConvKernel {
-  const kernelOf = (choice: ConvChoice): ConvKernel =>
-    choice.kernel === 'tiled'
-      ? tiledKernel(types, g, choice.tile, backwards)
-      : directKernel(gpu, types, g, choice.tile, backwards);
+  const kernelOf = (choice: ConvChoice): ConvKernel => {
+    switch (choice.kernel) {
+      case 'direct':
+        return directKernel(gpu, types, g, choice.tile, backwards);
+      case 'tiled':
+        return tiledKernel(types, g, choice.tile, backwards);
+      case 'matrix':
+        return matrixKernel(types, g, choice.unit, choice.tile, backwards);
+    }
+  };
   const { parameters } = types;
   const choice = choose<ConvChoice>(
     gpu,
     keyOf(backwards ? 'inputGradient' : 'forward', types, g),
-    convCandidates(gpu, g),
+    convCandidates(gpu, types, g),
     {
       reference: { kernel: 'direct', tile: { rows: 1, columns: 1, channels: 1, quad: false, workgroup: 64 } },
       terms: sizeOf(g.kernel) * g.inputs,
       build: (candidate): Trial => {
         const { source, grid, weights } = kernelOf(candidate).launch({ bias: !backwards, fusion: {} });
-        const weight: TrialTensor = { shape: [g.outputs, ...g.kernel, g.inputs], dtype: parameters };
-        const transposed = { ...weight, name: 'prepared' };
+        // What f16 holds exactly, where matrix units may round the weights to it: everything else must agree.
+        const values = parameters === types.dtype ? {} : { values: halfValues };
+        const weight: TrialTensor = { shape: [g.outputs, ...g.kernel, g.inputs], dtype: parameters, ...values };
+        const transposed: TrialTensor = { shape: weight.shape, dtype: parameters, name: 'prepared' };
         const args = {
           x: { shape: [g.batch, ...g.input, g.inputs], dtype: types.dtype },
           weight: weights === 'outputs-last' ? transposed : weight,
@@ -145,7 +141,7 @@ function tiledKernel(
   const weights = backwards ? 'gradient' : 'outputs-last';
   const name = backwards ? 'conv_tiled_input_gradient' : 'conv_tiled';
   return {
-    parts: convTiledParts(g, tile),
+    parts: tileParts(g, tile),
     // An element is staged once for each block of output channels.
     loads: g.outputs <= 4 * tile.outputs,
     draws: { load: g.outputs <= tile.outputs, gradient: true },
@@ -157,113 +153,74 @@ function tiledKernel(
   };
 }
 
-const workgroupLimits = ({ limits }: Gpu): WorkgroupLimits => ({
+function matrixKernel(
+  { dtype, parameters }: ConvTypes,
+  g: ConvGeometry,
+  unit: MatrixUnit,
+  tile: MatrixConvTile,
+  backwards: boolean,
+): ConvKernel {
+  const weights = backwards ? 'gradient' : 'outputs-last';
+  const name = backwards ? 'conv_matrix_input_gradient' : 'conv_matrix';
+  return {
+    parts: tileParts(g, tile),
+    // As for the tiled kernel: an element is staged once for each block of output channels.
+    loads: g.outputs <= 4 * tile.outputs,
+    draws: { load: g.outputs <= tile.outputs, gradient: true },
+    launch: ({ bias, fusion }) => ({
+      source: convMatrixShader(dtype, g, { unit, tile, weights, bias, fusion, parameters, name }),
+      grid: { workgroups: convMatrixWorkgroups(g, tile) },
+      weights,
+    }),
+  };
+}
+
+/**
+ * The device's matrix units whose operands hold what is stored: f16 for f16, f32 for both; all that sum in f32. Subgroups get the
+ * size that the units want where it can be asked for.
+ */
+export function matrixUnits({ matrixSizes, subgroupSizes: { min, max }, features }: Gpu, dtype: Float): MatrixUnit[] {
+  return matrixSizes.flatMap(({ M, N, K, componentType, resultComponentType }): MatrixUnit[] => {
+    const fits = componentType === 'f32' || (componentType === 'f16' && dtype === 'f16');
+    if (!fits || resultComponentType !== 'f32' || N % 4 !== 0 || !features.has('subgroups')) return [];
+    const component = componentType as Float;
+    if (min === max) return [{ M, N, K, component, lanes: max, pinned: features.has('subgroup-size-control') }];
+    if (!features.has('subgroup-size-control')) return [{ M, N, K, component, lanes: max, pinned: false }];
+    return [{ M, N, K, component, lanes: Math.min(max, Math.max(min, 32)), pinned: true }];
+  });
+}
+
+/** Channels too few to fill half a unit are left to the other kernels. */
+export const fillsUnits = ({ inputs, outputs }: ConvGeometry, { M, N, K }: MatrixUnit): boolean =>
+  2 * inputs >= Math.max(K, N) && 2 * outputs >= Math.max(M, N);
+
+/** Numbers in [−1, 1) that f16 holds; 65 521 is prime, so no two rows are alike. */
+const halfValues: readonly number[] = Array.from({ length: 65521 }, (_, i) => ((i * 40503) % 2048) / 1024 - 1);
+
+/** What the device offers a workgroup. */
+export const workgroupLimits = ({ limits }: Gpu): WorkgroupLimits => ({
   storage: limits.maxComputeWorkgroupStorageSize,
   threads: Math.min(256, limits.maxComputeInvocationsPerWorkgroup),
 });
 
-/** The default first: on a GPU tiled, where there is a tile that fits; on a CPU, whose threads share caches anyhow, direct. */
-function convCandidates(gpu: Gpu, g: ConvGeometry): ConvChoice[] {
+/**
+ * The default first: on a GPU tiled, where there is a tile that fits; on a CPU, whose threads share caches anyhow, direct. Matrix
+ * units, which are experimental, come last: only the tuner, which checks what they compute, may choose them.
+ */
+function convCandidates(gpu: Gpu, { dtype }: ConvTypes, g: ConvGeometry): ConvChoice[] {
+  const limits = workgroupLimits(gpu);
   const direct = directTiles(gpu, g).map((tile): ConvChoice => ({ kernel: 'direct', tile }));
-  const tiled = convTiledCandidates(g, workgroupLimits(gpu)).map((tile): ConvChoice => ({ kernel: 'tiled', tile }));
-  return gpu.adapter.software ? [...direct, ...tiled.slice(0, 1)] : [...tiled, ...direct];
-}
-
-/** One way to compute the weight gradient's first pass. */
-export interface WeightGradientKernel {
-  readonly slices: number;
-  readonly drawsOnLoad: boolean;
-  launch(request: { bias: boolean; load: Activation | undefined }): { source: string; grid: Grid };
-}
-
-/** Whether the first pass writes the gradient itself. */
-export const onePass = ({ slices }: WeightGradientKernel, { parameters }: ConvTypes): boolean =>
-  slices === 1 && parameters === 'f32';
-
-/** The kernel for the weight gradient of a geometry. */
-export function weightGradientKernel(gpu: Gpu, types: ConvTypes, g: ConvGeometry): WeightGradientKernel {
-  const { dtype, parameters } = types;
-  const kernelOf = ({ kernel, tile }: WeightGradientChoice): WeightGradientKernel => ({
-    slices: tile.slices,
-    drawsOnLoad: kernel === 'tiled',
-    launch: ({ bias, load }) =>
-      kernel === 'tiled'
-        ? {
-            source: weightGradientTiledShader(dtype, g, { tile, bias, load }),
-            grid: { workgroups: weightGradientTiledWorkgroups(g, tile) },
-          }
-        : {
-            source: weightGradientShader(dtype, g, { tile, bias, load }),
-            grid: { threads: weightGradientThreads(g, tile) * tile.slices },
-          },
-  });
-  const simplest = { inputs: 1, outputs: 1, allRows: false, unroll: 1, quad: false, slices: 1, workgroup: 64 } as const;
-  const choice = choose<WeightGradientChoice>(
-    gpu,
-    keyOf('weightGradient', types, g),
-    weightGradientCandidates(gpu, g),
-    {
-      reference: { kernel: 'direct', tile: simplest },
-      terms: g.batch * sizeOf(g.output),
-      build: (candidate): Trial => {
-        const kernel = kernelOf(candidate);
-        const { source, grid } = kernel.launch({ bias: true, load: undefined });
-        const [weight, bias] = [[g.outputs, ...g.kernel, g.inputs], [g.outputs]];
-        const x: TrialTensor = { shape: [g.batch, ...g.input, g.inputs], dtype };
-        const dy: TrialTensor = { shape: [g.batch, ...g.output, g.outputs], dtype };
-        const outputs = { dWeight: { shape: weight, dtype: parameters }, dBias: { shape: bias, dtype: parameters } };
-        const names = ['dWeight', 'dBias'];
-        if (onePass(kernel, types))
-          return { launches: [{ source, args: { x, dy, ...outputs }, grid }], outputs: names };
-        const partialWeight = { shape: [kernel.slices, ...weight], name: 'partialWeight' };
-        const partialBias = { shape: [kernel.slices, ...bias], name: 'partialBias' };
-        return {
-          launches: [
-            { source, args: { x, dy, dWeight: partialWeight, dBias: partialBias }, grid },
-            {
-              source: sumSlicesShader(parameters, { bias: true }),
-              args: { partialWeight, partialBias, ...outputs },
-              grid: { threads: sizeOf(weight) + g.outputs },
-            },
-          ],
-          outputs: names,
-        };
-      },
-    },
-  );
-  return kernelOf(choice);
-}
-
-/** The default first, as for the forward kernel; of the direct one also other splits of the same work. */
-function weightGradientCandidates(gpu: Gpu, g: ConvGeometry): WeightGradientChoice[] {
-  const direct = directWeightGradientTiles(gpu, g).map((tile): WeightGradientChoice => ({ kernel: 'direct', tile }));
-  const tiled = weightGradientTiledCandidates(g, workgroupLimits(gpu)).map(
-    (tile): WeightGradientChoice => ({ kernel: 'tiled', tile }),
-  );
-  return gpu.adapter.software ? [...direct, ...tiled.slice(0, 1)] : [...tiled, ...direct];
-}
-
-function directWeightGradientTiles(gpu: Gpu, g: ConvGeometry): WeightGradientTile[] {
-  const standard = directWeightGradientTile(gpu, g);
-  const rows = g.batch * g.output[0] * g.output[1];
-  const sliced = (tile: WeightGradientTile, factor: number): WeightGradientTile => {
-    const sliceRows = Math.ceil(rows / Math.max(1, Math.min(rows, Math.round(tile.slices * factor))));
-    return { ...tile, slices: Math.ceil(rows / sliceRows) };
-  };
-  const outputs = (standard.quad ? [4, 8, 16] : [1, 2, 4, 8]).filter((n) => g.outputs % n === 0);
-  const tiles = [
-    standard,
-    ...[0.25, 0.5, 2, 4].map((factor) => sliced(standard, factor)),
-    ...outputs.map((n) => sliced({ ...standard, outputs: n, allRows: false }, n / standard.outputs)),
-    { ...standard, unroll: 1 },
-    { ...standard, unroll: 4 },
-  ];
-  const different = new Map(tiles.map((tile) => [JSON.stringify(tile), tile]));
-  return [...different.values()];
+  const tiled = convTiledCandidates(g, limits).map((tile): ConvChoice => ({ kernel: 'tiled', tile }));
+  const matrix = matrixUnits(gpu, dtype)
+    .filter((unit) => fillsUnits(g, unit))
+    .flatMap((unit) =>
+      convMatrixCandidates(g, unit, limits).map((tile): ConvChoice => ({ kernel: 'matrix', tile, unit })),
+    );
+  return gpu.adapter.software ? [...direct, ...tiled.slice(0, 1), ...matrix] : [...tiled, ...direct, ...matrix];
 }
 
 /** The largest of `sizes` that divides n. */
-const divisor = <T extends number>(n: number, sizes: readonly T[]): T => sizes.find((size) => n % size === 0)!;
+export const divisor = <T extends number>(n: number, sizes: readonly T[]): T => sizes.find((size) => n % size === 0)!;
 
 /**
  * Tiles of the direct forward kernel, the likely best first. On CPU drivers the cheapest by a model of one turn of the inner loop, in units of one load:
@@ -312,24 +269,4 @@ function turnCost(g: ConvGeometry, { rows, columns, channels, quad }: ConvTile, 
   return (
     values * (quad ? 1 + step * 0.1 : vectorLoad) + weights + step * kernelWidth * rows * columns * channels * 0.035
   );
-}
-
-/**
- * The weight gradient's tile, from the same measurements; slices are as few as keep the adapter busy, since every slice is
- * written and read again.
- */
-function directWeightGradientTile(gpu: Gpu, g: ConvGeometry): WeightGradientTile {
-  const { software } = gpu.adapter;
-  const quad = software && gpu.features.has('subgroups') && g.outputs % 4 === 0 && g.inputs > 1;
-  const inputs = divisor(g.inputs, [4, 2, 1]);
-  const outputs = divisor(g.outputs, software ? [8, 4, 5, 3, 2, 1] : [4, 5, 3, 2, 1]);
-  const allRows = inputs * outputs * sizeOf(g.kernel) <= 72 && g.kernel[0] === 1;
-  const unroll = g.output[2] % 2 !== 0 && g.output[2] % 3 === 0 ? 3 : 2;
-  const tile = { inputs, outputs, allRows, unroll, quad, slices: 1, workgroup: software ? 16 : 64 };
-  const pixels = g.batch * sizeOf(g.output);
-  const rows = g.batch * g.output[0] * g.output[1];
-  const wanted = Math.ceil((software ? 512 : 65536) / weightGradientThreads(g, tile));
-  const worthIt = Math.ceil(pixels / (software ? 256 : 64));
-  const sliceRows = Math.ceil(rows / Math.min(wanted, worthIt, rows));
-  return { ...tile, slices: Math.ceil(rows / sliceRows) };
 }

@@ -13,7 +13,8 @@ import { flags } from '../flags.js';
 import { ShapeError, sameShape, show, sizeOf } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type GradientFlow, type Tensor } from '../tensor.js';
-import { type ConvTypes, convKernel, onePass, weightGradientKernel } from './conv-variants.js';
+import { type ConvTypes, convKernel } from './conv-variants.js';
+import { onePass, weightGradientKernel } from './conv-weight-variants.js';
 import { floatType } from './float-type.js';
 import { activationOf, activationToLoad, type PartialSums, setGradientSums, setStatistics } from './fusion.js';
 

@@ -1,0 +1,366 @@
+// Weight gradient on matrix units, first pass of split-K: each slice of the output pixels is summed by workgroups of its own.
+//
+//   dWeight[slice,o,tap,c] = Σ_{n,p of the slice} dy[n,p,o] · x[n, p·stride + tap − padding, c]      dBias[slice,o] = Σ dy[n,p,o]
+//
+// A matrix product of M output channels × K pixels that are neighbours in a row, times those pixels × N input channels. A
+// workgroup walks its slice tile by tile, with dy and x (and its halo) staged in workgroup memory; read column by column, staged
+// dy is the left operand, and staged x, shifted by a tap, the right one. A subgroup keeps the sums of all taps of one kernel
+// depth, or of one row of them, for some blocks of channels. The second pass is `sumSlicesShader` of conv.ts.
+import { type Activation, dropoutFactors } from './conv-fusion.js';
+import { type ConvGeometry, element, lines, product, range, type Triple, vector } from './conv-geometry.js';
+import { laneCount, subgroupSize } from './conv-matrix.js';
+import {
+  bindings,
+  block,
+  float,
+  folded,
+  halo,
+  loadFour,
+  padding,
+  stageInput,
+  tailFunction,
+  tilesOf,
+  type WorkgroupLimits,
+  widthOf,
+} from './conv-staging.js';
+import { componentBytes, knownUnits, type MatrixUnit, matrixWords, rowPadding } from './matrix-unit.js';
+import { type Float, u32, wgsl } from './wgsl.js';
+
+/** How the first pass is cut into workgroups and subgroups. */
+export interface MatrixWeightGradientTile {
+  /** Channels of a workgroup: outputs in M, inputs in N. */
+  readonly outputs: number;
+  readonly inputs: number;
+  /** Output pixels staged at a time: columns in K. */
+  readonly rows: number;
+  readonly columns: number;
+  /** Blocks of a subgroup: M output channels each, N input channels each. */
+  readonly ownOutputs: number;
+  readonly ownInputs: number;
+  /** True: a subgroup has all taps of one kernel depth; false: one row of them. */
+  readonly allRows: boolean;
+  /** Subgroups that share channels and taps: the rows of a tile are dealt out to them. */
+  readonly shares: number;
+  /** Slices of the tiles of all planes. */
+  readonly slices: number;
+}
+
+const outputGroups = (unit: MatrixUnit, tile: MatrixWeightGradientTile): number =>
+  tile.outputs / unit.M / tile.ownOutputs;
+const inputGroups = (unit: MatrixUnit, tile: MatrixWeightGradientTile): number => tile.inputs / unit.N / tile.ownInputs;
+/** Subgroups that sum different things. */
+const jobsOf = (g: ConvGeometry, unit: MatrixUnit, tile: MatrixWeightGradientTile): number =>
+  outputGroups(unit, tile) * inputGroups(unit, tile) * (tile.allRows ? 1 : g.kernel[1]);
+const subgroupsOf = (g: ConvGeometry, unit: MatrixUnit, tile: MatrixWeightGradientTile): number =>
+  jobsOf(g, unit, tile) * tile.shares;
+const threadsOf = (g: ConvGeometry, unit: MatrixUnit, tile: MatrixWeightGradientTile): number =>
+  subgroupsOf(g, unit, tile) * unit.lanes;
+const ownSums = (g: ConvGeometry, tile: MatrixWeightGradientTile): number =>
+  (tile.allRows ? g.kernel[1] : 1) * g.kernel[2] * tile.ownOutputs * tile.ownInputs;
+/** Workgroups of one slice. */
+const blocksOf = (g: ConvGeometry, tile: MatrixWeightGradientTile): number =>
+  g.kernel[0] * Math.ceil(g.inputs / tile.inputs) * Math.ceil(g.outputs / tile.outputs);
+
+/** The grid of a launch of `weightGradientMatrixShader`. */
+export const weightGradientMatrixWorkgroups = (g: ConvGeometry, tile: MatrixWeightGradientTile): Triple =>
+  folded(blocksOf(g, tile) * tile.slices);
+
+function roomOf(
+  g: ConvGeometry,
+  unit: MatrixUnit,
+  tile: MatrixWeightGradientTile,
+): { x: number; dy: number; sums: number } {
+  const gap = rowPadding(unit.component);
+  const patch = halo(tile.rows, g.kernel[1], g.stride) * halo(tile.columns, g.kernel[2], g.stride);
+  return {
+    x: patch * (tile.inputs + gap),
+    dy: tile.rows * tile.columns * (tile.outputs + gap),
+    sums: Math.max(subgroupsOf(g, unit, tile) * unit.M * unit.N, threadsOf(g, unit, tile)),
+  };
+}
+
+/** Bytes of workgroup memory that a launch takes. */
+export function weightGradientMatrixStorage(g: ConvGeometry, unit: MatrixUnit, tile: MatrixWeightGradientTile): number {
+  const { x, dy, sums } = roomOf(g, unit, tile);
+  return componentBytes(unit.component) * (x + dy) + 4 * sums;
+}
+
+/** dWeight [slices, O, tap, C] and dBias [slices, O]; with one slice, the gradient itself. */
+export function weightGradientMatrixShader(
+  dtype: Float,
+  g: ConvGeometry,
+  {
+    unit,
+    tile,
+    bias,
+    load: tail,
+  }: { unit: MatrixUnit; tile: MatrixWeightGradientTile; bias: boolean; load?: Activation | undefined },
+): string {
+  const { inputs, outputs, stride } = g;
+  const { M, N, K, component } = unit;
+  const [outDepth, outHeight, outWidth] = g.output;
+  const [kernelDepth, kernelHeight, kernelWidth] = g.kernel;
+  const [padDepth, padHeight, padWidth] = padding(g);
+  const { rows, columns, ownOutputs, ownInputs, allRows, shares, slices } = tile;
+  const tiles = product(tilesOf(g, tile));
+  const [, tilesY, tilesX] = tilesOf(g, tile);
+  const sliceTiles = Math.ceil(tiles / slices);
+  const threads = threadsOf(g, unit, tile);
+  if (bias && threads < tile.outputs) {
+    throw new TypeError(
+      `weightGradientMatrixShader: ${threads} threads — expected one for each of ${tile.outputs} output channels. Use more shares.`,
+    );
+  }
+  const [patchRows, patchColumns] = [halo(rows, kernelHeight, stride), halo(columns, kernelWidth, stride)];
+  const gap = rowPadding(component);
+  const room = roomOf(g, unit, tile);
+  const [xStride, dyStride] = [tile.inputs + gap, tile.outputs + gap];
+  const jobs = jobsOf(g, unit, tile);
+  const outputBlocks = Math.ceil(outputs / tile.outputs);
+  const inputBlocks = Math.ceil(inputs / tile.inputs);
+  const outputWidth = widthOf(outputs);
+  const words = matrixWords(unit, {
+    left: { buffer: 'staged_dy', stride: dyStride, columnMajor: true },
+    right: { buffer: 'staged_x', stride: xStride * stride },
+    scratch: 'sums',
+    f16: dtype === 'f16',
+  });
+  const active = (body: string): string =>
+    unit.pinned ? body : `if (subgroup < ${subgroupsOf(g, unit, tile)}) { ${body} }`;
+
+  const tileFours = tile.outputs / 4;
+  const dyInside = [
+    ...(outHeight % rows ? [`oy < ${outHeight}`] : []),
+    ...(outWidth % columns ? [`ox < ${outWidth}`] : []),
+    ...(outputs % tile.outputs ? [`o < ${outputs}`] : []),
+  ];
+  const stageGradient = wgsl`
+    for (var i = local; i < ${rows * columns * tileFours}; i += ${threads}) {
+      let lane = i % ${tileFours} * 4;
+      let o = o0 + lane;
+      let pixel = i / ${tileFours};
+      let ox = tileX + pixel % ${columns};
+      let oy = tileY + pixel / ${columns};
+      var value = vec4f(0.0);
+      if (${dyInside.join(' && ') || 'true'}) {
+        let at = ((plane * ${outHeight} + oy) * ${outWidth} + ox) * ${outputs} + o;
+        value = ${loadFour('dy', 'at', outputs, 'o')};
+      }
+      let to = pixel * ${dyStride} + lane;
+${lines(range(4).map((e) => `      staged_dy[to + ${e}] = ${component}(${element('value', 4, e)});`))}
+    }`;
+
+  const sums = range(allRows ? kernelHeight : 1).flatMap((r) =>
+    range(kernelWidth).flatMap((kx) =>
+      range(ownOutputs).flatMap((a) => range(ownInputs).map((b) => ({ r, kx, a, b, name: `sum${r}_${kx}_${a}_${b}` }))),
+    ),
+  );
+  const multiply = wgsl`
+    for (var row = share; row < ${rows}; row += ${shares}) {
+      for (var ox = 0; ox < ${columns}; ox += ${K}) {
+        let dyAt = (row * ${columns} + ox) * ${dyStride} + outputGroup * ${ownOutputs * M};
+        let xAt = (${allRows ? `row * ${stride}` : `(row * ${stride} + kernelRow)`} * ${patchColumns} + ox * ${stride}) * ${xStride} + inputGroup * ${ownInputs * N};
+${lines(range(ownOutputs).map((a) => `        let a${a} = ${words.left(`dyAt + ${a * M}`)};`))}
+${lines(
+  range(allRows ? kernelHeight : 1).flatMap((r) =>
+    range(kernelWidth).flatMap((kx) =>
+      range(ownInputs).flatMap((b) => [
+        `        let b${r}_${kx}_${b} = ${words.right(`xAt + ${(r * patchColumns + kx) * xStride + b * N}`)};`,
+        ...range(ownOutputs).map((a) => {
+          const name = `sum${r}_${kx}_${a}_${b}`;
+          return `        ${name} = ${words.multiply(`a${a}`, `b${r}_${kx}_${b}`, name)};`;
+        }),
+      ]),
+    ),
+  ),
+)}
+      }
+    }`;
+  // A sum goes through workgroup memory; what subgroups share is added up in their order.
+  const store = ({ r, kx, a, b, name }: (typeof sums)[number]): string => wgsl`
+  workgroupBarrier();
+  ${active(words.store(`subgroup * ${M * N}`, name))}
+  workgroupBarrier();
+  for (var i = local; i < ${jobs * M * N}; i += ${threads}) {
+    var total = 0.0;
+    for (var s = 0; s < ${shares}; s++) { total += sums[s * ${jobs * M * N} + i]; }
+    let job = i / ${M * N};
+    let c = c0 + (job % ${inputGroups(unit, tile)} * ${ownInputs} + ${b}) * ${N} + i % ${N};
+    let o = o0 + (job / ${inputGroups(unit, tile)} % ${outputGroups(unit, tile)} * ${ownOutputs} + ${a}) * ${M} + i / ${N} % ${M};
+    let ky = ${allRows ? r : `job / ${inputGroups(unit, tile) * outputGroups(unit, tile)}`};
+    if (o < ${outputs} && c < ${inputs}) {
+      dWeight[((slice * ${outputs} + o) * ${product(g.kernel)} + (kz * ${kernelHeight} + ky) * ${kernelWidth} + ${kx}) * ${inputs} + c] = total;
+    }
+  }`;
+  // Threads that add up dy for the bias: each keeps to one output channel.
+  const biasThreads = Math.floor(threads / tile.outputs) * tile.outputs;
+  const ofBias = 'inputBlock == 0 && kz == 0';
+
+  const binding = bindings();
+  const step = widthOf(inputs);
+  const declared = [
+    binding('read', 'x', vector(dtype, step)),
+    binding('read', 'dy', vector(dtype, outputWidth)),
+    binding('read_write', 'dWeight', 'f32'),
+    ...(bias ? [binding('read_write', 'dBias', 'f32')] : []),
+    ...(tail ? [binding('read', 'coefficients', float(step)), tailFunction(float(step), tail)] : []),
+    ...(tail?.dropout
+      ? [binding('read', 'random', 'u32'), binding('read', 'stream', 'u32'), dropoutFactors(tail.dropout, step)]
+      : []),
+  ];
+  return wgsl`${words.enable}
+${lines(declared)}
+var<workgroup> staged_x: array<${component}, ${room.x}>;
+var<workgroup> staged_dy: array<${component}, ${room.dy}>;
+var<workgroup> sums: array<f32, ${room.sums}>;
+${words.functions}
+
+@compute @workgroup_size(${threads}) ${words.attribute}
+fn conv_matrix_weight_gradient(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) index: u32${subgroupSize(unit)}) {
+  let block = ${block};
+  if (block >= ${u32(blocksOf(g, tile) * slices)}) { return; }
+  let local = i32(index);
+  let subgroup = local / ${laneCount(unit)};
+  let share = subgroup / ${jobs};
+  let inputGroup = subgroup % ${inputGroups(unit, tile)};
+  let outputGroup = subgroup / ${inputGroups(unit, tile)} % ${outputGroups(unit, tile)};
+#if ${!allRows}
+  let kernelRow = subgroup / ${inputGroups(unit, tile) * outputGroups(unit, tile)} % ${kernelHeight};
+#endif
+  let o0 = i32(block % ${u32(outputBlocks)}) * ${tile.outputs};
+  let inputBlock = i32(block / ${u32(outputBlocks)} % ${u32(inputBlocks)});
+  let kz = i32(block / ${u32(outputBlocks * inputBlocks)} % ${u32(kernelDepth)});
+  let slice = i32(block / ${u32(blocksOf(g, tile))});
+  let c0 = inputBlock * ${tile.inputs};
+${lines(sums.map(({ name }) => `  var ${name}: ${words.sum};`))}
+#if ${bias}
+  var bias = 0.0;
+#endif
+  for (var t = slice * ${sliceTiles}; t < min((slice + 1) * ${sliceTiles}, ${tiles}); t++) {
+    let tileX = t % ${tilesX} * ${columns};
+    let tileY = t / ${tilesX} % ${tilesY} * ${rows};
+    let plane = t / ${tilesX * tilesY};
+    let image = plane / ${outDepth};
+    let iz = plane % ${outDepth} * ${stride} + kz - ${padDepth};
+    let iy0 = tileY * ${stride} - ${padHeight};
+    let ix0 = tileX * ${stride} - ${padWidth};
+    workgroupBarrier(); // the tile before is used up
+${stageInput(g, {
+  rows: patchRows,
+  columns: patchColumns,
+  channels: tile.inputs,
+  threads,
+  width: 1,
+  type: component,
+  tail,
+  at: (c) => `(row * ${patchColumns} + column) * ${xStride} + ${c}`,
+})}
+${stageGradient}
+    workgroupBarrier();
+#if ${bias}
+    if (${ofBias} && local < ${biasThreads}) {
+      for (var p = local / ${tile.outputs}; p < ${rows * columns}; p += ${biasThreads / tile.outputs}) {
+        bias += f32(staged_dy[p * ${dyStride} + local % ${tile.outputs}]);
+      }
+    }
+#endif
+    ${active(multiply)}
+  }
+${lines(sums.map(store))}
+#if ${bias}
+  workgroupBarrier();
+  sums[local] = bias;
+  workgroupBarrier();
+  if (${ofBias} && local < ${tile.outputs} && o0 + local < ${outputs}) {
+    var total = 0.0;
+    for (var t = local; t < ${biasThreads}; t += ${tile.outputs}) { total += sums[t]; }
+    dBias[slice * ${outputs} + o0 + local] = total;
+  }
+#endif
+}`;
+}
+
+/** Partial sums take no more bytes than this. */
+const mostPartialBytes = 2 ** 26;
+const upTo = (size: number, step: number): number => Math.ceil(size / step) * step;
+
+/** Tiles worth trying on a unit, the likely best first: the model of conv-matrix.ts, with slices as in the tiled kernel. */
+export function weightGradientMatrixCandidates(
+  g: ConvGeometry,
+  unit: MatrixUnit,
+  limits: WorkgroupLimits,
+): MatrixWeightGradientTile[] {
+  const { M, N, K, lanes } = unit;
+  const areas =
+    g.output[1] === 1
+      ? [2, 4, 8].map((n) => [1, n * K] as const)
+      : [2, 4, 8].flatMap((rows) => [K, 2 * K].map((columns) => [rows, columns] as const));
+  const pixels = g.batch * product(g.output);
+  const found: { tile: MatrixWeightGradientTile; cost: number }[] = [];
+  for (const [rows, columns] of areas)
+    for (const outputs of new Set([1, 2, 4].map((n) => Math.min(n * M, upTo(g.outputs, M)))))
+      for (const inputs of new Set([1, 2, 4].map((n) => Math.min(n * N, upTo(g.inputs, N)))))
+        for (const ownOutputs of [1, 2])
+          for (const ownInputs of [1, 2])
+            for (const allRows of g.kernel[1] > 1 ? [true, false] : [true])
+              for (const shares of [1, 2, 4, 8]) {
+                const part = { outputs, inputs, rows, columns, ownOutputs, ownInputs, allRows, shares };
+                const whole: MatrixWeightGradientTile = { ...part, slices: 1 };
+                const groupsOf = [outputGroups(unit, whole), inputGroups(unit, whole)];
+                if (!groupsOf.every(Number.isInteger) || rows % shares) continue;
+                if ((ownSums(g, whole) * M * N) / lanes > 96) continue;
+                const threads = threadsOf(g, unit, whole);
+                const storage = weightGradientMatrixStorage(g, unit, whole);
+                if (threads > limits.threads || threads < outputs || storage > limits.storage) continue;
+                const tiles = product(tilesOf(g, whole));
+                const most = Math.min(
+                  tiles,
+                  Math.ceil(pixels / 512),
+                  Math.floor(mostPartialBytes / (4 * product(g.kernel) * g.inputs * g.outputs)),
+                );
+                const wanted = Math.min(Math.max(1, most), Math.ceil(512 / blocksOf(g, whole)));
+                const slices = Math.ceil(tiles / Math.ceil(tiles / wanted));
+                const products = ownSums(g, whole);
+                const loads = products / ownOutputs + ownOutputs;
+                const { x, dy } = roomOf(g, unit, whole);
+                const turns = (rows * columns) / K / shares;
+                const perProduct = 1 + loads / products + (x + dy) / threads / (products * turns);
+                const groups = blocksOf(g, whole) * slices;
+                const subgroups = subgroupsOf(g, unit, whole);
+                const resident = subgroups * Math.floor(98304 / storage);
+                const busy = Math.min(1, (groups * subgroups) / 1024) * Math.min(1, resident / 12);
+                const channels = upTo(g.inputs, inputs) * upTo(g.outputs, outputs);
+                found.push({
+                  tile: { ...whole, slices },
+                  cost: (tiles * rows * columns * channels * perProduct) / busy,
+                });
+              }
+  found.sort((a, b) => a.cost - b.cost);
+  return found.slice(0, 6).map(({ tile }) => tile);
+}
+
+/** Representative texts of every kernel in this file. */
+export function variants(): string[] {
+  const flat = (inputs: number, outputs: number, k: number, stride: 1 | 2 = 1, size = 13): ConvGeometry => {
+    const output = Math.ceil(size / stride);
+    const kernel = [1, k, k] as const;
+    return { batch: 2, input: [1, size, size], output: [1, output, output], inputs, outputs, kernel, stride };
+  };
+  const solid: ConvGeometry = { ...flat(8, 8, 3), input: [4, 6, 7], output: [4, 6, 7], kernel: [3, 3, 3] };
+  const row: ConvGeometry = { ...flat(8, 20, 1), input: [1, 1, 99], output: [1, 1, 99] };
+  return knownUnits.flatMap((unit) =>
+    [flat(16, 16, 3), flat(3, 5, 3), flat(32, 20, 3, 2), solid, row].flatMap((g) => {
+      const tiles = weightGradientMatrixCandidates(g, unit, { storage: 16384, threads: 256 });
+      return (unit.component === 'f32' ? (['f32', 'f16'] as const) : (['f16'] as const)).flatMap((dtype) =>
+        tiles
+          .slice(0, 2)
+          .flatMap((tile) => [
+            weightGradientMatrixShader(dtype, g, { unit, tile, bias: false }),
+            ...[0, 0.5].map((dropout) =>
+              weightGradientMatrixShader(dtype, g, { unit, tile, bias: true, load: { slope: 0.01, dropout } }),
+            ),
+          ]),
+      );
+    }),
+  );
+}

@@ -1,0 +1,429 @@
+// Convolution on matrix units: forward, and input gradient of stride 1.
+//
+//   y[n,p,o] = bias[o] + Σ_{tap,c} x[n, p·stride + tap − padding, c] · weight[o,tap,c]
+//
+// An implicit matrix product: M pixels that are neighbours in a row × K input channels of one tap, times K input channels × N
+// output channels. A workgroup stages a patch of x with its halo and the weights of all taps of one kernel depth, in the units'
+// type; the pixels of a tap then lie in the staged patch as the rows of a matrix do, so nothing is gathered tap by tap. A
+// subgroup keeps the sums of some strips of M pixels × blocks of N channels. What follows the product (bounds, bias, sums for a
+// norm, an activation's derivative) is done by all threads on sums that go through workgroup memory, a matrix of each subgroup at
+// a time. Weights are rounded to the units' type as they are staged, as mixed precision does everywhere.
+import { activatedGradient, type ConvFusion, dropoutFactors, normalized } from './conv-fusion.js';
+import { type ConvGeometry, element, lines, product, range, type Triple, vector } from './conv-geometry.js';
+import {
+  bindings,
+  block,
+  float,
+  folded,
+  halo,
+  loadFour,
+  padding,
+  stageInput,
+  storeFour,
+  tailFunction,
+  tileParts,
+  tilesOf,
+  type WorkgroupLimits,
+  weightAt,
+  widthOf,
+} from './conv-staging.js';
+import { componentBytes, knownUnits, type MatrixUnit, matrixWords, rowPadding } from './matrix-unit.js';
+import { type Float, u32, wgsl } from './wgsl.js';
+
+/** How one launch is cut into workgroups and subgroups. */
+export interface MatrixConvTile {
+  /** Output pixels of a workgroup (columns in M) and its output channels (in N). */
+  readonly rows: number;
+  readonly columns: number;
+  readonly outputs: number;
+  /** Input channels staged at a time, in K. */
+  readonly chunk: number;
+  /** Subgroups that share the strips of pixels, and the blocks of output channels. */
+  readonly down: number;
+  readonly across: number;
+}
+
+const outputBlocks = (g: ConvGeometry, tile: MatrixConvTile): number => Math.ceil(g.outputs / tile.outputs);
+const subgroupsOf = (tile: MatrixConvTile): number => tile.down * tile.across;
+const threadsOf = (unit: MatrixUnit, tile: MatrixConvTile): number => subgroupsOf(tile) * unit.lanes;
+/** Sums of one subgroup: strips × blocks. */
+const ownStrips = (unit: MatrixUnit, tile: MatrixConvTile): number => (tile.rows * tile.columns) / unit.M / tile.down;
+const ownBlocks = (unit: MatrixUnit, tile: MatrixConvTile): number => tile.outputs / unit.N / tile.across;
+
+/** The grid of a launch of `convMatrixShader`. */
+export const convMatrixWorkgroups = (g: ConvGeometry, tile: MatrixConvTile): Triple =>
+  folded(product(tilesOf(g, tile)) * outputBlocks(g, tile));
+
+/** Elements in workgroup memory: of x and the weights in the units' type, of the sums in f32. */
+function roomOf(g: ConvGeometry, unit: MatrixUnit, tile: MatrixConvTile): { x: number; weights: number; sums: number } {
+  const gap = rowPadding(unit.component);
+  const patch = halo(tile.rows, g.kernel[1], g.stride) * halo(tile.columns, g.kernel[2], g.stride);
+  return {
+    x: patch * (tile.chunk + gap),
+    weights: g.kernel[1] * g.kernel[2] * tile.chunk * (tile.outputs + gap),
+    sums: Math.max(subgroupsOf(tile) * unit.M * unit.N, 4 * threadsOf(unit, tile)),
+  };
+}
+
+/** Bytes of workgroup memory that a launch takes. */
+export function convMatrixStorage(g: ConvGeometry, unit: MatrixUnit, tile: MatrixConvTile): number {
+  const { x, weights, sums } = roomOf(g, unit, tile);
+  return componentBytes(unit.component) * (x + weights) + 4 * sums;
+}
+
+/** Neighbouring workgroups take the channel blocks of one tile of pixels. */
+export function convMatrixShader(
+  dtype: Float,
+  g: ConvGeometry,
+  {
+    unit,
+    tile,
+    weights,
+    bias,
+    fusion = {},
+    parameters = dtype,
+    name = 'conv_matrix',
+  }: {
+    unit: MatrixUnit;
+    tile: MatrixConvTile;
+    weights: 'outputs-last' | 'gradient';
+    bias: boolean;
+    fusion?: ConvFusion & { base?: boolean };
+    /** Storage of weight and bias. */
+    parameters?: Float;
+    name?: string;
+  },
+): string {
+  const { inputs, outputs, stride } = g;
+  const { M, N, K, component } = unit;
+  const { load: tail, statistics = false, gradient, base = false } = fusion;
+  if (tail && gradient) {
+    throw new TypeError(
+      'convMatrixShader: load and gradient — expected one of them. An input gradient loads plain numbers.',
+    );
+  }
+  const [outDepth, outHeight, outWidth] = g.output;
+  const [kernelDepth, kernelHeight, kernelWidth] = g.kernel;
+  const [padDepth, padHeight, padWidth] = padding(g);
+  const [, tilesY, tilesX] = tilesOf(g, tile);
+  const { rows, columns, chunk, down, across } = tile;
+  const threads = threadsOf(unit, tile);
+  const [patchRows, patchColumns] = [halo(rows, kernelHeight, stride), halo(columns, kernelWidth, stride)];
+  const gap = rowPadding(component);
+  const room = roomOf(g, unit, tile);
+  const strips = range(ownStrips(unit, tile));
+  const blocks = range(ownBlocks(unit, tile));
+  const rowStrips = columns / M;
+  const words = matrixWords(unit, {
+    left: { buffer: 'staged_x', stride: (chunk + gap) * stride },
+    right: { buffer: 'staged_weights', stride: tile.outputs + gap },
+    scratch: 'sums',
+    f16: dtype === 'f16' || parameters === 'f16',
+  });
+
+  const tileFours = tile.outputs / 4;
+  const ragged = outputs % tile.outputs !== 0;
+  const weightInside = [...(ragged ? [`o < ${outputs}`] : []), ...(inputs % chunk ? [`c < ${inputs}`] : [])];
+  const stageWeights = wgsl`
+    for (var i = local; i < ${kernelHeight * kernelWidth * chunk * tileFours}; i += ${threads}) {
+      let lane = i % ${tileFours} * 4;
+      let o = o0 + lane;
+      let k = i / ${tileFours} % ${chunk};
+      let c = c0 + k;
+      let kx = i / ${tileFours * chunk} % ${kernelWidth};
+      let ky = i / ${tileFours * chunk * kernelWidth};
+      var value = vec4f(0.0);
+      if (${weightInside.join(' && ') || 'true'}) {
+        value = ${loadFour('weight', weightAt(g, weights), outputs, 'o')};
+      }
+      let at = ((ky * ${kernelWidth} + kx) * ${chunk} + k) * ${tile.outputs + gap} + lane;
+${lines(range(4).map((e) => `      staged_weights[at + ${e}] = ${component}(${element('value', 4, e)});`))}
+    }`;
+
+  const sum = (s: number, b: number): string => `sum${s}_${b}`;
+  const stripAt = (s: number): string =>
+    `(((firstStrip + ${s}) / ${rowStrips} * ${stride} + ky) * ${patchColumns} + (firstStrip + ${s}) % ${rowStrips} * ${M * stride} + kx) * ${chunk + gap}`;
+  const multiply = wgsl`
+      for (var ky = 0; ky < ${kernelHeight}; ky++) {
+        for (var kx = 0; kx < ${kernelWidth}; kx++) {
+${lines(strips.map((s) => `          let pixels${s} = ${stripAt(s)};`))}
+          let taps = (ky * ${kernelWidth} + kx) * ${chunk * (tile.outputs + gap)} + firstBlock * ${N};
+${lines(
+  range(chunk / K).flatMap((k) => [
+    ...strips.map((s) => `          let a${k}_${s} = ${words.left(`pixels${s} + ${k * K}`)};`),
+    ...blocks.map(
+      (b) => `          let b${k}_${b} = ${words.right(`taps + ${k * K * (tile.outputs + gap) + b * N}`)};`,
+    ),
+    ...strips.flatMap((s) =>
+      blocks.map((b) => `          ${sum(s, b)} = ${words.multiply(`a${k}_${s}`, `b${k}_${b}`, sum(s, b))};`),
+    ),
+  ]),
+)}
+        }
+      }`;
+
+  // What follows: threads own vectors of 4 channels of each block, and pixels that are `pixelLanes` apart.
+  const fours = N / 4;
+  const pixelLanes = threads / fours;
+  const columnsOfBlocks = range(across).flatMap((x) => blocks.map((b) => ({ x, b, q: x * blocks.length + b })));
+  const channelOf = (q: number): string => `(o0 + ${q * N} + channelLane * 4)`;
+  const inside = (q: number): string =>
+    [
+      ...(outHeight % rows ? [`ty < ${outHeight}`] : []),
+      ...(outWidth % columns ? [`tx < ${outWidth}`] : []),
+      ...(ragged ? [`${channelOf(q)} < ${outputs}`] : []),
+    ].join(' && ') || 'true';
+  /** Runs `body` for every vector of 4 outputs: `value`, and `at`, its first element in y. */
+  const eachOutput = (body: (q: number) => string): string =>
+    lines(
+      strips.flatMap((s) =>
+        blocks.map(
+          (own) => wgsl`
+  workgroupBarrier();
+  ${active(words.store(`subgroup * ${M * N}`, sum(s, own)))}
+  workgroupBarrier();
+${lines(
+  columnsOfBlocks
+    .filter(({ b }) => b === own)
+    .map(
+      ({ x, q }) => wgsl`
+  for (var r = pixelLane; r < ${down * M}; r += ${pixelLanes}) {
+    let strip = r / ${M} * ${strips.length} + ${s};
+    let ty = tileY + strip / ${rowStrips};
+    let tx = tileX + strip % ${rowStrips} * ${M} + r % ${M};
+    let o = ${channelOf(q)};
+    if (${inside(q)}) {
+      let first = ((r / ${M}) * ${across} + ${x}) * ${M * N} + r % ${M} * ${N} + channelLane * 4;
+      let value = vec4f(sums[first], sums[first + 1], sums[first + 2], sums[first + 3]) + start${q};
+      let at = ((plane * ${outHeight} + ty) * ${outWidth} + tx) * ${outputs} + o;
+      ${body(q)}
+    }
+  }`,
+    ),
+)}`,
+        ),
+      ),
+    );
+  const active = (body: string): string => (unit.pinned ? body : `if (subgroup < ${subgroupsOf(tile)}) { ${body} }`);
+  const stored = (value: string): string => storeFour('y', 'at', value, dtype, outputs, 'o');
+  const storePart = (row: 0 | 1, q: number, value: string): string => {
+    const at = `(i32(part) * 2 + ${row}) * ${outputs} + ${channelOf(q)}`;
+    const body = storeFour('partials', at, value, 'f32', outputs, channelOf(q));
+    return ragged ? `    if (${channelOf(q)} < ${outputs}) { ${body} }` : `    ${body}`;
+  };
+  /** `total` becomes the sum of `value` over the threads of the same channels, in their order. */
+  const addUp = (value: string, total: string, q: number): string => wgsl`
+  workgroupBarrier();
+${lines(range(4).map((e) => `  sums[local * 4 + ${e}] = ${element(`${value}${q}`, 4, e)};`))}
+  workgroupBarrier();
+  var ${total}${q} = vec4f(0.0);
+  for (var t = 0; t < ${pixelLanes}; t++) {
+    let first = (t * ${fours} + channelLane) * 4;
+    ${total}${q} += vec4f(sums[first], sums[first + 1], sums[first + 2], sums[first + 3]);
+  }`;
+  const each = (body: (q: number) => string): string => lines(columnsOfBlocks.map(({ q }) => body(q)));
+  // From the sums, in two passes: mean, then squares around it.
+  const statisticsEnd = (): string =>
+    lines([
+      each((q) => `  var total${q} = vec4f(0.0);`),
+      eachOutput((q) => `${stored('value')} total${q} += value;`),
+      each((q) => `${addUp('total', 'all', q)}\n  let average${q} = all${q} / pixelCount;`),
+      each((q) => `  var squares${q} = vec4f(0.0);`),
+      eachOutput((q) => `let apart = value - average${q}; squares${q} = fma(apart, apart, squares${q});`),
+      each((q) => addUp('squares', 'spread', q)),
+      '  if (pixelLane == 0) {',
+      each((q) => `${storePart(0, q, `average${q}`)}\n${storePart(1, q, `spread${q}`)}`),
+      '  }',
+    ]);
+  const ofOutput = (row: number, q: number): string => {
+    const value = loadFour('zCoefficients', `${row * outputs} + ${channelOf(q)}`, outputs, channelOf(q));
+    return ragged ? `select(vec4f(0.0), ${value}, ${channelOf(q)} < ${outputs})` : value;
+  };
+  const factors =
+    outputs % 4 === 0
+      ? 'factors_at(u32(at) / 4u)'
+      : `vec4f(${range(4)
+          .map((e) => `factors_at(u32(at + ${e}))`)
+          .join(', ')})`;
+  const gradientEnd = ({ slope, dropout }: NonNullable<typeof gradient>): string =>
+    lines([
+      each((q) =>
+        lines([
+          ...['mean', 'scale', 'shift'].map((n, row) => `  let ${n}${q} = ${ofOutput(row, q)};`),
+          `  var total${q} = vec4f(0.0);\n  var product${q} = vec4f(0.0);`,
+        ]),
+      ),
+      eachOutput(
+        (q) => wgsl`
+      let da = ${base ? `value + ${loadFour('base', 'at', outputs, 'o')}` : 'value'};
+      let centered = ${loadFour('z', 'at', outputs, 'o')} - mean${q};
+      let n = ${normalized('centered', 'vec4f(0.0)', `scale${q}`, `shift${q}`)};
+      let g = da * ${activatedGradient('n', 'vec4f', slope)}${dropout ? ` * ${factors}` : ''};
+      total${q} += g;
+      product${q} = fma(g, centered, product${q});
+      ${stored('g')}`,
+      ),
+      each((q) => `${addUp('total', 'all', q)}\n${addUp('product', 'moment', q)}`),
+      '  if (pixelLane == 0) {',
+      each((q) => `${storePart(0, q, `all${q}`)}\n${storePart(1, q, `moment${q}`)}`),
+      '  }',
+    ]);
+
+  const binding = bindings();
+  const step = widthOf(inputs);
+  const outputWidth = widthOf(outputs);
+  const draws = Boolean(tail?.dropout || gradient?.dropout);
+  const declared = [
+    binding('read', 'x', vector(dtype, step)),
+    binding('read', 'weight', vector(parameters, outputWidth)),
+    binding('read_write', 'y', vector(dtype, outputWidth)),
+    ...(bias ? [binding('read', 'bias', vector(parameters, outputWidth))] : []),
+    ...(tail ? [binding('read', 'coefficients', float(step)), tailFunction(float(step), tail)] : []),
+    ...(statistics || gradient ? [binding('read_write', 'partials', float(outputWidth))] : []),
+    ...(gradient
+      ? [binding('read', 'z', vector(dtype, outputWidth)), binding('read', 'zCoefficients', float(outputWidth))]
+      : []),
+    ...(draws ? [binding('read', 'random', 'u32'), binding('read', 'stream', 'u32')] : []),
+    ...(base ? [binding('read', 'base', vector(dtype, outputWidth))] : []),
+    ...(tail?.dropout ? [dropoutFactors(tail.dropout, step)] : []),
+    ...(gradient?.dropout ? [dropoutFactors(gradient.dropout, outputWidth)] : []),
+  ];
+  const start = (q: number): string => {
+    if (!bias) return 'vec4f(0.0)';
+    const value = loadFour('bias', channelOf(q), outputs, channelOf(q));
+    return ragged ? `select(vec4f(0.0), ${value}, ${channelOf(q)} < ${outputs})` : value;
+  };
+  return wgsl`${words.enable}
+${lines(declared)}
+var<workgroup> staged_x: array<${component}, ${room.x}>;
+var<workgroup> staged_weights: array<${component}, ${room.weights}>;
+var<workgroup> sums: array<f32, ${room.sums}>;
+${words.functions}
+
+@compute @workgroup_size(${threads}) ${words.attribute}
+fn ${name}(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) index: u32${subgroupSize(unit)}) {
+  let block = ${block};
+  if (block >= ${u32(product(tilesOf(g, tile)) * outputBlocks(g, tile))}) { return; }
+  let local = i32(index);
+  let subgroup = local / ${laneCount(unit)};
+  let firstStrip = subgroup / ${across} * ${strips.length};
+  let firstBlock = subgroup % ${across} * ${blocks.length};
+  let channelLane = local % ${fours};
+  let pixelLane = local / ${fours};
+  let o0 = i32(block % ${u32(outputBlocks(g, tile))}) * ${tile.outputs};
+  let part = block / ${u32(outputBlocks(g, tile))};
+  let tileX = i32(part % ${u32(tilesX)}) * ${columns};
+  let tileY = i32(part / ${u32(tilesX)} % ${u32(tilesY)}) * ${rows};
+  let plane = i32(part / ${u32(tilesX * tilesY)});
+  let image = plane / ${outDepth};
+  let oz = plane % ${outDepth};
+  let iy0 = tileY * ${stride} - ${padHeight};
+  let ix0 = tileX * ${stride} - ${padWidth};
+${lines(strips.flatMap((s) => blocks.map((b) => `  var ${sum(s, b)}: ${words.sum};`)))}
+  for (var kz = 0; kz < ${kernelDepth}; kz++) {
+    let iz = oz * ${stride} + kz - ${padDepth};
+    for (var c0 = 0; c0 < ${inputs}; c0 += ${chunk}) {
+      workgroupBarrier(); // the chunk before is used up
+${stageInput(g, {
+  rows: patchRows,
+  columns: patchColumns,
+  channels: chunk,
+  threads,
+  width: 1,
+  type: component,
+  tail,
+  at: (c) => `(row * ${patchColumns} + column) * ${chunk + gap} + ${c}`,
+})}
+${stageWeights}
+      workgroupBarrier();
+      ${active(multiply)}
+    }
+  }
+${each((q) => `  let start${q} = ${start(q)};`)}
+#if ${statistics}
+  let pixelCount = f32(${tileParts(g, tile).pixelsOf});
+#endif
+${gradient ? gradientEnd(gradient) : statistics ? statisticsEnd() : eachOutput(() => stored('value'))}
+}`;
+}
+
+/** The parameter of an entry point that has to ask for the size of its subgroups, and that size. */
+export const subgroupSize = (unit: MatrixUnit): string =>
+  unit.pinned || unit.emulated ? '' : ', @builtin(subgroup_size) size: u32';
+export const laneCount = (unit: MatrixUnit): string => (unit.pinned || unit.emulated ? `${unit.lanes}` : 'i32(size)');
+
+const upTo = (size: number, step: number): number => Math.ceil(size / step) * step;
+
+/**
+ * Tiles worth trying on a unit, the likely best first. The model: products of whole tiles, times what loading operands from
+ * workgroup memory and staging them add to each, over how busy 512 subgroups would be kept.
+ */
+export function convMatrixCandidates(g: ConvGeometry, unit: MatrixUnit, limits: WorkgroupLimits): MatrixConvTile[] {
+  const { M, N, K, lanes } = unit;
+  const flat = g.output[1] === 1;
+  const areas = flat
+    ? [1, 2, 4, 8].map((n) => [1, n * M] as const)
+    : [2, 4, 8, 16].flatMap((rows) => [M, 2 * M].map((columns) => [rows, columns] as const));
+  const found: { tile: MatrixConvTile; cost: number }[] = [];
+  for (const [rows, columns] of areas)
+    for (const outputs of new Set([1, 2, 4].map((n) => Math.min(n * N, upTo(g.outputs, N)))))
+      for (const chunk of new Set([K, 2 * K, 4 * K].map((n) => Math.min(n, upTo(g.inputs, K)))))
+        for (const down of [1, 2, 4, 8])
+          for (const across of [1, 2]) {
+            const tile = { rows, columns, outputs, chunk, down, across };
+            const [strips, blocks] = [ownStrips(unit, tile), ownBlocks(unit, tile)];
+            if (!Number.isInteger(strips) || !Number.isInteger(blocks)) continue;
+            if ((strips * blocks * M * N) / lanes > 64) continue;
+            const threads = threadsOf(unit, tile);
+            const storage = convMatrixStorage(g, unit, tile);
+            if (threads > limits.threads || storage > limits.storage) continue;
+            const { x, weights } = roomOf(g, unit, tile);
+            const turn = (product(g.kernel) / g.kernel[0]) * (chunk / K) * strips * blocks;
+            const perProduct = 1 + (strips + blocks) / (strips * blocks) + (x + weights) / threads / turn;
+            const groups = product(tilesOf(g, tile)) * outputBlocks(g, tile);
+            const computed = groups * rows * columns * outputs * upTo(g.inputs, chunk);
+            const resident = subgroupsOf(tile) * Math.floor(98304 / storage);
+            const busy = Math.min(1, (groups * subgroupsOf(tile)) / 1024) * Math.min(1, resident / 12);
+            found.push({ tile, cost: (computed * perProduct) / busy });
+          }
+  found.sort((a, b) => a.cost - b.cost);
+  return found.slice(0, 6).map(({ tile }) => tile);
+}
+
+/** Representative texts of every kernel in this file. */
+export function variants(): string[] {
+  const flat = (inputs: number, outputs: number, k: number, stride: 1 | 2 = 1, size = 13): ConvGeometry => {
+    const output = Math.ceil(size / stride);
+    const kernel = [1, k, k] as const;
+    return { batch: 2, input: [1, size, size], output: [1, output, output], inputs, outputs, kernel, stride };
+  };
+  const solid: ConvGeometry = { ...flat(8, 8, 3), input: [4, 6, 7], output: [4, 6, 7], kernel: [3, 3, 3] };
+  const row: ConvGeometry = { ...flat(8, 20, 1), input: [1, 1, 99], output: [1, 1, 99] };
+  const slope = 0.01;
+  return knownUnits.flatMap((unit) =>
+    [flat(16, 16, 3), flat(3, 5, 3), flat(32, 20, 3, 2), solid, row].flatMap((g) => {
+      const tiles = convMatrixCandidates(g, unit, { storage: 16384, threads: 256 });
+      return (unit.component === 'f32' ? (['f32', 'f16'] as const) : (['f16'] as const)).flatMap((dtype) =>
+        tiles.slice(0, 2).flatMap((tile) => [
+          convMatrixShader(dtype, g, { unit, tile, weights: 'gradient', bias: false, parameters: 'f32' }),
+          ...[0, 0.5].flatMap((dropout) => [
+            convMatrixShader(dtype, g, {
+              unit,
+              tile,
+              weights: 'outputs-last',
+              bias: dropout === 0,
+              fusion: { load: { slope, dropout }, statistics: true },
+            }),
+            convMatrixShader(dtype, g, {
+              unit,
+              tile,
+              weights: 'gradient',
+              bias: false,
+              fusion: { gradient: { slope, dropout }, base: dropout === 0 },
+            }),
+          ]),
+        ]),
+      );
+    }),
+  );
+}

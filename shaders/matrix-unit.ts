@@ -1,0 +1,113 @@
+// Matrix units (tensor cores) as WGSL's experimental subgroup matrices: C [M, N] += A [M, K] · B [K, N], multiplied by all
+// threads of a subgroup together. The emulation gives the same texts a second reading, in plain arithmetic, so that every offset
+// of a kernel is executed in tests on adapters that have no such units.
+import type { Float } from './wgsl.js';
+
+/** A size that an adapter multiplies, and how its subgroups are laid out. Sums are f32. */
+export interface MatrixUnit {
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+  /** Type of A and B. */
+  readonly component: Float;
+  /** Threads set aside for a subgroup: its size, or where that is the driver's choice, the largest it may have. */
+  readonly lanes: number;
+  /** Whether the size is requested: then it is `lanes`. */
+  readonly pinned: boolean;
+  /** Plain arithmetic. */
+  readonly emulated?: boolean;
+}
+
+/** Where one operand lies in workgroup memory: an array of components, `stride` elements from row to row (column to column). */
+interface Operand {
+  readonly buffer: string;
+  readonly stride: number;
+  readonly columnMajor?: boolean;
+}
+
+/** The words of one kernel's matrix products. Offsets are WGSL expressions in elements; the kernel has `local`, the local index. */
+export interface MatrixWords {
+  /** First lines of the shader. */
+  readonly enable: string;
+  /** Functions, after the declarations of the buffers. */
+  readonly functions: string;
+  /** Type of C; `var` declarations start at 0. */
+  readonly sum: string;
+  /** Attribute of the entry point. */
+  readonly attribute: string;
+  left(offset: string): string;
+  right(offset: string): string;
+  multiply(a: string, b: string, c: string): string;
+  /** A statement that writes C row by row, N elements each, to `scratch`, an array of f32. */
+  store(offset: string, c: string): string;
+}
+
+export function matrixWords(
+  unit: MatrixUnit,
+  { left, right, scratch, f16 }: { left: Operand; right: Operand; scratch: string; f16: boolean },
+): MatrixWords {
+  const { M, N, K, component, lanes, emulated = false } = unit;
+  const half = f16 || component === 'f16' ? 'enable f16;\n' : '';
+  const order = ({ columnMajor = false }: Operand): string => (columnMajor ? 'col_major' : 'row_major');
+  if (!emulated) {
+    const load = (type: string, operand: Operand, offset: string): string =>
+      `subgroupMatrixLoad<${type}, ${order(operand)}>(&${operand.buffer}, ${offset}, ${operand.stride})`;
+    return {
+      enable: `diagnostic(off, chromium.subgroup_matrix_uniformity);
+${half}enable subgroups;
+enable chromium_experimental_subgroup_matrix;
+${unit.pinned ? 'enable subgroup_size_control;' : ''}`,
+      functions: '',
+      sum: `subgroup_matrix_result<f32, ${N}, ${M}>`,
+      attribute: unit.pinned ? `@subgroup_size(${unit.lanes})` : '',
+      left: (offset) => load(`subgroup_matrix_left<${component}, ${K}, ${M}>`, left, offset),
+      right: (offset) => load(`subgroup_matrix_right<${component}, ${N}, ${K}>`, right, offset),
+      multiply: (a, b, c) => `subgroupMatrixMultiplyAccumulate(${a}, ${b}, ${c})`,
+      store: (offset, c) => `subgroupMatrixStore<row_major>(&${scratch}, ${offset}, ${c}, ${N});`,
+    };
+  }
+  // As in a unit, each lane holds some elements of C. A and B stay where they are: nobody writes there before the next barrier.
+  const own = (M * N) / lanes;
+  const C = `array<f32, ${own}>`;
+  const at = (operand: Operand, offset: string, row: string, column: string): string =>
+    operand.columnMajor
+      ? `${operand.buffer}[${offset} + ${column} * ${operand.stride} + ${row}]`
+      : `${operand.buffer}[${offset} + ${row} * ${operand.stride} + ${column}]`;
+  return {
+    enable: half,
+    functions: `
+fn multiply(a: i32, b: i32, c: ${C}, lane: i32) -> ${C} {
+  var sum = c;
+  for (var e = 0; e < ${own}; e++) {
+    let row = (e * ${lanes} + lane) / ${N};
+    let column = (e * ${lanes} + lane) % ${N};
+    for (var k = 0; k < ${K}; k++) { sum[e] += f32(${at(left, 'a', 'row', 'k')}) * f32(${at(right, 'b', 'k', 'column')}); }
+  }
+  return sum;
+}
+fn store_sum(offset: i32, c: ${C}, lane: i32) {
+  var sum = c;
+  for (var e = 0; e < ${own}; e++) { ${scratch}[offset + e * ${lanes} + lane] = sum[e]; }
+}`,
+    sum: C,
+    attribute: '',
+    left: (offset) => offset,
+    right: (offset) => offset,
+    multiply: (a, b, c) => `multiply(${a}, ${b}, ${c}, local % ${lanes})`,
+    store: (offset, c) => `store_sum(${offset}, ${c}, local % ${lanes});`,
+  };
+}
+
+/** Elements of padding between rows in workgroup memory: 16 bytes keep rows aligned and off each other's banks. */
+export const rowPadding = (component: Float): number => (component === 'f16' ? 8 : 4);
+
+/** Bytes of a component. */
+export const componentBytes = (component: Float): number => (component === 'f16' ? 2 : 4);
+
+/** The sizes that adapters are known to list, as `variants` validates them: NVIDIA, Intel, Apple; subgroups pinned or not. */
+export const knownUnits: readonly MatrixUnit[] = [
+  { M: 16, N: 16, K: 16, component: 'f16', lanes: 32, pinned: true },
+  { M: 8, N: 16, K: 16, component: 'f16', lanes: 32, pinned: true },
+  { M: 8, N: 8, K: 8, component: 'f16', lanes: 128, pinned: false },
+  { M: 8, N: 8, K: 8, component: 'f32', lanes: 32, pinned: true },
+];

@@ -1,0 +1,283 @@
+// What every family of convolution kernels has to pass, launched directly: against plain loops, and fused against the composition
+// of plain ops. Test files bring the cases and the generators.
+import {
+  backward,
+  batchNorm,
+  createRandom,
+  dropout,
+  type Gpu,
+  leakyRelu,
+  scope,
+  sizeOf,
+  type Tensor,
+  tensor,
+  uniformStream,
+} from '../../engine/index.js';
+import { run } from '../../engine/stream.js';
+import { empty } from '../../engine/tensor.js';
+import { sumSlicesShader, transposeWeightShader } from '../../shaders/conv.js';
+import type { Activation, ConvFusion, Parts } from '../../shaders/conv-fusion.js';
+import type { ConvGeometry, Triple, WeightOrder } from '../../shaders/conv-geometry.js';
+import { normCoefficients } from '../../shaders/norm-activation.js';
+import type { Float } from '../../shaders/wgsl.js';
+import { closeTo } from '../close-to.js';
+import { testGpu } from '../gpu.js';
+import * as reference from '../reference/conv.js';
+import { type NdArray, ndArray } from '../reference/nd-array.js';
+
+export interface ConvCase {
+  /** [N, H, W, C] or [N, D, H, W, C]. */
+  readonly x: readonly number[];
+  readonly outputs: number;
+  readonly k: number;
+  readonly stride?: 1 | 2;
+}
+
+/** A generator of forward kernels, with its tile chosen. */
+export interface ForwardKernel {
+  readonly order: WeightOrder;
+  readonly workgroups: Triple;
+  readonly parts: Parts;
+  shader(
+    dtype: Float,
+    options: { bias: boolean; parameters?: Float; fusion?: ConvFusion & { base?: boolean } },
+  ): string;
+}
+
+/** A generator of the weight gradient's first pass, with its tile chosen. */
+export interface WeightGradientKernel {
+  readonly slices: number;
+  readonly workgroups: Triple;
+  shader(dtype: Float, options: { bias: boolean; load?: Activation | undefined }): string;
+}
+
+export const titleOf = ({ x, outputs, k, stride = 1 }: ConvCase): string =>
+  `[${x}] → ${outputs}, ${k}×${k}, stride ${stride}`;
+
+export function geometryOf({ x, outputs, k, stride = 1 }: ConvCase): ConvGeometry {
+  const solid = x.length === 5;
+  const input = (solid ? x.slice(1, 4) : [1, x[1]!, x[2]!]) as unknown as ConvGeometry['input'];
+  const output = input.map((n) => Math.ceil(n / stride)) as unknown as ConvGeometry['output'];
+  return { batch: x[0]!, input, output, inputs: x.at(-1)!, outputs, kernel: [solid ? k : 1, k, k], stride };
+}
+const weightShape = ({ x, outputs, k }: ConvCase): number[] => [outputs, ...x.slice(1, -1).map(() => k), x.at(-1)!];
+
+const uniform = uniformStream(9, 5);
+/** Numbers in [−1, 1) that f16 holds as they are. */
+export const random = (shape: readonly number[]): NdArray => {
+  const x = ndArray([...shape]);
+  for (let i = 0; i < x.data.length; i++) x.data[i] = Math.floor(512 * uniform() - 256) / 256;
+  return x;
+};
+const toGpu = (gpu: Gpu, { data, shape }: NdArray, dtype: Float = 'f32'): Tensor => tensor(gpu, data, shape, { dtype });
+
+/** Errors of sums of `terms` products of numbers below 1. */
+const tolerance = (terms: number, dtype: Float = 'f32'): { atol: number; rtol: number } =>
+  dtype === 'f16' ? { atol: 1e-3, rtol: 1e-3 } : { atol: 2e-6 * terms ** 0.5, rtol: 1e-5 };
+
+/** Weights [O, tap, C] whose backwards reading ([C, last tap − tap, O] of the other convolution) is `weight`. */
+export function readBackwards({ data, shape }: NdArray): NdArray {
+  const [outputs, inputs] = [shape[0]!, shape.at(-1)!];
+  const taps = data.length / outputs / inputs;
+  const turned = ndArray([inputs, ...shape.slice(1, -1), outputs]);
+  for (let o = 0; o < outputs; o++)
+    for (let t = 0; t < taps; t++)
+      for (let c = 0; c < inputs; c++)
+        turned.data[(c * taps + taps - 1 - t) * outputs + o] = data[(o * taps + t) * inputs + c]!;
+  return turned;
+}
+
+/** The weights as a kernel of this order reads them. */
+function inOrder(gpu: Gpu, weight: NdArray, order: WeightOrder, g: ConvGeometry, dtype: Float): Tensor {
+  if (order === 'gradient') return toGpu(gpu, readBackwards(weight), dtype);
+  const first = toGpu(gpu, weight, dtype);
+  if (order === 'outputs-first') return first;
+  const last = empty(gpu, weight.shape, dtype);
+  run(transposeWeightShader(dtype, g), { weight: first, prepared: last }, { threads: first.size });
+  return last;
+}
+
+/** y = x ∗ weight against plain loops. */
+export async function checkForward(
+  c: ConvCase,
+  kernel: ForwardKernel,
+  dtype: Float = 'f32',
+  parameters: Float = dtype,
+): Promise<void> {
+  const gpu = await testGpu();
+  const g = geometryOf(c);
+  const [input, filter, b] = [random(c.x), random(weightShape(c)), random([c.outputs])];
+  const bias = kernel.order === 'outputs-last';
+  const expected = reference.conv(input, filter, bias ? b : undefined, g.stride);
+  await scope(gpu, async () => {
+    const y = empty(gpu, expected.shape, dtype);
+    const weight = inOrder(gpu, filter, kernel.order, g, parameters);
+    const args = { x: toGpu(gpu, input, dtype), weight, y, ...(bias && { bias: toGpu(gpu, b, parameters) }) };
+    run(kernel.shader(dtype, { bias, parameters }), args, { workgroups: kernel.workgroups });
+    closeTo(await y.read(), expected.data, tolerance(sizeOf(g.kernel) * g.inputs, dtype));
+  });
+}
+
+const slope = 0.01;
+
+/** The norm of `z` in training mode: coefficients [4, C], and γ and β. */
+function normOf(z: NdArray): { gamma: NdArray; beta: NdArray; coefficients: NdArray } {
+  const channels = z.shape.at(-1)!;
+  const [gamma, beta, coefficients] = [random([channels]), random([channels]), ndArray([4, channels])];
+  const rows = z.data.length / channels;
+  for (let c = 0; c < channels; c++) {
+    gamma.data[c]! += 1.5;
+    const column = Array.from({ length: rows }, (_, i) => z.data[i * channels + c]!);
+    const mean = column.reduce((sum, v) => sum + v, 0) / rows;
+    const r = 1 / Math.sqrt(column.reduce((sum, v) => sum + (v - mean) ** 2, 0) / rows + 1e-5);
+    [mean, gamma.data[c]! * r, beta.data[c]!, r].forEach((v, row) => {
+      coefficients.data[row * channels + c] = v;
+    });
+  }
+  return { gamma, beta, coefficients };
+}
+
+const asArray = async (t: Tensor): Promise<NdArray> => ndArray([...t.shape], Float64Array.from(await t.read()));
+
+/** dropout(leakyRelu(batchNorm(z))) by the plain ops, with the draws of stream 0. */
+async function composed(gpu: Gpu, z: NdArray, { gamma, beta }: { gamma: NdArray; beta: NdArray }, rate: number) {
+  const normed = batchNorm(toGpu(gpu, z), toGpu(gpu, gamma), toGpu(gpu, beta), { training: true });
+  const y = leakyRelu(normed, slope);
+  return asArray(rate > 0 ? dropout(y, rate, createRandom(gpu, 3)) : y);
+}
+const draws = (gpu: Gpu, rate: number): Record<string, Tensor> =>
+  rate > 0 ? { random: createRandom(gpu, 3).state, stream: tensor(gpu, [0], [1], { dtype: 'u32' }) } : {};
+
+/** An activation applied on load, and the statistics of the output, against norm, LeakyReLU, dropout and the plain loops. */
+export async function checkLoadAndStatistics(c: ConvCase, kernel: ForwardKernel, rate: number): Promise<void> {
+  const gpu = await testGpu();
+  const g = geometryOf(c);
+  const { outputs } = c;
+  const { order, parts } = kernel;
+  const [z, filter, b] = [random(c.x), random(weightShape(c)), random([outputs])];
+  const norm = normOf(z);
+  await scope(gpu, async () => {
+    const expected = reference.conv(await composed(gpu, z, norm, rate), filter, b, g.stride);
+    const y = empty(gpu, expected.shape);
+    const partials = empty(gpu, [parts.count, 2, outputs]);
+    const source = kernel.shader('f32', { bias: true, fusion: { load: { slope, dropout: rate }, statistics: true } });
+    const args = {
+      x: toGpu(gpu, z),
+      weight: inOrder(gpu, filter, order, g, 'f32'),
+      bias: toGpu(gpu, b),
+      coefficients: toGpu(gpu, norm.coefficients),
+      y,
+      partials,
+      ...draws(gpu, rate),
+    };
+    run(source, args, { workgroups: kernel.workgroups });
+    const accuracy = { atol: 2e-5, rtol: 2e-5 };
+    closeTo(await y.read(), expected.data, accuracy, 'y');
+    const coefficients = empty(gpu, [4, outputs]);
+    const [gamma, beta] = [tensor(gpu, 1, [outputs]), tensor(gpu, 0, [outputs])];
+    const width = outputs % 4 === 0 ? 4 : 1;
+    const statistics = normCoefficients(width, parts, 1e-5, undefined);
+    run(statistics, { partials, gamma, beta, coefficients }, { workgroups: [outputs / width] });
+    const own = normOf(expected).coefficients.data;
+    const read = await coefficients.read();
+    closeTo(read.subarray(0, outputs), own.subarray(0, outputs), accuracy, 'mean');
+    closeTo(read.subarray(3 * outputs), own.subarray(3 * outputs), accuracy, '1/σ');
+  });
+}
+
+/** An input gradient with the derivative of an activation and its norm's sums, against the plain ops' gradients. */
+export async function checkActivationGradient(
+  c: ConvCase,
+  kernel: ForwardKernel,
+  rate: number,
+  base = false,
+): Promise<void> {
+  const gpu = await testGpu();
+  const g = geometryOf(c);
+  const { outputs } = c;
+  const [out, filter] = [random(c.x), random(weightShape(c))];
+  const da = reference.conv(out, filter, undefined, g.stride);
+  const [z, before] = [random(da.shape), random(da.shape)];
+  if (base) for (let i = 0; i < da.data.length; i++) da.data[i]! += before.data[i]!;
+  const { coefficients } = normOf(z);
+  const [mean, scale, shift] = [0, 1, 2].map((row) => coefficients.data.subarray(row * outputs)) as [
+    Float64Array,
+    Float64Array,
+    Float64Array,
+  ];
+  const normed = ndArray(
+    [...z.shape],
+    z.data.map((v, i) => (v - mean[i % outputs]!) * scale[i % outputs]! + shift[i % outputs]!),
+  );
+  await scope(gpu, async () => {
+    const n = tensor(gpu, normed.data, normed.shape, { requiresGrad: true });
+    const activation = leakyRelu(n, slope);
+    const a = rate > 0 ? dropout(activation, rate, createRandom(gpu, 3)) : activation;
+    const expected = await backward(a, toGpu(gpu, da)).get(n)!.read();
+    const sums = new Float64Array(2 * outputs);
+    expected.forEach((v, i) => {
+      sums[i % outputs]! += v;
+      sums[outputs + (i % outputs)]! += v * (z.data[i]! - mean[i % outputs]!);
+    });
+    const { count } = kernel.parts;
+    const y = empty(gpu, da.shape);
+    const partials = empty(gpu, [count, 2, outputs]);
+    const source = kernel.shader('f32', { bias: false, fusion: { gradient: { slope, dropout: rate }, base } });
+    const args = {
+      x: toGpu(gpu, out),
+      weight: inOrder(gpu, filter, kernel.order, g, 'f32'),
+      y,
+      partials,
+      z: toGpu(gpu, z),
+      zCoefficients: toGpu(gpu, coefficients),
+      ...draws(gpu, rate),
+      ...(base && { base: toGpu(gpu, before) }),
+    };
+    run(source, args, { workgroups: kernel.workgroups });
+    closeTo(await y.read(), expected, { atol: 2e-5, rtol: 2e-5 }, 'g');
+    const total = new Float64Array(2 * outputs);
+    (await partials.read()).forEach((v, i) => {
+      total[i % (2 * outputs)]! += v;
+    });
+    closeTo(total, sums, { atol: 1e-4, rtol: 2e-5 }, 'sums');
+  });
+}
+
+/** Both passes of a weight gradient; with a `rate`, x still lacks norm, LeakyReLU and dropout of that rate. */
+export async function checkWeightGradient(
+  c: ConvCase,
+  kernel: WeightGradientKernel,
+  dtype: Float = 'f32',
+  rate?: number,
+): Promise<void> {
+  const gpu = await testGpu();
+  const g = geometryOf(c);
+  const { outputs } = c;
+  const weight = ndArray(weightShape(c));
+  const [z, dy] = [random(c.x), random([g.batch, ...g.output.slice(c.x.length === 5 ? 0 : 1), outputs])];
+  const load = rate === undefined ? undefined : { slope, dropout: rate };
+  await scope(gpu, async () => {
+    const tz = toGpu(gpu, z, dtype);
+    let a = z;
+    const more: Record<string, Tensor> = {};
+    if (load) {
+      const norm = normOf(z);
+      a = await composed(gpu, z, norm, load.dropout);
+      more.coefficients = toGpu(gpu, norm.coefficients);
+      Object.assign(more, draws(gpu, load.dropout));
+    }
+    const expected = reference.convGradients(a, weight, dy, g.stride);
+    const { slices } = kernel;
+    const partialWeight = empty(gpu, [slices, ...weight.shape]);
+    const partialBias = empty(gpu, [slices, outputs]);
+    const source = kernel.shader(dtype, { bias: true, load });
+    const args = { x: tz, dy: toGpu(gpu, dy, dtype), dWeight: partialWeight, dBias: partialBias, ...more };
+    run(source, args, { workgroups: kernel.workgroups });
+    const [dWeight, dBias] = [empty(gpu, weight.shape), empty(gpu, [outputs])];
+    const sums = { partialWeight, dWeight, partialBias, dBias };
+    run(sumSlicesShader('f32', { bias: true }), sums, { threads: sizeOf(weight.shape) + outputs });
+    const accuracy = { atol: 4e-6 * (g.batch * sizeOf(g.output)) ** 0.5 * (load ? 3 : 1), rtol: 1e-5 };
+    closeTo(await dWeight.read(), expected.dWeight.data, accuracy, 'dWeight');
+    closeTo(await dBias.read(), expected.dBias.data, accuracy, 'dBias');
+  });
+}

@@ -1,0 +1,278 @@
+// Convolutions on matrix units. No adapter of a CPU has them, so every offset and all that follows the products is executed in
+// the emulation, and the texts for the units themselves are validated on Dawn's null adapter, here and in shaders.test.ts.
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { hashOf, remember } from '../../engine/choices.js';
+import { askedFor, flags, scope } from '../../engine/index.js';
+import { openDevice } from '../../engine/node.js';
+import {
+  convMatrixCandidates,
+  convMatrixShader,
+  convMatrixStorage,
+  convMatrixWorkgroups,
+  type MatrixConvTile,
+} from '../../shaders/conv-matrix.js';
+import {
+  type MatrixWeightGradientTile,
+  weightGradientMatrixCandidates,
+  weightGradientMatrixShader,
+  weightGradientMatrixWorkgroups,
+} from '../../shaders/conv-matrix-weight-gradient.js';
+import { tileParts } from '../../shaders/conv-staging.js';
+import { knownUnits, type MatrixUnit } from '../../shaders/matrix-unit.js';
+import { resolveConfig } from '../../train/config.js';
+import { createTrainer } from '../../train/trainer.js';
+import { testGpu } from '../gpu.js';
+import {
+  type ConvCase,
+  checkActivationGradient,
+  checkForward,
+  checkLoadAndStatistics,
+  checkWeightGradient,
+  type ForwardKernel,
+  geometryOf,
+  titleOf,
+  type WeightGradientKernel,
+} from './conv-kernel-checks.js';
+
+const test = suite('conv-matrix');
+
+flags.poison = true; // what a kernel reads without having written it is NaN
+
+const emulated = (M: number, N: number, K: number, more: Partial<MatrixUnit> = {}): MatrixUnit => ({
+  M,
+  N,
+  K,
+  component: 'f32',
+  lanes: 16,
+  pinned: true,
+  emulated: true,
+  ...more,
+});
+const [large, wide, small] = [emulated(16, 16, 16), emulated(8, 16, 16), emulated(8, 8, 8)];
+/** As where the driver chooses the size of subgroups: some threads have no part in the products. */
+const loose = { ...small, pinned: false };
+
+interface Case extends ConvCase {
+  unit: MatrixUnit;
+  tile: MatrixConvTile;
+  order: 'outputs-last' | 'gradient';
+  rate?: number;
+  base?: boolean;
+}
+const one = { rows: 1, columns: 8, outputs: 8, chunk: 8, down: 1, across: 1 };
+
+function kernelOf({ unit, tile, order, ...c }: Case): ForwardKernel {
+  const g = geometryOf(c);
+  return {
+    order,
+    workgroups: convMatrixWorkgroups(g, tile),
+    parts: tileParts(g, tile),
+    shader: (dtype, options) => convMatrixShader(dtype, g, { unit, tile, weights: order, ...options }),
+  };
+}
+const named = (c: Case): string => `${c.unit.M}×${c.unit.N}×${c.unit.K}, ${c.order}: ${titleOf(c)}`;
+
+// Awkward on purpose.
+const cases: Case[] = [
+  { x: [1, 1, 1, 1], outputs: 1, k: 1, unit: small, tile: one, order: 'outputs-last' },
+  {
+    x: [2, 5, 9, 16],
+    outputs: 16,
+    k: 3,
+    unit: large,
+    tile: { rows: 2, columns: 16, outputs: 16, chunk: 16, down: 2, across: 1 },
+    order: 'outputs-last',
+  },
+  {
+    x: [1, 3, 17, 20],
+    outputs: 36,
+    k: 3,
+    unit: wide,
+    tile: { rows: 2, columns: 16, outputs: 32, chunk: 16, down: 2, across: 2 },
+    order: 'gradient',
+  },
+  {
+    x: [1, 5, 7, 12],
+    outputs: 20,
+    k: 3,
+    unit: loose,
+    tile: { rows: 4, columns: 8, outputs: 16, chunk: 16, down: 2, across: 1 },
+    order: 'outputs-last',
+  },
+  { x: [2, 3, 10, 3], outputs: 5, k: 3, unit: small, tile: { ...one, rows: 2, down: 2 }, order: 'gradient' },
+  {
+    x: [1, 1, 70, 20],
+    outputs: 12,
+    k: 1,
+    unit: wide,
+    tile: { ...one, columns: 32, outputs: 16, chunk: 32 },
+    order: 'outputs-last',
+  },
+  { x: [1, 6, 7, 2], outputs: 3, k: 5, unit: small, tile: one, order: 'outputs-last' },
+  {
+    x: [2, 9, 13, 8],
+    outputs: 8,
+    k: 3,
+    stride: 2,
+    unit: small,
+    tile: { ...one, rows: 2, columns: 16 },
+    order: 'outputs-last',
+  },
+  { x: [1, 3, 5, 6, 4], outputs: 8, k: 3, unit: small, tile: { ...one, rows: 2 }, order: 'outputs-last' },
+];
+for (const c of cases) test(`${named(c)}`, () => checkForward(c, kernelOf(c)));
+
+const fused: Case[] = [
+  { ...cases[1]!, x: [2, 3, 5, 8], outputs: 16, rate: 0 },
+  { ...cases[3]!, x: [1, 5, 6, 4], rate: 0.4 },
+  { ...cases[4]!, order: 'outputs-last', rate: 0.4 },
+  { ...cases[5]!, x: [1, 1, 37, 4], rate: 0, base: true },
+];
+for (const c of fused) {
+  test(`activation on load and statistics, dropout ${c.rate}: ${named(c)}`, () =>
+    checkLoadAndStatistics(c, kernelOf(c), c.rate!));
+  test(`gradient of an activation, dropout ${c.rate}: ${named(c)}`, () =>
+    checkActivationGradient(c, kernelOf(c), c.rate!, c.base));
+}
+
+interface GradientCase extends ConvCase {
+  unit: MatrixUnit;
+  tile: MatrixWeightGradientTile;
+  rate?: number;
+}
+const whole: MatrixWeightGradientTile = {
+  outputs: 8,
+  inputs: 8,
+  rows: 2,
+  columns: 8,
+  ownOutputs: 1,
+  ownInputs: 1,
+  allRows: true,
+  shares: 2,
+  slices: 2,
+};
+function gradientOf({ unit, tile, ...c }: GradientCase): WeightGradientKernel {
+  const g = geometryOf(c);
+  return {
+    slices: tile.slices,
+    workgroups: weightGradientMatrixWorkgroups(g, tile),
+    shader: (dtype, options) => weightGradientMatrixShader(dtype, g, { unit, tile, ...options }),
+  };
+}
+const gradients: GradientCase[] = [
+  {
+    x: [1, 1, 1, 1],
+    outputs: 1,
+    k: 1,
+    unit: small,
+    tile: { ...whole, rows: 1, shares: 1, slices: 1, outputs: 8, inputs: 16 },
+  },
+  {
+    x: [2, 5, 9, 16],
+    outputs: 16,
+    k: 3,
+    unit: large,
+    tile: { ...whole, outputs: 16, inputs: 16, columns: 16, shares: 2, allRows: false, slices: 3 },
+  },
+  {
+    x: [1, 3, 17, 20],
+    outputs: 20,
+    k: 3,
+    unit: wide,
+    tile: { ...whole, outputs: 16, inputs: 32, columns: 16, ownOutputs: 2, allRows: false, shares: 1 },
+  },
+  {
+    x: [1, 5, 7, 12],
+    outputs: 20,
+    k: 3,
+    unit: loose,
+    tile: { ...whole, outputs: 16, inputs: 16, ownInputs: 2, allRows: false, shares: 2 },
+  },
+  { x: [1, 1, 70, 20], outputs: 12, k: 1, unit: wide, tile: { ...whole, rows: 1, columns: 32, inputs: 32, shares: 1 } },
+  { x: [2, 9, 13, 8], outputs: 8, k: 3, stride: 2, unit: small, tile: whole },
+  { x: [1, 3, 5, 6, 4], outputs: 8, k: 3, unit: small, tile: { ...whole, slices: 3 } },
+  { x: [2, 5, 7, 8], outputs: 16, k: 3, unit: small, tile: whole, rate: 0 },
+  { x: [2, 5, 9, 3], outputs: 5, k: 3, unit: small, tile: whole, rate: 0.4 },
+];
+for (const c of gradients) {
+  const { M, N, K } = c.unit;
+  const tail = c.rate === undefined ? '' : `, activation on load, dropout ${c.rate}`;
+  test(`weight gradient ${M}×${N}×${K}: ${titleOf(c)}${tail}`, () =>
+    checkWeightGradient(c, gradientOf(c), 'f32', c.rate));
+}
+
+test('f16 operands: storage f16, weights f32 or f16', async () => {
+  const gpu = await testGpu();
+  if (!gpu.features.has('shader-f16')) return console.log('skipped: f16 — this adapter has no shader-f16');
+  const half = { ...large, component: 'f16' as const };
+  const c = { ...cases[1]!, unit: half };
+  await checkForward(c, kernelOf(c), 'f16', 'f32');
+  await checkForward(c, kernelOf(c), 'f16', 'f16');
+  const w = { ...gradients[1]!, unit: half };
+  await checkWeightGradient(w, gradientOf(w), 'f16');
+});
+
+test('candidates keep to the limits and cover every shape of the UNet', () => {
+  const limits = { storage: 16384, threads: 256 };
+  const shapes: ConvCase[] = [
+    { x: [24, 256, 256, 16], outputs: 16, k: 3 },
+    { x: [24, 16, 16, 256], outputs: 256, k: 3 },
+    { x: [1, 1, 24 * 64 * 64, 128], outputs: 64, k: 1 },
+    { x: [24, 256, 256, 16], outputs: 4, k: 3 },
+  ];
+  for (const unit of knownUnits) {
+    for (const g of shapes.map(geometryOf)) {
+      const tiles = convMatrixCandidates(g, unit, limits);
+      assert.ok(tiles.length > 0, `${JSON.stringify(unit)} ${JSON.stringify(g)}`);
+      for (const tile of tiles) assert.ok(convMatrixStorage(g, unit, tile) <= limits.storage);
+      assert.ok(
+        weightGradientMatrixCandidates(g, unit, limits).length > 0,
+        `${JSON.stringify(unit)} ${JSON.stringify(g)}`,
+      );
+    }
+  }
+});
+
+test('a whole step in f16 on matrix units, every fusion in it, is valid on the null adapter', async () => {
+  const gpu = await openDevice({ adapter: 'null', quiet: true });
+  Object.assign(gpu, {
+    matrixSizes: [{ M: 16, N: 16, K: 16, componentType: 'f16', resultComponentType: 'f32' }],
+    subgroupSizes: { min: 32, max: 32 },
+  });
+  const settings = { precision: 'f16', size: 32, features: [16, 32], dropout: [0.1, 0.1], batch: 4, method: 'lccs' };
+  const config = resolveConfig(settings);
+  scope(gpu, () => void createTrainer(gpu, config).step.info);
+  const { jobs } = askedFor(gpu);
+  const passes: Record<string, number> = {};
+  for (const job of jobs) {
+    const choice = job.candidates.find((c) => (c as { kernel?: string }).kernel === 'matrix');
+    if (!choice) continue;
+    assert.is.not(job.candidates[0], choice, 'never the default');
+    const pass = job.key.split(' ')[0]!;
+    passes[pass] = (passes[pass] ?? 0) + 1;
+    const hash = hashOf(job, job.candidates[0], choice);
+    remember(gpu, { [job.key]: { choice, ms: 1, defaultMs: 2, hash } });
+  }
+  assert.ok(
+    passes['conv.forward']! > 4 && passes['conv.inputGradient']! > 4 && passes['conv.weightGradient']! > 4,
+    JSON.stringify(passes),
+  );
+  const texts: string[] = [];
+  const compile = gpu.device.createShaderModule.bind(gpu.device);
+  gpu.device.createShaderModule = (descriptor) => {
+    if (descriptor.code.includes('fn conv_matrix')) texts.push(descriptor.code);
+    return compile(descriptor);
+  };
+  const trainer = createTrainer(gpu, config);
+  trainer.setIteration(0);
+  trainer.step();
+  await gpu.settled();
+  const having = (word: string): number => texts.filter((text) => text.includes(word)).length;
+  assert.ok(texts.length > 12, `${texts.length} kernels`);
+  for (const word of ['fn tail(', 'let average0', 'moment0', 'zCoefficients', 'dropout_factors', 'dWeight'])
+    assert.ok(having(word) > 0, `no kernel with '${word}'`);
+  gpu.close();
+});
+
+test.run();
