@@ -1,4 +1,4 @@
-// What a run says while it trains: log.jsonl (one object an iteration) and a progress line on stderr.
+// What a run writes down while it trains: log.jsonl, one object an iteration.
 import { appendFileSync, existsSync, readFileSync } from 'node:fs';
 import { writeAtomically } from './checkpoint.js';
 
@@ -32,51 +32,4 @@ export function rewindLog(path: string, iteration: number): void {
   const kept = readLog(path).filter((record) => record.iteration < iteration);
   const text = kept.map((record) => `${JSON.stringify(record)}\n`).join('');
   writeAtomically(path, [new TextEncoder().encode(text)]);
-}
-
-/** Seconds as 1:02:03 or 2:03. */
-export function clock(seconds: number): string {
-  const whole = Math.max(0, Math.round(seconds));
-  const [h, m, s] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
-  const two = (n: number) => String(n).padStart(2, '0');
-  return h ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
-}
-
-export interface Progress {
-  /** Called every iteration; prints what is due. */
-  update(done: number, text: string): void;
-  /** Ends the line. */
-  end(): void;
-}
-
-/**
- * A progress line: on a terminal one line that rewrites itself, elsewhere a plain line every few seconds. Rate and remaining
- * time come from the last minute or so.
- */
-export function createProgress(
-  name: string,
-  total: number,
-  start = 0,
-  out: NodeJS.WriteStream = process.stderr,
-): Progress {
-  const every = out.isTTY ? 200 : 10_000;
-  const times: { done: number; at: number }[] = [{ done: start, at: performance.now() }];
-  let printed = performance.now();
-  return {
-    update(done, text) {
-      const now = performance.now();
-      if (done < total && now - printed < every) return;
-      printed = now;
-      times.push({ done, at: now });
-      while (times.length > 2 && now - times[1]!.at > 60_000) times.shift();
-      const first = times[0]!;
-      const rate = (done - first.done) / Math.max(1e-9, (now - first.at) / 1000);
-      const remaining = rate > 0 ? clock((total - done) / rate) : '?';
-      const line = `${name} ${done}/${total}  ${text}  ${rate.toFixed(2)} it/s  ${remaining} left`;
-      out.write(out.isTTY ? `\r\x1b[K${line.slice(0, Math.max(20, (out.columns ?? 120) - 1))}` : `${line}\n`);
-    },
-    end() {
-      if (out.isTTY) out.write('\n');
-    },
-  };
 }

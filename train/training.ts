@@ -11,10 +11,11 @@ import { createLoader } from './data/loader.js';
 import { loadCase, slicesOf } from './data/slices.js';
 import { environmentOf } from './environment.js';
 import { evaluateCases, type Summary } from './evaluate.js';
-import { appendRecord, createProgress, type LogRecord, readLog, rewindLog } from './log.js';
+import { appendRecord, type LogRecord, readLog, rewindLog } from './log.js';
 import { newFolder } from './new-folder.js';
 import { drawCurves, drawSlices } from './pictures.js';
 import { createPredictor, type Predictor } from './predictor.js';
+import { createProgress } from './progress.js';
 import { createTrainer, metricNames } from './trainer.js';
 
 /** A loss became NaN or infinite; the message names the op, the last good checkpoint is on disk. */
@@ -125,6 +126,7 @@ export async function train({
   const names = metricNames(config);
   let best = bestIn(readLog(file(runFiles.log)));
   let iteration = first;
+  let [gpuMs, validationMs] = [0, 0];
 
   const save = async () => {
     await saveTensors(file(runFiles.last), trainer.student.state, {
@@ -155,7 +157,9 @@ export async function train({
       trainer.setBatch(batch.image, batch.label);
       const schedule = trainer.setIteration(iteration);
       const { metrics, cosines } = trainer.step();
+      const submitted = performance.now();
       const values = await metrics.read();
+      gpuMs += performance.now() - submitted;
       const named = Object.fromEntries(names.map((name, i) => [name, values[i]!]));
       if (!Number.isFinite(named.loss)) {
         const culprit = await trainer.step.findNonFinite();
@@ -174,10 +178,13 @@ export async function train({
       progress.update(
         iteration,
         `${text}${dice === null || dice === undefined ? '' : `  best val Dice ${dice.toFixed(4)}`}`,
+        { data: loader.stats.waitMs, gpu: gpuMs, validation: validationMs },
       );
       if (validated) {
+        const began = performance.now();
         appendRecord(file(runFiles.log), await validate());
         drawProgress(file(runFiles.curves), readLog(file(runFiles.log)));
+        validationMs += performance.now() - began;
       }
       if (iteration % config.saveEvery === 0) await save();
     }

@@ -10,10 +10,11 @@ import { writePhantoms } from '../data/phantom-dataset.js';
 import { loadCase, slicesOf } from '../data/slices.js';
 import { evaluateCases, type Summary } from '../evaluate.js';
 import { interruptible } from '../interrupt.js';
-import { clock, readLog } from '../log.js';
+import { readLog } from '../log.js';
 import { newFolder } from '../new-folder.js';
 import { drawSlices } from '../pictures.js';
 import { createPredictor, type Predictor } from '../predictor.js';
+import { clock } from '../progress.js';
 import { loadModel } from '../trained-model.js';
 import { runFiles, train } from '../training.js';
 

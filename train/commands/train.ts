@@ -7,7 +7,7 @@ import { readCommandLine } from '../command-line.js';
 import { type Config, configFlags, configHelp, resolveConfig, UsageError } from '../config.js';
 import { cardiacClasses } from '../data/datasets.js';
 import { interruptible } from '../interrupt.js';
-import { clock } from '../log.js';
+import { clock } from '../progress.js';
 import { dryRun, runFiles, train } from '../training.js';
 
 export const help = `

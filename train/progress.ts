@@ -1,0 +1,86 @@
+// The progress line of a run: on a terminal one line that rewrites itself, elsewhere a plain line every few seconds. Rate,
+// remaining time and shares of time are those of the last minute, measured by the loop; validations count.
+
+/** Where a run's time went, milliseconds since it began. What is left is this process's own work on the training step. */
+export interface Spent {
+  /** Waiting for the loader's next batch. */
+  data: number;
+  /** Waiting for the GPU to end a step. */
+  gpu: number;
+  /** Validating. */
+  validation: number;
+}
+
+export interface Progress {
+  /** Called every iteration; prints what is due. */
+  update(done: number, text: string, spent?: Spent): void;
+  /** Ends the line. */
+  end(): void;
+}
+
+/** Seconds as 1:02:03 or 2:03. */
+export function clock(seconds: number): string {
+  const whole = Math.max(0, Math.round(seconds));
+  const [h, m, s] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+  const two = (n: number) => String(n).padStart(2, '0');
+  return h ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
+}
+
+const nothing: Spent = { data: 0, gpu: 0, validation: 0 };
+
+interface Moment {
+  done: number;
+  at: number;
+  spent: Spent;
+}
+
+/** A progress line for iterations `start` to `total`. The loop says with `spent` where its time went; it may leave that out. */
+export function createProgress(
+  name: string,
+  total: number,
+  start = 0,
+  out: NodeJS.WriteStream = process.stderr,
+): Progress {
+  const every = out.isTTY ? 200 : 10_000;
+  const began = performance.now();
+  const moments: Moment[] = [{ done: start, at: began, spent: nothing }];
+  let printed = began;
+  return {
+    update(done, text, spent) {
+      const now = performance.now();
+      if (done < total && now - printed < every) return;
+      printed = now;
+      moments.push({ done, at: now, spent: spent ? { ...spent } : nothing });
+      while (moments.length > 2 && now - moments[1]!.at > 60_000) moments.shift();
+      const first = moments[0]!;
+      const rate = (done - first.done) / Math.max(1e-9, (now - first.at) / 1000);
+      const remaining = rate > 0 ? clock((total - done) / rate) : '?';
+      const parts = [
+        `${name} ${done}/${total}`,
+        `${rateText(rate)}`,
+        `${remaining} left`,
+        text,
+        ...(spent ? [sharesText(first, moments.at(-1)!)] : []),
+      ];
+      const line = parts.filter((part) => part !== '').join('  ');
+      out.write(out.isTTY ? `\r\x1b[K${line.slice(0, Math.max(20, (out.columns ?? 120) - 1))}` : `${line}\n`);
+    },
+    end() {
+      if (out.isTTY) out.write('\n');
+    },
+  };
+}
+
+/** Slow runs are told in seconds an iteration. */
+const rateText = (rate: number): string =>
+  rate > 0 && rate < 0.1 ? `${(1 / rate).toFixed(1)} s/it` : `${rate.toFixed(2)} it/s`;
+
+/** Where the time between two moments went, in percent. */
+function sharesText(from: Moment, to: Moment): string {
+  const elapsed = Math.max(1e-9, to.at - from.at);
+  const share = (name: keyof Spent) =>
+    Math.min(100, Math.max(0, Math.round((100 * (to.spent[name] - from.spent[name])) / elapsed)));
+  const [gpu, data, validation] = [share('gpu'), share('data'), share('validation')];
+  const own = Math.max(0, 100 - gpu - data - validation);
+  return `gpu ${gpu}% cpu ${own}% data ${data}%${validation ? ` validation ${validation}%` : ''}`;
+}
