@@ -8,7 +8,6 @@
 // depth, or of one row of them, for some blocks of channels. The second pass is `sumSlicesShader` of conv.ts.
 import { type Activation, dropoutFactors } from './conv-fusion.js';
 import { type ConvGeometry, element, lines, product, range, type Triple, vector } from './conv-geometry.js';
-import { laneCount, subgroupSize } from './conv-matrix.js';
 import {
   bindings,
   block,
@@ -23,7 +22,15 @@ import {
   type WorkgroupLimits,
   widthOf,
 } from './conv-staging.js';
-import { componentBytes, knownUnits, type MatrixUnit, matrixWords, rowPadding } from './matrix-unit.js';
+import {
+  componentBytes,
+  knownUnits,
+  laneCount,
+  type MatrixUnit,
+  matrixWords,
+  rowPadding,
+  subgroupSize,
+} from './matrix-unit.js';
 import { type Float, u32, wgsl } from './wgsl.js';
 
 /** How the first pass is cut into workgroups and subgroups. */

@@ -27,7 +27,15 @@ import {
   weightAt,
   widthOf,
 } from './conv-staging.js';
-import { componentBytes, knownUnits, type MatrixUnit, matrixWords, rowPadding } from './matrix-unit.js';
+import {
+  componentBytes,
+  knownUnits,
+  laneCount,
+  type MatrixUnit,
+  matrixWords,
+  rowPadding,
+  subgroupSize,
+} from './matrix-unit.js';
 import { type Float, u32, wgsl } from './wgsl.js';
 
 /** How one launch is cut into workgroups and subgroups. */
@@ -346,11 +354,6 @@ ${each((q) => `  let start${q} = ${start(q)};`)}
 ${gradient ? gradientEnd(gradient) : statistics ? statisticsEnd() : eachOutput(() => stored('value'))}
 }`;
 }
-
-/** The parameter of an entry point that has to ask for the size of its subgroups, and that size. */
-export const subgroupSize = (unit: MatrixUnit): string =>
-  unit.pinned || unit.emulated ? '' : ', @builtin(subgroup_size) size: u32';
-export const laneCount = (unit: MatrixUnit): string => (unit.pinned || unit.emulated ? `${unit.lanes}` : 'i32(size)');
 
 const upTo = (size: number, step: number): number => Math.ceil(size / step) * step;
 

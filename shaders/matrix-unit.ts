@@ -98,6 +98,11 @@ fn store_sum(offset: i32, c: ${C}, lane: i32) {
   };
 }
 
+/** The parameter of an entry point that has to ask for the size of its subgroups, and that size. */
+export const subgroupSize = (unit: MatrixUnit): string =>
+  unit.pinned || unit.emulated ? '' : ', @builtin(subgroup_size) size: u32';
+export const laneCount = (unit: MatrixUnit): string => (unit.pinned || unit.emulated ? `${unit.lanes}` : 'i32(size)');
+
 /** Elements of padding between rows in workgroup memory: 16 bytes keep rows aligned and off each other's banks. */
 export const rowPadding = (component: Float): number => (component === 'f16' ? 8 : 4);
 

@@ -44,7 +44,7 @@ const emulated = (M: number, N: number, K: number, more: Partial<MatrixUnit> = {
   N,
   K,
   component: 'f32',
-  lanes: 16,
+  lanes: 64,
   pinned: true,
   emulated: true,
   ...more,
@@ -152,8 +152,9 @@ const whole: MatrixWeightGradientTile = {
   shares: 2,
   slices: 2,
 };
-function gradientOf({ unit, tile, ...c }: GradientCase): WeightGradientKernel {
+function gradientOf({ tile, ...c }: GradientCase): WeightGradientKernel {
   const g = geometryOf(c);
+  const unit = { ...c.unit, lanes: 32 }; // up to 6 subgroups
   return {
     slices: tile.slices,
     workgroups: weightGradientMatrixWorkgroups(g, tile),
@@ -187,7 +188,7 @@ const gradients: GradientCase[] = [
     outputs: 20,
     k: 3,
     unit: loose,
-    tile: { ...whole, outputs: 16, inputs: 16, ownInputs: 2, allRows: false, shares: 2 },
+    tile: { ...whole, outputs: 16, inputs: 16, ownInputs: 2, allRows: false, shares: 1 },
   },
   { x: [1, 1, 70, 20], outputs: 12, k: 1, unit: wide, tile: { ...whole, rows: 1, columns: 32, inputs: 32, shares: 1 } },
   { x: [2, 9, 13, 8], outputs: 8, k: 3, stride: 2, unit: small, tile: whole },
