@@ -81,6 +81,22 @@ export function slicePicture(rows: readonly SliceRow[]): Picture {
   return canvas;
 }
 
+/** A slice [size, size] in grey, a pixel a pixel; `range` is black and white, where not given the least and greatest value. */
+export function greyPicture(values: Float32Array, size: number, range?: readonly [number, number]): Picture {
+  const [low, high] = range ?? [values.reduce((a, b) => Math.min(a, b)), values.reduce((a, b) => Math.max(a, b))];
+  const data = Uint8Array.from(values, (v) => (255 * (v - low)) / (high - low || 1));
+  return { width: size, height: size, data };
+}
+
+/** Class labels [size, size] in their classes' colours, on black. */
+export function labelPicture(labels: Uint8Array, size: number): Picture {
+  const data = new Uint8Array(3 * size * size);
+  labels.forEach((k, i) => {
+    if (k) data.set(colorOf(k), 3 * i);
+  });
+  return { width: size, height: size, data };
+}
+
 interface LegendEntry {
   name: string;
   color: Color;

@@ -11,6 +11,8 @@ export interface EventFile {
   readonly path: string;
   /** Numbers of one step, by tag. */
   scalars(step: number, values: Readonly<Record<string, number>>): void;
+  /** The numbers of a log record. */
+  record(record: LogRecord): void;
   /** A picture of one step. */
   image(step: number, tag: string, picture: Picture): void;
 }
@@ -26,12 +28,16 @@ export function createEventFile(folder: string, resumedAt?: number): EventFile {
   writeFileSync(path, frame(event(undefined, text(3, 'brain.Event:2'))), { flag: 'wx' });
   const add = (step: number, ...body: Uint8Array[]) => appendFileSync(path, frame(event(step, ...body)));
   if (resumedAt !== undefined) add(resumedAt + 1, message(7, [varint(1, sessionStart)]));
+  const scalars: EventFile['scalars'] = (step, values) => {
+    const summary = Object.entries(values).map(([tag, value]) => message(1, [text(1, tag), float(2, value)]));
+    if (summary.length) add(step, message(5, summary));
+  };
   return {
     path,
-    scalars(step, values) {
-      const entries = Object.entries(values);
-      const summary = entries.map(([tag, value]) => message(1, [text(1, tag), float(2, value)]));
-      if (entries.length) add(step, message(5, summary));
+    scalars,
+    record(record) {
+      const { step, values } = scalarsOf(record);
+      scalars(step, values);
     },
     image(step, tag, picture) {
       const { width, height, data } = picture;

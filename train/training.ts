@@ -6,16 +6,16 @@ import type { Gpu, StepInfo } from '../engine/index.js';
 import { countParameters } from '../model/index.js';
 import { loadTensors, saveTensors } from './checkpoint.js';
 import { type Config, UsageError } from './config.js';
-import { type Case, cardiacClasses, openDataset, splitDataset } from './data/datasets.js';
+import { openDataset, splitDataset } from './data/datasets.js';
 import { createLoader } from './data/loader.js';
-import { loadCase, slicesOf } from './data/slices.js';
 import { environmentOf } from './environment.js';
 import { evaluateCases, type Summary } from './evaluate.js';
 import { appendRecord, type LogRecord, readLog, rewindLog } from './log.js';
 import { newFolder } from './new-folder.js';
-import { drawCurves, drawSlices } from './pictures.js';
-import { createPredictor, type Predictor } from './predictor.js';
+import { createPredictor } from './predictor.js';
 import { createProgress } from './progress.js';
+import { drawProgress, drawValidation, showBatch } from './run-pictures.js';
+import { createEventFile } from './tensorboard.js';
 import { createTrainer, metricNames } from './trainer.js';
 
 /** A loss became NaN or infinite; the message names the op, the last good checkpoint is on disk. */
@@ -122,6 +122,11 @@ export async function train({
     startIteration: first,
   });
   const predictor = createPredictor(gpu, trainer.student, config.size);
+  const events = createEventFile(out, resume ? first : undefined);
+  const log = (record: LogRecord) => {
+    appendRecord(file(runFiles.log), record);
+    events.record(record);
+  };
   const progress = createProgress(config.method, config.iterations, first);
   const names = metricNames(config);
   let best = bestIn(readLog(file(runFiles.log)));
@@ -170,7 +175,7 @@ export async function train({
       }
       const validated = (iteration + 1) % config.evalEvery === 0 || iteration + 1 === config.iterations;
       const geometry = cosines && validated ? { cosines: [...(await cosines.read())] } : {};
-      appendRecord(file(runFiles.log), { iteration, ...named, ...schedule, ...geometry });
+      log({ iteration, ...named, ...schedule, ...geometry });
       iteration++;
       const dice = best?.scores.foreground_mean.Dice;
       const shown = ['loss', 'ce', 'dice', 'consistency', 'separation', 'kept'].filter((name) => name in named);
@@ -182,7 +187,8 @@ export async function train({
       );
       if (validated) {
         const began = performance.now();
-        appendRecord(file(runFiles.log), await validate());
+        log(await validate());
+        await showBatch(events, iteration, batch, config, predictor);
         drawProgress(file(runFiles.curves), readLog(file(runFiles.log)));
         validationMs += performance.now() - began;
       }
@@ -212,60 +218,4 @@ function bestIn(records: readonly LogRecord[]): TrainingResult['best'] {
     if (scores && (!best || dice > (best.scores.foreground_mean.Dice ?? 0))) best = { iteration, scores };
   }
   return best;
-}
-
-/** One picture of up to four validation slices, from the middle of different cases: image, label, prediction, what is kept. */
-async function drawValidation(
-  folder: string,
-  iteration: number,
-  { size, threshold, classes }: Config,
-  predictor: Predictor,
-  cases: readonly Case[],
-): Promise<void> {
-  const every = Math.max(1, Math.floor(cases.length / 4));
-  const rows = [];
-  for (const c of cases.filter((_, i) => i % every === 0).slice(0, 4)) {
-    const slices = slicesOf(loadCase(c, { classes }), size);
-    const { id, z, image, label } = slices[Math.floor(slices.length / 2)]!;
-    const { labels, confidence } = await predictor(image, true);
-    const kept = Uint8Array.from(confidence!, (value) => (value < threshold ? 1 : 0));
-    const cells = [
-      { title: 'ground truth', labels: label! },
-      { title: 'prediction', labels, reference: label! },
-      { title: `confidence < ${threshold}`, mask: kept },
-    ];
-    rows.push({ caption: `${id} z=${z}`, size, image, cells });
-  }
-  drawSlices(join(folder, `${String(iteration).padStart(6, '0')}.png`), rows);
-}
-
-/** Curves of a log: losses, what was kept, schedules, Dice by class. */
-function drawProgress(base: string, records: readonly LogRecord[]): void {
-  const line = (name: string, of = records) => {
-    const known = of.filter((record) => typeof record[name] === 'number');
-    return { name, x: known.map((record) => record.iteration), y: known.map((record) => record[name] as number) };
-  };
-  const panel = (title: string, names: string[]) => ({
-    title,
-    lines: names.map((name) => line(name)).filter(({ x }) => x.length),
-  });
-  const scored = records.flatMap(({ iteration, validation }) =>
-    validation ? [{ iteration, ...(validation as Pick<Summary, 'mean' | 'foreground_mean'>) }] : [],
-  );
-  const dice = Object.keys(scored[0]?.mean ?? {}).map((k) => ({
-    name: cardiacClasses[Number(k)] ?? `class ${k}`,
-    x: scored.map(({ iteration }) => iteration),
-    y: scored.map(({ mean }) => mean[k]?.Dice ?? Number.NaN),
-  }));
-  const panels = [
-    panel('loss', ['loss', 'ce', 'dice']),
-    panel('unsupervised terms', ['consistency', 'separation']),
-    panel('kept pixels and accuracy', ['kept', 'keptAccuracy', 'droppedAccuracy', 'confidence']),
-    panel('schedule', ['lr', 'consistencyWeight']),
-    { title: 'validation Dice', lines: dice },
-  ];
-  drawCurves(
-    base,
-    panels.filter(({ lines }) => lines.length),
-  );
 }

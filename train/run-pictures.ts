@@ -1,0 +1,89 @@
+// What a run draws as it trains: validation slices and curves in its folder, a slice of the batch for TensorBoard.
+import { join } from 'node:path';
+import type { Config } from './config.js';
+import { type Case, cardiacClasses } from './data/datasets.js';
+import { loadCase, slicesOf } from './data/slices.js';
+import type { Summary } from './evaluate.js';
+import type { LogRecord } from './log.js';
+import { drawCurves, drawSlices, greyPicture, labelPicture } from './pictures.js';
+import type { Predictor } from './predictor.js';
+import type { EventFile } from './tensorboard.js';
+
+/** One picture of up to four validation slices, from the middle of different cases: image, label, prediction, what is kept. */
+export async function drawValidation(
+  folder: string,
+  iteration: number,
+  { size, threshold, classes }: Config,
+  predictor: Predictor,
+  cases: readonly Case[],
+): Promise<void> {
+  const every = Math.max(1, Math.floor(cases.length / 4));
+  const rows = [];
+  for (const c of cases.filter((_, i) => i % every === 0).slice(0, 4)) {
+    const slices = slicesOf(loadCase(c, { classes }), size);
+    const { id, z, image, label } = slices[Math.floor(slices.length / 2)]!;
+    const { labels, confidence } = await predictor(image, true);
+    const kept = Uint8Array.from(confidence!, (value) => (value < threshold ? 1 : 0));
+    const cells = [
+      { title: 'ground truth', labels: label! },
+      { title: 'prediction', labels, reference: label! },
+      { title: `confidence < ${threshold}`, mask: kept },
+    ];
+    rows.push({ caption: `${id} z=${z}`, size, image, cells });
+  }
+  drawSlices(join(folder, `${String(iteration).padStart(6, '0')}.png`), rows);
+}
+
+/** The first slice of a batch for TensorBoard, under SSL4MIS's tags: the image, its label, what the student says, what it is unsure of. */
+export async function showBatch(
+  events: EventFile,
+  step: number,
+  batch: { image: Float32Array; label: Uint8Array },
+  { size, threshold }: Config,
+  predictor: Predictor,
+): Promise<void> {
+  const image = batch.image.slice(0, size * size);
+  const { labels, confidence } = await predictor(image, true);
+  events.image(step, 'train/Image', greyPicture(image, size));
+  events.image(step, 'train/GroundTruth', labelPicture(batch.label.subarray(0, size * size), size));
+  events.image(step, 'train/Prediction', labelPicture(labels, size));
+  events.image(
+    step,
+    'train/Kept',
+    greyPicture(
+      Float32Array.from(confidence!, (c) => (c < threshold ? 1 : 0)),
+      size,
+    ),
+  );
+}
+
+/** Curves of a log: losses, what was kept, schedules, Dice by class. */
+export function drawProgress(base: string, records: readonly LogRecord[]): void {
+  const line = (name: string, of = records) => {
+    const known = of.filter((record) => typeof record[name] === 'number');
+    return { name, x: known.map((record) => record.iteration), y: known.map((record) => record[name] as number) };
+  };
+  const panel = (title: string, names: string[]) => ({
+    title,
+    lines: names.map((name) => line(name)).filter(({ x }) => x.length),
+  });
+  const scored = records.flatMap(({ iteration, validation }) =>
+    validation ? [{ iteration, ...(validation as Pick<Summary, 'mean' | 'foreground_mean'>) }] : [],
+  );
+  const dice = Object.keys(scored[0]?.mean ?? {}).map((k) => ({
+    name: cardiacClasses[Number(k)] ?? `class ${k}`,
+    x: scored.map(({ iteration }) => iteration),
+    y: scored.map(({ mean }) => mean[k]?.Dice ?? Number.NaN),
+  }));
+  const panels = [
+    panel('loss', ['loss', 'ce', 'dice']),
+    panel('unsupervised terms', ['consistency', 'separation']),
+    panel('kept pixels and accuracy', ['kept', 'keptAccuracy', 'droppedAccuracy', 'confidence']),
+    panel('schedule', ['lr', 'consistencyWeight']),
+    { title: 'validation Dice', lines: dice },
+  ];
+  drawCurves(
+    base,
+    panels.filter(({ lines }) => lines.length),
+  );
+}
