@@ -17,6 +17,7 @@ import {
   standardShapes,
   unetShapes,
 } from './conv-work.js';
+import { exportWork } from './export-work.js';
 import { disagreement, geometricMean, race, table } from './harness.js';
 import { adapterName, commonFlags, commonHelp, openHistory } from './history.js';
 import { type Engine, type PeerName, peerNames } from './peer.js';
@@ -186,6 +187,7 @@ of the step (dropout and noise are 0 for all, because every engine draws other r
   --features LIST  channels of the UNet's levels (default 8,16,32)
   --method NAME    lccs (default), or mt: without prototypes
   --threshold X    confidence below which a pixel is kept (default: that of training)
+  --export DIR     time nothing; write the step for bench/pytorch/step.py: batch, weights, and wgrad's result
 
 ${commonHelp}`;
 
@@ -201,6 +203,7 @@ export async function run(args: string[]): Promise<number> {
     threshold: { type: 'number', min: 0, max: 1 },
     peers: { type: 'string' },
     rounds: { type: 'integer', min: 1 },
+    export: { type: 'string' },
     ...commonFlags,
   });
   const { work: kind = 'all', batch = 4, rounds, size, features, method, threshold } = flags;
@@ -217,6 +220,17 @@ export async function run(args: string[]): Promise<number> {
   const convolutions = kind === 'step' ? [] : readConvShapes(shapes, batch);
   const step = kind === 'conv' ? undefined : readStepSettings({ size, features, batch, method, threshold });
 
+  if (flags.export !== undefined) {
+    const gpu = await openDevice({ adapter: flags.adapter });
+    const { work, own } = await prepareOwnStep(
+      gpu,
+      step ?? readStepSettings({ size, features, batch, method, threshold }),
+    );
+    await exportWork(flags.export, work, own);
+    console.log(`${stepTitle(work)} written to ${flags.export}`);
+    gpu.close();
+    return 0;
+  }
   const history = openHistory('peers', args);
   const field = await openField(flags.adapter, names);
   const results: PeerResult[] = [];
