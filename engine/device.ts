@@ -1,5 +1,7 @@
+/// <reference types="@webgpu/types" preserve="true" />
 // One Gpu wraps one GPUDevice: its limits, its adapter's description and its first failure. There is no module-level
-// device, so several can live in one process and an embedder can pass in a device of its own.
+// device, so several can live in one process and an embedder can pass in a device of its own. On such a device others work,
+// too: its uncaptured errors are theirs, and what wgrad does there runs in error scopes.
 
 /** A GPU error: a shader that does not compile, a validation error, out of memory. The message names the op. */
 export class GpuError extends Error {
@@ -11,6 +13,7 @@ export class GpuLostError extends GpuError {
   override name = 'GpuLostError';
 }
 
+/** Which adapter a device came from, in WebGPU's words, and what drives it. */
 export interface AdapterDescription {
   readonly vendor: string;
   readonly architecture: string;
@@ -31,9 +34,11 @@ export interface MatrixSize {
   readonly resultComponentType: string;
 }
 
+/** A GPUDevice and what wgrad keeps of it; made by `openDevice` and `fromDevice`, passed to whatever makes tensors. */
 export class Gpu {
   readonly device: GPUDevice;
   readonly adapter: AdapterDescription;
+  /** Optional features that the device has, such as `shader-f16`. */
   readonly features: ReadonlySet<string>;
   readonly limits: GPUSupportedLimits;
   /** Sizes that this device's matrix units multiply; none without them. */
@@ -42,8 +47,10 @@ export class Gpu {
   readonly subgroupSizes: { readonly min: number; readonly max: number };
   /** The first failure; every later call on this device throws it. */
   failure: Error | undefined;
-  readonly #owned: boolean;
+  /** Whether wgrad opened the device, and so destroys it. */
+  readonly owned: boolean;
   readonly #checks = new Set<Promise<void>>();
+  readonly #closers: (() => void)[] = [];
   #closed = false;
 
   constructor(device: GPUDevice, adapter: AdapterDescription, owned: boolean) {
@@ -56,13 +63,14 @@ export class Gpu {
       ? [...(info?.subgroupMatrixConfigs ?? [])]
       : [];
     this.subgroupSizes = { min: info?.subgroupMinSize ?? 4, max: info?.subgroupMaxSize ?? 128 };
-    this.#owned = owned;
-    device.addEventListener('uncapturederror', (event) => {
+    this.owned = owned;
+    const uncaptured = (event: GPUUncapturedErrorEvent): void => {
       event.preventDefault();
       const error = new GpuError(`device: ${event.error.message} Run with WGRAD_SYNC=1 to see the op call.`);
       // Error scopes that are still open know the cause; what follows from it is reported after them.
       this.track(Promise.all(this.#checks).then(() => this.fail(error)));
-    });
+    };
+    if (owned) device.addEventListener('uncapturederror', uncaptured);
     void device.lost.then((info) => {
       if (this.#closed) return;
       const why = info.message || info.reason || 'no reason given';
@@ -106,6 +114,13 @@ export class Gpu {
     }
   }
 
+  /** Runs `work`, which encodes, submits or copies. On an embedder's device it is guarded; on one of wgrad's own nobody else errs. */
+  enqueue<T>(work: () => T): T {
+    return this.owned
+      ? work()
+      : this.guard(work, (error) => `device: ${error.message} Run with WGRAD_SYNC=1 to see the op call.`);
+  }
+
   /** Makes `settled()` wait for a check that is under way. A lost device rejects its scopes; `lost` reports that. */
   track(check: Promise<void>): void {
     const tracked = check.catch(() => {}).finally(() => this.#checks.delete(tracked));
@@ -118,10 +133,19 @@ export class Gpu {
     this.check();
   }
 
-  /** Destroys the device if wgrad opened it, so that the process can end; a device passed in is left alone. */
+  /** @internal Has `work` run when this Gpu is closed. */
+  onClose(work: () => void): void {
+    this.#closers.push(work);
+  }
+
+  /**
+   * Ends the use of this device: every later call throws, and all buffers that wgrad made are destroyed. So is the device if
+   * wgrad opened it, and then the process can end; a device passed in is left alone.
+   */
   close(): void {
     this.#closed = true;
-    if (this.#owned) this.device.destroy();
+    for (const work of this.#closers.splice(0)) work();
+    if (this.owned) this.device.destroy();
   }
 }
 
@@ -171,7 +195,11 @@ export async function requestGpu(
   return new Gpu(device, describe(adapter.info, about), true);
 }
 
-/** Wraps a GPUDevice of the embedder's; wgrad never destroys it. */
+/**
+ * Wraps a GPUDevice of the embedder's. wgrad never destroys it, assigns it no handlers, and shares its queue: what either side
+ * submits runs in the order of submission. `about` fills in what a device does not tell of itself. Ask the adapter for the
+ * limits and features you want (`requestGpu` asks for all that wgrad can use).
+ */
 export function fromDevice(device: GPUDevice, about: { software?: boolean; driver?: string } = {}): Gpu {
   return new Gpu(device, describe(device.adapterInfo, about), false);
 }

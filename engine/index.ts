@@ -1,5 +1,6 @@
 // The engine's public surface: re-exports only.
 export { backward, Gradients, gradientLike, noGrad, record } from './autograd.js';
+export { type BufferRange, bufferOf, fromBuffer } from './buffer.js';
 export { capture, type Step, type StepInfo } from './capture.js';
 export { type AdapterDescription, fromDevice, Gpu, GpuError, GpuLostError, openDevice, requestGpu } from './device.js';
 export { flags } from './flags.js';

@@ -20,6 +20,8 @@ export class Storage {
   deferred: Deferred | undefined;
   /** What keeps the buffer alive when this storage does not own it (a captured step). */
   owner: object | undefined;
+  /** The buffer is an embedder's: never pooled, never destroyed. */
+  external = false;
   /** Apart from the storage, so that the buffer can be released when the storage has been collected. */
   readonly cell: { buffer: GPUBuffer | undefined } = { buffer: undefined };
 
@@ -49,6 +51,8 @@ export const releaseWhenCollected = (gpu: Gpu, storage: Storage): void =>
 const usage = 0x80 | 0x4 | 0x8; // STORAGE | COPY_SRC | COPY_DST
 
 interface Pool {
+  /** Every buffer that exists, in use or not. */
+  readonly all: Set<GPUBuffer>;
   free: GPUBuffer[];
   bytes: number;
   peak: number;
@@ -58,8 +62,24 @@ const pools = new WeakMap<Gpu, Pool>();
 
 function poolOf(gpu: Gpu): Pool {
   let pool = pools.get(gpu);
-  if (!pool) pools.set(gpu, (pool = { free: [], bytes: 0, peak: 0 }));
+  if (!pool) {
+    const made: Pool = { all: new Set(), free: [], bytes: 0, peak: 0 };
+    pools.set(gpu, (pool = made));
+    gpu.onClose(() => {
+      for (const buffer of made.all) buffer.destroy();
+      made.all.clear();
+      made.free = [];
+      made.bytes = 0;
+    });
+  }
   return pool;
+}
+
+/** Destroys a buffer and forgets it. */
+function discard(pool: Pool, buffer: GPUBuffer): void {
+  if (!pool.all.delete(buffer)) return; // closed since
+  pool.bytes -= buffer.size;
+  buffer.destroy();
 }
 
 /** Bytes of buffers that exist on this device, and the most there ever were. */
@@ -92,30 +112,25 @@ export function acquire(gpu: Gpu, bytes: number, label: string): GPUBuffer {
   const before = megabytes(pool.bytes);
   pool.bytes += size;
   pool.peak = Math.max(pool.peak, pool.bytes);
-  return gpu.guard(
+  const buffer = gpu.guard(
     () => gpu.device.createBuffer({ label, size, usage }),
     () => `${label}: out of GPU memory — ${megabytes(size)} more than ${before} in use. Reduce batch or patch size.`,
   );
+  pool.all.add(buffer);
+  return buffer;
 }
 
 /** Gives a buffer back. Launches submitted before may still use it: later ones run after them. */
 export function release(gpu: Gpu, buffer: GPUBuffer): void {
   const pool = poolOf(gpu);
-  if (flags.pool) {
-    pool.free.push(buffer);
-  } else {
-    pool.bytes -= buffer.size;
-    buffer.destroy();
-  }
+  if (!flags.pool) discard(pool, buffer);
+  else if (pool.all.has(buffer)) pool.free.push(buffer);
 }
 
 /** Frees every pooled buffer that nobody uses. */
 export function trim(gpu: Gpu): void {
   const pool = poolOf(gpu);
-  for (const buffer of pool.free.splice(0)) {
-    pool.bytes -= buffer.size;
-    buffer.destroy();
-  }
+  for (const buffer of pool.free.splice(0)) discard(pool, buffer);
 }
 
 /** One buffer-to-be and the storages that take turns in it. */

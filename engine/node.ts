@@ -1,5 +1,6 @@
 // Opens a GPU under Node through Dawn (npm `webgpu`, loaded when first needed). Order: a real GPU, a software driver of
 // the system (lavapipe), the SwiftShader carried by npm; `adapter` or WGRAD_ADAPTER overrides. No global is ever assigned.
+import { isMainThread } from 'node:worker_threads';
 import { type Gpu, GpuError, requestGpu } from './device.js';
 import { driverPackage, loadVulkan, swiftShaderManifest, systemDriverFiles, systemManifests } from './drivers.js';
 import { flags } from './flags.js';
@@ -7,8 +8,13 @@ import { loadTuning } from './tuner-cache.js';
 
 export { saveTuning, tuningFile } from './tuner-cache.js';
 
-/** Dawn's instances, kept for the life of the process: a collected one takes its devices with it (abort or segfault). */
-const instances: GPU[] = [];
+/**
+ * Dawn's instances by options and drivers, kept for the life of the process: a collected one takes its devices with it (abort
+ * or segfault). Each holds its list of adapters, so opening a device again makes no other.
+ */
+const instances = new Map<string, GPU>();
+/** Instances whose GPU was lost under them: not asked again, and kept for the same reason. */
+const retired: GPU[] = [];
 
 type Create = (options: string[]) => GPU;
 
@@ -41,13 +47,14 @@ interface Found {
 }
 
 /**
- * Asks a new Dawn instance for its best adapter; undefined when it has none that fits. `drivers` is the VK_DRIVER_FILES
- * that this one question is asked under: the environment is restored before anything else runs.
+ * Asks the Dawn instance of these options for its best adapter; undefined when it has none that fits. `drivers` is the
+ * VK_DRIVER_FILES that this one question is asked under: the environment is restored before anything else runs.
  */
 async function ask(create: Create, options: string[], drivers?: string): Promise<Found | undefined> {
-  const gpu = create([...dawnOptions, ...options]);
-  instances.push(gpu);
   const before = process.env.VK_DRIVER_FILES;
+  const key = JSON.stringify([options, drivers ?? before]);
+  let gpu = instances.get(key);
+  if (!gpu) instances.set(key, (gpu = create([...dawnOptions, ...options])));
   if (drivers !== undefined) process.env.VK_DRIVER_FILES = drivers;
   let answer: Promise<GPUAdapter | null>;
   try {
@@ -81,6 +88,12 @@ const wording = {
 
 let announced = false;
 
+/** A worker's environment is a copy that the driver loader does not see. */
+const notInWorker = isMainThread
+  ? ''
+  : ' Or this worker has an environment of its own, which drivers do not see: start it with { env: SHARE_ENV }.';
+
+/** What `openDevice` of `wgrad/node` may be told. */
 export interface OpenOptions {
   /**
    * `'swiftshader'`, `'lavapipe'`, `'null'` (validates, computes nothing) or a part of a GPU's name. Default: the
@@ -92,8 +105,8 @@ export interface OpenOptions {
 }
 
 /**
- * Opens a GPU under Node. A software driver is announced in one line on stderr and never chosen over a GPU. Call it on
- * the main thread: a worker's environment does not reach the driver loader. Throws a GpuError that says what to install.
+ * Opens a GPU under Node. A software driver is announced in one line on stderr and never chosen over a GPU. A
+ * worker thread that needs a software driver is started with `{ env: SHARE_ENV }`. Throws a GpuError that says what to install.
  */
 export async function openDevice(options: OpenOptions = {}): Promise<Gpu> {
   const wanted = (options.adapter ?? process.env.WGRAD_ADAPTER ?? '').trim();
@@ -103,6 +116,11 @@ export async function openDevice(options: OpenOptions = {}): Promise<Gpu> {
     console.error(wording[found.driver as keyof typeof wording] ?? `no GPU found: ${found.driver} on the CPU, slow`);
   }
   const gpu = await requestGpu(found.adapter, { software: found.software, driver: found.driver });
+  void gpu.device.lost.then(({ reason }) => {
+    if (reason === 'destroyed') return;
+    retired.push(...instances.values());
+    instances.clear();
+  });
   if (flags.tune) loadTuning(gpu);
   return gpu;
 }
@@ -125,7 +143,7 @@ async function best(): Promise<Found> {
   throw new GpuError(
     'device: neither a GPU nor a software driver found. Install a driver that runs on the CPU: ' +
       `npm install --save-dev ${driverPackage} (SwiftShader, Linux x64), or` +
-      ' Mesa 25 or later (mesa-vulkan-drivers).',
+      ` Mesa 25 or later (mesa-vulkan-drivers).${notInWorker}`,
   );
 }
 
@@ -149,7 +167,9 @@ async function named(wanted: string): Promise<Found> {
     }
     const found = await ask(await loadDawn(), [], manifest);
     if (found?.driver === 'SwiftShader') return found;
-    throw new GpuError(`device: SwiftShader does not start. Delete ${manifest} and its folder, and try again.`);
+    throw new GpuError(
+      `device: SwiftShader does not start. Delete ${manifest} and its folder, and try again.${notInWorker}`,
+    );
   }
   if (lower === 'lavapipe' || lower === 'llvmpipe') {
     const manifests = systemManifests().filter((path) => /lvp[^/]*\.json$/.test(path));

@@ -262,11 +262,13 @@ function dispatch(gpu: Gpu, pass: GPUComputePassEncoder, { kernel: k, bindGroup,
 }
 
 function encode(gpu: Gpu, launches: readonly Launch[]): void {
-  const encoder = gpu.device.createCommandEncoder();
-  const pass = encoder.beginComputePass();
-  for (const launch of launches) dispatch(gpu, pass, launch);
-  pass.end();
-  gpu.device.queue.submit([encoder.finish()]);
+  gpu.enqueue(() => {
+    const encoder = gpu.device.createCommandEncoder();
+    const pass = encoder.beginComputePass();
+    for (const launch of launches) dispatch(gpu, pass, launch);
+    pass.end();
+    gpu.device.queue.submit([encoder.finish()]);
+  });
 }
 
 /** Plans and submits what is pending. Storages of open scopes keep their buffers; those of ended scopes share. */
@@ -324,7 +326,8 @@ export function recordList<T>(
     const kept = keptBy(result);
     for (const storage of kept) materialize(storage);
     const launches = stream.pending;
-    if (!launches.length) throw new GpuError('capture: the step records nothing. Call at least one op in it.');
+    if (!launches.length)
+      throw new GpuError('capture: the step records nothing. Call at least one op in it, on tensors of its device.');
     const planned = plan(usesOf(launches), (storage) => kept.has(storage));
     const constants = [...scope.created].filter((storage) => storage.buffer);
     // What the step does not return shares its buffer with others: reading it afterwards would give someone else's values.
@@ -431,13 +434,18 @@ export async function download({ gpu, storage, offset, bytes }: Bindable): Promi
         : `read: '${storage.label}' was never written by an op.`,
     );
   }
+  if (!(buffer.usage & 0x4)) {
+    throw new GpuError(`read: the buffer of '${storage.label}' cannot be copied from. Create it with COPY_SRC.`);
+  }
   const staging = gpu.guard(
     () => gpu.device.createBuffer({ label: 'read', size: bytes, usage: 0x1 | 0x8 }), // MAP_READ | COPY_DST
     (error) => `read: ${error.message}`,
   );
-  const encoder = gpu.device.createCommandEncoder();
-  encoder.copyBufferToBuffer(buffer, offset, staging, 0, bytes);
-  gpu.device.queue.submit([encoder.finish()]);
+  gpu.enqueue(() => {
+    const encoder = gpu.device.createCommandEncoder();
+    encoder.copyBufferToBuffer(buffer, offset, staging, 0, bytes);
+    gpu.device.queue.submit([encoder.finish()]);
+  });
   const result = await mapped(gpu, staging, bytes);
   await gpu.settled();
   return result;
@@ -449,18 +457,24 @@ export function upload({ gpu, storage, offset }: Bindable, data: ArrayBufferView
     throw new GpuError(`write: '${storage.label}' died with its scope. Return it from the scope to keep it.`);
   if (!storage.buffer)
     throw new GpuError(`write: '${storage.label}' is the output of an op. Write to tensors made with tensor().`);
+  const { buffer } = storage;
+  if (!(buffer.usage & 0x8)) {
+    throw new GpuError(`write: the buffer of '${storage.label}' cannot be copied to. Create it with COPY_DST.`);
+  }
   gpu.check();
-  gpu.device.queue.writeBuffer(storage.buffer, offset, data.buffer, data.byteOffset, data.byteLength);
+  gpu.enqueue(() => gpu.device.queue.writeBuffer(buffer, offset, data.buffer, data.byteOffset, data.byteLength));
 }
 
 /** Copies whole tensors that have buffers, each to another one of its size, after what is pending. */
 export function copyTensors(gpu: Gpu, pairs: readonly { from: Bindable; to: Bindable }[]): void {
   flush(gpu);
-  const encoder = gpu.device.createCommandEncoder();
-  for (const { from, to } of pairs) {
-    encoder.copyBufferToBuffer(from.storage.buffer!, from.offset, to.storage.buffer!, to.offset, from.bytes);
-  }
-  gpu.device.queue.submit([encoder.finish()]);
+  gpu.enqueue(() => {
+    const encoder = gpu.device.createCommandEncoder();
+    for (const { from, to } of pairs) {
+      encoder.copyBufferToBuffer(from.storage.buffer!, from.offset, to.storage.buffer!, to.offset, from.bytes);
+    }
+    gpu.device.queue.submit([encoder.finish()]);
+  });
 }
 
 /** Times every launch by timestamps, each in a pass of its own. Needs the feature `timestamp-query`. */

@@ -155,7 +155,7 @@ function decodeElements(bytes: ArrayBuffer, dtype: Dtype, size: number): TypedAr
   }
 }
 
-const bytesOf = (shape: Shape, dtype: Dtype): number => Math.ceil((sizeOf(shape) * elementBytes[dtype]) / 4) * 4;
+export const bytesOf = (shape: Shape, dtype: Dtype): number => Math.ceil((sizeOf(shape) * elementBytes[dtype]) / 4) * 4;
 
 function newStorage(shape: Shape, dtype: Dtype, label: string): Storage {
   checkShape(label, shape);
@@ -234,9 +234,10 @@ export function pack(tensors: readonly Tensor[], label = 'pack'): Pack {
   const [first] = tensors;
   if (!first) throw new ShapeError('pack: got no tensors.');
   for (const t of tensors) {
-    if (t.dtype !== 'f32' || !t.storage.buffer || t.offset > 0 || packs.has(t.storage)) {
+    if (t.gpu !== first.gpu) throw new GpuError(`pack: '${t.label}' is on another device than '${first.label}'.`);
+    if (t.dtype !== 'f32' || !t.storage.buffer || t.storage.external || t.offset > 0 || packs.has(t.storage)) {
       throw new ShapeError(
-        `pack: '${t.label}' is ${t.dtype} ${show(t.shape)} — expected f32 with data, not packed yet.`,
+        `pack: '${t.label}' is ${t.dtype} ${show(t.shape)} — expected f32 made with tensor(), not packed yet.`,
       );
     }
   }

@@ -14,7 +14,7 @@ const floors = [
   ['device'],
   ['kernel', 'memory', 'profile'],
   ['stream'],
-  ['tensor'],
+  ['tensor', 'buffer'],
   ['autograd'],
   ['tuning', 'tuned', 'choices', 'tuner'],
   ['ops'],

@@ -1,0 +1,121 @@
+// Tensors over the embedder's own GPUBuffers, and the GPUBuffers of tensors: both without a copy. All tensors over one
+// buffer share one storage, so that the engine sees when a launch would read and write the same one.
+import { type Gpu, GpuError } from './device.js';
+import { Storage } from './memory.js';
+import { checkShape, type Shape, ShapeError, show } from './shape.js';
+import { flush } from './stream.js';
+import { bytesOf, type Dtype, Tensor } from './tensor.js';
+
+/** Where a tensor lies: fits a bind group entry's `resource` as it is. */
+export interface BufferRange {
+  readonly buffer: GPUBuffer;
+  /** In bytes. */
+  readonly offset: number;
+  /** In bytes. */
+  readonly size: number;
+}
+
+const storages = new WeakMap<Gpu, WeakMap<GPUBuffer, Storage>>();
+
+function storageOf(gpu: Gpu, buffer: GPUBuffer, label: string): Storage {
+  let known = storages.get(gpu);
+  if (!known) storages.set(gpu, (known = new WeakMap()));
+  let storage = known.get(buffer);
+  if (!storage) {
+    storage = new Storage(buffer.size, label);
+    storage.buffer = buffer;
+    storage.external = true;
+    known.set(buffer, storage);
+    probe(gpu, buffer, label);
+  }
+  return storage;
+}
+
+/** Has the driver look at the buffer at once: a binding tells whose it is, a submit whether it still exists. */
+function probe(gpu: Gpu, buffer: GPUBuffer, label: string): void {
+  const { device } = gpu;
+  gpu.guard(
+    () => {
+      const layout = device.createBindGroupLayout({
+        label,
+        entries: [{ binding: 0, visibility: 4, buffer: { type: 'read-only-storage' } }],
+      });
+      const size = Math.min(buffer.size - (buffer.size % 4), gpu.limits.maxStorageBufferBindingSize);
+      const group = device.createBindGroup({ label, layout, entries: [{ binding: 0, resource: { buffer, size } }] });
+      const encoder = device.createCommandEncoder({ label });
+      const pass = encoder.beginComputePass();
+      pass.setBindGroup(0, group);
+      pass.end();
+      device.queue.submit([encoder.finish()]);
+    },
+    ({ message }) => `fromBuffer: '${label}' is no buffer that this device can use now. ${message}`,
+  );
+}
+
+/**
+ * A tensor over `offset` bytes and on of an embedder's buffer, without a copy. The buffer stays the embedder's: wgrad neither
+ * pools nor destroys it, and it must outlive the tensor's use. What the embedder submits before or after the engine's flush is
+ * seen in that order. It needs the usage STORAGE, COPY_SRC too for `read()`, COPY_DST for `write()`; `offset` is a multiple of
+ * the device's minStorageBufferOffsetAlignment (256 at most). Elements are as `read()` gives them; u8 takes whole words.
+ * Throws a GpuError for another usage, a mapped buffer or one that is too small. A buffer that was destroyed, or is of another
+ * device, becomes the device's failure, as all that only the driver sees.
+ */
+export function fromBuffer(
+  gpu: Gpu,
+  buffer: GPUBuffer,
+  shape: Shape,
+  options: { dtype?: Dtype; offset?: number; label?: string; requiresGrad?: boolean } = {},
+): Tensor {
+  gpu.check();
+  const { dtype = 'f32', offset = 0, label = buffer.label || 'buffer', requiresGrad = false } = options;
+  checkShape('fromBuffer', shape);
+  const alignment = gpu.limits.minStorageBufferOffsetAlignment;
+  if (!Number.isInteger(offset) || offset < 0 || offset % alignment !== 0) {
+    throw new ShapeError(
+      `fromBuffer: the offset of '${label}' is ${offset} — expected a multiple of ${alignment} bytes.`,
+    );
+  }
+  if (!(buffer.usage & 0x80)) {
+    throw new GpuError(
+      `fromBuffer: '${label}' has usage 0x${buffer.usage.toString(16)} — expected STORAGE (0x80) in it. Create it with that usage.`,
+    );
+  }
+  if (buffer.mapState !== 'unmapped') {
+    throw new GpuError(`fromBuffer: '${label}' is ${buffer.mapState}. Call unmap() first.`);
+  }
+  const bytes = bytesOf(shape, dtype);
+  if (offset + bytes > buffer.size) {
+    throw new ShapeError(
+      `fromBuffer: ${dtype} ${show(shape)} from byte ${offset} on takes ${bytes} bytes — '${label}' ends at ${buffer.size}.`,
+    );
+  }
+  if (bytes > gpu.limits.maxStorageBufferBindingSize) {
+    throw new GpuError(
+      `fromBuffer: '${label}' takes ${bytes} bytes, this GPU binds at most ${gpu.limits.maxStorageBufferBindingSize}.`,
+    );
+  }
+  const t = new Tensor(gpu, [...shape], dtype, storageOf(gpu, buffer, label));
+  t.offset = offset;
+  t.requiresGrad = requiresGrad;
+  return t;
+}
+
+/**
+ * The buffer behind a tensor, and where in it the tensor lies, after submitting what is pending: bind it, or copy from it.
+ * The buffer stays the engine's (usage STORAGE, COPY_SRC, COPY_DST) and may hold other tensors, too: touch that range alone,
+ * and never destroy it. It is the tensor's as long as the tensor is referred to and its scope has not ended; the results of a
+ * captured step keep theirs for the life of the step. Not inside a captured step. Throws a GpuError for a tensor without contents.
+ */
+export function bufferOf(x: Tensor): BufferRange {
+  x.gpu.check();
+  flush(x.gpu);
+  const { buffer, dead, label } = x.storage;
+  if (!buffer || dead) {
+    throw new GpuError(
+      dead
+        ? `bufferOf: '${label}' died with its scope. Return it from the scope to keep it.`
+        : `bufferOf: '${label}' was never written by an op.`,
+    );
+  }
+  return { buffer, offset: x.offset, size: x.bytes };
+}
