@@ -180,20 +180,28 @@ function smoothed(curve: Curve): Curve {
   const [low, high] = extent(finite);
   if (y.length < 120 || travelled < 4 * (high - low)) return curve;
   const half = Math.max(1, Math.floor(y.length / 80));
+  return { name, x, y: movingAverage(y, half).map((value) => value ?? Number.NaN) };
+}
+
+/**
+ * The mean of each value and of `half` neighbours on both sides; null and what is not finite do not count, and where nothing
+ * counts the result is null. Uses nothing around it: the report's page runs it, too.
+ */
+export function movingAverage(y: readonly (number | null)[], half: number): (number | null)[] {
   const sums = new Float64Array(y.length + 1);
   const counts = new Int32Array(y.length + 1);
   y.forEach((value, i) => {
-    sums[i + 1] = sums[i]! + (Number.isFinite(value) ? value : 0);
-    counts[i + 1] = counts[i]! + (Number.isFinite(value) ? 1 : 0);
+    const isKnown = value !== null && Number.isFinite(value);
+    sums[i + 1] = sums[i]! + (isKnown ? value : 0);
+    counts[i + 1] = counts[i]! + (isKnown ? 1 : 0);
   });
-  const average = y.map((_, i) => {
+  return y.map((_, i) => {
     // Symmetric at the start, where losses fall steeply; one-sided at the end, where a single value must not stand alone.
     const reach = Math.min(half, i);
     const end = Math.min(i + reach + 1, y.length);
     const count = counts[end]! - counts[i - reach]!;
-    return count ? (sums[end]! - sums[i - reach]!) / count : Number.NaN;
+    return count ? (sums[end]! - sums[i - reach]!) / count : null;
   });
-  return { name, x, y: average };
 }
 
 /** At most `count` points, evenly taken, with the last one. */

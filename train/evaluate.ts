@@ -1,5 +1,6 @@
 // Scores a model on cases: predict the slices, put the labels back on each case's own grid, measure, summarise. The summary
 // has the shape of nnU-Net's summary.json.
+import { countConfusion, emptyConfusion } from './confusion.js';
 import type { Case } from './data/datasets.js';
 import { type CaseVolume, loadCase, restoreLabels, stackSlices } from './data/slices.js';
 import { type ClassScore, volumeScores } from './metrics.js';
@@ -29,6 +30,8 @@ export interface Summary {
   mean: Record<string, MeanScore>;
   /** Mean over the classes' means; missed and invented are sums. */
   foreground_mean: MeanScore;
+  /** Voxels by class of the ground truth (rows) and of the prediction (columns), over all cases. */
+  confusion?: number[][];
 }
 
 /** Labels of a case on its own grid [D, H, W]. */
@@ -45,17 +48,19 @@ export async function evaluateCases(
   onCase: (volume: CaseVolume, labels: Uint8Array) => string | undefined = () => undefined,
 ): Promise<Summary> {
   const metric_per_case: CaseSummary[] = [];
+  const confusion = emptyConfusion(classes);
   for (const c of cases) {
     const volume = loadCase(c, { classes });
     if (!volume.label)
       throw new Error(`evaluate: ${c.image} has no ground truth. Evaluate cases with a label beside them.`);
     const labels = await predictCase(predictor, volume, size);
+    countConfusion(confusion, volume.label, labels);
     const [x, y, z] = volume.spacing;
     const { depth, height, width } = volume;
     const metrics = volumeScores(labels, volume.label, { shape: [depth, height, width], spacing: [z, y, x], classes });
     metric_per_case.push({ reference_file: c.label!, prediction_file: onCase(volume, labels) ?? null, metrics });
   }
-  return summarize(metric_per_case, classes);
+  return { ...summarize(metric_per_case, classes), confusion };
 }
 
 const scoreNames = ['Dice', 'Jaccard', 'HD95', 'HD95_voxels', 'ASD', 'ASD_voxels'] as const;

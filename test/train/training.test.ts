@@ -161,7 +161,7 @@ test('the commands: train, evaluate, predict', async () => {
   const evaluated = await wgrad('evaluate', '--run', run, '--data', data, '--out', join(folder, 'scores'), '--json');
   assert.is(evaluated.code, 0, evaluated.stderr);
   const summary = JSON.parse(evaluated.stdout);
-  assert.equal(Object.keys(summary), ['metric_per_case', 'mean', 'foreground_mean']);
+  assert.equal(Object.keys(summary), ['metric_per_case', 'mean', 'foreground_mean', 'confusion']);
   assert.equal(JSON.parse(readFileSync(join(folder, 'scores', 'summary.json'), 'utf8')), summary);
   assert.ok(existsSync(summary.metric_per_case[0].prediction_file));
 

@@ -1,0 +1,175 @@
+// The report as one self-contained HTML page: no network (a policy in its head forbids it), readable without scripts.
+import { resolve } from 'node:path';
+import { writeAtomically } from '../checkpoint.js';
+import { movingAverage, niceTicks, tickText } from '../curves.js';
+import { bandPath, type Chart, chartSvg, layOutChart, linePath, markerPath } from './chart.js';
+import { chartGroups, type Group } from './charts.js';
+import { escapeText, html, jsonFor, type Markup, raw } from './html.js';
+import { settingText } from './numbers.js';
+import { type RunData, readRun } from './run-data.js';
+import { startPage } from './script.js';
+import { style } from './style.js';
+import { caseTable, classTable, confusionTable, cosineTable, facts, runTable, settingsTables } from './tables.js';
+
+/** Pictures beyond this many bytes are left out, and the page says so. */
+const pictureBytes = 2_600_000;
+const initial = { width: 480, height: 240, log: false, smoothing: 0.02 };
+
+/** Reads run folders and writes their report to `out`. Throws where a folder is no run. */
+export function writeReport(folders: readonly string[], out: string): RunData[] {
+  const runs = distinctlyNamed(folders.map(readRun));
+  writeAtomically(out, [new TextEncoder().encode(reportPage(runs))]);
+  return runs;
+}
+
+/** Runs of the same name are told apart by their folders. */
+function distinctlyNamed(runs: RunData[]): RunData[] {
+  const isTwice = (name: string) => runs.filter((run) => run.name === name).length > 1;
+  return runs.map((run) => {
+    if (!isTwice(run.name)) return run;
+    const longer = resolve(run.folder).split(/[\\/]/).slice(-2).join('/');
+    return { ...run, name: longer };
+  });
+}
+
+/** The page's text. */
+export function reportPage(runs: readonly RunData[]): string {
+  const title = runs.map(({ name }) => name).join(', ');
+  const groups = chartGroups(runs);
+  const charts = groups.flatMap((group) => group.charts);
+  const functions = [
+    escapeText,
+    movingAverage,
+    niceTicks,
+    tickText,
+    linePath,
+    bandPath,
+    markerPath,
+    layOutChart,
+    chartSvg,
+  ];
+  const code = [...functions, startPage].map(String).join('\n');
+  const { markup } = html`<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+<link rel="icon" href="data:,">
+<title>wgrad: ${title}</title>
+<style>${raw(style)}</style>
+</head>
+<body>
+<header><div><h1>${runs.length > 1 ? `${runs.length} runs: ${title}` : title}</h1>${runs.length === 1 ? essentials(runs[0]!) : ''}</div><button type="button" class="theme scripted" hidden>dark</button></header>
+${runs.length > 1 ? runTable(runs) : facts(runs[0]!)}
+${notes(runs)}
+<main>
+${charts.length ? curves(groups) : ''}
+${section(
+  'Prototypes',
+  runs.map((run) => named(runs, run, cosineTable(run))),
+)}
+${section('Slices', [slices(runs)])}
+${section('Classes', [classTable(runs)])}
+${section('Cases', [caseTable(runs)])}
+${section(
+  'Confusion between classes',
+  runs.map((run) => named(runs, run, confusionTable(run))),
+)}
+${section('Settings', [settingsTables(runs)])}
+</main>
+<footer>${runs.map((run) => html`<div>${run.folder}${environment(run)}</div>`)}</footer>
+<script type="application/json" id="charts">${jsonFor(charts)}</script>
+<script>${raw(`${code}\n${startPage.name}();`)}</script>
+</body>
+</html>
+`;
+  return markup;
+}
+
+/** A section of what there is; nothing where there is nothing. */
+function section(title: string, parts: readonly (Markup | undefined)[]): Markup | undefined {
+  const known = parts.filter((part) => part !== undefined);
+  return known.length ? html`<section><h2>${title}</h2>${known}</section>` : undefined;
+}
+
+const named = (runs: readonly RunData[], run: RunData, part: Markup | undefined): Markup | undefined =>
+  part && runs.length > 1 ? html`<h3>${run.name}</h3>${part}` : part;
+
+function essentials({ config, iterations, best }: RunData): Markup {
+  const parts = [
+    config.method !== undefined && `method ${settingText(config.method)}`,
+    config.labeled !== undefined && `${settingText(config.labeled)} labelled patients`,
+    `${iterations}${typeof config.iterations === 'number' ? ` of ${config.iterations}` : ''} iterations`,
+    best && `best validation at iteration ${best.iteration}`,
+  ];
+  return html`<p class="soft">${parts.filter((part) => typeof part === 'string').join(' · ')}</p>`;
+}
+
+function notes(runs: readonly RunData[]): Markup | undefined {
+  const lines = runs.flatMap((run) => run.notes.map((note) => (runs.length > 1 ? `${run.name}: ${note}` : note)));
+  return lines.length
+    ? html`<div class="notes" role="note"><ul>${lines.map((line) => html`<li>${line}</li>`)}</ul></div>`
+    : undefined;
+}
+
+function curves(groups: readonly Group[]): Markup {
+  return html`<section><h2>Curves</h2>
+<p class="soft">Over iterations. Pale is what was measured, strong its moving average.</p>
+<div class="tools scripted" hidden>
+<label>smoothing <input type="range" id="smoothing" min="0" max="20" value="${100 * initial.smoothing}" aria-describedby="smoothing-value"> <span id="smoothing-value">${100 * initial.smoothing} %</span></label>
+<label><input type="checkbox" id="log"> log scale</label>
+</div>
+${groups.map(
+  ({ title, charts, constants }) =>
+    html`<h3>${title}</h3>${constants.length ? html`<p class="soft">${constants.join(' · ')}</p>` : ''}<div class="charts">${charts.map(figure)}</div>`,
+)}</section>`;
+}
+
+function figure(chart: Chart): Markup {
+  const swatch = (style: number) =>
+    raw(
+      `<svg class="swatch" viewBox="0 0 30 12" aria-hidden="true"><path class="line s${style}" d="M1 6H29"/><path class="mark s${style}" d="${markerPath(style, 15, 6)}"/></svg>`,
+    );
+  return html`<figure class="plot"><h4>${chart.title}</h4><ul class="legend">${chart.lines.map(
+    ({ name, style }) => html`<li>${swatch(style)}${name}</li>`,
+  )}</ul>${raw(chartSvg(chart, initial))}</figure>
+`;
+}
+
+/** Pictures of the best validation of every run, then those of the last, as far as there is room. */
+function slices(runs: readonly RunData[]): Markup | undefined {
+  const all = runs.flatMap((run) =>
+    run.slices.map((one) => ({ run, one, isBest: one.iteration === run.best?.iteration })),
+  );
+  all.sort((a, b) => Number(b.isBest) - Number(a.isBest));
+  let room = pictureBytes;
+  const shown = all.filter(({ one }) => {
+    const fits = one.png.length <= room;
+    if (fits) room -= one.png.length;
+    return fits;
+  });
+  if (!all.length) return undefined;
+  const figures = shown.map(({ run, one, isBest }) => {
+    const about = `${runs.length > 1 ? `${run.name}, ` : ''}validation at iteration ${one.iteration}${isBest ? ' (best)' : ''}`;
+    const source = raw(`data:image/png;base64,${one.png.toString('base64')}`);
+    return html`<figure><figcaption>${about}</figcaption><img src="${source}" width="${one.width}" height="${one.height}" alt="slices of ${about}: image, ground truth, prediction with errors marked, and pixels below the confidence threshold"></figure>`;
+  });
+  const left = all.length - shown.length;
+  return html`<div class="slices">${figures}</div>${left ? html`<p class="soft">${left} more ${left === 1 ? 'picture is' : 'pictures are'} in the run folders.</p>` : ''}`;
+}
+
+function environment({ environment: { adapter, versions, commit } }: RunData): string {
+  const of = (value: unknown, name: string): string | undefined => {
+    const found = (value as Record<string, unknown> | undefined)?.[name];
+    return typeof found === 'string' && found ? found : undefined;
+  };
+  const version = of(versions, 'wgrad');
+  const parts = [
+    of(adapter, 'description'),
+    version && `wgrad ${version}`,
+    typeof commit === 'string' ? `commit ${commit}` : undefined,
+  ];
+  const known = parts.filter((part) => part);
+  return known.length ? ` — ${known.join(', ')}` : '';
+}
