@@ -35,7 +35,7 @@ test('prediction is undone, extremes and odd widths included', () => {
 test('a data set and other files', () =>
   inFolder((folder) => {
     const data = join(folder, 'data');
-    writePhantoms(data, { patients: 2, size: 16 });
+    writePhantoms(data, { patients: 3, size: 16 });
     mkdirSync(join(data, 'deep', 'er'), { recursive: true });
     writeFileSync(join(data, 'deep', 'er', 'log.jsonl'), 'x\n'.repeat(1000));
     writeFileSync(join(data, 'empty'), '');
