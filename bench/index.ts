@@ -1,4 +1,4 @@
-// `wgrad bench`: which benchmark to run. The command line asks a command for one help text, so all flags stand in it.
+// `wgrad bench`: which benchmark to run.
 
 import { nearestName, UsageError } from '../train/config.js';
 import { compareSaved } from './history.js';
@@ -21,6 +21,10 @@ usage: wgrad bench ${Object.keys(benchmarks).join('|')} [flags]
 ${Object.values(benchmarks)
   .map(({ help: text }) => text.trim())
   .join('\n\n\n')}`;
+
+/** The help of one benchmark, where it is named. */
+export const helpOf = ([name]: readonly string[]): string =>
+  (name !== undefined && Object.hasOwn(benchmarks, name) && benchmarks[name]?.help) || help;
 
 /** Runs one benchmark by name; resolves with the exit code. */
 export async function run(args: string[]): Promise<number> {

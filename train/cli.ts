@@ -8,6 +8,8 @@ import { version } from './environment.js';
 /** What a file in commands/ exports. `run` resolves with the exit code; usage errors and failures are thrown. */
 export interface Command {
   readonly help: string;
+  /** Of what the arguments name, where a command has parts. */
+  helpOf?(args: readonly string[]): string;
   run(args: string[]): Promise<number>;
 }
 
@@ -20,6 +22,7 @@ const commands: Record<string, { about: string; load: () => Promise<Command> }> 
   train: { about: 'train a segmenter', load: () => import('./commands/train.js') },
   evaluate: { about: 'score a trained model on a data set', load: () => import('./commands/evaluate.js') },
   predict: { about: 'segment NIfTI volumes', load: () => import('./commands/predict.js') },
+  report: { about: 'runs as one HTML page: curves, slices, scores', load: () => import('./commands/report.js') },
   bench: { about: 'measure kernels and the training step', load: () => import('./commands/bench.js') },
   demo: {
     about: 'phantom data, two methods compared, a picture (npm start)',
@@ -76,10 +79,10 @@ async function main(args: readonly string[]): Promise<number> {
         `wgrad: unknown ${kind} '${wanted}'. ${near ? `Did you mean ${near}?` : 'See wgrad --help.'}`,
       );
     }
-    const { help: commandHelp, run } = await command.load();
+    const { help: commandHelp, helpOf, run } = await command.load();
     const flags = rest.includes('--') ? rest.slice(0, rest.indexOf('--')) : rest;
     if (name === 'help' || flags.includes('--help') || flags.includes('-h')) {
-      console.log(commandHelp.trim());
+      console.log((helpOf?.(name === 'help' ? rest.slice(1) : flags) ?? commandHelp).trim());
       return exitCodes.done;
     }
     for (const [name, set] of Object.entries(switches)) if (flags.includes(name)) set();

@@ -1,1 +1,1 @@
-export { help, run } from '../../bench/index.js';
+export { help, helpOf, run } from '../../bench/index.js';
