@@ -2,15 +2,22 @@
 import { parseArgs } from 'node:util';
 import { nearestName, UsageError } from './config.js';
 
-/** One flag: its kind, and for numbers the bounds. */
+/** One flag: its kind, and for numbers the bounds. `many` texts are a list, one for each time that the flag stands. */
 export interface Flag {
   readonly type: 'string' | 'boolean' | 'integer' | 'number';
+  readonly many?: true;
   readonly short?: string;
   readonly min?: number;
   readonly max?: number;
 }
 
-type ValueOf<F extends Flag> = F['type'] extends 'boolean' ? boolean : F['type'] extends 'string' ? string : number;
+type ValueOf<F extends Flag> = F extends { many: true }
+  ? readonly string[]
+  : F['type'] extends 'boolean'
+    ? boolean
+    : F['type'] extends 'string'
+      ? string
+      : number;
 
 export interface CommandLine<F extends Record<string, Flag>> {
   readonly flags: { readonly [K in keyof F]?: ValueOf<F[K]> };
@@ -19,7 +26,7 @@ export interface CommandLine<F extends Record<string, Flag>> {
 
 /**
  * The flags and positional arguments of `wgrad COMMAND`. `positionals` names what may stand without a flag; a name that
- * ends in `…` takes any number. Throws a UsageError for an unknown flag, a missing or malformed value, too few or too many
+ * ends in `…` takes any number, one in brackets may be left out. Throws a UsageError for an unknown flag, a missing or malformed value, too few or too many
  * positionals.
  */
 export function readCommandLine<const F extends Record<string, Flag>>(
@@ -33,7 +40,7 @@ export function readCommandLine<const F extends Record<string, Flag>>(
     options[name] = { type: type === 'boolean' ? 'boolean' : 'string', ...(short ? { short } : {}) };
   }
   const { tokens } = parseArgs({ args: [...args], options, strict: false, allowPositionals: true, tokens: true });
-  const flags: Record<string, string | number | boolean> = {};
+  const flags: Record<string, string | number | boolean | string[]> = {};
   const rest: string[] = [];
   for (const token of tokens) {
     if (token.kind === 'positional') {
@@ -45,13 +52,15 @@ export function readCommandLine<const F extends Record<string, Flag>>(
         const hint = near === undefined ? `See wgrad ${command} --help.` : `Did you mean --${near}?`;
         throw new UsageError(`${command}: unknown flag ${token.rawName}. ${hint}`);
       }
-      flags[token.name] = checkedValue(command, token.rawName, flag, token.value);
+      const value = checkedValue(command, token.rawName, flag, token.value);
+      flags[token.name] = flag.many ? [...((flags[token.name] as string[]) ?? []), String(value)] : value;
     }
   }
-  const variadic = positionals.at(-1)?.endsWith('…') ?? false;
-  if (rest.length < positionals.length) {
+  const variadic = /…\]?$/.test(positionals.at(-1) ?? '');
+  const needed = positionals.filter((name) => !name.startsWith('['));
+  if (rest.length < needed.length) {
     throw new UsageError(
-      `${command}: ${positionals[rest.length]!.replace('…', '')} is missing. See wgrad ${command} --help.`,
+      `${command}: ${needed[rest.length]!.replace('…', '')} is missing. See wgrad ${command} --help.`,
     );
   }
   if (rest.length > positionals.length && !variadic) {

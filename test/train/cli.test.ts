@@ -9,7 +9,7 @@ import * as assert from 'uvu/assert';
 
 const test = suite('command line');
 const cli = fileURLToPath(new URL('../../train/cli.js', import.meta.url));
-const commands = ['info', 'phantom', 'train', 'evaluate', 'predict', 'bench', 'demo'];
+const commands = ['info', 'phantom', 'train', 'evaluate', 'predict', 'report', 'bench', 'demo'];
 
 interface Ended {
   readonly code: number | null;

@@ -20,11 +20,12 @@ export const settingText = (value: unknown): string =>
 
 const shortest = (value: number): string => String(Number(value.toPrecision(6)));
 
-/** One cell of a run's row: its text, and the number behind it where a larger or a smaller one is better. */
+/** One cell of a run's row: how it reads, what it is, and whether more or less of it is better. */
 export interface Cell {
+  key: string;
   title: string;
   text: string;
-  value?: number | null;
+  value: number | string | null;
   better?: 'more' | 'less';
 }
 
@@ -33,22 +34,29 @@ export function overview(run: RunData): Cell[] {
   const { config, summary, best, classes, iterations, training } = run;
   const mean = summary?.mean ?? best?.mean ?? {};
   const all = summary?.foreground ?? best?.foreground ?? {};
-  const late = (name: string): number | null => training.get(name)?.late ?? null;
-  const share = (title: string, name: string): Cell => ({ title, text: percent(late(name)) });
+  const setting = (key: string, title: string): Cell => {
+    const value = config[key];
+    const isPlain = typeof value === 'number' || typeof value === 'string';
+    return { key, title, text: settingText(value), value: isPlain ? value : null };
+  };
+  const dice = (key: string, name: string, value: number | null = null): Cell => {
+    return { key: `dice_${key}`, title: `Dice ${name}`, text: fixed(value, 4), value, better: 'more' };
+  };
+  const share = (key: string, title: string): Cell => {
+    const value = training.get(key)?.late ?? null;
+    return { key, title, text: percent(value), value };
+  };
   return [
-    { title: 'method', text: settingText(config.method) },
-    { title: 'labelled', text: settingText(config.labeled) },
-    { title: 'seed', text: settingText(config.seed) },
-    { title: 'iterations', text: String(iterations) },
-    ...classes.slice(1).map((name, i): Cell => {
-      const value = mean[i + 1]?.Dice ?? null;
-      return { title: `Dice ${name}`, text: fixed(value, 4), value, better: 'more' };
-    }),
-    { title: 'Dice mean', text: fixed(all.Dice, 4), value: all.Dice ?? null, better: 'more' },
-    { title: 'HD95 mm', text: fixed(all.HD95, 2), value: all.HD95 ?? null, better: 'less' },
+    setting('method', 'method'),
+    setting('labeled', 'labelled'),
+    setting('seed', 'seed'),
+    { key: 'iterations', title: 'iterations', text: String(iterations), value: iterations },
+    ...classes.slice(1).map((name, i) => dice(String(i + 1), name, mean[i + 1]?.Dice)),
+    dice('mean', 'mean', all.Dice),
+    { key: 'hd95_mean', title: 'HD95 mm', text: fixed(all.HD95, 2), value: all.HD95 ?? null, better: 'less' },
     share('kept', 'kept'),
-    share('accuracy of kept', 'keptAccuracy'),
-    share('accuracy of dropped', 'droppedAccuracy'),
+    share('keptAccuracy', 'accuracy of kept'),
+    share('droppedAccuracy', 'accuracy of dropped'),
   ];
 }
 
@@ -59,8 +67,8 @@ export const widest = (rows: readonly Cell[][]): Cell[] =>
 /** For each of these columns, the runs that are best in it; none where there is nothing to compare. */
 export function bestOfColumns(heads: readonly Cell[], rows: readonly (readonly Cell[])[]): Set<number>[] {
   return heads.map((head) => {
-    const values = rows.map((row) => row.find(({ title }) => title === head.title)?.value ?? null);
-    const known = values.filter((value) => value !== null);
+    const values = rows.map((row) => row.find(({ key }) => key === head.key)?.value);
+    const known = values.filter((value) => typeof value === 'number');
     if (!head.better || known.length < 2 || new Set(known).size < 2) return new Set();
     const best = head.better === 'more' ? Math.max(...known) : Math.min(...known);
     return new Set(values.flatMap((value, i) => (value === best ? [i] : [])));
@@ -73,8 +81,8 @@ export function overviewText(runs: readonly RunData[]): string {
   const wide = widest(rows);
   const best = bestOfColumns(wide, rows);
   const cells = rows.map((row, i) =>
-    wide.map(({ title }, column) => {
-      const text = row.find((cell) => cell.title === title)?.text ?? '–';
+    wide.map(({ key }, column) => {
+      const text = row.find((cell) => cell.key === key)?.text ?? '–';
       return best[column]!.has(i) ? `${text} *` : `${text}${best[column]!.size ? '  ' : ''}`;
     }),
   );

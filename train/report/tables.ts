@@ -18,15 +18,13 @@ export function runTable(runs: readonly RunData[]): Markup {
   const rows = runs.map(overview);
   const heads = widest(rows);
   const best = bestOfColumns(heads, rows);
-  const cell = ({ title }: Cell, column: number, row: readonly Cell[], i: number) => {
-    const { text, value } = row.find((one) => one.title === title) ?? { text: '–', value: null };
+  const isText = (column: number) => rows.some((row) => typeof row[column]?.value === 'string');
+  const cell = ({ key }: Cell, column: number, row: readonly Cell[], i: number) => {
+    const { text, value } = row.find((one) => one.key === key) ?? { text: '–', value: null };
     if (isText(column)) return html`<td class="name">${text}</td>`;
-    const sorted = value ?? Number.parseFloat(text);
-    const data = Number.isFinite(sorted) ? sorted : '';
-    if (!best[column]!.has(i)) return html`<td data-value="${data}">${text}</td>`;
-    return html`<td class="best" data-value="${data}">${text}<span class="unseen"> (best)</span></td>`;
+    const isBest = best[column]!.has(i);
+    return html`<td class="${isBest && 'best'}" data-value="${value ?? ''}">${text}${isBest && html`<span class="unseen"> (best)</span>`}</td>`;
   };
-  const isText = (column: number) => rows.every((row) => Number.isNaN(Number.parseFloat(row[column]?.text ?? '')));
   const kind = (column: number) => (isText(column) ? 'name' : '');
   return html`<p class="soft">Scores of the best validation, what was kept over the last quarter of the training. Highlighted: the best of these runs.</p>
 <div class="scroll"><table class="sortable runs">

@@ -1,0 +1,56 @@
+// wgrad report: run folders as one HTML page, and their essentials as a table.
+import { existsSync, statSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { readCommandLine } from '../command-line.js';
+import { UsageError } from '../config.js';
+import { makeFolder } from '../new-folder.js';
+import { overview, overviewText } from '../report/numbers.js';
+import { writeReport } from '../report/page.js';
+
+export const help = `
+usage: wgrad report --run RUN [--run RUN …] [--out FILE] [--json]
+
+Writes one self-contained HTML page: curves, slices, scores by class and case, confusion, settings. Several runs are laid
+over each other and compared. A run may be unfinished, interrupted or old: the page says what is missing.
+
+  --run RUN           a run folder; more may follow, with or without the flag
+  --out FILE          the page (default RUN/report.html; report.html here for several runs)
+  --json              print what the table says as JSON, with the page's path`;
+
+/** Runs `wgrad report`. */
+export async function run(args: string[]): Promise<number> {
+  const known = {
+    run: { type: 'string', many: true },
+    out: { type: 'string' },
+    json: { type: 'boolean' },
+  } as const;
+  const { flags, positionals } = readCommandLine('report', args, known, ['[RUN…]']);
+  const folders = [...(flags.run ?? []), ...positionals];
+  if (!folders.length) throw new UsageError('report: --run is needed. Name a folder that wgrad train wrote.');
+  for (const folder of folders) {
+    if (!existsSync(folder) || !statSync(folder).isDirectory()) {
+      throw new UsageError(`report: there is no folder '${folder}'. Name a folder that wgrad train wrote.`);
+    }
+  }
+  const twice = folders.find((folder, i) => folders.findIndex((other) => resolve(other) === resolve(folder)) < i);
+  if (twice !== undefined) throw new UsageError(`report: the run '${twice}' is named twice. Name each once.`);
+  const out = flags.out ?? (folders.length === 1 ? join(folders[0]!, 'report.html') : 'report.html');
+  if (existsSync(out) && statSync(out).isDirectory()) {
+    throw new UsageError(`report: --out '${out}' is a folder. Name a file, for instance ${join(out, 'report.html')}.`);
+  }
+  makeFolder(dirname(resolve(out)));
+  const runs = writeReport(folders, out);
+  if (flags.json) {
+    const rows = runs.map((one) => ({
+      run: one.folder,
+      ...Object.fromEntries(overview(one).map(({ key, value }) => [key, value])),
+      notes: one.notes,
+    }));
+    console.log(JSON.stringify({ page: out, runs: rows }, null, 2));
+  } else {
+    console.log(overviewText(runs));
+    for (const one of runs) for (const note of one.notes) console.error(`${one.name}: ${note}`);
+    console.log(`\n${out}`);
+  }
+  return 0;
+}
