@@ -281,6 +281,29 @@ test('an activation whose input is overwritten before it is read keeps its value
   });
 });
 
+for (const [channels, hidden] of [
+  [4, 8],
+  [3, 5],
+] as const) {
+  test(`LeakyReLU between convolutions is computed as they load and derived as they leave: ${channels}→${hidden}`, () =>
+    compare((make) => {
+      const x = make.data([2, 5, 7, channels]);
+      const [w1, b1] = [make.data([hidden, 1, 1, channels]), make.data([hidden])];
+      const [w2, b2] = [make.data([channels, 1, 1, hidden]), make.data([channels])];
+      return () => ({ outputs: [conv(leakyRelu(conv(x, w1, b1), slope), w2, b2)] });
+    }));
+}
+
+test('LeakyReLU whose result others use, too, and relu, which stays a pass', () =>
+  compare((make) => {
+    const x = make.data([2, 4, 6, 4]);
+    const [w1, w2] = [make.data([8, 3, 3, 4]), make.data([4, 1, 1, 8])];
+    return () => {
+      const y = leakyRelu(conv(x, w1), 0.2);
+      return { outputs: [conv(y, w2), y, maxPool(y), conv(leakyRelu(y, 0), w2)] };
+    };
+  }, false));
+
 test('a gradient is kept for a result that asks for it, and then is the plain one', async () => {
   const gpu = await testGpu();
   await scope(gpu, async () => {

@@ -1,22 +1,44 @@
 import { leakyReluShader } from '../../shaders/leaky-relu.js';
 import { record } from '../autograd.js';
-import { run } from '../stream.js';
-import { empty, type Tensor } from '../tensor.js';
+import type { Gpu } from '../device.js';
+import { flags } from '../flags.js';
+import { defer, run } from '../stream.js';
+import { empty, type Tensor, tensor } from '../tensor.js';
 import { floatType } from './float-type.js';
+import { gradientSumsOf, setActivation } from './fusion.js';
 
 /** x where positive, slope·x elsewhere. */
 export function leakyRelu(x: Tensor, slope = 0.01): Tensor {
   const dtype = floatType('leakyRelu', x);
   const width = x.size % 4 === 0 ? 4 : 1;
   const y = empty(x.gpu, x.shape, dtype, 'leakyRelu');
-  run(leakyReluShader(dtype, slope, 'forward', width), { x, y }, { threads: x.size / width });
+  const write = (): void => run(leakyReluShader(dtype, slope, 'forward', width), { x, y }, { threads: x.size / width });
+  // An image that a convolution may load: the activation of a norm that changes nothing. (0·∞ is NaN, so relu stays a pass.)
+  const waits = flags.fuse && x.shape.length >= 4 && slope > 0 && slope <= 1;
+  if (waits) {
+    const coefficients = identity(x.gpu, x.shape.at(-1)!);
+    setActivation(y, { z: x, coefficients, activation: { slope, dropout: 0 }, draws: {} });
+    defer(x.gpu, y.storage, [x.storage], write);
+  } else {
+    write();
+  }
 
   return record('leakyRelu', y, [x], (dy) => {
+    if (waits && gradientSumsOf(dy)) return [dy]; // the convolution has taken the derivative on its way out
     const dx = empty(x.gpu, x.shape, dtype, 'dLeakyRelu');
     run(leakyReluShader(dtype, slope, 'backward', width), { x, dy, dx }, { threads: x.size / width });
     return [dx];
   });
 }
+
+/** Coefficients [4, C] of a norm with mean 0, deviation 1, γ 1 and β 0. */
+const identity = (gpu: Gpu, channels: number): Tensor =>
+  tensor(
+    gpu,
+    [0, 1, 0, 1].flatMap((value) => Array<number>(channels).fill(value)),
+    [4, channels],
+    { label: 'leakyRelu.coefficients' },
+  );
 
 /** x where positive, 0 elsewhere; its gradient at 0 is 0. */
 export const relu = (x: Tensor): Tensor => leakyRelu(x, 0);
