@@ -170,7 +170,9 @@ function connect(child: ChildProcess): Connection {
 }
 
 async function openPage(connection: Connection): Promise<Page> {
-  const { targetId } = await connection.send('Target.createTarget', { url: 'about:blank' });
+  // A context of its own: what one page remembers, another does not know.
+  const { browserContextId } = await connection.send('Target.createBrowserContext');
+  const { targetId } = await connection.send('Target.createTarget', { url: 'about:blank', browserContextId });
   const { sessionId } = await connection.send('Target.attachToTarget', { targetId, flatten: true });
   const send = (method: string, params?: Json) => connection.send(method, params, sessionId as string);
   const errors: string[] = [];

@@ -137,7 +137,7 @@ function figure(chart: Chart): Markup {
 `;
 }
 
-/** Pictures of the best validation of every run, then those of the last, as far as there is room. */
+/** Pictures of the best validation of every run, then of the last and the first, as far as there is room. */
 function slices(runs: readonly RunData[]): Markup | undefined {
   const all = runs.flatMap((run) =>
     run.slices.map((one) => ({ run, one, isBest: one.iteration === run.best?.iteration })),

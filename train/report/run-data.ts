@@ -180,10 +180,9 @@ function summaryOf(value: Record<string, unknown> | undefined, notes: string[]):
 }
 
 function caseOf(value: Record<string, unknown>): CaseScores {
-  const file = [value.case, value.image, value.reference_file].find((name) => typeof name === 'string') as
-    | string
-    | undefined;
-  const id = (file ?? 'unnamed').replace(/^.*[\\/]/, '').replace(/(_gt)?\.nii(\.gz)?$/, '');
+  const file = [value.image, value.reference_file].find((name) => typeof name === 'string') as string | undefined;
+  const fromFile = file?.replace(/^.*[\\/]/, '').replace(/(_gt)?\.nii(\.gz)?$/, '');
+  const id = typeof value.case === 'string' ? value.case : (fromFile ?? 'unnamed');
   const frame = value.frame === undefined || value.frame === null ? undefined : String(value.frame);
   return { id, frame, metrics: byClass(value.metrics) };
 }
@@ -295,11 +294,13 @@ function cosineSeries(steps: readonly Entry[], classes: number): RunData['cosine
   return { last: last.map((v) => numberOf(v) ?? Number.NaN), pairs };
 }
 
-/** The pictures of the best validation and of the last. */
+/** The pictures of the best validation, of the last, and of the first. */
 function readSlices(folder: string, best: number | undefined): Slices[] {
   const files = existsSync(folder) ? readdirSync(folder).filter((name) => /^\d+\.png$/.test(name)) : [];
   const iterations = files.map((name) => Number.parseInt(name, 10)).sort((a, b) => a - b);
-  const wanted = new Set([best, iterations.at(-1)].filter((one) => one !== undefined && iterations.includes(one)));
+  const wanted = new Set(
+    [best, iterations.at(-1), iterations[0]].filter((one) => one !== undefined && iterations.includes(one)),
+  );
   return [...wanted].flatMap((iteration) => {
     const name = files.find((file) => Number.parseInt(file, 10) === iteration)!;
     const png = readFileSync(join(folder, name));

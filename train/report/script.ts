@@ -130,7 +130,10 @@ export function startPage(): void {
       cursor = ((event.clientX - box.left - left) / (right - left)) * chart.last;
       show(entry, cursor);
     });
-    figure.addEventListener('pointerleave', () => hide(figure));
+    figure.addEventListener('pointerleave', () => {
+      cursor = undefined;
+      hide(figure);
+    });
     figure.addEventListener('blur', () => hide(figure));
     figure.tabIndex = 0;
     figure.addEventListener('keydown', (event) => {
