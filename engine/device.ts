@@ -1,7 +1,20 @@
-/// <reference types="@webgpu/types" preserve="true" />
 // One Gpu wraps one GPUDevice: its limits, its adapter's description and its first failure. There is no module-level
 // device, so several can live in one process and an embedder can pass in a device of its own. On such a device others work,
 // too: its uncaptured errors are theirs, and what wgrad does there runs in error scopes.
+
+// WebGPU's names, for programs that are type-checked without them: with TypeScript's DOM library (6 and later), or with
+// @webgpu/types, these are merged with the real ones and add nothing.
+declare global {
+  interface GPU {}
+  interface GPUAdapter {}
+  interface GPUBindGroup {}
+  interface GPUBindGroupLayout {}
+  interface GPUBuffer {}
+  interface GPUComputePipeline {}
+  interface GPUDevice {}
+  interface GPUError {}
+  interface GPUSupportedLimits {}
+}
 
 /** A GPU error: a shader that does not compile, a validation error, out of memory. The message names the op. */
 export class GpuError extends Error {
