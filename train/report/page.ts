@@ -65,17 +65,11 @@ ${runs.length > 1 ? runTable(runs) : facts(runs[0]!)}
 ${notes(runs)}
 <main>
 ${charts.length ? curves(groups) : ''}
-${section(
-  'Prototypes',
-  runs.map((run) => named(runs, run, cosineTable(run))),
-)}
+${section('Prototypes', [ofEach(runs, cosineTable)])}
 ${section('Slices', [slices(runs)])}
 ${section('Classes', [classTable(runs)])}
 ${section('Cases', [caseTable(runs)])}
-${section(
-  'Confusion between classes',
-  runs.map((run) => named(runs, run, confusionTable(run))),
-)}
+${section('Confusion between classes', [ofEach(runs, confusionTable)])}
 ${section('Settings', [settingsTables(runs)])}
 </main>
 <footer>${runs.map((run) => html`<div>${run.folder}${environment(run)}</div>`)}</footer>
@@ -93,8 +87,14 @@ function section(title: string, parts: readonly (Markup | undefined)[]): Markup 
   return known.length ? html`<section><h2>${title}</h2>${known}</section>` : undefined;
 }
 
-const named = (runs: readonly RunData[], run: RunData, part: Markup | undefined): Markup | undefined =>
-  part && runs.length > 1 ? html`<h3>${run.name}</h3>${part}` : part;
+/** What there is of each run, side by side where there is room, named where there are several. */
+function ofEach(runs: readonly RunData[], part: (run: RunData) => Markup | undefined): Markup | undefined {
+  const known = runs.flatMap((run) => {
+    const own = part(run);
+    return own ? [html`<div>${runs.length > 1 && html`<h3>${run.name}</h3>`}${own}</div>`] : [];
+  });
+  return known.length ? html`<div class="parts">${known}</div>` : undefined;
+}
 
 function essentials({ config, iterations, best }: RunData): Markup {
   const parts = [
@@ -131,9 +131,9 @@ function figure(chart: Chart): Markup {
     raw(
       `<svg class="swatch" viewBox="0 0 30 12" aria-hidden="true"><path class="line s${style}" d="M1 6H29"/><path class="mark s${style}" d="${markerPath(style, 15, 6)}"/></svg>`,
     );
-  return html`<figure class="plot"><h4>${chart.title}</h4><ul class="legend">${chart.lines.map(
-    ({ name, style }) => html`<li>${swatch(style)}${name}</li>`,
-  )}</ul>${raw(chartSvg(chart, initial))}</figure>
+  const isNamed = chart.lines.length === 1 && chart.lines[0]!.name === chart.title;
+  const legend = html`<ul class="legend">${chart.lines.map(({ name, style }) => html`<li>${swatch(style)}${name}</li>`)}</ul>`;
+  return html`<figure class="plot"><h4>${chart.title}</h4>${!isNamed && legend}${raw(chartSvg(chart, initial))}</figure>
 `;
 }
 

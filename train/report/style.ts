@@ -49,6 +49,7 @@ th, td { padding: 5px 14px 5px 0; border-bottom: 1px solid var(--rule); text-ali
 th { font-weight: 600; }
 thead th { color: var(--soft); font-size: 13px; line-height: 1.3; vertical-align: bottom; white-space: normal; }
 th.name, td.name { text-align: left; }
+.scroll tr > .name:first-child { position: sticky; left: 0; background: var(--paper); z-index: 1; }
 td.best { font-weight: 700; background: var(--mark); }
 .unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 td.plain { white-space: normal; max-width: 40ch; overflow-wrap: anywhere; min-width: 9ch; text-align: left; }
@@ -61,13 +62,13 @@ th button::after {
 th[aria-sort='ascending'] button::after { opacity: 1; clip-path: polygon(50% 12%, 100% 88%, 0 88%); }
 th[aria-sort='descending'] button::after { opacity: 1; clip-path: polygon(0 12%, 100% 12%, 50% 88%); }
 .matrix td { min-width: 76px; padding: 8px 10px; text-align: center; border: 1px solid var(--paper); }
-.matrix th { padding: 5px 12px 5px 0; border: 0; }
+.matrix th { padding: 5px 12px 5px 0; border: 0; white-space: normal; }
 .matrix thead th { text-align: center; padding: 5px 10px; }
 .matrix td { background: color-mix(in srgb, var(--s0) calc(var(--part) * 62%), var(--card)); }
 .matrix td small { display: block; color: inherit; opacity: 0.8; font-size: 11px; }
 .tools { display: flex; flex-wrap: wrap; gap: 8px 28px; align-items: center; margin: 12px 0; position: sticky; top: 0; background: var(--paper); padding: 6px 0; z-index: 2; }
 .tools label { display: flex; gap: 8px; align-items: center; }
-.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 480px), 1fr)); gap: 18px 28px; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 350px), 1fr)); gap: 20px 28px; }
 figure { margin: 0; min-width: 0; break-inside: avoid; }
 figure.plot { position: relative; }
 figure.plot h4 { margin: 0; font-size: 14px; overflow-wrap: anywhere; }
@@ -94,7 +95,9 @@ ${dashes
 .tip { position: absolute; pointer-events: none; background: var(--paper); border: 1px solid var(--rule); border-radius: 6px; padding: 6px 10px; font-size: 13px; box-shadow: 0 4px 14px rgb(0 0 0 / 18%); z-index: 3; white-space: nowrap; font-variant-numeric: tabular-nums; max-width: 100%; overflow: hidden; }
 .tip div { display: flex; gap: 6px; align-items: center; }
 .tip b { margin-left: auto; padding-left: 12px; }
-.slices { display: flex; flex-direction: column; gap: 20px; }
+.slices { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 560px), 1fr)); gap: 20px 28px; }
+.parts { display: flex; flex-wrap: wrap; gap: 0 48px; }
+.parts > div { min-width: 0; max-width: 100%; }
 .slices img { max-width: 100%; height: auto; border-radius: 8px; display: block; background: #16171b; }
 details summary { cursor: pointer; color: var(--accent); margin: 8px 0; }
 footer { margin-top: 56px; font-size: 13px; border-top: 1px solid var(--rule); padding-top: 10px; }
