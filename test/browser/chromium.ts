@@ -1,7 +1,7 @@
 // A headless Chromium for tests, from npm alone: the binary of @sparticuz/chromium, unpacked once to the cache, driven over
 // the DevTools protocol through two pipes (messages end with a zero byte), so that no port and no WebSocket is needed.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
+import { accessSync, constants, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -36,10 +36,24 @@ async function unpacked(): Promise<string> {
   const { version } = require(join(require.resolve('@sparticuz/chromium'), '../../package.json')) as {
     version: string;
   };
-  const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'wgrad');
-  const target = join(cache, `chromium-${version}`);
-  if (existsSync(join(target, 'chromium'))) return target;
-  mkdirSync(cache, { recursive: true });
+  const name = `chromium-${version}`;
+  const roots = [
+    join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'wgrad'),
+    join(tmpdir(), `wgrad-${process.getuid?.() ?? 'user'}`),
+  ];
+  const found = roots.map((root) => join(root, name)).find((folder) => existsSync(join(folder, 'chromium')));
+  if (found) return found;
+  const root = roots.find((folder) => {
+    try {
+      mkdirSync(folder, { recursive: true, mode: 0o700 });
+      accessSync(folder, constants.W_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+  if (!root) throw new Error(`none of ${roots.join(', ')} can be written, to unpack Chromium to`);
+  const target = join(root, name);
   const half = mkdtempSync(`${target}.`);
   const { TMPDIR, AWS_LAMBDA_JS_RUNTIME } = process.env;
   Object.assign(process.env, { TMPDIR: half, AWS_LAMBDA_JS_RUNTIME: 'nodejs20.x' }); // so that it unpacks its libraries too
