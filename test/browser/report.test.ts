@@ -34,6 +34,10 @@ test.after(async () => {
   rmSync(root, { recursive: true, force: true });
 });
 
+test('a browser starts, or says why it does not', () => {
+  assert.ok(browser ? !unavailable : unavailable.length > 10, unavailable);
+});
+
 let skipped = 0;
 /** A test with a new page on a report; skipped, with the reason, where no browser starts. */
 function inBrowser(name: string, work: (page: Page, url: string) => Promise<void>, file = 'one.html'): void {
