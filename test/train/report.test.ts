@@ -175,7 +175,7 @@ test('settings that are no JSON, a summary of another shape, classes that nobody
 test('scores that do not exist are dashes, and sort as nothing', () => {
   const page = pageOf(fake());
   assert.match(page, /<td data-value="">–<\/td>/);
-  assert.match(words(page), /right ventricle missed/);
+  assert.match(words(page), /missed: right ventricle/);
   assert.match(words(page), /1000\.?0? k|1\.0 M/);
   assert.match(page, /title="150 voxels of myocardium were called left ventricle">15\.0 %/);
 });

@@ -107,7 +107,7 @@ export function chartSvg(chart: Chart, view: View): string {
     parts.push(`<line class="grid" x1="${left}" x2="${right}" y1="${y}" y2="${y}"/>`);
     parts.push(`<text class="end" x="${left - 6}" y="${(yAt(tick) + 4).toFixed(1)}">${tickText(tick)}</text>`);
   }
-  for (const tick of niceTicks(0, chart.last, Math.max(2, Math.floor((right - left) / 90)))) {
+  for (const tick of niceTicks(0, chart.last, Math.max(3, Math.floor((right - left) / 70)))) {
     if (tick > chart.last) continue;
     const x = xAt(tick).toFixed(1);
     parts.push(`<line class="axis" x1="${x}" x2="${x}" y1="${bottom}" y2="${bottom + 4}"/>`);

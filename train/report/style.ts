@@ -70,7 +70,7 @@ th[aria-sort='descending'] button::after { opacity: 1; clip-path: polygon(0 12%,
 .tools label { display: flex; gap: 8px; align-items: center; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 350px), 1fr)); gap: 20px 28px; }
 figure { margin: 0; min-width: 0; break-inside: avoid; }
-figure.plot { position: relative; }
+figure.plot { position: relative; scroll-margin-top: 56px; }
 figure.plot h4 { margin: 0; font-size: 14px; overflow-wrap: anywhere; }
 .legend { display: flex; flex-wrap: wrap; gap: 0 16px; margin: 2px 0 4px; padding: 0; list-style: none; font-size: 13px; color: var(--soft); }
 .legend li { display: flex; gap: 6px; align-items: center; overflow-wrap: anywhere; }
@@ -121,5 +121,11 @@ footer { margin-top: 56px; font-size: 13px; border-top: 1px solid var(--rule); p
   h2, h3 { break-after: avoid; }
   tr, .facts div { break-inside: avoid; }
   .scroll { overflow: visible; }
+  thead th, th, td { font-size: 9.5px; padding: 2px 6px 2px 0; white-space: normal; }
+  th button::after { display: none; }
+  th button { padding: 0; }
+  .matrix td { min-width: 0; padding: 4px 8px; }
+  .slices img { max-height: 240mm; width: auto; }
+  * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 `;

@@ -59,7 +59,7 @@ export function classTable(runs: readonly RunData[]): Markup | undefined {
       score,
       std: (std as Record<string, Score>)[k] ?? {},
     }));
-    return [...ofClass, { run: run.name, name: 'mean', score: foreground, std: {} as Score }];
+    return [...ofClass, { run: run.name, name: 'mean (counts: sum)', score: foreground, std: {} as Score }];
   });
   const shown = measures.filter(([name]) => rows.some(({ score }) => typeof score[name] === 'number'));
   const cell = ({ score, std }: (typeof rows)[number], [name, , decimals]: (typeof measures)[number]) => {
@@ -100,13 +100,13 @@ function meanDice({ metrics }: CaseScores): number | null {
   return known.length ? known.reduce((sum, v) => sum + v, 0) / known.length : null;
 }
 
-const wrongStructures = ({ metrics }: CaseScores, nameOf: (k: string) => string): string =>
-  Object.entries(metrics)
-    .flatMap(([k, { missed, invented }]) => [
-      ...(missed ? [`${nameOf(k)} missed`] : []),
-      ...(invented ? [`${nameOf(k)} invented`] : []),
-    ])
-    .join(', ');
+function wrongStructures({ metrics }: CaseScores, nameOf: (k: string) => string): string {
+  const of = (what: string): string[] => {
+    const names = Object.entries(metrics).flatMap(([k, score]) => (score[what] ? [nameOf(k)] : []));
+    return names.length ? [`${what}: ${names.join(', ')}`] : [];
+  };
+  return [...of('missed'), ...of('invented')].join('; ');
+}
 
 const compact = (value: number): string =>
   value >= 1e6 ? `${(value / 1e6).toFixed(1)} M` : value >= 1e4 ? `${(value / 1e3).toFixed(0)} k` : String(value);
