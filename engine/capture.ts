@@ -17,6 +17,7 @@ import {
 } from './stream.js';
 import { storagesIn } from './tensor.js';
 
+/** What a captured step costs. */
 export interface StepInfo {
   readonly launches: number;
   /** Buffers that temporaries share. */
@@ -29,6 +30,7 @@ export interface StepInfo {
   readonly externalBytes: number;
 }
 
+/** A captured step: call it to run it. */
 export interface Step<T> {
   /** Runs the step; the returned tensors are the same at every call. */
   (): T;

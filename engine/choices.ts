@@ -22,6 +22,7 @@ export interface TrialTensor {
   readonly values?: readonly number[];
 }
 
+/** One launch of a trial, over tensors that the tuner makes. */
 export interface TrialLaunch {
   readonly source: string;
   /** By the names of the shader's bindings, as in `run`. */

@@ -8,6 +8,7 @@ const on = (name: string, fallback: boolean): boolean => {
   return value === undefined || value === '' ? fallback : value !== '0';
 };
 
+/** The developer switches; they may be set while nothing is recorded. */
 export const flags = {
   /** 1: per capture launches, temporaries, bytes · 2: time of every launch · 3: the recorded list and its buffers · 4: WGSL. */
   debug: Number(environment.WGRAD_DEBUG ?? 0),

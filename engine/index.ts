@@ -2,15 +2,35 @@
 export { backward, Gradients, gradientLike, noGrad, record } from './autograd.js';
 export { type BufferRange, bufferOf, fromBuffer } from './buffer.js';
 export { capture, type Step, type StepInfo } from './capture.js';
-export { type AdapterDescription, fromDevice, Gpu, GpuError, GpuLostError, openDevice, requestGpu } from './device.js';
+export {
+  type AdapterDescription,
+  fromDevice,
+  Gpu,
+  GpuError,
+  GpuLostError,
+  type MatrixSize,
+  openDevice,
+  requestGpu,
+} from './device.js';
 export { flags } from './flags.js';
 export { memoryOf } from './memory.js';
 export * from './ops/index.js';
 export { type LaunchTime, type ProfileRow, profileTable, summarize } from './profile.js';
 export { normalStream, philox4x32, toUniform, uniformStream } from './random.js';
 export { broadcastShapes, normalizeAxes, type Shape, ShapeError, sameShape, show, sizeOf } from './shape.js';
-export { flush, type Grid, run } from './stream.js';
-export { type Dtype, empty, type Pack, pack, scope, Tensor, type TypedArray, tensor } from './tensor.js';
+export { type Bindable, flush, type Grid, run } from './stream.js';
+export {
+  type Dtype,
+  empty,
+  type GradientFlow,
+  type Pack,
+  pack,
+  scope,
+  type TapeNode,
+  Tensor,
+  type TypedArray,
+  tensor,
+} from './tensor.js';
 export {
   askedFor,
   type CandidateResult,
@@ -25,3 +45,4 @@ export {
   type TuneResult,
   tune,
 } from './tuner.js';
+export type { Tuning } from './tuning.js';

@@ -1,5 +1,6 @@
 // Times of launches as a table: calls, milliseconds, share, and the bandwidth of what each launch binds.
 
+/** What one launch took. */
 export interface LaunchTime {
   readonly label: string;
   readonly ms: number;
@@ -8,6 +9,7 @@ export interface LaunchTime {
   readonly shapes: string;
 }
 
+/** All launches of one kernel; `share` of the whole time, from 0 to 1. */
 export interface ProfileRow {
   readonly label: string;
   readonly calls: number;

@@ -1,8 +1,6 @@
 // Counter-based random numbers on the CPU: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
 // SC 2011). The same counter and key give the same numbers here and in shaders/philox.ts, so nothing keeps state.
 
-type Four = [number, number, number, number];
-
 function multiply(a: number, b: number): [high: number, low: number] {
   // 32×32 → 64 bits in 16-bit halves; every intermediate is below 2^53.
   const bLow = b & 0xffff;
@@ -14,7 +12,7 @@ function multiply(a: number, b: number): [high: number, low: number] {
 }
 
 /** Four uniform u32 for a 128-bit counter and a 64-bit key. */
-export function philox4x32(counter: readonly number[], key: readonly number[]): Four {
+export function philox4x32(counter: readonly number[], key: readonly number[]): [number, number, number, number] {
   let [c0, c1, c2, c3] = [counter[0]! >>> 0, counter[1]! >>> 0, counter[2]! >>> 0, counter[3]! >>> 0];
   let [k0, k1] = [key[0]! >>> 0, key[1]! >>> 0];
   for (let round = 0; round < 10; round++) {
@@ -33,7 +31,7 @@ export const toUniform = (bits: number): number => (bits >>> 8) * 2 ** -24;
 /** A sequence of uniform numbers in [0, 1), fixed by the key; call it as `Math.random`. */
 export function uniformStream(seed: number, stream = 0): () => number {
   let counter = 0;
-  let block: Four = [0, 0, 0, 0];
+  let block = [0, 0, 0, 0];
   return () => {
     if (counter % 4 === 0) block = philox4x32([counter / 4, 0, 0, 0], [seed, stream]);
     return toUniform(block[counter++ % 4]!);

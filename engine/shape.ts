@@ -1,6 +1,7 @@
 // Pure shape arithmetic. A shape lists sizes from the slowest to the fastest axis; images are [N, H, W, C] or
 // [N, D, H, W, C], convolution weights [O, kH, kW, I]. Nothing here knows of a GPU.
 
+/** Sizes of a tensor, from the slowest axis to the fastest; [] is one number. */
 export type Shape = readonly number[];
 
 /** Wrong shapes, axes or element types: thrown by the op call that was given them. */
@@ -11,8 +12,10 @@ export class ShapeError extends Error {
 /** Number of elements; 1 for the scalar shape []. */
 export const sizeOf = (shape: Shape): number => shape.reduce((product, n) => product * n, 1);
 
+/** A shape as errors print it: `[2,3]`. */
 export const show = (shape: Shape): string => `[${shape.join(',')}]`;
 
+/** Whether two shapes have the same sizes in the same order. */
 export const sameShape = (a: Shape, b: Shape): boolean => a.length === b.length && a.every((n, i) => n === b[i]);
 
 /** Throws a ShapeError unless every size is a positive integer. */

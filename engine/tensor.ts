@@ -7,6 +7,7 @@ import { closeScope, copyTensors, download, enroll, flush, isCapturing, openScop
 
 /** u8 is packed four to a word on the GPU (labels): element i is byte i & 3 of word i >> 2, lowest byte first. */
 export type Dtype = 'f32' | 'f16' | 'u32' | 'i32' | 'u8';
+/** What `read` returns: Float32Array for f32 and f16, Uint32Array, Int32Array, Uint8Array. */
 export type TypedArray = Float32Array | Uint32Array | Int32Array | Uint16Array | Uint8Array;
 
 const elementBytes: Record<Dtype, number> = { f32: 4, f16: 2, u32: 4, i32: 4, u8: 1 };
@@ -24,9 +25,11 @@ export interface TapeNode {
   readonly id: number;
   readonly name: string;
   readonly inputs: readonly Tensor[];
+  /** Records the gradients' launches; undefined where none is wanted. */
   readonly backward: (dy: Tensor, needs: boolean[], flow: GradientFlow) => (Tensor | undefined)[];
 }
 
+/** An array of numbers on one device; made by `tensor`, `fromBuffer` and ops. */
 export class Tensor {
   readonly gpu: Gpu;
   readonly shape: Shape;
@@ -37,8 +40,10 @@ export class Tensor {
   offset = 0;
   /** Gradients are wanted for this leaf: a parameter. */
   requiresGrad = false;
+  /** How an op made it; undefined for leaves, and under `noGrad`. */
   node: TapeNode | undefined;
 
+  /** @internal */
   constructor(gpu: Gpu, shape: Shape, dtype: Dtype, storage: Storage) {
     this.gpu = gpu;
     this.shape = shape;
@@ -56,6 +61,7 @@ export class Tensor {
     return bytesOf(this.shape, this.dtype);
   }
 
+  /** The name in errors and reports. */
   get label(): string {
     return this.storage.label;
   }

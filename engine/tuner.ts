@@ -32,6 +32,7 @@ export {
   type TrialTensor,
 } from './choices.js';
 
+/** How long is measured, and who is told. */
 export interface TuneOptions {
   /** How often each candidate gets its turn; the median of all its runs counts. 7 if not given. */
   readonly turns?: number;
@@ -52,6 +53,7 @@ export interface CandidateResult {
   readonly hopeless: boolean;
 }
 
+/** What became of one job. */
 export interface TuneResult {
   readonly key: string;
   /** What is remembered from now on; undefined if nothing could be measured, and the default stays. */

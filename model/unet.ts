@@ -5,6 +5,7 @@ import { concat, type Gpu, maxPool, type Random, ShapeError, show, type Tensor, 
 import { convLayer, type Mode, normActivationLayer } from './layers.js';
 import { type Module, moduleOf, Parameters } from './module.js';
 
+/** Sizes of a UNet; those that are not given are SSL4MIS's. */
 export interface UNetOptions {
   inChannels: number;
   classes: number;
@@ -16,6 +17,7 @@ export interface UNetOptions {
   seed?: number;
 }
 
+/** How the model runs: `mode`, and where dropout draws from. */
 export interface ForwardOptions {
   /** 'train': batch statistics and dropout. 'eval' (the default): running statistics, no dropout. */
   mode?: Mode;

@@ -2,7 +2,9 @@
 // student and teacher. Formulas in shaders/masked-consistency.ts.
 import { fold, total } from './classes.js';
 
+/** Whose maximum class probability is a pixel's confidence: `mean` and `min` of both, `none`: every pixel is kept. */
 export type Confidence = 'student' | 'teacher' | 'mean' | 'min' | 'none';
+/** Mean squared error of probabilities, Kullback–Leibler divergence, or cross-entropy. */
 export type ConsistencyKind = 'mse' | 'kl' | 'ce';
 
 export const mostOf = (p: string, classes: number): string =>

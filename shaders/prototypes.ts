@@ -196,6 +196,7 @@ fn prototype_cosines(@builtin(global_invocation_id) id: vec3u) {
   cosines[id.x] = select(0.0, cosine, counts[a] > 0.0 && counts[b] > 0.0);
 }`;
 
+/** Cosine distance to the own prototype, cross-entropy over cosines, or over squared distances. */
 export type SeparationKind = 'pull' | 'protoCE' | 'distance';
 
 /** Distances, their gradients and the value bind vectors [K, D] as they are; 1/‖μ_k‖ of seen classes is worked out once. */

@@ -15,7 +15,8 @@ function unbroadcast(dy: Tensor, shape: Shape): Tensor {
   return view(axes.length ? reduced('sum', dy, axes) : dy, shape);
 }
 
-type Operand = Tensor | number;
+/** A tensor, or a number that is the same everywhere. */
+export type Operand = Tensor | number;
 type Gradient = (dy: Tensor, y: Tensor) => Tensor;
 
 /** y = expression over a and b; `gradients` give the full-shape gradient of either. */

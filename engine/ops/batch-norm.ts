@@ -4,6 +4,7 @@ import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
 import { apply, normalize, type RunningStatistics, sizesOf } from './normalization.js';
 
+/** What `batchNorm` normalises by; `momentum` 0.1 and `epsilon` 1e-5 if not given, as PyTorch. */
 export interface BatchNormOptions {
   running?: RunningStatistics;
   /** True: normalise by the batch's statistics and update the running ones. False: normalise by the running ones. */

@@ -18,6 +18,7 @@ import { onePass, weightGradientKernel } from './conv-weight-variants.js';
 import { floatType } from './float-type.js';
 import { activationOf, activationToLoad, type PartialSums, setGradientSums, setStatistics } from './fusion.js';
 
+/** The step between outputs (1 if not given), and what rides along. */
 export interface ConvOptions {
   stride?: 1 | 2;
   /** A batch norm follows: its statistics are summed as the output is written. */

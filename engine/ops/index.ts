@@ -1,6 +1,10 @@
 // Every op: one line each.
+
+export type { Confidence, ConsistencyKind } from '../../shaders/consistency.js';
+export type { SeparationKind } from '../../shaders/prototypes.js';
+export type { Float } from '../../shaders/wgsl.js';
 export { argmax } from './argmax.js';
-export { add, div, mul, sub } from './arithmetic.js';
+export { add, div, mul, type Operand, sub } from './arithmetic.js';
 export { type BatchNormOptions, batchNorm } from './batch-norm.js';
 export { cast } from './cast.js';
 export { concat } from './concat.js';
@@ -31,8 +35,9 @@ export {
 } from './mean-teacher-loss.js';
 export { type NormActivationOptions, normActivation } from './norm-activation.js';
 export type { RunningStatistics } from './normalization.js';
-export { createAdamW, createSgd, ema, type Optimizer } from './optimizer.js';
+export { createAdamW, createSgd, ema, type Optimizer, type StepOptions } from './optimizer.js';
 export {
+  type AddedTo,
   addPrototypeDistance,
   createPrototypes,
   type Prototypes,
@@ -40,11 +45,12 @@ export {
   prototypeCosines,
   prototypeDistance,
   pseudoClasses,
+  type SeparationOptions,
   updatePrototypes,
   type WeightedPrototypeUpdate,
 } from './prototypes.js';
 export { createRandom, type Random } from './random.js';
-export { max, mean, sum } from './reduce.js';
+export { type Axes, max, mean, sum } from './reduce.js';
 export { reshape } from './reshape.js';
 export { selectionStatistics } from './selection-statistics.js';
 export { slice } from './slice.js';

@@ -9,6 +9,7 @@ import { ShapeError } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor, tensor } from '../tensor.js';
 
+/** A loss scale that halves at an overflow and doubles after many good steps, kept on the GPU. */
 export interface LossScale {
   /** One number: the seed of `backward(loss, scale)`. */
   readonly scale: Tensor;

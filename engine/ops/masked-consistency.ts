@@ -13,6 +13,7 @@ import { empty, type Tensor } from '../tensor.js';
 import { pixelSizes } from './labeled-pixels.js';
 import { sum } from './reduce.js';
 
+/** Which pixels a consistency keeps: those whose confidence is below a threshold. */
 export interface MaskOptions {
   /** Whose maximum class probability is compared with the threshold; 'none' keeps every pixel. */
   confidence: Confidence;
@@ -22,6 +23,7 @@ export interface MaskOptions {
   invert?: boolean;
 }
 
+/** How the predictions of student and teacher are compared, and where. */
 export interface ConsistencyOptions extends MaskOptions {
   kind: ConsistencyKind;
 }

@@ -18,6 +18,7 @@ import { floatType } from './float-type.js';
 import { pixelSizes } from './labeled-pixels.js';
 import type { ConsistencyOptions } from './masked-consistency.js';
 
+/** What `meanTeacherLoss` computes beside the supervised losses. */
 export interface MeanTeacherOptions {
   /** u8 [...]: one of every pixel, or of the first `labeledPixels` only. A label ≥ K is ignored by cross-entropy and Dice. */
   labels: Tensor;
@@ -27,6 +28,7 @@ export interface MeanTeacherOptions {
   epsilon?: number;
 }
 
+/** The teacher's side of `meanTeacherLoss`: its predictions, and how they are compared. */
 export interface TeacherOptions extends Omit<ConsistencyOptions, 'invert'> {
   /** Logits [..., K]: of every pixel, or of the unlabelled ones only. */
   logits: Tensor;

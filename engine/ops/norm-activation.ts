@@ -24,6 +24,7 @@ import { leakyRelu } from './leaky-relu.js';
 import { sizesOf } from './normalization.js';
 import type { Random } from './random.js';
 
+/** What follows the norm: LeakyReLU, then dropout. */
 export interface NormActivationOptions extends BatchNormOptions {
   /** Of LeakyReLU, in [0, 1]. */
   slope: number;

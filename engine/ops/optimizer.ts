@@ -8,6 +8,7 @@ import { ShapeError, sameShape, show } from '../shape.js';
 import { run } from '../stream.js';
 import { type Pack, pack, packOf, partsOf, type Tensor, tensor } from '../tensor.js';
 
+/** What a step heeds and takes along. */
 export interface StepOptions {
   /** The loss: nothing changes when that number is NaN or infinite. */
   guard?: Tensor;
@@ -17,6 +18,7 @@ export interface StepOptions {
   average?: { tensors: readonly Tensor[]; decay: Tensor };
 }
 
+/** Updates parameters in place; made by `createSgd` and `createAdamW`. */
 export interface Optimizer {
   /**
    * Records one update of every parameter. `lr` is a tensor of one number. Throws a ShapeError that names a parameter without

@@ -145,6 +145,7 @@ export function prototypeCosines({ vectors, counts }: Prototypes): Tensor {
   return cosines;
 }
 
+/** How features are pulled to the prototypes of their classes. */
 export interface SeparationOptions {
   /** pull: 1 − cos to the own prototype; protoCE: cross-entropy over cosines/T; distance: over −‖z − μ‖². */
   kind: SeparationKind;

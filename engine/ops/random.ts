@@ -3,6 +3,7 @@
 import type { Gpu } from '../device.js';
 import { type Tensor, tensor } from '../tensor.js';
 
+/** Where dropout and noise draw from: a seed, a step, and a number a stream. */
 export interface Random {
   /** u32 [2]: seed, step. Kernels use key = (seed, stream) and counter = (index, step, 0, 0). */
   readonly state: Tensor;

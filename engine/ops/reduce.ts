@@ -8,7 +8,8 @@ import { empty, type Tensor, view } from '../tensor.js';
 import { elementwise } from './elementwise.js';
 import { floatType } from './float-type.js';
 
-type Axes = number | readonly number[];
+/** One axis or several; negative ones count from the end. */
+export type Axes = number | readonly number[];
 
 /** Reduces the middle of x seen as [outer, count, inner]; the result has outer · inner elements. */
 export function reduceMiddle(
