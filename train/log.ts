@@ -29,7 +29,9 @@ export function readLog(path: string): LogRecord[] {
 /** Cuts a log after the records of iterations before `iteration`: what a resumed run will write again is removed. */
 export function rewindLog(path: string, iteration: number): void {
   if (!existsSync(path)) return;
-  const kept = readLog(path).filter((record) => record.iteration < iteration);
+  // A validation is numbered by the iterations before it, and is over when they are saved.
+  const isKept = (record: LogRecord) => record.iteration < iteration + ('validation' in record ? 1 : 0);
+  const kept = readLog(path).filter(isKept);
   const text = kept.map((record) => `${JSON.stringify(record)}\n`).join('');
   writeAtomically(path, [new TextEncoder().encode(text)]);
 }

@@ -66,4 +66,14 @@ test('rewinding removes what a resumed run will write again, and nothing else', 
   );
 });
 
+test('rewinding to where a validation was keeps it: a resumed run does not validate there again', () => {
+  const path = file('validated.jsonl');
+  const validation = { foreground_mean: { Dice: 0.5 } };
+  const before = [{ iteration: 18 }, { iteration: 19 }, { iteration: 20, validation }];
+  for (const record of [...before, { iteration: 20, loss: 1 }, { iteration: 21, validation }])
+    appendRecord(path, record);
+  rewindLog(path, 20);
+  assert.equal(readLog(path), before);
+});
+
 test.run();
