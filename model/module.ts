@@ -62,6 +62,7 @@ export interface Module {
   readonly state: ReadonlyMap<string, Tensor>;
 }
 
+/** What a model's function is completed with: `Object.assign(forward, moduleOf(parameters))`. */
 export const moduleOf = ({ gpu, trainable, buffers }: Parameters): Module => ({
   gpu,
   parameters: [...trainable.values()],

@@ -13,7 +13,7 @@ const consumer = new Consumer();
 const command = join(consumer.installed, manifest.bin.wgrad!);
 test.before(async () => {
   await consumer.install();
-  for (const name of ['webgpu', '@sparticuz/chromium', '@types/node']) consumer.link(name);
+  for (const name of ['webgpu', '@sparticuz/chromium', '@types/node', '@webgpu/types']) consumer.link(name);
 });
 test.after(() => consumer.remove());
 
@@ -82,7 +82,7 @@ test('every block of TypeScript type-checks', async () => {
         target: 'es2022',
         module: 'nodenext',
         lib: ['es2023', 'dom', 'dom.iterable'],
-        types: ['node'],
+        types: ['node', '@webgpu/types'],
         strict: true,
         noEmit: true,
         skipLibCheck: true,
