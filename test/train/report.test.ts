@@ -1,7 +1,16 @@
 // The report as text: what it holds, what it leaves out and says so, that nothing in it is taken for markup. How it looks
 // and behaves is test/browser/report.test.ts.
 import { execFileSync, spawnSync } from 'node:child_process';
-import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -24,7 +33,7 @@ const fake = (options: FakeRun = {}, name = `run${folders++}`): string => {
   writeFakeRun(join(root, name), options);
   return join(root, name);
 };
-const pageOf = (...paths: string[]): string => reportPage(paths.map(readRun));
+const pageOf = (...paths: string[]): string => reportPage(paths.map((path) => readRun(path)));
 /** The text between tags. */
 const words = (page: string): string =>
   page
@@ -118,6 +127,19 @@ test('30 000 iterations and three runs: a page of less than 5 MB', () => {
   assert.ok(seconds < 20, `${seconds} s`);
 });
 
+test('twenty runs: a page of less than 5 MB, lines that are told apart as far as there are ways to', () => {
+  const [first, ...others] = Array.from({ length: 20 }, (_, i) => join(root, 'many', String(i)));
+  writeFakeRun(first!, { iterations: 10_000, evalEvery: 100, slices: false });
+  for (const other of others) cpSync(first!, other, { recursive: true });
+  const out = join(root, 'many.html');
+  writeReport([first!, ...others], out);
+  assert.ok(statSync(out).size < 5e6, `${statSync(out).size} bytes`);
+  const page = readFileSync(out, 'utf8');
+  for (let style = 0; style < 12; style++) assert.ok(page.includes(`class="mark s${style}"`), `style ${style}`);
+  const looks = [...page.matchAll(/\.line\.s\d+, \.pale\.s\d+ \{ (stroke: [^}]*)\}/g)].map(([, look]) => look);
+  assert.is(new Set(looks).size, 12, 'colour and dash');
+});
+
 test('names and settings are text, never markup', () => {
   const evil = '<script>alert(1)</script>';
   const run = fake({
@@ -153,7 +175,7 @@ test('interrupted, no validation yet, a torn last line, a damaged line, a loss t
   const text = words(pageOf(run));
   assert.match(text, /has finished 31 of 50 iterations/);
   assert.match(text, /log\.jsonl: 1 line is damaged/);
-  assert.match(text, /not finite 1 times, first at iteration 30/);
+  assert.match(text, /not finite, first at iteration 30/);
   assert.match(text, /no validation yet/);
   assert.match(text, /no summary\.json/);
   assert.match(text, /Cross-entropy/);

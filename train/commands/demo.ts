@@ -15,6 +15,7 @@ import { newFolder } from '../new-folder.js';
 import { drawSlices } from '../pictures.js';
 import { createPredictor, type Predictor } from '../predictor.js';
 import { clock } from '../progress.js';
+import { writeReport } from '../report/page.js';
 import { loadModel } from '../trained-model.js';
 import { runFiles, train } from '../training.js';
 
@@ -88,12 +89,18 @@ export async function run(args: string[]): Promise<number> {
       const predictor = createPredictor(gpu, loadModel(gpu, { run: folder }).model, config.size);
       results.push({ config, predictor, run: folder, summary: await evaluateCases(predictor, test, config) });
     }
+    const page = join(out, 'report.html');
+    writeReport(
+      results.map((result) => result.run),
+      page,
+    );
     const picture = join(out, 'comparison.png');
     await drawComparison(picture, test, results);
     console.log(comparisonTable(results));
     console.log(selectionLine(results[1]!.run));
     console.log(`
 picture           ${picture}
+page              ${page}   (curves, slices and scores of both)
 run folders       ${results.map((result) => result.run).join(', ')}   (progress.png, slices/, log.jsonl)
 total time        ${clock((performance.now() - start) / 1000)}
 your own data     wgrad train --data DIR --out RUN --labeled N     (wgrad train --help)`);

@@ -182,5 +182,7 @@ export function markerPath(style: number, x: number, y: number): string {
     'm0 3.6l3.4-6h-6.8z',
     'm-4-1.5h8v3h-8z',
   ];
-  return `M${x.toFixed(1)} ${y.toFixed(1)}${shapes[style % shapes.length]}`;
+  // The second six lines have the colours of the first, and other markers.
+  const shape = shapes[(style + 2 * Math.floor(style / shapes.length)) % shapes.length];
+  return `M${x.toFixed(1)} ${y.toFixed(1)}${shape}`;
 }

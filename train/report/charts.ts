@@ -135,8 +135,8 @@ export function chartGroups(runs: readonly RunData[]): Group[] {
 const linesOf = (series: readonly (readonly [string, Series | undefined])[]): Line[] =>
   series.flatMap(([name, one], i) => (one ? [{ name, style: i % styles, ...one }] : []));
 
-/** How many colours, dashes and markers the style sheet has. */
-export const styles = 6;
+/** How many ways of drawing a line the style sheet has: six colours, each with two dashes and markers. */
+export const styles = 12;
 
 /** The one value of all lines of more than two points; undefined where something changes. */
 function constantOf(lines: readonly Line[]): number | undefined {

@@ -61,10 +61,8 @@ export interface RunData {
   notes: string[];
 }
 
-const points = 1000;
-
-/** Reads a run folder. Throws where there is none, or it holds neither settings nor a log. */
-export function readRun(folder: string): RunData {
+/** Reads a run folder, its series as at most `points` points. Throws where it holds neither settings nor a log. */
+export function readRun(folder: string, points = 1000): RunData {
   const at = (name: string) => join(folder, name);
   if (!existsSync(at('config.json')) && !existsSync(at('log.jsonl'))) {
     throw new Error(
@@ -103,7 +101,7 @@ export function readRun(folder: string): RunData {
   }
   const broken = steps.filter(({ loss }) => loss === null);
   if (broken.length) {
-    notes.push(`The loss was not finite ${broken.length} times, first at iteration ${broken[0]!.iteration}.`);
+    notes.push(`The loss was not finite, first at iteration ${broken[0]!.iteration}.`);
   }
   if (!scored.length && iterations) notes.push('There was no validation yet.');
   if (!summary && iterations) notes.push('There is no summary.json: no scores by case.');
@@ -117,9 +115,9 @@ export function readRun(folder: string): RunData {
     environment,
     classes,
     iterations,
-    training: trainingSeries(steps),
-    validation: validationSeries(scored),
-    cosines: cosineSeries(steps, classes.length),
+    training: trainingSeries(steps, points),
+    validation: validationSeries(scored, points),
+    cosines: cosineSeries(steps, classes.length, points),
     best: bestOf(scored),
     summary,
     slices,
@@ -197,7 +195,7 @@ function classNames(config: Record<string, unknown>, scores: Record<string, Scor
 }
 
 /** What was logged of every iteration. −1 stands for a share of no pixels. */
-function trainingSeries(steps: readonly Entry[]): RunData['training'] {
+function trainingSeries(steps: readonly Entry[], points: number): RunData['training'] {
   const names = new Set<string>();
   for (const record of steps) {
     for (const [name, value] of Object.entries(record)) {
@@ -212,6 +210,7 @@ function trainingSeries(steps: readonly Entry[]): RunData['training'] {
     const series = decimated(
       known.map(({ iteration }) => iteration),
       y,
+      points,
     );
     training.set(name, { last: y.at(-1) ?? null, late: meanOf(late), series });
   }
@@ -223,8 +222,8 @@ const meanOf = (values: readonly number[]): number | null =>
 
 const short = (value: number | null): number | null => (value === null ? null : Number(value.toPrecision(5)));
 
-/** At most about a thousand points: short series as they are, long ones as least, mean and greatest of equal stretches. */
-export function decimated(x: readonly number[], y: readonly (number | null)[], most = points): Series {
+/** At most `most` points: short series as they are, long ones as least, mean and greatest of equal stretches. */
+export function decimated(x: readonly number[], y: readonly (number | null)[], most = 1000): Series {
   if (x.length <= most) return { x: [...x], y: y.map(short) };
   const size = Math.ceil(x.length / (most / 2)); // each stretch has a low and a high point
   const series: Required<Series> = { x: [], y: [], low: [], high: [] };
@@ -246,7 +245,7 @@ interface Scored {
   foreground: Score;
 }
 
-function validationSeries(scored: readonly Scored[]): RunData['validation'] {
+function validationSeries(scored: readonly Scored[], points: number): RunData['validation'] {
   const validation: RunData['validation'] = new Map();
   const keys = new Set(scored.flatMap(({ mean }) => Object.keys(mean)));
   for (const key of [...keys, 'mean']) {
@@ -259,6 +258,7 @@ function validationSeries(scored: readonly Scored[]): RunData['validation'] {
           decimated(
             scored.map(({ iteration }) => iteration),
             y,
+            points,
           ),
         );
       }
@@ -274,7 +274,7 @@ function bestOf(scored: readonly Scored[]): Scored | undefined {
   return best;
 }
 
-function cosineSeries(steps: readonly Entry[], classes: number): RunData['cosines'] {
+function cosineSeries(steps: readonly Entry[], classes: number, points: number): RunData['cosines'] {
   const known = steps.filter(({ cosines }) => Array.isArray(cosines) && cosines.length === classes * classes);
   const last = known.at(-1)?.cosines as number[] | undefined;
   if (!last) return undefined;
@@ -287,6 +287,7 @@ function cosineSeries(steps: readonly Entry[], classes: number): RunData['cosine
         decimated(
           known.map(({ iteration }) => iteration + 1),
           y,
+          points,
         ),
       );
     }

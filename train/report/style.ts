@@ -1,5 +1,7 @@
 // The page's style sheet. Colours of lines are told apart with any colour vision and on both backgrounds; each has its own
 // dash and marker, so that colour is never the only cue. They are after Okabe & Ito (2008), darker on white.
+import { styles } from './charts.js';
+
 const light = `
   color-scheme: light;
   --paper: #ffffff; --card: #f6f7f9; --ink: #1c2026; --soft: #5a626d; --rule: #d9dde3; --accent: #0b62c4; --mark: #e8f1fd;
@@ -9,6 +11,12 @@ const dark = `
   --paper: #14171c; --card: #1c2027; --ink: #e8eaee; --soft: #a4acb8; --rule: #353b45; --accent: #7db6ff; --mark: #1d3350;
   --s0: #5ab4f0; --s1: #f0a13c; --s2: #37c79a; --s3: #ee86bf; --s4: #b49bf2; --s5: #c3c8d0;`;
 const dashes = ['none', '7 3', '2 3', '9 3 2 3', '12 3', '4 2'];
+/** The second six lines have the colours of the first with other dashes. */
+const lineStyles = Array.from({ length: styles }, (_, i) => {
+  const [color, dash] = [i % dashes.length, dashes[(i + 2 * Math.floor(i / dashes.length)) % dashes.length]];
+  return `.line.s${i}, .pale.s${i} { stroke: var(--s${color}); stroke-dasharray: ${dash}; }
+.mark.s${i}, .band.s${i} { fill: var(--s${color}); }`;
+}).join('\n');
 
 export const style = `
 :root {${light}
@@ -86,12 +94,7 @@ svg .pale { opacity: 0.28; stroke-width: 1; stroke-dasharray: none !important; }
 svg .band { opacity: 0.2; stroke: none; }
 svg .mark { stroke: var(--paper); stroke-width: 1; }
 svg .cursor { stroke: var(--soft); stroke-width: 1; stroke-dasharray: 3 3; }
-${dashes
-  .map(
-    (dash, i) => `.line.s${i}, .pale.s${i} { stroke: var(--s${i}); stroke-dasharray: ${dash}; }
-.mark.s${i}, .band.s${i} { fill: var(--s${i}); }`,
-  )
-  .join('\n')}
+${lineStyles}
 .tip { position: absolute; pointer-events: none; background: var(--paper); border: 1px solid var(--rule); border-radius: 6px; padding: 6px 10px; font-size: 13px; box-shadow: 0 4px 14px rgb(0 0 0 / 18%); z-index: 3; white-space: nowrap; font-variant-numeric: tabular-nums; max-width: 100%; overflow: hidden; }
 .tip div { display: flex; gap: 6px; align-items: center; }
 .tip b { margin-left: auto; padding-left: 12px; }
