@@ -43,32 +43,42 @@ export function createProgress(
 ): Progress {
   const every = out.isTTY ? 200 : 10_000;
   const began = performance.now();
-  const moments: Moment[] = [{ done: start, at: began, spent: nothing }];
+  let moments: Moment[] = [{ done: start, at: began, spent: nothing }];
   let printed = began;
+  let isFirst = true;
   return {
     update(done, text, spent) {
       const now = performance.now();
-      if (done < total && now - printed < every) return;
-      printed = now;
-      moments.push({ done, at: now, spent: spent ? { ...spent } : nothing });
-      while (moments.length > 2 && now - moments[1]!.at > 60_000) moments.shift();
-      const first = moments[0]!;
-      const rate = (done - first.done) / Math.max(1e-9, (now - first.at) / 1000);
-      const remaining = rate > 0 ? clock((total - done) / rate) : '?';
-      const parts = [
-        `${name} ${done}/${total}`,
-        `${rateText(rate)}`,
-        `${remaining} left`,
-        text,
-        ...(spent ? [sharesText(first, moments.at(-1)!)] : []),
-      ];
-      const line = parts.filter((part) => part !== '').join('  ');
-      out.write(out.isTTY ? `\r\x1b[K${line.slice(0, Math.max(20, (out.columns ?? 120) - 1))}` : `${line}\n`);
+      const moment = { done, at: now, spent: spent ? { ...spent } : nothing };
+      const isDue = done >= total || now - printed >= every;
+      if (isDue) print(moment, text, spent !== undefined);
+      // The first iteration also compiles: once there is a second, rates count from the end of the first.
+      if (isFirst) moments = [moment];
+      isFirst = false;
     },
     end() {
       if (out.isTTY) out.write('\n');
     },
   };
+
+  function print(moment: Moment, text: string, withShares: boolean): void {
+    const { done, at: now } = moment;
+    printed = now;
+    moments.push(moment);
+    while (moments.length > 2 && now - moments[1]!.at > 60_000) moments.shift();
+    const first = moments[0]!;
+    const rate = (done - first.done) / Math.max(1e-9, (now - first.at) / 1000);
+    const remaining = rate > 0 ? clock((total - done) / rate) : '?';
+    const parts = [
+      `${name} ${done}/${total}`,
+      `${rateText(rate)}`,
+      `${remaining} left`,
+      text,
+      ...(withShares ? [sharesText(first, moment)] : []),
+    ];
+    const line = parts.filter((part) => part !== '').join('  ');
+    out.write(out.isTTY ? `\r\x1b[K${line.slice(0, Math.max(20, (out.columns ?? 120) - 1))}` : `${line}\n`);
+  }
 }
 
 /** Slow runs are told in seconds an iteration. */

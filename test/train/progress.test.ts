@@ -114,6 +114,18 @@ test('where the time went: waits over the last minute, the rest is this process'
   assert.match(lines.at(-1)!, /gpu 70% cpu 15% data 5% validation 10%\n$/);
 });
 
+test('the first iteration, which also compiles, does not count once there are others', () => {
+  const lines = written({}, (progress, tick) => {
+    tick(30);
+    progress.update(1, '');
+    for (let done = 2; done <= 21; done++) {
+      tick(0.5);
+      progress.update(done, '');
+    }
+  });
+  assert.equal(lines, ['mt 1/100  30.0 s/it  49:30 left\n', 'mt 21/100  2.00 it/s  0:40 left\n']);
+});
+
 test('an iteration of many seconds is told in seconds', () => {
   const lines = written({}, (progress, tick) => {
     tick(25);
