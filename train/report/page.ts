@@ -15,7 +15,10 @@ import { caseTable, classTable, confusionTable, cosineTable, facts, runTable, se
 const pictureBytes = 2_600_000;
 const initial = { width: 480, height: 240, log: false, smoothing: 0.02 };
 
-/** Reads run folders and writes their report to `out`. Throws where a folder is no run. */
+/**
+ * Reads run folders and writes their report, one self-contained HTML page, to the file `out`; returns what it read. Throws
+ * where a folder is no run, or `out` cannot be written.
+ */
 export function writeReport(folders: readonly string[], out: string): RunData[] {
   // Many runs have fewer points each: a page of twenty is no larger than one of six.
   const points = Math.max(100, Math.min(1000, Math.floor(6000 / folders.length)));
