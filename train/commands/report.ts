@@ -5,7 +5,7 @@ import { readCommandLine } from '../command-line.js';
 import { UsageError } from '../config.js';
 import { makeFolder } from '../new-folder.js';
 import { overview, overviewText } from '../report/numbers.js';
-import { writeReport } from '../report/page.js';
+import { readRuns, writePage } from '../report/page.js';
 
 export const help = `
 usage: wgrad report --run RUN [--run RUN …] [--out FILE] [--json]
@@ -38,8 +38,9 @@ export async function run(args: string[]): Promise<number> {
   if (existsSync(out) && statSync(out).isDirectory()) {
     throw new UsageError(`report: --out '${out}' is a folder. Name a file, for instance ${join(out, 'report.html')}.`);
   }
+  const runs = readRuns(folders);
   makeFolder(dirname(resolve(out)));
-  const runs = writeReport(folders, out);
+  writePage(runs, out);
   if (flags.json) {
     const rows = runs.map((one) => ({
       run: one.folder,

@@ -16,15 +16,23 @@ const pictureBytes = 2_600_000;
 const initial = { width: 480, height: 240, log: false, smoothing: 0.02 };
 
 /**
- * Reads run folders and writes their report, one self-contained HTML page, to the file `out`; returns what it read. Throws
- * where a folder is no run, or `out` cannot be written.
+ * Writes the report of run folders, one self-contained HTML page, to the file `out`. Throws where a folder is no run, or `out`
+ * cannot be written.
  */
-export function writeReport(folders: readonly string[], out: string): RunData[] {
+export function writeReport(folders: readonly string[], out: string): void {
+  writePage(readRuns(folders), out);
+}
+
+/** Reads run folders for one page. Throws where a folder is no run. */
+export function readRuns(folders: readonly string[]): RunData[] {
   // Many runs have fewer points each: a page of twenty is no larger than one of six.
   const points = Math.max(100, Math.min(1000, Math.floor(6000 / folders.length)));
-  const runs = distinctlyNamed(folders.map((folder) => readRun(folder, points)));
+  return distinctlyNamed(folders.map((folder) => readRun(folder, points)));
+}
+
+/** Writes the page of runs that were read. */
+export function writePage(runs: readonly RunData[], out: string): void {
   writeAtomically(out, [new TextEncoder().encode(reportPage(runs))]);
-  return runs;
 }
 
 /** Runs of the same name are told apart by their folders. */
