@@ -106,6 +106,7 @@ async function tuneOne(gpu: Gpu, job: Job, { turns = 7, turnMs = 20 }: TuneOptio
   const flaw = flawOf(expected.outputs);
   if (flaw !== undefined) return failed(flaw);
 
+  await compileTogether(gpu, job);
   const contenders: Contender[] = [];
   const excluded = new Map<unknown, string>();
   for (const candidate of candidates) {
@@ -303,6 +304,24 @@ async function compile(gpu: Gpu, k: Kernel): Promise<string | undefined> {
     const first = info?.messages.find(({ type }) => type === 'error');
     return first ? `line ${first.lineNum}: ${first.message}` : (problem ?? (error as Error).message);
   }
+}
+
+/** Compiles the kernels of all candidates side by side. What fails is left to `attempt`, which says why. */
+async function compileTogether(gpu: Gpu, job: Job): Promise<void> {
+  const sources = new Set<string>();
+  for (const candidate of job.candidates) {
+    try {
+      for (const { source } of job.build(candidate).launches) sources.add(source);
+    } catch {} // cannot be launched
+  }
+  const kernels = [...sources].flatMap((source) => {
+    try {
+      return [kernel(gpu, source)];
+    } catch {
+      return []; // no kernel
+    }
+  });
+  await Promise.all(kernels.map((each) => compile(gpu, each)));
 }
 
 /** What the GPU objects to in `work`, kept from becoming the device's failure. Rejects if the device is lost. */
