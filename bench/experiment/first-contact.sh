@@ -28,8 +28,8 @@ part step-f16 node "$wgrad" bench step $size --precision f16 --profile --json
 part export node "$wgrad" bench peers --work step $size --export "$out/work"
 command -v python3 >/dev/null && part pytorch python3 "$kit/wgrad/bench/pytorch/step.py" "$out/work" --steps $steps
 rm -rf "$out/work"
-part tune node "$wgrad" bench --tune $tune
-part tune-f16 node "$wgrad" bench --tune $tune --precision f16
+part tune timeout 150 node "$wgrad" bench --tune $tune
+part tune-f16 timeout 150 node "$wgrad" bench --tune $tune --precision f16
 part table node "$wgrad" bench --tune $tune --print-table
 part step-f32-tuned node "$wgrad" bench step $size --profile --json
 part step-f16-tuned node "$wgrad" bench step $size --precision f16 --profile --json
