@@ -7,6 +7,7 @@ import type { Summary } from './evaluate.js';
 import type { LogRecord } from './log.js';
 import { drawCurves, drawSlices, greyPicture, labelPicture } from './pictures.js';
 import type { Predictor } from './predictor.js';
+import { writeReport } from './report/page.js';
 import type { EventFile } from './tensorboard.js';
 
 /** One picture of up to four validation slices, from the middle of different cases: image, label, prediction, what is kept. */
@@ -55,6 +56,17 @@ export async function showBatch(
       size,
     ),
   );
+}
+
+/** A run's own report. One that cannot be written is said, and takes nothing from the run. */
+export function reportOn(folder: string, out: string): void {
+  try {
+    writeReport([folder], out);
+  } catch (error) {
+    console.error(
+      `train: no report was written to ${out} — ${(error as Error).message}. Try wgrad report --run ${folder}.`,
+    );
+  }
 }
 
 /** Curves of a log: losses, what was kept, schedules, Dice by class. */

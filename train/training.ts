@@ -14,8 +14,7 @@ import { appendRecord, type LogRecord, readLog, rewindLog } from './log.js';
 import { newFolder } from './new-folder.js';
 import { createPredictor } from './predictor.js';
 import { createProgress } from './progress.js';
-import { writeReport } from './report/page.js';
-import { drawProgress, drawValidation, showBatch } from './run-pictures.js';
+import { drawProgress, drawValidation, reportOn, showBatch } from './run-pictures.js';
 import { createEventFile } from './tensorboard.js';
 import { createTrainer, metricNames } from './trainer.js';
 
@@ -202,7 +201,7 @@ export async function train({
     await loader.close();
   }
   drawProgress(file(runFiles.curves), readLog(file(runFiles.log)));
-  writeReport([out], file(runFiles.report));
+  reportOn(out, file(runFiles.report));
   return {
     iterations: iteration,
     seconds: (performance.now() - start) / 1000,

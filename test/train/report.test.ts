@@ -279,6 +279,7 @@ test('wgrad report: a table and the page’s path on stdout; JSON; wrong usage',
     [['--run', join(root, 'nothing')], 2, /there is no folder/],
     [['--run', one, one], 2, /named twice/],
     [['--run', one, '--out', root], 2, /is a folder/],
+    [['--run', one, '--out', '/proc/none/page.html'], 2, /cannot write '\/proc\/none\/page\.html' — .* --out/],
     [['--run', root], 1, /is no run folder/],
   ] as [string[], number, RegExp][]) {
     const { status, stderr } = spawnSync(process.execPath, [cli, 'report', ...args], { encoding: 'utf8', cwd: root });

@@ -39,8 +39,12 @@ export async function run(args: string[]): Promise<number> {
     throw new UsageError(`report: --out '${out}' is a folder. Name a file, for instance ${join(out, 'report.html')}.`);
   }
   const runs = readRuns(folders);
-  makeFolder(dirname(resolve(out)));
-  writePage(runs, out);
+  try {
+    makeFolder(dirname(resolve(out)));
+    writePage(runs, out);
+  } catch (error) {
+    throw new UsageError(`report: cannot write '${out}' — ${(error as Error).message}. Name another file with --out.`);
+  }
   if (flags.json) {
     const rows = runs.map((one) => ({
       run: one.folder,
