@@ -58,8 +58,9 @@ const configOf = (settings: object): Config => resolveConfig({ ...settings, drop
 export function readStepSettings(given: { [K in keyof StepSettings]?: unknown }): StepSettings {
   const { method = 'lccs', size = 32, features = '8,16,32', batch = 4, threshold } = given;
   const config = configOf({ method, size, features, batch, threshold });
-  if (config.method === 'supervised') {
-    throw new UsageError('bench: --method supervised has no teacher. Use lccs or mt.');
+  if (config.method !== 'lccs' && config.method !== 'mt') {
+    const why = config.method === 'supervised' ? 'has no teacher' : 'is not one that the peers compute';
+    throw new UsageError(`bench: --method ${config.method} ${why}. Use lccs or mt.`);
   }
   return {
     method: config.method,

@@ -3,7 +3,8 @@
 import { fold, total } from './classes.js';
 
 /** Whose maximum class probability is a pixel's confidence: `mean` and `min` of both, `none`: every pixel is kept. */
-export type Confidence = 'student' | 'teacher' | 'mean' | 'min' | 'none';
+/** 'given': of a tensor with one number a pixel; 'none': every pixel is kept. */
+export type Confidence = 'student' | 'teacher' | 'mean' | 'min' | 'given' | 'none';
 /** Mean squared error of probabilities, Kullback–Leibler divergence, or cross-entropy. */
 export type ConsistencyKind = 'mse' | 'kl' | 'ce';
 
@@ -22,8 +23,27 @@ export const confidenceOf = (confidence: Confidence, classes: number): string =>
       (a, b) => `max(${a}, ${b})`,
       (k) => `0.5 * (p${k} + q${k})`,
     );
-  return { student, teacher, min: `min(${student}, ${teacher})`, none: '0.0' }[confidence];
+  return { student, teacher, min: `min(${student}, ${teacher})`, given: 'score', none: '0.0' }[confidence];
 };
+
+/** What is kept, and by which threshold. */
+export interface Keeping {
+  readonly confidence: Confidence;
+  /** Keep the confident pixels instead. */
+  readonly invert: boolean;
+  /** There is a threshold for each class, that of the teacher's argmax. */
+  readonly perClass: boolean;
+}
+
+/** Expression: τ of a pixel whose class by the teacher is the expression `teacherClass`. */
+export const limitOf = ({ perClass }: Pick<Keeping, 'perClass'>, teacherClass: string): string =>
+  perClass ? `threshold[${teacherClass}]` : 'threshold[0]';
+
+/** Expression: whether a pixel is kept; `score` is its given confidence. */
+export const keptBy = (keeping: Keeping, classes: number, teacherClass: string): string =>
+  keeping.confidence === 'none'
+    ? 'true'
+    : `${confidenceOf(keeping.confidence, classes)} ${keeping.invert ? '>=' : '<'} ${limitOf(keeping, teacherClass)}`;
 
 export const pixelValue = (kind: ConsistencyKind | 'mask', classes: number): string => {
   if (kind === 'mse') return total(classes, (k) => `(p${k} - q${k}) * (p${k} - q${k})`);

@@ -1,5 +1,6 @@
 // Consistency of student p and teacher q (softmax of their logits) on the pixels that are kept:
-//   confidence c of p, of q, their mean or minimum;   M = [c < τ] (inverted: [c ≥ τ]; 'none': every pixel)
+//   confidence c of p, of q, their mean or minimum, or given;   M = [c < τ] (inverted: [c ≥ τ]; 'none': every pixel); τ may be
+//   one number or one for each class j = argmax q
 //   mse  Σ M Σ_k (p_k − q_k)² / (K ΣM)      g_k = 2 (p_k − q_k)/(K ΣM),  dlogits_k = p_k (g_k − Σ_j g_j p_j)
 //   kl   Σ M Σ_k q_k log(q_k/p_k) / ΣM      dlogits_k = (p_k − q_k)/ΣM
 //   ce   Σ M (−log p_j) / ΣM, j = argmax q  dlogits_k = (p_k − [k = j])/ΣM
@@ -16,19 +17,17 @@ import {
   storeClasses,
   total,
 } from './classes.js';
-import { type Confidence, type ConsistencyKind, confidenceOf, pixelValue } from './consistency.js';
+import { type ConsistencyKind, type Keeping, keptBy, pixelValue } from './consistency.js';
 import type { PixelSizes } from './cross-entropy.js';
 import { enable, f32, flatIndex, u32, wgsl } from './wgsl.js';
 
-export interface ConsistencySizes extends PixelSizes {
+export interface ConsistencySizes extends PixelSizes, Keeping {
   /** 'mask': only the mask is written. */
   readonly kind: ConsistencyKind | 'mask';
-  readonly confidence: Confidence;
-  readonly invert: boolean;
 }
 
 export function consistencyForward(sizes: ConsistencySizes): string {
-  const { dtype, pixels, classes, kind, confidence, invert } = sizes;
+  const { dtype, pixels, classes, kind, confidence, perClass } = sizes;
   const threads = partialThreads(pixels);
   const words = Math.ceil(pixels / 4);
   const valued = kind !== 'mask';
@@ -39,6 +38,9 @@ export function consistencyForward(sizes: ConsistencySizes): string {
 @group(0) @binding(3) var<storage, read_write> mask: array<u32>;
 #if ${valued}
 @group(0) @binding(4) var<storage, read_write> partials: array<f32>;
+#endif
+#if ${confidence === 'given'}
+@group(0) @binding(5) var<storage, read> scores: array<f32>;
 #endif
 
 @compute @workgroup_size(64)
@@ -55,18 +57,15 @@ ${loadClasses('x', 'student', 'i', classes)}
 ${loadClasses('y', 'teacher', 'i', classes)}
 ${softmaxOf('x', 'p', classes)}
 ${softmaxOf('y', 'q', classes)}
-      let c = ${confidenceOf(confidence, classes)};
-#if ${confidence === 'none'}
-      let keep = true;
-#elif ${invert}
-      let keep = c >= threshold[0];
-#else
-      let keep = c < threshold[0];
+#if ${perClass || kind === 'ce'}
+${argmaxOf('target_class', 'y', classes)}
 #endif
-      if (keep) {
+#if ${confidence === 'given'}
+      let score = scores[i];
+#endif
+      if (${keptBy(sizes, classes, 'target_class')}) {
         bits |= 1u << (8u * j);
 #if ${kind === 'ce'}
-${argmaxOf('target_class', 'y', classes)}
         var chosen = x0;
 ${each(classes, (k) => (k ? `        if (target_class == ${k}u) { chosen = x${k}; }` : ''))}
 #endif
@@ -134,7 +133,7 @@ ${storeClasses('dlogits', 'i', dtype, classes, (k) => `scale * (p${k} - select(0
 export const variants = (): string[] =>
   (['f32', 'f16'] as const).flatMap((dtype) =>
     (['mse', 'kl', 'ce'] as const).flatMap((kind) =>
-      (['student', 'teacher', 'mean', 'min', 'none'] as const).flatMap((confidence) => {
+      (['student', 'teacher', 'mean', 'min', 'given', 'none'] as const).flatMap((confidence) => {
         const sizes = {
           dtype,
           kind,
@@ -142,6 +141,7 @@ export const variants = (): string[] =>
           pixels: 1000,
           classes: dtype === 'f32' ? 4 : 3,
           invert: kind === 'kl',
+          perClass: confidence === 'student' || confidence === 'teacher',
         };
         const mask = consistencyForward({ ...sizes, kind: 'mask' });
         return [consistencyForward(sizes), consistencyValue(kind, 4), consistencyBackward(sizes), mask];

@@ -5,7 +5,7 @@
 // with the formulas of cross-entropy.ts, dice-loss.ts and masked-consistency.ts, which stay as the plain composition.
 // Thread = word of four pixels (bytes are packed four to a word) in the walk, pixel in the gradient.
 import { argmaxOf, byteAt, classArray, each, loadClasses, pick, softmaxOf, storeClasses, total } from './classes.js';
-import { type Confidence, type ConsistencyKind, confidenceOf, mostOf, pixelValue } from './consistency.js';
+import { type ConsistencyKind, type Keeping, keptBy, limitOf, mostOf, pixelValue } from './consistency.js';
 import type { PixelSizes } from './cross-entropy.js';
 import {
   addPartials,
@@ -19,13 +19,14 @@ import {
 } from './partial-sums.js';
 import { enable, f32, flatIndex, u32, wgsl } from './wgsl.js';
 
-export interface TeacherPart {
+export interface TeacherPart extends Keeping {
   readonly kind: ConsistencyKind;
-  readonly confidence: Confidence;
   /** The teacher's logits cover the labelled pixels too, not only the others. */
   readonly everywhere: boolean;
   /** Classes, weights for the prototypes and statistics are wanted; needs `everywhere` and labels of all pixels. */
   readonly selection: boolean;
+  /** Reliable pixels count 1 for the prototypes, not the teacher's confidence. */
+  readonly hard: boolean;
 }
 
 export interface MeanTeacherSizes extends PixelSizes {
@@ -78,28 +79,28 @@ ${each(
 
 function teacherSums(sizes: MeanTeacherSizes, teacher: TeacherPart): string {
   const { classes, labeledPixels } = sizes;
-  const { kind, confidence, everywhere, selection } = teacher;
+  const { kind, confidence, perClass, everywhere, selection, hard } = teacher;
+  const weight = hard ? '1.0' : 'q_confidence';
   const body = wgsl`
 ${loadClasses('y', 'teacher', teacherPixel(sizes), classes)}
 ${softmaxOf('y', 'q', classes)}
-#if ${confidence === 'none'}
-      let keep = true;
-#else
-      let keep = ${confidenceOf(confidence, classes)} < threshold[0];
-#endif
-      if (keep) { mask_bytes |= 1u << (8u * j); }
-#if ${selection || kind === 'ce'}
+#if ${selection || perClass || kind === 'ce'}
 ${argmaxOf('teacher_class', 'y', classes)}
 #endif
+#if ${confidence === 'given'}
+      let score = scores[${teacherPixel(sizes)}];
+#endif
+      let keep = ${keptBy(teacher, classes, 'teacher_class')};
+      if (keep) { mask_bytes |= 1u << (8u * j); }
 #if ${selection}
       let q_confidence = ${mostOf('q', classes)};
       var weight = 0.0;
       if (i < ${u32(labeledPixels)}) {
         class_bytes |= truth << (8u * j);
-        weight = select(0.0, q_confidence, truth == teacher_class);
+        weight = select(0.0, ${weight}, truth == teacher_class);
       } else {
         class_bytes |= teacher_class << (8u * j);
-        weight = select(0.0, q_confidence, q_confidence >= threshold[0]);
+        weight = select(0.0, ${weight}, q_confidence >= ${limitOf(teacher, 'teacher_class')});
       }
       weights[i] = weight;
 #endif
@@ -146,6 +147,9 @@ export function meanTeacherForward(sizes: MeanTeacherSizes): string {
 #if ${Boolean(teacher?.selection)}
 @group(0) @binding(6) var<storage, read_write> classes: array<u32>;
 @group(0) @binding(7) var<storage, read_write> weights: array<f32>;
+#endif
+#if ${teacher?.confidence === 'given'}
+@group(0) @binding(8) var<storage, read> scores: array<f32>;
 #endif
 ${partialsMemory(walk, names.length)}
 
@@ -320,11 +324,11 @@ ${teacher ? teacherSlopes(sizes, teacher) : ''}
 export function variants(): string[] {
   const teachers: (TeacherPart | undefined)[] = [undefined];
   for (const kind of ['mse', 'kl', 'ce'] as const) {
-    for (const confidence of ['student', 'teacher', 'mean', 'min', 'none'] as const) {
-      teachers.push(
-        { kind, confidence, everywhere: true, selection: true },
-        { kind, confidence, everywhere: false, selection: false },
-      );
+    for (const confidence of ['student', 'teacher', 'mean', 'min', 'given', 'none'] as const) {
+      const keeping = { confidence, invert: kind === 'kl', perClass: confidence === 'student' };
+      const everywhere = { kind, ...keeping, everywhere: true, selection: true, hard: kind === 'ce' };
+      if (confidence !== 'given') teachers.push(everywhere); // nine buffers, and nobody wants it
+      teachers.push({ ...everywhere, everywhere: false, selection: false });
     }
   }
   return (['f32', 'f16'] as const).flatMap((dtype) =>

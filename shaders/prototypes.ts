@@ -1,8 +1,9 @@
 // Class prototypes μ [K, D] and the distance of features z [pixels, D] to them.
-// Update: weight w_i = q_ik of the teacher's own class k on labelled pixels it gets right, ρ·q_ik on unlabelled pixels whose
-// confidence is at least τ; batch mean Σ w z'/Σ w; μ_k ← m μ_k + (1 − m) mean, m = min(1 − 1/(n_k + 1), momentum), n_k the
+// Update: weight w_i = q_ik (hard: 1) of the teacher's own class k on labelled pixels it gets right, ρ times that on unlabelled
+// pixels whose confidence is at least τ, or the τ of class k; batch mean Σ w z'/Σ w; μ_k ← m μ_k + (1 − m) mean, m = min(1 − 1/(n_k + 1), momentum), n_k the
 // updates so far, only where Σ w > 0. Features go four at a time where D allows.
 import { argmaxOf, byteAt, classArray, each, fold, loadClasses, pick, softmaxOf, total } from './classes.js';
+import { limitOf } from './consistency.js';
 import type { PixelSizes } from './cross-entropy.js';
 import {
   addPartials,
@@ -56,8 +57,15 @@ ${argmaxOf('best_class', 'x', classes)}
   classes[word] = bytes;
 }`;
 
+export interface WeightingSizes extends PixelSizes {
+  /** Reliable pixels count 1, not the teacher's confidence. */
+  readonly hard: boolean;
+  /** There is a threshold for each class. */
+  readonly perClass: boolean;
+}
+
 /** weights [pixels], ρ not yet in them, and the teacher's classes u8 [pixels]. */
-export const prototypeWeights = (sizes: PixelSizes, labeledPixels: number): string => wgsl`${enable(sizes.dtype)}
+export const prototypeWeights = (sizes: WeightingSizes, labeledPixels: number): string => wgsl`${enable(sizes.dtype)}
 @group(0) @binding(0) var<storage, read> teacher: array<${classArray(sizes.dtype, sizes.classes)}>;
 @group(0) @binding(1) var<storage, read> labels: array<u32>;
 @group(0) @binding(2) var<storage, read> threshold: array<f32>;
@@ -82,9 +90,9 @@ ${argmaxOf('best_class', 'x', sizes.classes)}
     )};
     var w = 0.0;
     if (i < ${u32(labeledPixels)}) {
-      w = select(0.0, c, ${byteAt('labels', 'i')} == best_class);
+      w = select(0.0, ${sizes.hard ? '1.0' : 'c'}, ${byteAt('labels', 'i')} == best_class);
     } else {
-      w = select(0.0, c, c >= threshold[0]);
+      w = select(0.0, ${sizes.hard ? '1.0' : 'c'}, c >= ${limitOf(sizes, 'best_class')});
     }
     weights[i] = w;
     bytes |= best_class << (8u * j);
@@ -203,10 +211,12 @@ export type SeparationKind = 'pull' | 'protoCE' | 'distance';
 export interface DistanceSizes extends PrototypeSizes {
   readonly kind: SeparationKind;
   readonly temperature: number;
+  /** Only pixels whose mask is 1 count; else all. */
+  readonly masked: boolean;
 }
 
-const counted = ({ classes }: PrototypeSizes): string =>
-  `${byteAt('mask', 'i')} != 0u && class_of < ${u32(classes)} && counts[class_of] > 0.0`;
+const counted = ({ classes, masked }: DistanceSizes): string =>
+  `${masked ? `${byteAt('mask', 'i')} != 0u && ` : ''}class_of < ${u32(classes)} && counts[class_of] > 0.0`;
 
 /**
  * A feature's quads: up to eight are loaded once, by name, and what is done with each is written out; `body` gets the index
@@ -288,7 +298,9 @@ export function prototypeDistanceForward(sizes: DistanceSizes): string {
 @group(0) @binding(1) var<storage, read> vectors: array<${V}>;
 @group(0) @binding(2) var<storage, read> counts: array<f32>;
 @group(0) @binding(3) var<storage, read> classes: array<u32>;
+#if ${sizes.masked}
 @group(0) @binding(4) var<storage, read> mask: array<u32>;
+#endif
 @group(0) @binding(5) var<storage, read_write> partials: array<f32>;
 ${partialsMemory(walk, values.length)}
 
@@ -386,7 +398,9 @@ export function prototypeDistanceBackward(sizes: DistanceSizes): string {
 @group(0) @binding(1) var<storage, read> vectors: array<${V}>;
 @group(0) @binding(2) var<storage, read> counts: array<f32>;
 @group(0) @binding(3) var<storage, read> classes: array<u32>;
+#if ${sizes.masked}
 @group(0) @binding(4) var<storage, read> mask: array<u32>;
+#endif
 @group(0) @binding(5) var<storage, read> factors: array<f32>;
 @group(0) @binding(6) var<storage, read> dloss: array<f32>;
 @group(0) @binding(7) var<storage, read_write> dz: array<${S}>;
@@ -428,12 +442,12 @@ export const variants = (): string[] =>
       const sizes = { dtype, pixels: 1000, classes, width };
       return [
         pseudoClassesShader(dtype, 1000, classes, 500),
-        prototypeWeights(sizes, 500),
+        prototypeWeights({ ...sizes, hard: classes === 4, perClass: classes === 3 }, 500),
         prototypeSums(sizes, 500),
         prototypeUpdate(sizes, 0.99),
         prototypeCosinesShader(classes, width),
         ...(['pull', 'protoCE', 'distance'] as const).flatMap((kind) => {
-          const distance = { ...sizes, kind, temperature: 0.1 };
+          const distance = { ...sizes, kind, temperature: 0.1, masked: classes !== 3 };
           return [
             prototypeDistanceForward(distance),
             prototypeDistanceValue(distance),

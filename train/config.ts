@@ -7,11 +7,15 @@ export class UsageError extends Error {
   override name = 'UsageError';
 }
 
-export const methods = ['lccs', 'mt', 'supervised'] as const;
+export const methods = ['lccs', 'lccs-consistency', 'lccs-separation', 'mt', 'uamt', 'supervised'] as const;
 const confidences = ['student', 'teacher', 'mean', 'min'] as const;
-const thresholdModes = ['fixed', 'ramp'] as const;
+const thresholdModes = ['fixed', 'ramp', 'percentile', 'perClass'] as const;
+const selections = ['low', 'high', 'all'] as const;
 const consistencies = ['mse', 'kl', 'ce'] as const;
 const separations = ['pull', 'protoCE', 'distance'] as const;
+const separationPixels = ['kept', 'all'] as const;
+const prototypeWeightings = ['confidence', 'hard'] as const;
+const teacherModes = ['train', 'eval'] as const;
 const precisions = ['f32', 'f16'] as const;
 
 type Setting =
@@ -39,7 +43,11 @@ const most = Number.MAX_VALUE;
 
 /** Key → default, kind, bounds, help. The flag is the key in kebab-case. */
 export const settings = {
-  method: choice('lccs', methods, 'lccs: low-confidence consistency and class separation; mt: mean teacher'),
+  method: choice(
+    'lccs',
+    methods,
+    'lccs: low-confidence consistency and class separation, or one of the two; mt: mean teacher; uamt: uncertainty-aware',
+  ),
   labeled: integer(7, 1, 'training patients whose labels are used: the first N of the split'),
   iterations: integer(30000, 1, 'training iterations'),
   size: integer(256, 8, 'slices are resized to N×N pixels'),
@@ -66,9 +74,21 @@ export const settings = {
   seed: integer(1337, 0, 'fixes weights, batches, augmentation, dropout and noise'),
   augment: boolean(true, 'random rotations and flips'),
   confidence: choice('student', confidences, 'whose maximum class probability decides what is kept'),
+  selection: choice('low', selections, 'pixels kept: confidence below the threshold, at least the threshold, or all'),
   threshold: number(0.95, 0, 1, 'pixels of confidence below it are kept (at the end of training, with a ramp)'),
-  thresholdMode: choice('fixed', thresholdModes, 'ramp: rises from thresholdStart to threshold'),
+  thresholdMode: choice(
+    'fixed',
+    thresholdModes,
+    'ramp: rises from thresholdStart to threshold; percentile: a share of the batch lies below; perClass: threshold times the mean confidence of the class, relative to the largest',
+  ),
   thresholdStart: number(0.75, 0, 1, 'where a ramped threshold starts'),
+  thresholdPercentile: number(0.1, 0, 1, 'percentile: share of the unlabelled pixels below the threshold'),
+  thresholdMomentum: number(
+    0.99,
+    0,
+    1,
+    'percentile, perClass: momentum, at most, of what the batches say; 0: each for itself',
+  ),
   consistency: choice('mse', consistencies, 'distance between student and teacher on kept pixels'),
   consistencyWeight: number(0.1, 0, most, 'λ_max, the final weight of the unsupervised loss'),
   rampEvery: integer(150, 1, 'the weight ramps in steps of N iterations'),
@@ -80,11 +100,27 @@ export const settings = {
     'class separation: cosine pull, cross-entropy over cosines, or over distances',
   ),
   separationWeight: number(0.1, 0, most, 'β, weight of class separation within the unsupervised loss'),
+  separationPixels: choice('kept', separationPixels, 'class separation of the kept pixels, or of all'),
   temperature: number(0.1, 1e-6, most, 'T of protoCE'),
   projection: boolean(true, 'projection head before class separation'),
   projectionWidth: integer(32, 1, 'features of the projection head'),
   emaDecay: number(0.99, 0, 1, 'decay of the teacher, at most'),
-  prototypeMomentum: number(0.99, 0, 1, 'momentum of the prototypes, at most'),
+  emaBuffers: boolean(false, "the teacher's running statistics follow the student's, too"),
+  teacherMode: choice(
+    'train',
+    teacherModes,
+    'train: batch statistics and dropout; eval: running statistics, no dropout',
+  ),
+  uncertaintyPasses: integer(8, 1, 'uamt: noisy predictions of the teacher, whose mean has the entropy'),
+  prototypeMomentum: number(0.99, 0, 1, 'momentum of the prototypes, at most; 0: those of the batch'),
+  prototypeWeighting: choice('confidence', prototypeWeightings, 'what a reliable pixel counts for: q, or 1'),
+  prototypeUnlabeledWeight: number(1, 0, most, 'ρ, weight of reliable unlabelled pixels; 0: labelled ones only'),
+  prototypeWarmupFraction: number(
+    1 / 30,
+    0,
+    1,
+    'share of the iterations in which ρ is 0; warmupFraction where not given',
+  ),
   noise: number(0.1, 0, most, "standard deviation of the noise on the teacher's input"),
   noiseClip: number(0.2, 0, most, 'that noise is clipped to ± this'),
   precision: choice('f32', precisions, 'storage of activations and their gradients; sums and weights stay f32'),
@@ -111,9 +147,12 @@ export interface Config {
   seed: number;
   augment: boolean;
   confidence: (typeof confidences)[number];
+  selection: (typeof selections)[number];
   threshold: number;
   thresholdMode: (typeof thresholdModes)[number];
   thresholdStart: number;
+  thresholdPercentile: number;
+  thresholdMomentum: number;
   consistency: (typeof consistencies)[number];
   consistencyWeight: number;
   rampEvery: number;
@@ -121,11 +160,18 @@ export interface Config {
   warmupFraction: number;
   separation: (typeof separations)[number];
   separationWeight: number;
+  separationPixels: (typeof separationPixels)[number];
   temperature: number;
   projection: boolean;
   projectionWidth: number;
   emaDecay: number;
+  emaBuffers: boolean;
+  teacherMode: (typeof teacherModes)[number];
+  uncertaintyPasses: number;
   prototypeMomentum: number;
+  prototypeWeighting: (typeof prototypeWeightings)[number];
+  prototypeUnlabeledWeight: number;
+  prototypeWarmupFraction: number;
   noise: number;
   noiseClip: number;
   precision: (typeof precisions)[number];
@@ -241,6 +287,7 @@ export function resolveConfig(overrides: Record<string, unknown> = {}, file?: st
     }
   }
   if (!given.has('labeledBatch')) config.labeledBatch = Math.max(1, Math.floor((config.batch as number) / 2));
+  if (!given.has('prototypeWarmupFraction')) config.prototypeWarmupFraction = config.warmupFraction;
   return checkTogether(config as unknown as Config);
 }
 
@@ -268,6 +315,18 @@ function checkTogether(config: Config): Config {
     throw new UsageError(
       `config: labeledBatch ${labeledBatch} leaves no unlabelled slices in a batch of ${batch}. ${method} needs at least one.`,
     );
+  }
+  if (config.teacherMode === 'eval' && method !== 'supervised') {
+    if (method === 'uamt') {
+      throw new UsageError(
+        "config: teacherMode eval has no dropout, by which uamt's passes differ. Use teacherMode train.",
+      );
+    }
+    if (!config.emaBuffers) {
+      throw new UsageError(
+        'config: teacherMode eval uses running statistics that nobody updates. Let them follow the student: emaBuffers true.',
+      );
+    }
   }
   return config;
 }

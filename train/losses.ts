@@ -10,6 +10,7 @@ import {
   maskedConsistency,
   meanTeacherLoss,
   mul,
+  noGrad,
   pseudoClasses,
   reshape,
   selectionStatistics,
@@ -24,13 +25,15 @@ export function supervisedLoss(logits: Tensor, labels: Tensor): { loss: Tensor; 
   return { loss: mul(add(ce, dice), 0.5), ce, dice };
 }
 
-export interface TeacherTerms extends Omit<ConsistencyOptions, 'invert'> {
-  /** Of every item, or (without `selection`) of the unlabelled ones only. */
+export interface TeacherTerms extends ConsistencyOptions {
+  /** Of every item where a selection is wanted, else of the unlabelled ones only. */
   readonly logits: Tensor;
   /** λ, one number. */
   readonly weight: Tensor;
-  /** Whether the class separation follows. */
-  readonly selection: boolean;
+  /** Reliable pixels count 1 for the prototypes, not the teacher's confidence. */
+  readonly hard: boolean;
+  /** Beside the loss: statistics of what is kept, or these and what the class separation needs. */
+  readonly wanted: 'loss' | 'statistics' | 'selection';
 }
 
 export interface ImageLosses {
@@ -38,13 +41,14 @@ export interface ImageLosses {
   readonly loss: Tensor;
   /** For the log: CE, Dice and, with a teacher, the consistency, in one or several tensors. */
   readonly terms: readonly Tensor[];
+  /** Of the unlabelled pixels, as `selectionStatistics`, where wanted. */
+  readonly statistics?: Tensor;
   /** What the class separation needs, of all items. */
   readonly selected?: {
     readonly mask: Tensor;
     readonly classes: Tensor;
     /** What reliable pixels count for; absent where `updatePrototypes` must find that out. */
     readonly reliable: Tensor | undefined;
-    readonly statistics: Tensor;
   };
 }
 
@@ -61,13 +65,20 @@ export function imageLosses(
     const { loss, terms } = meanTeacherLoss(logits, of);
     return { loss, terms: [terms] };
   }
-  const { selection, ...options } = teacher;
-  if (!selection) {
-    const { loss, terms } = meanTeacherLoss(logits, of, options);
-    return { loss, terms: [terms] };
+  const { wanted, ...options } = teacher;
+  if (wanted === 'selection') {
+    const { loss, terms, mask, classes, weights, statistics } = meanTeacherLoss(logits, of, {
+      ...options,
+      selection: true,
+    });
+    return { loss, terms: [terms], statistics, selected: { mask, classes, reliable: weights } };
   }
-  const { loss, terms, mask, classes, weights, statistics } = meanTeacherLoss(logits, of, { ...options, selection });
-  return { loss, terms: [terms], selected: { mask, classes, reliable: weights, statistics } };
+  const { loss, terms, mask } = meanTeacherLoss(logits, of, options);
+  if (wanted === 'loss' || !mask) return { loss, terms: [terms] };
+  const [x, kept, truth] = noGrad(() =>
+    [logits, mask, labels].map((each) => slice(each, 0, labeledItems, labels.shape[0]! - labeledItems)),
+  );
+  return { loss, terms: [terms], statistics: selectionStatistics(x!, kept!, truth!) };
 }
 
 function composition(
@@ -81,7 +92,8 @@ function composition(
   const { loss, ce, dice } = supervisedLoss(slice(logits, 0, 0, labeledItems), slice(labels, 0, 0, labeledItems));
   const terms = [ce, dice].map((x) => reshape(x, [1]));
   if (!teacher) return { loss, terms };
-  const { logits: q, weight, selection, ...options } = teacher;
+  const { logits: q, weight, wanted, hard: _, ...options } = teacher;
+  const selection = wanted === 'selection';
   const unlabeled = (x: Tensor): Tensor => slice(x, 0, labeledItems, unlabeledItems);
   const p = unlabeled(logits);
   const consistency = maskedConsistency(p, selection ? unlabeled(q) : q, options);
@@ -89,14 +101,16 @@ function composition(
     loss: add(loss, mul(consistency.loss, weight)),
     terms: [concat([...terms, reshape(consistency.loss, [1])], 0)],
   };
-  if (!selection) return result;
+  if (wanted === 'loss') return result;
+  const statistics = selectionStatistics(p, consistency.mask, unlabeled(labels));
+  if (!selection) return { ...result, statistics };
   return {
     ...result,
+    statistics,
     selected: {
       mask: lowConfidenceMask(logits, q, options),
       classes: pseudoClasses(q, labels, labeledPixels),
       reliable: undefined,
-      statistics: selectionStatistics(p, consistency.mask, unlabeled(labels)),
     },
   };
 }

@@ -27,12 +27,16 @@ export function consistencyWeight(config: Config, iteration: number): number {
 export const emaDecay = (config: Config, iteration: number): number =>
   Math.min(1 - 1 / (iteration + 1), config.emaDecay);
 
-/** ρ, the weight of unlabelled pixels in the prototypes: 0 in the warm-up, then 1. */
+/** ρ, the weight of unlabelled pixels in the prototypes: 0 in their warm-up, then prototypeUnlabeledWeight. */
 export const prototypeUnlabeledWeight = (config: Config, iteration: number): number =>
-  iteration < warmup(config) ? 0 : 1;
+  iteration < Math.round(config.iterations * config.prototypeWarmupFraction) ? 0 : config.prototypeUnlabeledWeight;
 
-/** τ: fixed, or rising from thresholdStart to threshold as rampUp(iteration/iterations). */
+/** τ: rising from thresholdStart to threshold as rampUp(iteration/iterations) where it is ramped, else fixed. */
 export function threshold(config: Config, iteration: number): number {
   const { thresholdMode, threshold: end, thresholdStart: start, iterations } = config;
-  return thresholdMode === 'fixed' ? end : start + (end - start) * rampUp(iteration / iterations);
+  return thresholdMode === 'ramp' ? start + (end - start) * rampUp(iteration / iterations) : end;
 }
+
+/** Entropy, in nats, below which uamt keeps a pixel: (0.75 + 0.25 · rampUp(iteration/iterations)) · ln K (Yu et al. 2019). */
+export const uncertaintyThreshold = ({ iterations, classes }: Config, iteration: number): number =>
+  (0.75 + 0.25 * rampUp(iteration / iterations)) * Math.log(classes);

@@ -12,13 +12,11 @@ import {
   createSgd,
   type Gpu,
   GpuError,
-  gaussianNoise,
   noGrad,
   pack,
   prototypeCosines,
   reshape,
   type Step,
-  slice,
   type Tensor,
   tensor,
   updatePrototypes,
@@ -26,7 +24,11 @@ import {
 import { copyState, projection, type UNet, unet } from '../model/index.js';
 import type { Config } from './config.js';
 import { imageLosses } from './losses.js';
+import { partsOf } from './method.js';
 import * as ramps from './ramps.js';
+import { keptPixels } from './selection.js';
+import { createTeacher } from './teacher.js';
+import { createThreshold, thresholdNames } from './threshold.js';
 
 /** Everything that training changes: what a checkpoint needs to continue bit for bit. */
 export interface Trainer {
@@ -55,64 +57,59 @@ export interface StepResult {
 export interface Schedule {
   lr: number;
   consistencyWeight: number;
-  threshold: number;
+  /** Absent where only the GPU knows it: then it is one of the metrics. */
+  threshold?: number;
 }
 
 /** The names of `metrics`, in order; terms that a method does not have are absent. */
-export const metricNames = (config: Config): string[] => [
-  'loss',
-  'ce',
-  'dice',
-  ...(config.method === 'supervised' ? [] : ['consistency']),
-  ...(config.method === 'lccs' ? ['separation', 'kept', 'keptAccuracy', 'droppedAccuracy', 'confidence'] : []),
-];
+export const metricNames = (config: Config): string[] => {
+  const { teacher, keeps, separation } = partsOf(config);
+  return [
+    'loss',
+    'ce',
+    'dice',
+    ...(teacher ? ['consistency'] : []),
+    ...(separation ? ['separation'] : []),
+    ...(keeps === 'all' ? [] : ['kept', 'keptAccuracy', 'droppedAccuracy', 'confidence']),
+    ...(keeps === 'confidence' ? thresholdNames(config) : []),
+  ];
+};
 
 /** Models, optimizer, inputs and the step of a configuration, on a device. Nothing is recorded or run yet. */
 export function createTrainer(gpu: Gpu, config: Config): Trainer {
-  const { method, size, classes, seed, batch, labeledBatch } = config;
+  const { size, classes, seed, labeledBatch: labeled, batch } = config;
+  const parts = partsOf(config);
   if (config.precision === 'f16' && !gpu.features.has('shader-f16')) {
     throw new GpuError(`precision f16: ${gpu.adapter.description || 'this adapter'} has no shader-f16. Use f32.`);
   }
-  const labeled = labeledBatch;
-  const unlabeled = method === 'supervised' ? 0 : batch - labeled;
   const scalar = (label: string) => tensor(gpu, 0, [], { label });
 
   const network = { inChannels: 1, classes, features: config.features, dropout: config.dropout, seed };
   const student = unet(gpu, network);
-  const teacher = method === 'supervised' ? undefined : unet(gpu, network);
+  const teacher = parts.teacher ? createTeacher(gpu, config, network, student) : undefined;
   const width = config.projection ? config.projectionWidth : config.features[0]!;
   const head = () => projection(gpu, { inputs: config.features[0]!, hidden: width, outputs: width, seed: seed + 1 });
-  const heads = method === 'lccs' && config.projection ? { student: head(), teacher: head() } : undefined;
-  const prototypes = method === 'lccs' ? createPrototypes(gpu, classes, width) : undefined;
+  const heads = parts.separation && config.projection ? { student: head(), teacher: head() } : undefined;
+  const prototypes = parts.separation ? createPrototypes(gpu, classes, width) : undefined;
+  const threshold = createThreshold(gpu, config);
 
-  const items = labeled + unlabeled;
+  const items = parts.teacher ? batch : labeled;
   const images = tensor(gpu, 0, [items, size, size, 1], { label: 'images' });
   const labels = tensor(gpu, 0, [items, size, size], { dtype: 'u8', label: 'labels' });
   const lr = scalar('lr');
   const lambda = scalar('consistencyWeight');
-  const threshold = scalar('threshold');
+  const consistencyWeight = parts.consistency ? lambda : scalar('noConsistency'); // logged all the same
   const decay = scalar('emaDecay');
   const unlabeledWeight = scalar('prototypeUnlabeledWeight');
   const studentRandom = createRandom(gpu, seed);
-  const teacherRandom = createRandom(gpu, seed + 0x7ea); // another key: teacher and student draw different numbers
 
   const trained = [...student.parameters, ...(heads?.student.parameters ?? [])];
-  const averaged = [...(teacher?.parameters ?? []), ...(heads?.teacher.parameters ?? [])];
+  const averaged = [...(teacher?.model.parameters ?? []), ...(heads?.teacher.parameters ?? [])];
   pack(trained, 'student');
   if (teacher) pack(averaged, 'teacher');
   const optimizer = createSgd(trained, { momentum: config.momentum, weightDecay: config.weightDecay });
   const scaling = config.precision === 'f16' ? createLossScale(gpu) : undefined;
-  const teaching = { mode: 'train', random: teacherRandom } as const;
-  const selection = {
-    kind: config.consistency,
-    confidence: method === 'lccs' ? config.confidence : 'none',
-    selection: method === 'lccs',
-  } as const;
-  const teachersImages = (): Tensor => {
-    const noise = { deviation: config.noise, clip: config.noiseClip, random: teacherRandom };
-    const noisy = gaussianNoise(slice(images, 0, labeled, unlabeled), noise);
-    return method === 'lccs' ? concat([slice(images, 0, 0, labeled), noisy], 0) : noisy;
-  };
+
   const step = capture(gpu, (): StepResult => {
     // 1. Student on everything.
     const { logits, features } = student.forward(cast(images, config.precision), {
@@ -120,27 +117,28 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
       random: studentRandom,
     });
 
-    // 2. Teacher on the noisy unlabelled items (and the clean labelled ones, when prototypes need their features).
-    const q = teacher && noGrad(() => teacher.forward(cast(teachersImages(), config.precision), teaching));
+    // 2. Teacher on the noisy unlabelled items (and the clean labelled ones, where prototypes may need their features).
+    const q = teacher?.predict(images);
 
-    // 3. Supervised loss on the labelled items; consistency on the unlabelled pixels that are kept: all (mt), or those of low
-    //    confidence (lccs).
+    // 3. Supervised loss on the labelled items; consistency on the unlabelled pixels that are kept: all (mt), those that several
+    //    passes of the teacher agree on (uamt), or those of low confidence (lccs).
     const of = { labels, labeledItems: labeled };
-    const segmentation = q
-      ? imageLosses(logits, of, { logits: q.logits, ...selection, threshold, weight: lambda })
+    const kept = q && teacher && keptPixels(config, threshold, teacher, images, logits, q.logits);
+    const segmentation = kept
+      ? imageLosses(logits, of, { ...kept, logits: q.logits, kind: config.consistency, weight: consistencyWeight })
       : imageLosses(logits, of);
     let { loss } = segmentation;
     const logged = [...segmentation.terms];
     let cosines: Tensor | undefined;
 
-    if (prototypes && q && segmentation.selected) {
+    if (prototypes && q && kept && segmentation.selected) {
       // 4. Prototypes from reliable pixels; low-confidence pixels are pulled to the prototype of their (pseudo-)class.
-      const { mask, classes: classOf, reliable, statistics } = segmentation.selected;
+      const { mask, classes: classOf, reliable } = segmentation.selected;
       const z = heads ? heads.student(features) : features;
       const zTeacher = noGrad(() => (heads ? heads.teacher(q.features) : q.features));
       updatePrototypes(prototypes, {
         features: zTeacher,
-        ...(reliable ? { weights: reliable, classes: classOf } : { teacherLogits: q.logits, labels, threshold }),
+        ...(reliable ? { weights: reliable, classes: classOf } : { ...kept, teacherLogits: q.logits, labels }),
         labeledPixels: labeled * size * size,
         unlabeledWeight,
         momentum: config.prototypeMomentum,
@@ -150,21 +148,21 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
         z,
         prototypes,
         classOf,
-        mask,
+        config.separationPixels === 'kept' ? mask : undefined,
         { kind: config.separation, temperature: config.temperature },
       );
       loss = total;
       cosines = prototypeCosines(prototypes);
-      logged.push(separation, statistics);
+      logged.push(separation);
     }
+    if (segmentation.statistics) logged.push(segmentation.statistics);
+    if (kept && Object.keys(threshold.state).length) logged.push(kept.threshold);
 
     // 5. Optimizer and teacher; both skip a step whose loss is not finite, so the last good weights survive.
     const gradients = backward(loss, scaling?.scale);
-    optimizer.step(gradients, lr, {
-      guard: loss,
-      ...(scaling && { unscale: scaling.unscale(gradients, trained) }),
-      ...(teacher && { average: { tensors: averaged, decay } }),
-    });
+    const unless = { guard: loss, ...(scaling && { unscale: scaling.unscale(gradients, trained) }) };
+    optimizer.step(gradients, lr, { ...unless, ...(teacher && { average: { tensors: averaged, decay } }) });
+    teacher?.averageBuffers(student, decay, unless);
     const metrics = concat(
       [loss, ...logged].map((x) => reshape(x, [x.size])),
       0,
@@ -172,7 +170,7 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
     return { metrics, loss, cosines };
   });
 
-  if (teacher) copyState(teacher, student);
+  if (teacher) copyState(teacher.model, student);
   if (heads) copyState(heads.teacher, heads.student);
 
   const state = new Map<string, Tensor>();
@@ -180,21 +178,23 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
     for (const [name, t] of tensors) state.set(`${prefix}.${name}`, t);
   };
   keep('student', student.state);
-  if (teacher) keep('teacher', teacher.state);
+  if (teacher) keep('teacher', teacher.model.state);
   if (heads) keep('student', heads.student.state);
   if (heads) keep('teacher', heads.teacher.state);
   if (prototypes) keep('prototypes', Object.entries(prototypes));
+  if (parts.keeps === 'confidence') keep('threshold', Object.entries(threshold.state));
   keep(
     'optimizer',
     optimizer.state.map((t, i) => [String(i), t] as const),
   );
   keep('lossScale', scaling?.state.map((t, i) => [String(i), t] as const) ?? []);
 
+  const known = parts.keeps === 'uncertainty' ? ramps.uncertaintyThreshold : threshold.follows && ramps.threshold;
   return {
     gpu,
     config,
     student,
-    teacher,
+    teacher: teacher?.model,
     state,
     step,
     setBatch(pixels, classesOf) {
@@ -205,15 +205,15 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
       const schedule: Schedule = {
         lr: ramps.polyLearningRate(config, iteration),
         consistencyWeight: ramps.consistencyWeight(config, iteration),
-        threshold: ramps.threshold(config, iteration),
+        ...(known && { threshold: known(config, iteration) }),
       };
       lr.write(schedule.lr);
       lambda.write(schedule.consistencyWeight);
-      threshold.write(schedule.threshold);
+      if (schedule.threshold !== undefined) threshold.scheduled.write(schedule.threshold);
       decay.write(ramps.emaDecay(config, iteration));
       unlabeledWeight.write(ramps.prototypeUnlabeledWeight(config, iteration));
       studentRandom.setStep(iteration);
-      teacherRandom.setStep(iteration);
+      teacher?.random.setStep(iteration);
       return schedule;
     },
   };

@@ -3,6 +3,14 @@
 export type { Confidence, ConsistencyKind } from '../../shaders/consistency.js';
 export type { SeparationKind } from '../../shaders/prototypes.js';
 export type { Float } from '../../shaders/wgsl.js';
+export {
+  type ClassThresholds,
+  createClassThresholds,
+  createQuantileThreshold,
+  type QuantileThreshold,
+  updateClassThresholds,
+  updateQuantileThreshold,
+} from './adaptive-threshold.js';
 export { argmax } from './argmax.js';
 export { add, div, mul, type Operand, sub } from './arithmetic.js';
 export { type BatchNormOptions, batchNorm } from './batch-norm.js';
@@ -25,6 +33,7 @@ export {
 } from './masked-consistency.js';
 export { matmul } from './matmul.js';
 export { maxPool } from './max-pool.js';
+export { meanEntropy } from './mean-entropy.js';
 export {
   type MeanTeacherOptions,
   type MeanTeacherTerms,

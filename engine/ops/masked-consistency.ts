@@ -1,5 +1,5 @@
 import { partialThreads } from '../../shaders/classes.js';
-import type { Confidence, ConsistencyKind } from '../../shaders/consistency.js';
+import type { Confidence, ConsistencyKind, Keeping } from '../../shaders/consistency.js';
 import {
   type ConsistencySizes,
   consistencyBackward,
@@ -15,10 +15,12 @@ import { sum } from './reduce.js';
 
 /** Which pixels a consistency keeps: those whose confidence is below a threshold. */
 export interface MaskOptions {
-  /** Whose maximum class probability is compared with the threshold; 'none' keeps every pixel. */
+  /** Whose maximum class probability is compared with the threshold, or 'given' by `scores`; 'none' keeps every pixel. */
   confidence: Confidence;
-  /** τ, one number: pixels of confidence below it are kept. */
+  /** τ, one number or [K], one for each class (of the teacher's argmax): pixels of confidence below it are kept. */
   threshold: Tensor;
+  /** The given confidence, f32 [...] as the teacher's pixels. */
+  scores?: Tensor | undefined;
   /** Keep the confident pixels instead. */
   invert?: boolean;
 }
@@ -40,17 +42,42 @@ function sizesOf(
       `${op}: student ${show(student.shape)} and teacher ${show(teacher.shape)} must have one shape and type.`,
     );
   }
-  const { confidence, invert = false } = options;
-  return { ...pixelSizes(op, student, {}), kind, confidence, invert };
+  const sizes = pixelSizes(op, student, {});
+  return { ...sizes, kind, ...keepingOf(op, options, sizes.pixels, sizes.classes) };
 }
 
-/** Which pixels are kept: u8 [...], 1 where the confidence is below τ. Logits [..., K]. No gradient. */
+/** Which pixels are kept, of the teacher's `pixels`; throws unless threshold and scores fit. */
+export function keepingOf(
+  op: string,
+  { confidence, threshold, invert = false, scores }: MaskOptions,
+  pixels: number,
+  classes: number,
+): Keeping {
+  if (threshold.dtype !== 'f32' || (threshold.size !== 1 && threshold.size !== classes)) {
+    throw new ShapeError(
+      `${op}: got threshold ${threshold.dtype} ${show(threshold.shape)}, expected one f32 number, or ${classes} of them.`,
+    );
+  }
+  if (
+    (confidence === 'given') !== (scores !== undefined) ||
+    (scores && (scores.dtype !== 'f32' || scores.size !== pixels))
+  ) {
+    throw new ShapeError(
+      `${op}: got confidence '${confidence}' and ${scores ? `scores ${scores.dtype} ${show(scores.shape)}` : 'no scores'}, expected scores f32 of ${pixels} pixels with 'given', else none.`,
+    );
+  }
+  return { confidence, invert, perClass: threshold.size > 1 };
+}
+
+const given = ({ scores }: MaskOptions): Record<string, Tensor> => (scores ? { scores } : {});
+
+/** Which pixels are kept: u8 [...], 1 where the confidence is below τ (at least τ: `invert`). Logits [..., K]. No gradient. */
 export function lowConfidenceMask(student: Tensor, teacher: Tensor, options: MaskOptions): Tensor {
   const sizes = sizesOf('lowConfidenceMask', student, teacher, 'mask', options);
   const mask = empty(student.gpu, student.shape.slice(0, -1), 'u8', 'mask');
   run(
     consistencyForward(sizes),
-    { student, teacher, threshold: options.threshold, mask },
+    { student, teacher, threshold: options.threshold, mask, ...given(options) },
     { threads: partialThreads(sizes.pixels) },
   );
   return mask;
@@ -71,7 +98,11 @@ export function maskedConsistency(
   const threads = partialThreads(sizes.pixels);
   const mask = empty(gpu, student.shape.slice(0, -1), 'u8', 'mask');
   const partials = empty(gpu, [threads, 2], 'f32', 'maskedConsistency.partials');
-  run(consistencyForward(sizes), { student, teacher, threshold: options.threshold, mask, partials }, { threads });
+  run(
+    consistencyForward(sizes),
+    { student, teacher, threshold: options.threshold, mask, partials, ...given(options) },
+    { threads },
+  );
   const sums = noGrad(() => sum(partials, 0));
   const loss = empty(gpu, [], 'f32', 'maskedConsistency');
   run(consistencyValue(options.kind, sizes.classes), { sums, loss }, { threads: 1 });

@@ -16,7 +16,7 @@ import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
 import { floatType } from './float-type.js';
 import { pixelSizes } from './labeled-pixels.js';
-import type { ConsistencyOptions } from './masked-consistency.js';
+import { type ConsistencyOptions, keepingOf } from './masked-consistency.js';
 
 /** What `meanTeacherLoss` computes beside the supervised losses. */
 export interface MeanTeacherOptions {
@@ -29,11 +29,13 @@ export interface MeanTeacherOptions {
 }
 
 /** The teacher's side of `meanTeacherLoss`: its predictions, and how they are compared. */
-export interface TeacherOptions extends Omit<ConsistencyOptions, 'invert'> {
+export interface TeacherOptions extends ConsistencyOptions {
   /** Logits [..., K]: of every pixel, or of the unlabelled ones only. */
   logits: Tensor;
   /** λ, one number. */
   weight: Tensor;
+  /** Reliable pixels count 1 for the prototypes, not the teacher's confidence. */
+  hard?: boolean;
 }
 
 /** Numbers of the supervised loss alone. */
@@ -56,8 +58,8 @@ export interface SelectionTerms extends MeanTeacherTerms {
   /** Labels of labelled pixels, the teacher's class of the others, u8 [...] (as `pseudoClasses`). */
   classes: Tensor;
   /**
-   * How much a pixel counts for the prototype of its class, f32 [...]: the teacher's confidence where it says what the label
-   * says, and on unlabelled pixels where it is at least τ; else 0. For `updatePrototypes`, which multiplies ρ in.
+   * How much a pixel counts for the prototype of its class, f32 [...]: the teacher's confidence (`hard`: 1) where it says what the
+   * label says, and on unlabelled pixels where that confidence is at least τ; else 0. For `updatePrototypes`, which multiplies ρ in.
    */
   weights: Tensor;
   /** Of the unlabelled pixels, f32 [4], as `selectionStatistics`. */
@@ -105,6 +107,7 @@ export function meanTeacherLoss(
       ...((labeledPixels > 0 || selected) && { labels }),
       ...(teacher && { teacher: teacher.logits }),
       ...(teacher && mask && { threshold: teacher.threshold, mask }),
+      ...(teacher?.scores && { scores: teacher.scores }),
       ...selected,
     },
     { threads },
@@ -161,7 +164,7 @@ function sizesOf(
     );
   }
   if (!teacher) return { dtype: floatType(op, logits), pixels, classes, labeledPixels, epsilon, teacher: undefined };
-  const { logits: q, kind, confidence, threshold, weight } = teacher;
+  const { logits: q, kind, confidence, weight, hard = false } = teacher;
   const everywhere = q.size === logits.size;
   const unlabeled = (pixels - labeledPixels) * classes;
   if (q.shape.at(-1) !== classes || (!everywhere && (selection || q.size !== unlabeled))) {
@@ -169,17 +172,21 @@ function sizesOf(
       `${op}: got teacher's logits ${show(q.shape)} for logits ${show(logits.shape)}, expected ${classes} classes of ${selection ? '' : `${pixels - labeledPixels} or `}${pixels} pixels.`,
     );
   }
-  for (const [name, t] of Object.entries({ threshold, weight })) {
-    if (t.dtype !== 'f32' || t.size !== 1) {
-      throw new ShapeError(`${op}: got ${name} ${t.dtype} ${show(t.shape)}, expected one f32 number.`);
-    }
+  if (weight.dtype !== 'f32' || weight.size !== 1) {
+    throw new ShapeError(`${op}: got weight ${weight.dtype} ${show(weight.shape)}, expected one f32 number.`);
   }
+  if (confidence === 'given' && selection) {
+    throw new ShapeError(
+      `${op}: got given scores and a selection, which is of the logits' own confidence. Leave one out.`,
+    );
+  }
+  const keeping = keepingOf(op, teacher, q.size / classes, classes);
   return {
     dtype: floatType(op, logits, q),
     pixels,
     classes,
     labeledPixels,
     epsilon,
-    teacher: { kind, confidence, everywhere, selection },
+    teacher: { kind, ...keeping, everywhere, selection, hard },
   };
 }

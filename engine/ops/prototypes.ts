@@ -70,8 +70,10 @@ export interface PrototypeUpdate extends AnyUpdate {
   teacherLogits: Tensor;
   /** u8 [...]; only the first `labeledPixels` are looked at. */
   labels: Tensor;
-  /** τ, one number: unlabelled pixels of at least this confidence count. */
+  /** τ, one number or [K], one for each class: unlabelled pixels of at least this confidence count. */
   threshold: Tensor;
+  /** Reliable pixels count 1, not the teacher's confidence. */
+  hard?: boolean;
 }
 
 /** Reliable pixels are known, from `meanTeacherLoss`. */
@@ -113,7 +115,7 @@ export function updatePrototypes(prototypes: Prototypes, update: PrototypeUpdate
 /** What every pixel counts for (before ρ) and its class, from the teacher's logits. */
 function reliablePixels(
   sizes: PrototypeSizes,
-  { features, teacherLogits, labels, labeledPixels, threshold }: PrototypeUpdate,
+  { features, teacherLogits, labels, labeledPixels, threshold, hard = false }: PrototypeUpdate,
 ): { weights: Tensor; classes: Tensor } {
   const { gpu } = features;
   const of = pixelSizes('updatePrototypes', teacherLogits, { labels });
@@ -122,10 +124,15 @@ function reliablePixels(
       `updatePrototypes: teacher logits ${show(teacherLogits.shape)} do not match features ${show(features.shape)}.`,
     );
   }
+  if (threshold.dtype !== 'f32' || (threshold.size !== 1 && threshold.size !== sizes.classes)) {
+    throw new ShapeError(
+      `updatePrototypes: got threshold ${threshold.dtype} ${show(threshold.shape)}, expected one f32 number, or ${sizes.classes} of them.`,
+    );
+  }
   const weights = empty(gpu, [sizes.pixels], 'f32', 'prototypeWeights');
   const classes = empty(gpu, labels.shape, 'u8', 'prototypeClasses');
   run(
-    prototypeWeights(of, labeledPixels),
+    prototypeWeights({ ...of, hard, perClass: threshold.size > 1 }, labeledPixels),
     { teacher: teacherLogits, labels, threshold, weights, classes },
     { threads: Math.ceil(sizes.pixels / 4) },
   );
@@ -162,14 +169,14 @@ export interface AddedTo {
 }
 
 /**
- * Class separation of features z [..., D]: the loss [] over pixels with `mask` 1 (u8 [...]) whose class (`classes`, u8 [...])
- * has a prototype. The gradient goes to z only; with nothing kept, loss and gradient are 0.
+ * Class separation of features z [..., D]: the loss [] over pixels with `mask` 1 (u8 [...]; undefined: all) whose class
+ * (`classes`, u8 [...]) has a prototype. The gradient goes to z only; with nothing kept, loss and gradient are 0.
  */
 export function prototypeDistance(
   z: Tensor,
   prototypes: Prototypes,
   classes: Tensor,
-  mask: Tensor,
+  mask: Tensor | undefined,
   options: SeparationOptions,
 ): Tensor {
   return distance('prototypeDistance', z, prototypes, classes, mask, options).separation;
@@ -184,7 +191,7 @@ export function addPrototypeDistance(
   z: Tensor,
   prototypes: Prototypes,
   classes: Tensor,
-  mask: Tensor,
+  mask: Tensor | undefined,
   options: SeparationOptions,
 ): { total: Tensor; separation: Tensor } {
   for (const [name, t] of Object.entries({ loss: onto.loss, weight: onto.weight })) {
@@ -201,21 +208,24 @@ function distance(
   z: Tensor,
   prototypes: Prototypes,
   classes: Tensor,
-  mask: Tensor,
+  mask: Tensor | undefined,
   { kind, temperature = 0.1 }: SeparationOptions,
   onto?: AddedTo,
 ): { separation: Tensor; total: Tensor | undefined } {
   const { gpu } = z;
-  const sizes: DistanceSizes = { ...prototypeSizes(op, z, prototypes), kind, temperature };
-  if (classes.dtype !== 'u8' || mask.dtype !== 'u8' || classes.size !== sizes.pixels || mask.size !== sizes.pixels) {
-    throw new ShapeError(
-      `${op}: got classes ${classes.dtype} ${show(classes.shape)}, mask ${mask.dtype} ${show(mask.shape)} — expected u8 ${show(z.shape.slice(0, -1))}.`,
-    );
+  const masked = mask !== undefined;
+  const sizes: DistanceSizes = { ...prototypeSizes(op, z, prototypes), kind, temperature, masked };
+  for (const [name, t] of Object.entries({ classes, ...(mask && { mask }) })) {
+    if (t.dtype !== 'u8' || t.size !== sizes.pixels) {
+      throw new ShapeError(
+        `${op}: got ${name} ${t.dtype} ${show(t.shape)} — expected u8 ${show(z.shape.slice(0, -1))}.`,
+      );
+    }
   }
   const { vectors, counts } = prototypes;
   const { rows, threads } = distanceWalk(sizes);
   const partials = empty(gpu, [rows, 2 * sizes.classes], 'f32', `${op}.partials`);
-  const inputs = { z, vectors, counts, classes, mask };
+  const inputs = { z, vectors, counts, classes, ...(mask && { mask }) };
   run(prototypeDistanceForward(sizes), { ...inputs, partials }, { threads });
   const separation = empty(gpu, [], 'f32', 'separation');
   const factors = empty(gpu, [2, sizes.classes], 'f32', `${op}.factors`);

@@ -5,6 +5,7 @@ import {
   type ConsistencyOptions,
   flags,
   lowConfidenceMask,
+  type MaskOptions,
   maskedConsistency,
   ShapeError,
   Tensor,
@@ -20,7 +21,7 @@ import { refuses } from '../refuses.js';
 
 const test = suite('maskedConsistency');
 
-type Choice = Omit<ConsistencyOptions, 'threshold'>;
+type Choice = Omit<ConsistencyOptions, 'threshold' | 'scores'> & { confidence: (typeof confidences)[number] };
 const kinds = ['mse', 'kl', 'ce'] as const;
 const confidences = ['student', 'teacher', 'mean', 'min', 'none'] as const;
 
@@ -177,6 +178,59 @@ test('pixels that are not kept get exactly no gradient', async () => {
   } finally {
     Object.assign(flags, before);
   }
+});
+
+test('a threshold for each class, and given scores: value, mask and gradient as by hand', async () => {
+  const gpu = await testGpu();
+  const [pixels, classes] = [257, 3];
+  const uniform = uniformStream(6, 5);
+  const draw = () => Float32Array.from({ length: pixels * classes }, () => 4 * uniform() - 2);
+  const [student, teacher] = [draw(), draw()];
+  const scores = Float32Array.from({ length: pixels }, uniform);
+  const [p, q] = [student, teacher].map((data) => softmaxRows(ndArray([pixels, classes], data)));
+  const limits = [0.45, 0.55, 0.65];
+  for (const [confidence, invert, threshold] of [
+    ['student', false, limits],
+    ['teacher', true, limits],
+    ['given', false, [0.4]],
+    ['given', true, [0.3, 0.5, 0.7]],
+  ] as const) {
+    const what = `${confidence}, ${threshold.length} thresholds, inverted: ${invert}`;
+    const expected = p!.map((row, i) => {
+      const c = { student: Math.max(...row), teacher: Math.max(...q![i]!), given: scores[i]! }[confidence];
+      const limit = threshold[threshold.length > 1 ? argmaxOf(q![i]!) : 0]!;
+      if (Math.abs(c - limit) < 1e-6) throw new Error(`pixel ${i}: choose another threshold.`);
+      return c < limit !== invert ? 1 : 0;
+    });
+    const kept = expected.filter(Boolean).length;
+    assert.ok(kept > 20 && kept < 237, `${what}: ${kept} kept`);
+    const x = tensor(gpu, student, [pixels, classes], { requiresGrad: true });
+    const options = {
+      ...{ confidence, invert, threshold: tensor(gpu, [...threshold]) },
+      ...(confidence === 'given' && { scores: tensor(gpu, scores) }),
+    };
+    const y = tensor(gpu, teacher, [pixels, classes]);
+    const { loss, mask } = maskedConsistency(x, y, { ...options, kind: 'kl' });
+    closeTo(await mask.read(), expected, {}, what);
+    closeTo(await lowConfidenceMask(x, y, options).read(), expected, {}, what);
+    const slopes = p!.flatMap((row, i) => [...row].map((v, k) => (expected[i]! * (v - q![i]![k]!)) / kept));
+    closeTo(await backward(loss).get(x)!.read(), slopes, { atol: 1e-8, rtol: 1e-4 }, what);
+  }
+});
+
+test('thresholds and scores that do not fit are refused', async () => {
+  const gpu = await testGpu();
+  const x = tensor(gpu, 0, [6, 3]);
+  const one = tensor(gpu, 1);
+  const says = (options: MaskOptions, message: RegExp) =>
+    refuses(() => lowConfidenceMask(x, x, options), ShapeError, message);
+  await says(
+    { confidence: 'student', threshold: tensor(gpu, [1, 2]) },
+    /got threshold f32 \[2\], expected one f32 number, or 3/,
+  );
+  await says({ confidence: 'given', threshold: one }, /no scores, expected scores f32 of 6 pixels/);
+  await says({ confidence: 'given', threshold: one, scores: tensor(gpu, 0, [5]) }, /got .*scores f32 \[5\]/);
+  await says({ confidence: 'mean', threshold: one, scores: tensor(gpu, 0, [6]) }, /confidence 'mean' and scores/);
 });
 
 test('student and teacher of different shapes are refused', async () => {

@@ -33,7 +33,9 @@ import { refuses } from '../refuses.js';
 const test = suite('meanTeacherLoss');
 
 const kinds = ['mse', 'kl', 'ce'] as const;
-type Choice = Omit<ConsistencyOptions, 'threshold'>;
+type Choice = Omit<ConsistencyOptions, 'threshold' | 'scores'> & {
+  confidence: 'student' | 'teacher' | 'mean' | 'min' | 'none';
+};
 
 /** Items of a batch, the labelled ones first; each is a row of `width` pixels. */
 interface Sizes {
@@ -47,6 +49,8 @@ interface Data {
   student: Float32Array;
   teacher: Float32Array;
   labels: Uint8Array;
+  /** A given confidence of every pixel. */
+  scores: Float32Array;
 }
 
 function draw({ labeled, unlabeled, width, classes }: Sizes, seed: number): Data {
@@ -54,7 +58,8 @@ function draw({ labeled, unlabeled, width, classes }: Sizes, seed: number): Data
   const pixels = (labeled + unlabeled) * width;
   const logits = () => Float32Array.from({ length: pixels * classes }, () => 4 * uniform() - 2);
   const [student, teacher] = [logits(), logits()];
-  return { student, teacher, labels: Uint8Array.from({ length: pixels }, () => Math.floor(classes * uniform())) };
+  const labels = Uint8Array.from({ length: pixels }, () => Math.floor(classes * uniform()));
+  return { student, teacher, labels, scores: Float32Array.from({ length: pixels }, uniform) };
 }
 
 /** A threshold near `about` that no confidence comes nearer to than rounding could move it. */
@@ -70,6 +75,17 @@ function thresholdNear(about: number, { student, teacher }: Data, classes: numbe
   }
 }
 
+/** Thresholds of classes, apart from each other, none near to a confidence. */
+const thresholdsNear = (about: number, data: Data, classes: number): number[] =>
+  Array.from({ length: classes }, (_, k) => thresholdNear(about + 0.05 * k, data, classes));
+
+/** What differs from the plain: a threshold for each class, or reliable pixels that count 1, or a given confidence. */
+interface Way {
+  perClass?: boolean;
+  hard?: boolean;
+  given?: boolean;
+}
+
 const λ = 0.7;
 
 /** What both ways compute, and the gradient of loss with respect to the student's logits. */
@@ -78,8 +94,19 @@ interface Outcome {
   terms: Tensor[];
   mask?: Tensor;
   classes?: Tensor;
+  weights?: Tensor | number[];
   statistics?: Tensor;
   slopes: Tensor;
+}
+
+/** What reliable pixels count for, in float64. */
+function weightsOf(data: Data, { labeled, width, classes }: Sizes, limit: number | number[], hard: boolean): number[] {
+  return softmaxRows(ndArray([data.teacher.length / classes, classes], data.teacher)).map((q, i) => {
+    const k = argmaxOf(q);
+    const reliable =
+      i < labeled * width ? data.labels[i] === k : q[k]! >= (typeof limit === 'number' ? limit : limit[k]!);
+    return reliable ? (hard ? 1 : q[k]!) : 0;
+  });
 }
 
 /** The plain ops, over slices. */
@@ -88,8 +115,9 @@ function composed(
   data: Data,
   sizes: Sizes,
   choice: Choice | undefined,
-  limit: number,
+  limit: number | number[],
   dtype: Dtype,
+  { hard = false, given = false }: Way = {},
 ): Outcome {
   const { labeled, unlabeled, width, classes } = sizes;
   const bytes = (values: Uint8Array) => tensor(gpu, values, [values.length / width, width], { dtype: 'u8' });
@@ -97,21 +125,24 @@ function composed(
   const student = tensor(gpu, data.student, [batch, width, classes], { dtype, requiresGrad: true });
   const threshold = tensor(gpu, limit);
   const part = slice(student, 0, 0, labeled);
-  const own = bytes(data.labels.subarray(0, labeled * width));
-  const terms = [crossEntropy(part, own), diceLoss(part, own)];
+  const truth = bytes(data.labels.subarray(0, labeled * width));
+  const terms = [crossEntropy(part, truth), diceLoss(part, truth)];
   let loss = mul(add(terms[0]!, terms[1]!), 0.5);
   if (!choice) return { loss, terms, slopes: backward(loss).get(student)! };
   const teacher = tensor(gpu, data.teacher, [batch, width, classes], { dtype });
   const rest = (x: Tensor) => slice(x, 0, labeled, unlabeled);
   const options = { ...choice, threshold };
-  const consistency = maskedConsistency(rest(student), rest(teacher), options);
+  const scores = (of: Float32Array) => (given ? ({ confidence: 'given', scores: tensor(gpu, of) } as const) : {});
+  const own = { ...options, ...scores(data.scores.subarray(labeled * width)) };
+  const consistency = maskedConsistency(rest(student), rest(teacher), own);
   terms.push(consistency.loss);
   loss = add(loss, mul(consistency.loss, tensor(gpu, λ)));
   return {
     loss,
     terms,
-    mask: lowConfidenceMask(student, teacher, options),
+    mask: lowConfidenceMask(student, teacher, { ...options, ...scores(data.scores) }),
     classes: pseudoClasses(teacher, bytes(data.labels), labeled * width),
+    weights: weightsOf(data, sizes, limit, hard),
     statistics: selectionStatistics(rest(student), consistency.mask, bytes(data.labels.subarray(labeled * width))),
     slopes: backward(loss).get(student)!,
   };
@@ -123,9 +154,10 @@ function fused(
   data: Data,
   sizes: Sizes,
   choice: Choice | undefined,
-  limit: number,
+  limit: number | number[],
   dtype: Dtype,
   selection: boolean,
+  { hard = false, given = false }: Way = {},
 ): Outcome {
   const { labeled, unlabeled, width, classes } = sizes;
   const student = tensor(gpu, data.student, [labeled + unlabeled, width, classes], { dtype, requiresGrad: true });
@@ -144,7 +176,8 @@ function fused(
     [selection ? labeled + unlabeled : unlabeled, width, classes],
     { dtype },
   );
-  const teacher = { ...choice, logits, threshold: tensor(gpu, limit), weight: tensor(gpu, λ) };
+  const scores = given && ({ confidence: 'given', scores: tensor(gpu, data.scores.subarray(labeledPixels)) } as const);
+  const teacher = { ...choice, logits, threshold: tensor(gpu, limit), weight: tensor(gpu, λ), hard, ...scores };
   if (!selection) {
     const { loss, terms } = meanTeacherLoss(student, partly, teacher);
     return { loss, terms: [terms], slopes: backward(loss).get(student)! };
@@ -175,7 +208,7 @@ async function poisoned(work: () => Promise<void>): Promise<void> {
 async function compare(
   sizes: Sizes,
   choice: Choice | undefined,
-  { about = 0.5, dtype = 'f32' }: { about?: number; dtype?: Dtype } = {},
+  { about = 0.5, dtype = 'f32', ...way }: { about?: number; dtype?: Dtype } & Way = {},
 ): Promise<void> {
   const gpu = await testGpu();
   const data = draw(sizes, 1);
@@ -184,22 +217,24 @@ async function compare(
     data.student = (await tensor(gpu, data.student, undefined, { dtype }).read()) as Float32Array;
     data.teacher = (await tensor(gpu, data.teacher, undefined, { dtype }).read()) as Float32Array;
   }
-  const limit = thresholdNear(about, data, sizes.classes);
-  const plain = composed(gpu, data, sizes, choice, limit, dtype);
+  const limit = (way.perClass ? thresholdsNear : thresholdNear)(about, data, sizes.classes);
+  const plain = composed(gpu, data, sizes, choice, limit, dtype, way);
   const expectedTerms = await Promise.all(plain.terms.map((x) => x.item()));
   const expectedSlopes = await plain.slopes.read();
   const scale = Math.max(...expectedSlopes.map(Math.abs));
   const slopesTolerance = dtype === 'f16' ? { atol: 2 ** -24, rtol: 2e-3 } : { atol: 2e-6 * scale, rtol: 1e-5 };
   await poisoned(async () => {
-    for (const selection of choice ? [true, false] : [false]) {
+    for (const selection of choice && !way.given ? [true, false] : [false]) {
       const what = selection ? 'with selection' : 'without selection';
-      const got = fused(gpu, data, sizes, choice, limit, dtype, selection);
+      const got = fused(gpu, data, sizes, choice, limit, dtype, selection, way);
       closeTo(await got.loss.read(), await plain.loss.read(), { rtol: 3e-6, atol: 1e-7 }, `${what}: loss`);
       closeTo(await got.terms[0]!.read(), expectedTerms, { rtol: 3e-6, atol: 1e-7 }, `${what}: terms`);
       closeTo(await got.slopes.read(), expectedSlopes, slopesTolerance, `${what}: slopes`);
       if (selection) {
         closeTo(await wordsOf(got.mask!), packed(await plain.mask!.read()), {}, 'mask');
         closeTo(await wordsOf(got.classes!), packed(await plain.classes!.read()), {}, 'classes');
+        const weights = got.weights as Tensor;
+        closeTo(await weights.read(), plain.weights as number[], { rtol: dtype === 'f16' ? 1e-5 : 3e-6 }, 'weights');
         closeTo(await got.statistics!.read(), await plain.statistics!.read(), { rtol: 2e-6 }, 'statistics');
       }
     }
@@ -216,6 +251,25 @@ for (const [kind, confidence] of [
 ] as const) {
   test(`${kind}, confidence ${confidence}: as the composition`, () => compare(few, { kind, confidence }));
 }
+
+for (const [kind, confidence, way] of [
+  ['mse', 'student', { perClass: true }],
+  ['ce', 'teacher', { perClass: true, hard: true }],
+  ['kl', 'none', { hard: true, perClass: true }],
+  ['mse', 'student', { given: true }],
+  ['ce', 'student', { given: true, perClass: true }],
+] as const) {
+  test(`${kind}, confidence ${confidence}, ${Object.keys(way)}: as the composition`, () =>
+    compare({ ...few, width: 33 }, { kind, confidence }, way));
+}
+
+test('confident pixels kept instead: as the composition, and against float64', async () => {
+  for (const kind of kinds) {
+    await compare(few, { kind, confidence: 'mean', invert: true });
+    await compare({ ...few, width: 33 }, { kind, confidence: 'student', invert: true }, { perClass: true });
+    await checkGradient(5, 27, 4, { kind, confidence: 'student', invert: true });
+  }
+});
 
 for (const [kind, classes] of [
   ['mse', 5],
@@ -288,7 +342,7 @@ function reference(
       }[choice.confidence];
       // Float32 and the differences of checkOp move a confidence by 1e-5 at most; nearer ones could fall on either side.
       if (Math.abs(confidence - choice.threshold) < 1e-4) throw new Error(`pixel ${i}: choose another threshold.`);
-      if (confidence > choice.threshold) return;
+      if (choice.confidence !== 'none' && confidence < choice.threshold === Boolean(choice.invert)) return;
       kept++;
       if (choice.kind === 'ce') total -= Math.log(row[argmaxOf(q)]!);
       row.forEach((v, k) => {
@@ -512,6 +566,17 @@ test('what does not fit is refused', async () => {
         { ...teacher, logits: logits(6), weight: tensor(gpu, [1, 2]) },
       ),
     /got weight f32 \[2\], expected one f32 number/,
+  );
+  const all = { labels: bytes(6), labeledPixels: 4 };
+  const given = { ...teacher, confidence: 'given', scores: tensor(gpu, 0, [6]), logits: logits(6) } as const;
+  await says(() => meanTeacherLoss(logits(6), all, { ...given, selection: true }), /given scores and a selection/);
+  await says(
+    () => meanTeacherLoss(logits(6), all, { ...given, logits: logits(2) }),
+    /scores f32 \[6\], expected .* 2 pixels/,
+  );
+  await says(
+    () => meanTeacherLoss(logits(6), all, { ...teacher, logits: logits(6), threshold: tensor(gpu, [1, 2]) }),
+    /got threshold f32 \[2\], expected one f32 number, or 3/,
   );
 });
 

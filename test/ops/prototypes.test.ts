@@ -34,7 +34,9 @@ interface Batch {
   teacher: NdArray;
   labels: ArrayLike<number>;
   labeledPixels: number;
-  threshold: number;
+  /** By class. */
+  thresholds: readonly number[];
+  hard: boolean;
   unlabeledWeight: number;
 }
 
@@ -49,9 +51,10 @@ function update(vectors: Float64Array[], counts: number[], batch: Batch, momentu
       if (argmaxOf(q[i]!) !== k) return;
       const labeled = i < batch.labeledPixels;
       // Float32 could put a confidence this near on the other side.
-      if (!labeled && Math.abs(q[i]![k]! - batch.threshold) < 1e-5) throw new Error(`pixel ${i}: draw other numbers.`);
-      if (labeled ? batch.labels[i] !== k : q[i]![k]! < batch.threshold) return;
-      const weight = (labeled ? 1 : batch.unlabeledWeight) * q[i]![k]!;
+      if (!labeled && Math.abs(q[i]![k]! - batch.thresholds[k]!) < 1e-5)
+        throw new Error(`pixel ${i}: draw other numbers.`);
+      if (labeled ? batch.labels[i] !== k : q[i]![k]! < batch.thresholds[k]!) return;
+      const weight = (labeled ? 1 : batch.unlabeledWeight) * (batch.hard ? 1 : q[i]![k]!);
       total += weight;
       feature.forEach((v, d) => {
         mean[d]! += weight * v;
@@ -66,14 +69,16 @@ function update(vectors: Float64Array[], counts: number[], batch: Batch, momentu
   });
 }
 
-for (const [pixels, classes, width, labeledPixels, momentum] of [
-  [1, 2, 3, 1, 0.99],
-  [257, 4, 16, 100, 0.6],
-  [257, 5, 32, 0, 0.99],
-  [1030, 3, 5, 1030, 0.5],
-  [70, 2, 300, 30, 0.9],
+for (const [pixels, classes, width, labeledPixels, momentum, hard, perClass] of [
+  [1, 2, 3, 1, 0.99, false, false],
+  [257, 4, 16, 100, 0.6, false, false],
+  [257, 5, 32, 0, 0.99, false, true],
+  [1030, 3, 5, 1030, 0.5, true, false],
+  [70, 2, 300, 30, 0.9, false, false],
+  [259, 4, 16, 101, 0, true, true],
 ] as const) {
-  test(`five updates, ${pixels} pixels (${labeledPixels} labelled), ${classes} classes, D ${width}`, async () => {
+  const way = `${hard ? ', hard' : ''}${perClass ? ', a threshold for each class' : ''}`;
+  test(`five updates, ${pixels} pixels (${labeledPixels} labelled), ${classes} classes, D ${width}${way}`, async () => {
     const gpu = await testGpu();
     const uniform = uniformStream(pixels, 21);
     const draw = (size: number, most: number) => Float32Array.from({ length: size }, () => most * (2 * uniform() - 1));
@@ -81,7 +86,8 @@ for (const [pixels, classes, width, labeledPixels, momentum] of [
     const features = tensor(gpu, 0, [pixels, width]);
     const teacherLogits = tensor(gpu, 0, [pixels, classes]);
     const labels = tensor(gpu, 0, [pixels], { dtype: 'u8' });
-    const [threshold, unlabeledWeight] = [tensor(gpu, 0), tensor(gpu, 0)];
+    const threshold = tensor(gpu, 0, perClass ? [classes] : []);
+    const unlabeledWeight = tensor(gpu, 0);
     const step = capture(gpu, () =>
       updatePrototypes(prototypes, {
         features,
@@ -91,6 +97,7 @@ for (const [pixels, classes, width, labeledPixels, momentum] of [
         threshold,
         unlabeledWeight,
         momentum,
+        hard,
       }),
     );
     const vectors = Array.from({ length: classes }, () => new Float64Array(width));
@@ -102,13 +109,14 @@ for (const [pixels, classes, width, labeledPixels, momentum] of [
         // The first update sees labels of one class only: the others must stay as they are.
         labels: Uint8Array.from({ length: pixels }, () => (t === 0 ? 1 : Math.floor(classes * uniform()))),
         labeledPixels,
-        threshold: [0.5, 0.7, 0.9, 0, 2][t]!,
+        thresholds: Array.from({ length: classes }, (_, k) => [0.5, 0.7, 0.9, 0, 2][t]! + (perClass ? 0.03 * k : 0)),
+        hard,
         unlabeledWeight: [0, 1, 0.5, 1, 1][t]!,
       };
       features.write(batch.features.data);
       teacherLogits.write(batch.teacher.data);
       labels.write(batch.labels);
-      threshold.write(batch.threshold);
+      threshold.write(perClass ? batch.thresholds : batch.thresholds[0]!);
       unlabeledWeight.write(batch.unlabeledWeight);
       step();
       update(vectors, counts, batch, momentum);
@@ -264,6 +272,33 @@ test('pixels that are not kept, or whose class was never seen, get exactly no gr
 });
 
 for (const kind of ['pull', 'protoCE', 'distance'] as const) {
+  test(`${kind} without a mask: every pixel counts`, async () => {
+    const gpu = await testGpu();
+    const uniform = uniformStream(8, 32);
+    const draw = (rows: number, width: number) =>
+      tensor(
+        gpu,
+        Float32Array.from({ length: rows * width }, () => 2 * uniform() - 1),
+        [rows, width],
+        { requiresGrad: true },
+      );
+    const prototypes = { vectors: draw(3, 8), counts: tensor(gpu, [1, 3, 2]) };
+    const z = draw(57, 8);
+    const classes = tensor(
+      gpu,
+      Uint8Array.from({ length: 57 }, () => Math.floor(3 * uniform())),
+      [57],
+      { dtype: 'u8' },
+    );
+    const everything = tensor(gpu, 1, [57], { dtype: 'u8' });
+    const [all, masked] = [undefined, everything].map((mask) =>
+      prototypeDistance(z, prototypes, classes, mask, { kind }),
+    );
+    assert.ok((await all!.item()) > 0);
+    closeTo(await all!.read(), await masked!.read());
+    closeTo(await backward(all!).get(z)!.read(), await backward(masked!).get(z)!.read());
+  });
+
   test(`${kind}, added to another loss: as the sum of the two`, async () => {
     const gpu = await testGpu();
     const uniform = uniformStream(6, 32);
@@ -397,7 +432,7 @@ test('what does not fit is refused', async () => {
   await refuses(
     () => prototypeDistance(tensor(gpu, 0, [3, 8]), prototypes, bytes(3), bytes(2), { kind }),
     ShapeError,
-    /prototypeDistance: got classes u8 \[3\], mask u8 \[2\]/,
+    /prototypeDistance: got mask u8 \[2\] — expected u8 \[3\]/,
   );
   const one = tensor(gpu, 1);
   const batch = { labels: bytes(3), labeledPixels: 1, threshold: one, unlabeledWeight: one, momentum: 0.9 };

@@ -38,13 +38,19 @@ for (const [overrides, message] of [
   [{ lr: 'fast' }, /lr must be a number/],
   [{ lr: '' }, /lr must be a number/],
   [{ momentum: 1.5 }, /from 0 to 1/],
-  [{ method: 'magic' }, /one of lccs, mt, supervised/],
+  [{ method: 'magic' }, /one of lccs, lccs-consistency, lccs-separation, mt, uamt, supervised/],
   [{ features: '16' }, /at least two levels/],
   [{ features: '16,x' }, /whole number/],
   [{ size: 100 }, /multiple of 16.*Use 96/],
   [{ batch: 4, labeledBatch: 4 }, /no unlabelled/],
   [{ augment: 'maybe' }, /true or false/],
   [{ precision: 'bf16' }, /one of f32/],
+  [{ selection: 'lowest' }, /selection must be one of low, high, all/],
+  [{ thresholdPercentile: 10 }, /from 0 to 1/],
+  [{ thresholdMode: 'percentil' }, /one of fixed, ramp, percentile, perClass/],
+  [{ uncertaintyPasses: 0 }, /at least 1/],
+  [{ teacherMode: 'eval' }, /running statistics that nobody updates.*emaBuffers true/],
+  [{ teacherMode: 'eval', emaBuffers: true, method: 'uamt' }, /uamt's passes differ/],
 ] as const) {
   test(`${JSON.stringify(overrides)} is refused`, () => refuses(() => resolveConfig(overrides), UsageError, message));
 }
@@ -61,6 +67,16 @@ test('half of a batch is labelled where nothing else is said', () => {
 test('what a run wrote down resolves to itself', () => {
   const config = resolveConfig({ batch: 10, labeledBatch: 3, features: '8,16', warmupFraction: 0.1 });
   assert.equal(resolveConfig({}, fileWith(JSON.stringify(config))), config);
+});
+
+test("the prototypes' warm-up is that of the loss where nothing else is said", () => {
+  assert.is(resolveConfig({ warmupFraction: 0.2 }).prototypeWarmupFraction, 0.2);
+  assert.is(resolveConfig({ warmupFraction: 0.2, prototypeWarmupFraction: 0 }).prototypeWarmupFraction, 0);
+});
+
+test('a teacher in eval mode is taken where its running statistics follow, or where there is none', () => {
+  assert.is(resolveConfig({ teacherMode: 'eval', 'ema-buffers': 'true' }).teacherMode, 'eval');
+  assert.is(resolveConfig({ teacherMode: 'eval', method: 'supervised' }).teacherMode, 'eval');
 });
 
 test('supervised needs no unlabelled slices', () => {
@@ -110,9 +126,17 @@ test('learning rate, EMA decay, prototype weight and threshold', () => {
     [999, 1000].map((i) => ramps.prototypeUnlabeledWeight(config, i)),
     [0, 1],
   );
+  const few = resolveConfig({ prototypeUnlabeledWeight: 0.5, prototypeWarmupFraction: 0.1 });
+  assert.equal(
+    [2999, 3000].map((i) => ramps.prototypeUnlabeledWeight(few, i)),
+    [0, 0.5],
+  );
   assert.ok(Math.abs(ramps.threshold(config, 0) - (0.75 + 0.2 * Math.exp(-5))) < 1e-12);
   assert.is(ramps.threshold(config, 30000), 0.95);
-  assert.is(ramps.threshold(resolveConfig(), 5), 0.95);
+  for (const thresholdMode of ['fixed', 'perClass'])
+    assert.is(ramps.threshold(resolveConfig({ thresholdMode }), 5), 0.95);
+  assert.ok(Math.abs(ramps.uncertaintyThreshold(config, 0) - (0.75 + 0.25 * Math.exp(-5)) * Math.log(4)) < 1e-12);
+  assert.is(ramps.uncertaintyThreshold(config, 30000), Math.log(4));
 });
 
 test.run();

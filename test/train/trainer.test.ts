@@ -9,13 +9,15 @@ import { testGpu } from '../gpu.js';
 
 const test = suite('trainer');
 
-async function threeSteps(fuse: boolean, method: (typeof methods)[number]) {
+async function threeSteps(fuse: boolean, options: Record<string, unknown>) {
+  const first = options.method === 'uamt' ? 34 : 20; // uamt's threshold nears ln K, the entropy of an untrained network
   const gpu = await testGpu();
   const before = flags.fuse;
   flags.fuse = fuse;
   try {
     return await scope(gpu, async () => {
-      const config = resolveConfig({ method, size: 16, features: '8,12', batch: 4, iterations: 40, lr: 0.05 });
+      const small = { size: 16, features: '8,12', batch: 4, iterations: 40, lr: 0.05 };
+      const config = resolveConfig({ ...small, ...options });
       const t = createTrainer(gpu, config);
       const uniform = uniformStream(1);
       const images = Float32Array.from({ length: config.size ** 2 * config.batch }, uniform);
@@ -25,10 +27,10 @@ async function threeSteps(fuse: boolean, method: (typeof methods)[number]) {
       );
       const metrics: number[][] = [];
       let bytes = 0;
-      for (let i = 20; i < 23; i++) {
+      for (let i = first; i < first + 3; i++) {
         t.setIteration(i);
         metrics.push([...(await t.step().metrics.read())]);
-        if (i === 20) bytes = memoryOf(gpu).bytes;
+        if (i === first) bytes = memoryOf(gpu).bytes;
       }
       assert.is(memoryOf(gpu).bytes, bytes, 'nothing is allocated after the first step');
       const weights = await Promise.all([...t.state.values()].map((x) => x.read()));
@@ -39,22 +41,112 @@ async function threeSteps(fuse: boolean, method: (typeof methods)[number]) {
   }
 }
 
+/** Fused and unfused agree on what is logged and on every tensor of the state. */
+async function agree(options: Record<string, unknown>) {
+  const plain = await threeSteps(false, options);
+  const fused = await threeSteps(true, options);
+  plain.metrics.forEach((expected, step) => {
+    assert.is(expected.length, fused.logged.length);
+    // Pixels within rounding of the threshold may change sides: one of 512 moves a share by 0.002.
+    closeTo(fused.metrics[step]!, expected, { rtol: 2e-4, atol: 5e-3 }, `metrics of step ${step} (${fused.logged})`);
+    closeTo([fused.metrics[step]![0]!], [expected[0]!], { rtol: 2e-5 }, `loss of step ${step}`);
+  });
+  plain.weights.forEach((expected, i) => {
+    closeTo(fused.weights[i]!, expected, { rtol: 1e-3, atol: 2e-4 }, plain.names[i]);
+  });
+  return { plain, fused };
+}
+
+const logged = (run: Awaited<ReturnType<typeof threeSteps>>, name: string, step = 2): number => {
+  assert.ok(run.logged.includes(name), `${name} is not logged, only ${run.logged}`);
+  return run.metrics[step]![run.logged.indexOf(name)]!;
+};
+
 for (const method of methods) {
   test(method, async () => {
-    const plain = await threeSteps(false, method);
-    const fused = await threeSteps(true, method);
-    plain.metrics.forEach((expected, step) => {
-      assert.is(expected.length, fused.logged.length);
-      // Pixels within rounding of the threshold may change sides: one of 512 moves a share by 0.002.
-      closeTo(fused.metrics[step]!, expected, { rtol: 2e-4, atol: 5e-3 }, `metrics of step ${step} (${fused.logged})`);
-      closeTo([fused.metrics[step]![0]!], [expected[0]!], { rtol: 2e-5 }, `loss of step ${step}`);
-    });
-    plain.weights.forEach((expected, i) => {
-      closeTo(fused.weights[i]!, expected, { rtol: 1e-3, atol: 2e-4 }, plain.names[i]);
-    });
+    const { plain, fused } = await agree({ method });
     assert.ok(fused.info.launches < 0.7 * plain.info.launches, `${fused.info.launches} of ${plain.info.launches}`);
     assert.ok(fused.info.plannedBytes < plain.info.plannedBytes, 'less memory');
+    if (!fused.logged.includes('kept')) return;
+    const share = logged(fused, 'kept', 0);
+    assert.ok(share > 0.05 && share <= 1, `${share} kept`);
   });
 }
+
+test('selection high keeps what low drops, all keeps everything', async () => {
+  const kept = new Map<string, number>();
+  for (const selection of ['low', 'high', 'all']) {
+    const { fused } = await agree({ selection, threshold: 0.42 });
+    kept.set(selection, logged(fused, 'kept', 0));
+  }
+  assert.ok(kept.get('low')! > 0 && kept.get('high')! > 0);
+  closeTo([kept.get('low')! + kept.get('high')!, kept.get('all')!], [1, 1], { atol: 1e-6 });
+});
+
+test('a percentile keeps its share, and says the threshold', async () => {
+  const { fused } = await agree({ thresholdMode: 'percentile', thresholdPercentile: 0.3, thresholdMomentum: 0 });
+  for (const step of [0, 1, 2]) {
+    const kept = logged(fused, 'kept', step);
+    assert.ok(Math.abs(kept - 0.3) < 0.02, `${kept} kept`);
+    const threshold = logged(fused, 'threshold', step);
+    assert.ok(threshold > 0.25 && threshold < logged(fused, 'confidence', step) + 0.1, `threshold ${threshold}`);
+  }
+  assert.ok(fused.names.includes('threshold.value') && fused.names.includes('threshold.updates'), 'it is saved');
+});
+
+test('thresholds by class: the surest class has the one that was set', async () => {
+  const { fused } = await agree({ thresholdMode: 'perClass', threshold: 0.5 });
+  const thresholds = [0, 1, 2, 3].map((k) => logged(fused, `threshold${k}`));
+  closeTo([Math.max(...thresholds)], [0.5], { rtol: 1e-6 });
+  assert.ok(Math.min(...thresholds) < 0.5, `all alike: ${thresholds}`);
+});
+
+test('prototypes hard, of labelled pixels only, of the batch; all pixels separated; no head', async () => {
+  await agree({
+    ...{ prototypeWeighting: 'hard', prototypeUnlabeledWeight: 0, prototypeMomentum: 0 },
+    ...{ separationPixels: 'all', projection: false, separation: 'protoCE' },
+  });
+});
+
+test('a teacher in eval mode, whose running statistics follow the student', async () => {
+  const { fused } = await agree({ teacherMode: 'eval', emaBuffers: true });
+  const of = (name: string) => fused.weights[fused.names.indexOf(name)]!;
+  const name = 'encoder.in_conv.conv_conv.1.running_mean';
+  assert.ok(of(`teacher.${name}`).some((v) => v !== 0));
+  // The decay is min(1 − 1/(i + 1), 0.99): the teacher, which began as the student did, is behind it.
+  assert.ok(Math.abs(of(`teacher.${name}`)[0]!) < Math.abs(of(`student.${name}`)[0]!));
+});
+
+test("running statistics that follow: one launch more, and the average of the student's", async () => {
+  const plain = await threeSteps(true, { method: 'mt' });
+  const { fused } = await agree({ method: 'mt', emaBuffers: true });
+  assert.is(fused.info.launches, plain.info.launches + 1);
+});
+
+test('separation only: the consistency is logged and has no gradient; β = 0 leaves the consistency only', async () => {
+  const final = async (options: Record<string, unknown>) => {
+    const { weights, names } = await threeSteps(true, options);
+    return names.flatMap((name, i) => (/^student\.(en|de)coder/.test(name) ? [...weights[i]!] : []));
+  };
+  const differ = (a: number[], b: number[]) => Math.max(...a.map((v, i) => Math.abs(v - b[i]!)));
+  const both = await final({});
+  const consistency = await final({ separationWeight: 0 });
+  const separation = await final({ method: 'lccs-separation' });
+  const half = await final({ method: 'lccs-consistency' });
+  closeTo(half, consistency, { rtol: 1e-6, atol: 1e-7 }, 'lccs-consistency is lccs with β = 0');
+  assert.ok(differ(both, consistency) > 1e-7, 'separation changes weights');
+  assert.ok(differ(both, separation) > 1e-7, 'consistency changes weights');
+  assert.ok(differ(consistency, separation) > 1e-7, 'the halves differ');
+});
+
+test('uamt: eight passes take hardly more memory than two', async () => {
+  const [two, eight] = [
+    await threeSteps(true, { method: 'uamt', uncertaintyPasses: 2 }),
+    await threeSteps(true, { method: 'uamt' }),
+  ];
+  const grown = (bytes: 'unsharedBytes' | 'plannedBytes') => eight.info[bytes] - two.info[bytes];
+  assert.ok(grown('unsharedBytes') > 0.5 * two.info.unsharedBytes, `${grown('unsharedBytes')}: six more passes`);
+  assert.ok(grown('plannedBytes') < 0.01 * grown('unsharedBytes'), `${grown('plannedBytes')}`);
+});
 
 test.run();

@@ -1,0 +1,38 @@
+import { meanEntropyPass } from '../../shaders/mean-entropy.js';
+import { noGrad } from '../autograd.js';
+import { ShapeError, show } from '../shape.js';
+import { run } from '../stream.js';
+import { empty, type Tensor } from '../tensor.js';
+import { pixelSizes } from './labeled-pixels.js';
+
+/**
+ * Entropy f32 [...], in nats, of the mean softmax of the logits [..., K] that `passes` calls of `pass` give (formula in
+ * shaders/mean-entropy.ts). What a pass made is free for the next one; only the mean is kept. No gradient.
+ */
+export function meanEntropy(passes: number, pass: () => Tensor): Tensor {
+  if (!Number.isSafeInteger(passes) || passes < 1) {
+    throw new ShapeError(`meanEntropy: got ${passes} passes, expected a whole number of at least 1.`);
+  }
+  return noGrad(() => {
+    let mean: Tensor | undefined;
+    let entropy: Tensor | undefined;
+    for (let t = 0; t < passes; t++) {
+      const logits = pass();
+      const sizes = pixelSizes('meanEntropy', logits, {});
+      if (mean && mean.size !== logits.size) {
+        throw new ShapeError(
+          `meanEntropy: pass ${t} gave ${show(logits.shape)}, expected ${show(mean.shape)} as the first.`,
+        );
+      }
+      const last = t === passes - 1;
+      if (!mean && !last) mean = empty(logits.gpu, logits.shape, 'f32', 'meanEntropy.mean');
+      if (last) entropy = empty(logits.gpu, logits.shape.slice(0, -1), 'f32', 'meanEntropy');
+      run(
+        meanEntropyPass(sizes, { passes, first: t === 0, last }),
+        { logits, ...(mean && { mean }), ...(entropy && { entropy }) },
+        { threads: sizes.pixels },
+      );
+    }
+    return entropy!;
+  });
+}
