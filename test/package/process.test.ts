@@ -77,6 +77,34 @@ test('fifty devices, one after the other, take the memory of one', async () => {
   assert.ok(growth < 60, `grew by ${growth} MiB over 50 devices, each of which held 8: ${resident}`);
 });
 
+test("an embedder's device with WebGPU's default limits and no features is enough", async () => {
+  const lines = await ends(`
+    import { backward, createRandom, createSgd, crossEntropy, pack } from ${url('index.js')};
+    import { unet } from ${JSON.stringify(pathToFileURL(join(dist, 'model/index.js')).href)};
+    import { create } from ${JSON.stringify(import.meta.resolve('webgpu'))};
+    const dawn = create(['backend=null']); // it validates everything, and computes nothing
+    const device = await (await dawn.requestAdapter()).requestDevice();
+    let uncaptured = 0;
+    device.addEventListener('uncapturederror', () => uncaptured++);
+    const gpu = fromDevice(device);
+    const model = unet(gpu, { inChannels: 1, classes: 4, features: [8, 16] });
+    pack(model.parameters);
+    const [x, y] = [tensor(gpu, 0, [2, 16, 16, 1]), tensor(gpu, 0, [2, 16, 16], { dtype: 'u8' })];
+    const [lr, random] = [tensor(gpu, 0.1), createRandom(gpu, 1)];
+    const optimizer = createSgd(model.parameters, { momentum: 0.9 });
+    const step = capture(gpu, () => {
+      const loss = crossEntropy(model(x, { mode: 'train', random }), y);
+      optimizer.step(backward(loss), lr);
+      return { loss };
+    });
+    step();
+    await gpu.settled();
+    console.log(gpu.limits.maxStorageBuffersPerShaderStage, step.info.launches > 20, uncaptured);
+    gpu.close();
+    device.destroy();`);
+  assert.equal(lines, ['8 true 0']);
+});
+
 const worker = (options: string, body: string) => `
   import { Worker, SHARE_ENV } from 'node:worker_threads';
   const file = 'data:text/javascript,' + encodeURIComponent(${JSON.stringify(`${imports}
