@@ -15,6 +15,8 @@ export interface Curve {
 export interface Panel {
   title: string;
   lines: readonly Curve[];
+  /** Shares and scores from 0 to 1: never on a log scale. */
+  isShare?: boolean;
 }
 
 type Point = readonly [x: number, y: number];
@@ -29,13 +31,14 @@ interface Drawing {
   shapes: Shape[];
 }
 
+/** Told apart with any colour vision; after Okabe & Ito (2008), darker. */
 const colors: readonly Color[] = [
-  [40, 105, 200],
-  [30, 150, 80],
-  [210, 60, 60],
-  [215, 135, 20],
-  [130, 75, 190],
-  [20, 150, 165],
+  [0, 103, 173],
+  [179, 89, 0],
+  [0, 122, 85],
+  [179, 48, 127],
+  [107, 63, 184],
+  [74, 79, 87],
 ];
 const ink: Color = [40, 42, 48];
 const faint: Color = [110, 114, 122];
@@ -50,7 +53,7 @@ const legendMark = 18;
 /** Writes `base`.png and `base`.svg: a panel for each group of curves, over the same iterations. */
 export function drawCurves(base: string, panels: readonly Panel[]): void {
   const shown = panels
-    .map(({ title, lines }) => ({ title, lines: lines.map(withGaps) }))
+    .map((one) => ({ ...one, lines: one.lines.map(withGaps) }))
     .filter(({ lines }) => lines.some(({ y }) => y.some(Number.isFinite)));
   if (!shown.length) return;
   const drawing = layOut(shown);
@@ -75,7 +78,7 @@ export function layOut(panels: readonly Panel[]): Drawing {
   return { width: columns * panel.width, height: Math.ceil(panels.length / columns) * panel.height, shapes };
 }
 
-function panelShapes({ title, lines }: Panel, last: number, left: number, top: number): Shape[] {
+function panelShapes({ title, lines, isShare = false }: Panel, last: number, left: number, top: number): Shape[] {
   const shapes: Shape[] = [];
   const plot = {
     left: left + panel.left,
@@ -89,6 +92,7 @@ function panelShapes({ title, lines }: Panel, last: number, left: number, top: n
   const scale = verticalScale(
     series.map(({ smooth }) => smooth.y),
     series.map(({ curve }) => curve.y),
+    isShare,
   );
   const xAt = (value: number): number => plot.left + (value / last) * (plot.right - plot.left);
   const yAt = (value: number): number => {
@@ -244,7 +248,11 @@ const extent = (values: readonly number[]): [number, number] =>
 const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1]!;
 
 /** Shares and scores from 0 to 1; curves of very different size on a log scale; all else from 0 or its least value. */
-function verticalScale(smooth: readonly (readonly number[])[], raw: readonly (readonly number[])[]): Scale {
+function verticalScale(
+  smooth: readonly (readonly number[])[],
+  raw: readonly (readonly number[])[],
+  isShare: boolean,
+): Scale {
   const all = smooth.flat().filter(Number.isFinite);
   const spread = raw
     .flat()
@@ -257,7 +265,7 @@ function verticalScale(smooth: readonly (readonly number[])[], raw: readonly (re
 
   const middles = smooth.map((y) => y.filter((v) => v > 0)).filter((y) => y.length);
   const typical = middles.map(median);
-  if (bottom >= 0 && typical.length > 1 && Math.max(...typical) > 20 * Math.min(...typical)) {
+  if (!isShare && bottom >= 0 && typical.length > 1 && Math.max(...typical) > 20 * Math.min(...typical)) {
     const least = Math.max(extent(all.filter((v) => v > 0))[0], top / 1e6);
     const [low, high] = [Math.floor(Math.log10(least)), Math.ceil(Math.log10(top))];
     const ticks = Array.from({ length: high - low + 1 }, (_, i) => 10 ** (low + i));

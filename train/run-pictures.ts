@@ -1,6 +1,7 @@
 // What a run draws as it trains: validation slices and curves in its folder, a slice of the batch for TensorBoard.
 import { join } from 'node:path';
 import type { Config } from './config.js';
+import type { Panel } from './curves.js';
 import { type Case, cardiacClasses } from './data/datasets.js';
 import { loadCase, slicesOf } from './data/slices.js';
 import type { Summary } from './evaluate.js';
@@ -71,13 +72,13 @@ export function reportOn(folder: string, out: string): void {
 
 /** Curves of a log: losses, what was kept, schedules, Dice by class. */
 export function drawProgress(base: string, records: readonly LogRecord[]): void {
-  const line = (name: string, of = records) => {
-    const known = of.filter((record) => typeof record[name] === 'number');
-    return { name, x: known.map((record) => record.iteration), y: known.map((record) => record[name] as number) };
-  };
-  const panel = (title: string, names: string[]) => ({
+  const panel = (title: string, names: Record<string, string>): Panel => ({
     title,
-    lines: names.map((name) => line(name)).filter(({ x }) => x.length),
+    lines: Object.entries(names).flatMap(([key, name]) => {
+      const known = records.filter((record) => typeof record[key] === 'number');
+      const [x, y] = [known.map(({ iteration }) => iteration), known.map((record) => record[key] as number)];
+      return known.length ? [{ name, x, y }] : [];
+    }),
   });
   const scored = records.flatMap(({ iteration, validation }) =>
     validation ? [{ iteration, ...(validation as Pick<Summary, 'mean' | 'foreground_mean'>) }] : [],
@@ -87,12 +88,20 @@ export function drawProgress(base: string, records: readonly LogRecord[]): void 
     x: scored.map(({ iteration }) => iteration),
     y: scored.map(({ mean }) => mean[k]?.Dice ?? Number.NaN),
   }));
-  const panels = [
-    panel('loss', ['loss', 'ce', 'dice']),
-    panel('unsupervised terms', ['consistency', 'separation']),
-    panel('kept pixels and accuracy', ['kept', 'keptAccuracy', 'droppedAccuracy', 'confidence']),
-    panel('schedule', ['lr', 'consistencyWeight']),
-    { title: 'validation Dice', lines: dice },
+  const panels: Panel[] = [
+    panel('loss', { loss: 'total', ce: 'cross-entropy', dice: 'Dice loss' }),
+    panel('unsupervised terms', { consistency: 'consistency', separation: 'class separation' }),
+    {
+      ...panel('kept pixels and accuracy', {
+        kept: 'kept',
+        keptAccuracy: 'accuracy of kept',
+        droppedAccuracy: 'of dropped',
+        confidence: 'confidence',
+      }),
+      isShare: true,
+    },
+    panel('schedule', { lr: 'learning rate', consistencyWeight: 'consistency weight' }),
+    { title: 'validation Dice', lines: dice, isShare: true },
   ];
   drawCurves(
     base,

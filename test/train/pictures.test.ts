@@ -235,13 +235,13 @@ test('curves: both files; the PNG as large as the SVG; names and ticks are in th
   assert.is(picture.width, 1280);
   for (const text of ['losses', 'loss &amp; &lt;more&gt;', 'Dice', 'myocardium', '0.5', '500', '1000', 'iteration'])
     assert.ok(svg.includes(`>${text}</text>`), text);
-  const strong: Color = [40, 105, 200];
+  const strong: Color = [0, 103, 173];
   // Thin lines are smooth: mixed with the white around them, they are at least as pale as the values' colour.
   const isPale = (at: number) => picture.data[at]! >= 185 && picture.data[at + 2]! - picture.data[at]! > 15;
   const pale = Array.from({ length: picture.width * picture.height }, (_, i) => 3 * i).filter(isPale);
   assert.ok(count(picture, strong) > 500, 'average');
   assert.ok(pale.length > 2000, 'values');
-  assert.ok(svg.includes('stroke="rgb(191,210,239)" stroke-width="1"'));
+  assert.ok(svg.includes('stroke="rgb(179,209,230)" stroke-width="1"'));
 });
 
 /** The polylines of a curve's main stroke in an SVG, as points; a single point is drawn twice. */
@@ -249,6 +249,26 @@ const strokes = (svg: string, width = 2.5): [number, number][][] =>
   [...svg.matchAll(new RegExp(`<polyline points="([^"]+)" stroke="[^"]+" stroke-width="${width}"/>`, 'g'))].map(
     ([, points]) => points!.split(' ').map((point) => point.split(',').map(Number) as [number, number]),
   );
+
+test('curves of very different size share a log scale, scores never do', () => {
+  const x = [0, 100, 200];
+  const lines = [
+    { name: 'a', x, y: [0.5, 0.6, 0.7] },
+    { name: 'b', x, y: [0, 0.0002, 0.0004] },
+  ];
+  const svgOf = (isShare: boolean): string => {
+    const base = join(root, `share${isShare}`);
+    drawCurves(base, [{ title: 'Dice', lines, isShare }]);
+    return readFileSync(`${base}.svg`, 'utf8');
+  };
+  assert.match(svgOf(false), />Dice \(log scale\)</);
+  assert.match(svgOf(true), />Dice</);
+  assert.equal(
+    strokes(svgOf(true)).map((points) => points.length),
+    [3, 3],
+    'also a score of 0 has its place',
+  );
+});
 
 test('curves: NaN and −1 leave gaps and do not stretch the axis', () => {
   const x = [0, 100, 200, 300, 400];
