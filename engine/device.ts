@@ -12,6 +12,7 @@ declare global {
   interface GPUBuffer {}
   interface GPUComputePipeline {}
   interface GPUDevice {}
+  interface GPUDeviceLostInfo {}
   interface GPUError {}
   interface GPUSupportedLimits {}
 }
@@ -84,13 +85,16 @@ export class Gpu {
       this.track(Promise.all(this.#checks).then(() => this.fail(error)));
     };
     if (owned) device.addEventListener('uncapturederror', uncaptured);
-    void device.lost.then((info) => {
-      if (this.#closed) return;
-      const why = info.message || info.reason || 'no reason given';
-      this.fail(
-        new GpuLostError(`device: the GPU was lost (${why}). Everything on it is gone; open it again and resume.`),
-      );
-    });
+    tellWhenLost(device, new WeakRef(this));
+  }
+
+  /** @internal The device is gone. */
+  lost({ message, reason }: GPUDeviceLostInfo): void {
+    if (this.#closed) return;
+    const why = message || reason || 'no reason given';
+    this.fail(
+      new GpuLostError(`device: the GPU was lost (${why}). Everything on it is gone; open it again and resume.`),
+    );
   }
 
   /** Remembers the first failure; a lost device replaces any other. */
@@ -160,6 +164,11 @@ export class Gpu {
     for (const work of this.#closers.splice(0)) work();
     if (this.owned) this.device.destroy();
   }
+}
+
+/** An embedder's device may outlive many a Gpu: its promise must not keep them (nor may a closure made beside one). */
+function tellWhenLost(device: GPUDevice, gpu: WeakRef<Gpu>): void {
+  void device.lost.then((info) => gpu.deref()?.lost(info));
 }
 
 /** Optional features that are asked for wherever the adapter has them; none is required. */

@@ -105,6 +105,30 @@ test("an embedder's device with WebGPU's default limits and no features is enoug
   assert.equal(lines, ['8 true 0']);
 });
 
+test('an embedder that opens and closes wgrad again and again on one device keeps none of it', async () => {
+  const lines = await ends(
+    `
+    const host = await openDevice({ quiet: true });
+    const opened = [];
+    const once = async () => {
+      const gpu = fromDevice(host.device);
+      opened.push(new WeakRef(gpu));
+      const x = tensor(gpu, [1, 2]);
+      await capture(gpu, () => ({ y: mul(x, 2) }))().y.read();
+      gpu.close();
+    };
+    for (let i = 0; i < 10; i++) {
+      await once();
+      await new Promise((done) => setTimeout(done, 5));
+      globalThis.gc();
+    }
+    console.log(opened.filter((gpu) => gpu.deref()).length);
+    host.close();`,
+    ['--expose-gc'],
+  );
+  assert.ok(Number(lines[0]) <= 2, `${lines[0]} of 10 are still there`);
+});
+
 const worker = (options: string, body: string) => `
   import { Worker, SHARE_ENV } from 'node:worker_threads';
   const file = 'data:text/javascript,' + encodeURIComponent(${JSON.stringify(`${imports}
