@@ -6,16 +6,42 @@ import { type Case, cardiacClasses } from './data/datasets.js';
 import { loadCase, slicesOf } from './data/slices.js';
 import type { Summary } from './evaluate.js';
 import type { LogRecord } from './log.js';
+import { partsOf } from './method.js';
 import { drawCurves, drawSlices, greyPicture, labelPicture } from './pictures.js';
 import type { Predictor } from './predictor.js';
 import { writeReport } from './report/page.js';
 import type { EventFile } from './tensorboard.js';
 
+export interface Kept {
+  /** What is kept, in words for a title. */
+  readonly title: string;
+  /** Whether a pixel is, by the student's confidence and class. */
+  isKept(confidence: number, label: number): boolean;
+}
+
+/**
+ * What a run keeps at the thresholds of a log record. A method that keeps by something else than one pass's confidence, or keeps
+ * all, is shown what the configured threshold would keep.
+ */
+export function keptBy(config: Config, record: Readonly<Record<string, unknown>>): Kept {
+  const number = (value: unknown) => (typeof value === 'number' ? value : undefined);
+  const byConfidence = partsOf(config).keeps === 'confidence' && config.selection !== 'all';
+  const isHigh = byConfidence && config.selection === 'high';
+  const byClass = Array.from({ length: config.classes }, (_, k) => number(record[`threshold${k}`]));
+  const single = (byConfidence ? number(record.threshold) : undefined) ?? config.threshold;
+  const isByClass = byConfidence && byClass.every((value) => value !== undefined);
+  return {
+    title: `confidence ${isHigh ? '>=' : '<'} ${isByClass ? 'its class' : Number(single.toFixed(3))}`,
+    isKept: (confidence, label) => confidence < ((isByClass ? byClass[label] : undefined) ?? single) !== isHigh,
+  };
+}
+
 /** One picture of up to four validation slices, from the middle of different cases: image, label, prediction, what is kept. */
 export async function drawValidation(
   folder: string,
   iteration: number,
-  { size, threshold, classes }: Config,
+  { size, classes }: Config,
+  { title, isKept }: Kept,
   predictor: Predictor,
   cases: readonly Case[],
 ): Promise<void> {
@@ -25,23 +51,24 @@ export async function drawValidation(
     const slices = slicesOf(loadCase(c, { classes }), size);
     const { id, z, image, label } = slices[Math.floor(slices.length / 2)]!;
     const { labels, confidence } = await predictor(image, true);
-    const kept = Uint8Array.from(confidence!, (value) => (value < threshold ? 1 : 0));
+    const kept = Uint8Array.from(confidence!, (value, i) => (isKept(value, labels[i]!) ? 1 : 0));
     const cells = [
       { title: 'ground truth', labels: label! },
       { title: 'prediction', labels, reference: label! },
-      { title: `confidence < ${threshold}`, mask: kept },
+      { title, mask: kept },
     ];
     rows.push({ caption: `${id} z=${z}`, size, image, cells });
   }
   drawSlices(join(folder, `${String(iteration).padStart(6, '0')}.png`), rows);
 }
 
-/** The first slice of a batch for TensorBoard, under SSL4MIS's tags: the image, its label, what the student says, what it is unsure of. */
+/** The first slice of a batch for TensorBoard, under SSL4MIS's tags: the image, its label, what the student says, what is kept. */
 export async function showBatch(
   events: EventFile,
   step: number,
   batch: { image: Float32Array; label: Uint8Array },
-  { size, threshold }: Config,
+  size: number,
+  { isKept }: Kept,
   predictor: Predictor,
 ): Promise<void> {
   const image = batch.image.slice(0, size * size);
@@ -49,14 +76,8 @@ export async function showBatch(
   events.image(step, 'train/Image', greyPicture(image, size));
   events.image(step, 'train/GroundTruth', labelPicture(batch.label.subarray(0, size * size), size));
   events.image(step, 'train/Prediction', labelPicture(labels, size));
-  events.image(
-    step,
-    'train/Kept',
-    greyPicture(
-      Float32Array.from(confidence!, (c) => (c < threshold ? 1 : 0)),
-      size,
-    ),
-  );
+  const kept = Float32Array.from(confidence!, (value, i) => (isKept(value, labels[i]!) ? 1 : 0));
+  events.image(step, 'train/Kept', greyPicture(kept, size, [0, 1]));
 }
 
 /** A run's own report. One that cannot be written is said, and takes nothing from the run. */

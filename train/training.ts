@@ -14,7 +14,7 @@ import { appendRecord, type LogRecord, readLog, rewindLog } from './log.js';
 import { newFolder } from './new-folder.js';
 import { createPredictor } from './predictor.js';
 import { createProgress } from './progress.js';
-import { drawProgress, drawValidation, reportOn, showBatch } from './run-pictures.js';
+import { drawProgress, drawValidation, type Kept, keptBy, reportOn, showBatch } from './run-pictures.js';
 import { createEventFile } from './tensorboard.js';
 import { createTrainer, metricNames } from './trainer.js';
 
@@ -141,7 +141,7 @@ export async function train({
     });
     await saveTensors(file(runFiles.state), trainer.state, { iteration: String(iteration) });
   };
-  const validate = async (): Promise<LogRecord> => {
+  const validate = async (kept: Kept): Promise<LogRecord> => {
     const summary = await evaluateCases(predictor, split.val, config);
     const dice = summary.foreground_mean.Dice ?? 0;
     if (!best || dice > (best.scores.foreground_mean.Dice ?? 0)) {
@@ -150,7 +150,7 @@ export async function train({
       const metadata = { iteration: String(iteration), dice: String(dice), config: JSON.stringify(config) };
       await saveTensors(file(runFiles.best), trainer.student.state, metadata);
     }
-    await drawValidation(file(runFiles.slices), iteration, config, predictor, split.val);
+    await drawValidation(file(runFiles.slices), iteration, config, kept, predictor, split.val);
     const { mean, foreground_mean } = summary;
     return { iteration, validation: { mean, foreground_mean } };
   };
@@ -188,8 +188,9 @@ export async function train({
       );
       if (validated) {
         const began = performance.now();
-        log(await validate());
-        await showBatch(events, iteration, batch, config, predictor);
+        const kept = keptBy(config, { ...named, ...schedule });
+        log(await validate(kept));
+        await showBatch(events, iteration, batch, config.size, kept, predictor);
         drawProgress(file(runFiles.curves), readLog(file(runFiles.log)));
         validationMs += performance.now() - began;
       }

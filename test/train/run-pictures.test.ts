@@ -10,6 +10,7 @@ import { resolveConfig } from '../../train/config.js';
 import { writePhantoms } from '../../train/data/phantom-dataset.js';
 import { readLog } from '../../train/log.js';
 import { greyPicture, labelPicture } from '../../train/pictures.js';
+import { keptBy } from '../../train/run-pictures.js';
 import { train } from '../../train/training.js';
 import { testGpu } from '../gpu.js';
 import { type Event, one, readEvents } from './event-reader.js';
@@ -69,6 +70,9 @@ test('a run that was stopped and resumed: every step once in TensorBoard, with p
     const png = decode(one(of(tag)[0]!.image!, 4) as Buffer, { checkCrc: true });
     assert.equal([png.width, png.height], [16, 16]);
   }
+  assert.ok((steps[2]!.kept as number) > 0.99, 'an untrained student is unsure of nearly everything');
+  const mask = decode(one(of('train/Kept')[0]!.image!, 4) as Buffer).data;
+  assert.ok(mask.filter((value) => value === 255).length > 0.9 * mask.length, 'what is kept is white');
   assert.equal(readdirSync(join(out, 'slices')), ['000003.png', '000006.png']);
   for (const name of ['progress.png', 'progress.svg']) assert.ok(existsSync(join(out, name)), name);
   const page = readFileSync(join(out, 'report.html'), 'utf8');
@@ -76,6 +80,25 @@ test('a run that was stopped and resumed: every step once in TensorBoard, with p
   assert.match(page, /<h2>Confusion between classes<\/h2>/);
   assert.is(page.match(/<img src="data:image\/png/g)?.length, 2);
   assert.not.match(page, /class="notes"/);
+});
+
+test('what is kept: by the thresholds of the record, by class, inverted; else by what is configured', () => {
+  const of = (settings: Record<string, unknown>, record: Record<string, unknown>) => {
+    const { title, isKept } = keptBy(resolveConfig({ threshold: 0.9, ...settings }), record);
+    return [title, isKept(0.7, 0), isKept(0.8, 0), isKept(0.7, 1)];
+  };
+  assert.equal(of({}, { threshold: 0.75 }), ['confidence < 0.75', true, false, true]);
+  assert.equal(of({ selection: 'high' }, { threshold: 0.75 }), ['confidence >= 0.75', false, true, false]);
+  const byClass = { threshold0: 0.75, threshold1: 0.5, threshold2: 0.5, threshold3: 0.5 };
+  assert.equal(of({ thresholdMode: 'perClass' }, { threshold: 0.9, ...byClass }), [
+    'confidence < its class',
+    true,
+    false,
+    false,
+  ]);
+  for (const settings of [{ method: 'supervised' }, { method: 'mt' }, { method: 'uamt' }, { selection: 'all' }]) {
+    assert.equal(of(settings, { threshold: 0.1 }), ['confidence < 0.9', true, true, true]);
+  }
 });
 
 test('grey runs from the least to the greatest value, or over the range that is given', () => {

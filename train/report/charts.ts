@@ -99,6 +99,11 @@ export function chartGroups(runs: readonly RunData[]): Group[] {
         alone('lr', 'Learning rate', 'positive'),
         alone('consistencyWeight', 'Consistency weight', 'positive'),
         alone('threshold', 'Threshold', 'share'),
+        {
+          title: 'Threshold by class',
+          range: 'share',
+          quantities: classes.map((name, k) => logged(`threshold${k}`, `Threshold of ${name}`, name)),
+        },
       ],
     },
   ];

@@ -166,7 +166,7 @@ function slices(runs: readonly RunData[]): Markup | undefined {
   const figures = shown.map(({ run, one, isBest }) => {
     const about = `${runs.length > 1 ? `${run.name}, ` : ''}validation at iteration ${one.iteration}${isBest ? ' (best)' : ''}`;
     const source = raw(`data:image/png;base64,${one.png.toString('base64')}`);
-    return html`<figure><figcaption>${about}</figcaption><img src="${source}" width="${one.width}" height="${one.height}" alt="slices of ${about}: image, ground truth, prediction with errors marked, and pixels below the confidence threshold"></figure>`;
+    return html`<figure><figcaption>${about}</figcaption><img src="${source}" width="${one.width}" height="${one.height}" alt="slices of ${about}: image, ground truth, prediction with errors marked, and the pixels that are kept"></figure>`;
   });
   const left = all.length - shown.length;
   return html`<div class="slices">${figures}</div>${left ? html`<p class="soft">${left} more ${left === 1 ? 'picture is' : 'pictures are'} in the run folders.</p>` : ''}`;
