@@ -12,7 +12,6 @@ declare global {
   interface GPUBuffer {}
   interface GPUComputePipeline {}
   interface GPUDevice {}
-  interface GPUDeviceLostInfo {}
   interface GPUError {}
   interface GPUSupportedLimits {}
 }
@@ -89,7 +88,7 @@ export class Gpu {
   }
 
   /** @internal The device is gone. */
-  lost({ message, reason }: GPUDeviceLostInfo): void {
+  lost({ message, reason }: { message: string; reason: string }): void {
     if (this.#closed) return;
     const why = message || reason || 'no reason given';
     this.fail(

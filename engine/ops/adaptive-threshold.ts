@@ -19,7 +19,8 @@ import { empty, type Tensor, tensor } from '../tensor.js';
 import { floatType } from './float-type.js';
 import { pixelSizes } from './labeled-pixels.js';
 
-interface AnyThreshold {
+/** What both kinds of threshold are told. */
+export interface AnyThreshold {
   /** Whose maximum class probability counts. */
   confidence: Exclude<Confidence, 'given' | 'none'>;
   /** Of the student's pixels, the first that counts: the labelled ones come first. */

@@ -4,6 +4,7 @@ export type { Confidence, ConsistencyKind } from '../../shaders/consistency.js';
 export type { SeparationKind } from '../../shaders/prototypes.js';
 export type { Float } from '../../shaders/wgsl.js';
 export {
+  type AnyThreshold,
   type ClassThresholds,
   createClassThresholds,
   createQuantileThreshold,
