@@ -128,7 +128,7 @@ export const settings = {
   saveEvery: integer(200, 1, 'save the state to resume from every N iterations'),
 } as const satisfies Record<string, Setting>;
 
-type Key = keyof typeof settings;
+export type ConfigKey = keyof typeof settings;
 
 export interface Config {
   method: (typeof methods)[number];
@@ -261,27 +261,34 @@ function parse(key: string, setting: Setting, value: unknown): unknown {
   }
 }
 
+const keyOf = new Map(Object.keys(settings).flatMap((key) => [[key, key] as const, [flagOf(key), key] as const]));
+
+/** The key of a setting by its key or flag; throws a UsageError with the nearest known for another name. */
+export function settingKey(name: string): ConfigKey {
+  const key = keyOf.get(name);
+  if (key) return key as ConfigKey;
+  const near = nearestName(name, [...keyOf.keys()]);
+  throw new UsageError(
+    `config: unknown setting '${name}'. ${near ? `Did you mean '${near}'?` : 'wgrad train --help lists them.'}`,
+  );
+}
+
 /**
- * The whole configuration: defaults, then the JSON `file`, then `overrides` (keys as in the file, or flags in kebab-case).
- * Throws a UsageError for an unknown key (with the nearest known), a wrong type or range, or settings that do not fit.
+ * The whole configuration: defaults, then the JSON `files` in order, then `overrides` (keys as in a file, or flags in
+ * kebab-case). Throws a UsageError for an unknown key (with the nearest known), a wrong type or range, or settings that do not
+ * fit.
  */
-export function resolveConfig(overrides: Record<string, unknown> = {}, file?: string): Config {
+export function resolveConfig(overrides: Record<string, unknown> = {}, ...files: (string | undefined)[]): Config {
   const table = settings as Record<string, Setting>;
-  const keyOf = new Map(Object.keys(table).flatMap((key) => [[key, key] as const, [flagOf(key), key] as const]));
   const config: Record<string, unknown> = Object.fromEntries(
     Object.entries(table).map(([key, { default: value }]) => [key, Array.isArray(value) ? [...value] : value]),
   );
   const given = new Set<string>();
-  for (const layer of [file === undefined ? {} : readJson(file), overrides]) {
+  const layers = files.flatMap((file) => (file === undefined ? [] : [readJson(file)]));
+  for (const layer of [...layers, overrides]) {
     for (const [name, value] of Object.entries(layer)) {
       if (value === undefined) continue;
-      const key = keyOf.get(name);
-      if (!key) {
-        const near = nearestName(name, [...keyOf.keys()]);
-        throw new UsageError(
-          `config: unknown setting '${name}'. ${near ? `Did you mean '${near}'?` : 'wgrad train --help lists them.'}`,
-        );
-      }
+      const key = settingKey(name);
       config[key] = parse(key, table[key]!, value);
       given.add(key);
     }
@@ -291,7 +298,8 @@ export function resolveConfig(overrides: Record<string, unknown> = {}, file?: st
   return checkTogether(config as unknown as Config);
 }
 
-function readJson(file: string): Record<string, unknown> {
+/** The object in a JSON file; throws a UsageError where there is none. */
+export function readJson(file: string): Record<string, unknown> {
   try {
     const value: unknown = JSON.parse(readFileSync(file, 'utf8'));
     if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
@@ -330,5 +338,3 @@ function checkTogether(config: Config): Config {
   }
   return config;
 }
-
-export type { Key as ConfigKey };

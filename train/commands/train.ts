@@ -8,6 +8,7 @@ import { type Config, configFlags, configHelp, resolveConfig, UsageError } from 
 import { cardiacClasses } from '../data/datasets.js';
 import { interruptible } from '../interrupt.js';
 import { clock } from '../progress.js';
+import { protocolFile, protocolNames } from '../protocol.js';
 import { dryRun, runFiles, train } from '../training.js';
 
 export const help = `
@@ -18,6 +19,7 @@ Trains a segmenter on DIR and writes everything about it to the new folder RUN.
   --data DIR          data set (ACDC's layout, with or without splits.json)
   --out RUN           run folder: new or empty
   --config FILE       settings as JSON, keys as in RUN/config.json; flags go before it
+  --protocol NAME     settings of a published protocol (${protocolNames().join(', ')}); --config and flags go before it
   --resume            continue RUN where its state ends, with RUN's own settings
   --dry-run           train and write nothing; print parameters, launches and bytes as JSON
   --adapter NAME      GPU or driver to use: swiftshader, lavapipe, or a part of a GPU's name
@@ -32,16 +34,28 @@ export async function run(args: string[]): Promise<number> {
     data: { type: 'string' },
     out: { type: 'string' },
     config: { type: 'string' },
+    protocol: { type: 'string' },
     resume: { type: 'boolean' },
     'dry-run': { type: 'boolean' },
     adapter: { type: 'string' },
     json: { type: 'boolean' },
     ...configFlags,
   } as const);
-  const { data, out, config: file, resume = false, 'dry-run': dry = false, adapter, json = false, ...settings } = flags;
+  const {
+    data,
+    out,
+    config: file,
+    protocol,
+    resume = false,
+    'dry-run': dry = false,
+    adapter,
+    json = false,
+    ...settings
+  } = flags;
   if (!dry && (!data || !out)) throw new UsageError('train: --data and --out are needed. See wgrad train --help.');
   const own = out && join(out, runFiles.config);
-  const config: Config = resolveConfig(settings, file ?? (resume && own && existsSync(own) ? own : undefined));
+  const ownOrNone = resume && own && existsSync(own) ? own : undefined;
+  const config: Config = resolveConfig(settings, protocol && protocolFile(protocol), file ?? ownOrNone);
 
   const gpu = await openDevice(adapter ? { adapter } : {});
   try {

@@ -1,0 +1,82 @@
+// The protocols that come with the package: METHOD's numbers, and the command that uses them.
+import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { resolveConfig, UsageError } from '../../train/config.js';
+import { protocolFile, protocolNames } from '../../train/protocol.js';
+import * as ramps from '../../train/ramps.js';
+import { refuses } from '../refuses.js';
+
+const test = suite('protocols');
+
+test('acdc is the 2-D protocol of SSL4MIS', () => {
+  const config = resolveConfig({}, protocolFile('acdc'));
+  const { size, features, dropout, batch, labeledBatch, iterations, lr, momentum, weightDecay, lrPower } = config;
+  assert.equal([size, batch, labeledBatch, iterations], [256, 24, 12, 30_000]);
+  assert.equal(features, [16, 32, 64, 128, 256]);
+  assert.equal(dropout, [0.05, 0.1, 0.2, 0.3, 0.5]);
+  assert.equal([lr, momentum, weightDecay, lrPower], [0.01, 0.9, 1e-4, 0.9]);
+  assert.equal([config.evalEvery, config.seed, config.classes, config.precision], [200, 1337, 4, 'f32']);
+  assert.equal([config.noise, config.noiseClip, config.emaDecay, config.emaBuffers], [0.1, 0.2, 0.99, false]);
+  assert.equal([config.teacherMode, config.uncertaintyPasses, config.threshold], ['train', 8, 0.95]);
+  // λ(t) = 0.1 exp(−5 (1 − min(t, 200)/200)²), t = it // 150, nothing in the first 1000 iterations
+  const weight = (iteration: number) => ramps.consistencyWeight(config, iteration);
+  assert.equal([weight(0), weight(999)], [0, 0]);
+  for (const iteration of [1000, 1049, 7500, 15_149, 29_999]) {
+    const t = Math.floor(iteration / 150);
+    assert.ok(Math.abs(weight(iteration) - 0.1 * Math.exp(-5 * (1 - t / 200) ** 2)) < 1e-15, String(iteration));
+  }
+  assert.ok(Math.abs(ramps.polyLearningRate(config, 12_000) - 0.01 * 0.6 ** 0.9) < 1e-15);
+});
+
+test('the file says everything that the protocol says, and neither method nor labels', () => {
+  const keys = Object.keys(JSON.parse(readFileSync(protocolFile('acdc'), 'utf8')) as object);
+  assert.ok(!keys.includes('method') && !keys.includes('labeled'));
+  for (const key of ['iterations', 'batch', 'features', 'dropout', 'lr', 'rampEvery', 'warmupFraction', 'evalEvery']) {
+    assert.ok(keys.includes(key), key);
+  }
+});
+
+test('fewer iterations: the ramps keep their shape', () => {
+  const [whole, short] = [30_000, 3000].map((iterations) => resolveConfig({ iterations }, protocolFile('acdc')));
+  for (const share of [0.02, 0.1, 0.25, 0.5, 0.9]) {
+    const weight = ramps.consistencyWeight(short!, 3000 * share);
+    assert.ok(Math.abs(weight - ramps.consistencyWeight(whole!, 30_000 * share)) < 1e-12, `${share}: ${weight}`);
+    const lr = ramps.polyLearningRate(short!, 3000 * share);
+    assert.ok(Math.abs(lr - ramps.polyLearningRate(whole!, 30_000 * share)) < 1e-15);
+  }
+});
+
+test('a file goes before the protocol, flags before both', () => {
+  assert.is(resolveConfig({ iterations: 5 }, protocolFile('acdc')).iterations, 5);
+});
+
+test('an unknown protocol is refused with the nearest', () =>
+  refuses(() => protocolFile('acdcc'), UsageError, /unknown protocol 'acdcc'\. Did you mean 'acdc'/));
+
+test('every protocol resolves', () => {
+  assert.ok(protocolNames().length > 0);
+  for (const name of protocolNames()) resolveConfig({}, protocolFile(name));
+});
+
+test('wgrad train --protocol acdc --dry-run: 1 813 764 parameters; --config goes before the protocol', async () => {
+  const cli = fileURLToPath(new URL('../../train/cli.js', import.meta.url));
+  const dry = (...args: string[]) =>
+    new Promise<{ code: number | null; stdout: string; stderr: string }>((resolve) => {
+      const child = execFile(process.execPath, [cli, 'train', '--dry-run', ...args], (_, stdout, stderr) =>
+        resolve({ code: child.exitCode, stdout, stderr }),
+      );
+    });
+  const whole = await dry('--protocol', 'acdc');
+  assert.is(whole.code, 0, whole.stderr);
+  assert.is(JSON.parse(whole.stdout).parameters, 1_813_764);
+  const file = await dry('--config', protocolFile('acdc'));
+  assert.equal(JSON.parse(file.stdout), JSON.parse(whole.stdout));
+  const small = await dry('--protocol', 'acdc', '--features', '4,8', '--size', '16');
+  assert.ok(JSON.parse(small.stdout).parameters < 10_000);
+  assert.equal([(await dry('--protocol', 'adcd')).code], [2]);
+});
+
+test.run();
