@@ -47,7 +47,9 @@ async function bundlePackages(folder: string): Promise<void> {
     mainFields: ['module', 'main'],
     target: 'node20',
     logLevel: 'error',
-    banner: { js: "import { createRequire as kitRequire } from 'node:module'; const require = kitRequire(import.meta.url);" },
+    banner: {
+      js: "import { createRequire as kitRequire } from 'node:module'; const require = kitRequire(import.meta.url);",
+    },
   });
   const exported = new Map<string, Record<string, string>>();
   for (const name of names) {

@@ -10,9 +10,7 @@ import { readLog } from '../../train/log.js';
 import { pack, piecesOf, unpack } from './archive.js';
 import { legs } from './legs.js';
 
-const root = fileURLToPath(new URL('../../../', import.meta.url));
 const command = fileURLToPath(new URL('../../train/cli.js', import.meta.url));
-const protocol = join(root, 'train', 'protocols', 'acdc.json');
 
 const help = `The published experiment, one run at a time
 
@@ -80,7 +78,7 @@ async function main(args: readonly string[]): Promise<number> {
   const run = resolve(work, found.name);
   if (!existsSync(run) && from && piecesOf(join(from, found.name)).length) unpack(join(from, found.name), run);
   const isContinued = existsSync(join(run, 'config.json'));
-  const settings = [...found.flags, '--config', protocol, ...more];
+  const settings = [...found.flags, '--protocol', 'acdc', ...more];
   const code = await trainFor(60 * minutes, [
     '--data',
     data,
@@ -89,18 +87,11 @@ async function main(args: readonly string[]): Promise<number> {
     ...(isContinued ? ['--resume'] : []),
     ...settings,
   ]);
-  const pieces = existsSync(run) ? pack(run, join(out, found.name), { piece: 15 * 2 ** 20, quality: 5 }) : [];
-  const log = existsSync(join(run, 'log.jsonl')) ? readLog(join(run, 'log.jsonl')) : [];
-  const config = JSON.parse(readFileSync(join(run, 'config.json'), 'utf8')) as { iterations: number };
-  console.log(
-    JSON.stringify({
-      leg: found.name,
-      exitCode: code,
-      iteration: log.at(-1)?.iteration,
-      of: config.iterations,
-      pieces: pieces.length,
-    }),
-  );
+  if (!existsSync(join(run, 'config.json'))) return code; // it did not begin, and has said why
+  const pieces = pack(run, join(out, found.name), { piece: 15 * 2 ** 20, quality: 5 });
+  const { iterations } = JSON.parse(readFileSync(join(run, 'config.json'), 'utf8')) as { iterations: number };
+  const reached = readLog(join(run, 'log.jsonl')).length;
+  console.log(JSON.stringify({ leg: found.name, exitCode: code, reached, iterations, pieces: pieces.length }));
   return code === 130 ? 0 : code;
 }
 
