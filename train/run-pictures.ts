@@ -32,7 +32,7 @@ export function keptBy(config: Config, record: Readonly<Record<string, unknown>>
   const single = (byConfidence ? number(record.threshold) : undefined) ?? config.threshold;
   const isByClass = byConfidence && byClass.every((value) => value !== undefined);
   return {
-    title: `confidence ${isHigh ? '>=' : '<'} ${isByClass ? 'its class' : Number(single.toFixed(3))}`,
+    title: isByClass ? 'kept, by class' : `confidence ${isHigh ? '>=' : '<'} ${Number(single.toFixed(3))}`,
     isKept: (confidence, label) => confidence < ((isByClass ? byClass[label] : undefined) ?? single) !== isHigh,
   };
 }

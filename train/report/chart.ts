@@ -73,11 +73,11 @@ export function layOutChart(chart: Chart, view: View): Layout {
     if (chart.range !== 'any' && low > 0) low = 0;
     if (chart.range === 'share' && high > 0.6) high = 1;
     if (!(high > low)) [low, high] = [low - (low === 0 ? 0 : Math.abs(low) / 2), high + (Math.abs(high) / 2 || 1)];
-    const around = niceTicks(low, high, 4);
+    const around = niceTicks(low, high, 5);
     const step = around[1]! - around[0]!;
     low = Math.floor(low / step + 1e-9) * step;
     high = Math.ceil(high / step - 1e-9) * step;
-    ticks = niceTicks(low, high, 4, step);
+    ticks = niceTicks(low, high, 5, step);
   }
   const widest = ticks.map((tick) => tickText(tick).length).reduce((a, b) => Math.max(a, b), 1);
   const [left, right, top, bottom] = [14 + 7 * widest, view.width - 14, 8, view.height - 24];
