@@ -21,7 +21,7 @@ import {
 } from 'wgrad';
 import { openDevice } from 'wgrad/node';
 
-const [folder = 'runs/coordinate-network', iterations = '300', edge = '48'] = process.argv.slice(2);
+const [folder = 'runs/coordinate-network', iterations = '200', edge = '48'] = process.argv.slice(2);
 const size = Number(edge);
 const gpu = await openDevice();
 
@@ -54,7 +54,6 @@ const layers = [64, 64, 64].map((inputs, layer) => {
   };
 });
 const network = () => layers.reduce((x, { weight, bias }, i) => add(matmul(i ? relu(x) : x, weight), bias), input); // [size², 3]
-
 const lr = tensor(gpu, 5e-3);
 const optimizer = createAdamW(layers.flatMap(({ weight, bias }) => [weight, bias]));
 const step = capture(gpu, () => {
@@ -76,4 +75,5 @@ for (let i = 0; i < Number(iterations); i++) {
   if (i % 20 === 0 || i === Number(iterations) - 1) console.log(`step ${i}  loss ${(await loss.item()).toFixed(5)}`);
 }
 draw('after.png', await network().read());
+console.log(`${folder}: before.png, after.png, target.png`);
 gpu.close(); // so that the process ends
