@@ -21,7 +21,7 @@ import {
 } from 'wgrad';
 import { openDevice } from 'wgrad/node';
 
-const [folder = 'runs/coordinate-network', iterations = '200', edge = '48'] = process.argv.slice(2);
+const [folder = 'runs/coordinate-network', iterations = '200', edge = '32'] = process.argv.slice(2);
 const size = Number(edge);
 const gpu = await openDevice();
 
