@@ -76,7 +76,7 @@ th[aria-sort='descending'] button::after { opacity: 1; clip-path: polygon(0 12%,
 .matrix td small { display: block; color: inherit; opacity: 0.8; font-size: 11px; }
 .tools { display: flex; flex-wrap: wrap; gap: 8px 28px; align-items: center; margin: 12px 0; position: sticky; top: 0; background: var(--paper); padding: 6px 0; z-index: 2; }
 .tools label { display: flex; gap: 8px; align-items: center; }
-.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 350px), 1fr)); gap: 20px 28px; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); gap: 20px 28px; }
 figure { margin: 0; min-width: 0; break-inside: avoid; }
 figure.plot { position: relative; scroll-margin-top: 56px; }
 figure.plot h4 { margin: 0; font-size: 14px; overflow-wrap: anywhere; }
