@@ -23,6 +23,7 @@ const commands: Record<string, { about: string; load: () => Promise<Command> }> 
   evaluate: { about: 'score a trained model on a data set', load: () => import('./commands/evaluate.js') },
   predict: { about: 'segment NIfTI volumes', load: () => import('./commands/predict.js') },
   report: { about: 'runs as one HTML page: curves, slices, scores', load: () => import('./commands/report.js') },
+  sweep: { about: 'many trainings from one file, compared', load: () => import('./commands/sweep.js') },
   bench: { about: 'measure kernels and the training step', load: () => import('./commands/bench.js') },
   demo: {
     about: 'phantom data, two methods compared, a picture (npm start)',

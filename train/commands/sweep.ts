@@ -1,0 +1,137 @@
+// wgrad sweep: a list or a grid of trainings, each a process of `wgrad train`, and one table at the end.
+import { join, resolve } from 'node:path';
+import { flags as engineFlags } from '../../engine/index.js';
+import { writeAtomically } from '../checkpoint.js';
+import { readCommandLine } from '../command-line.js';
+import { UsageError } from '../config.js';
+import { makeFolder } from '../new-folder.js';
+import { readSweep, resultsOf, shardOf, standingOf, sweepCsv, sweepName, sweepRows, sweepTable } from '../sweep.js';
+import { runSweep } from '../sweep-processes.js';
+
+export const help = `
+usage: wgrad sweep FILE.json --data DIR [--out DIR] [--shard i/n] [--jobs N]
+
+Trains every combination of settings in FILE and compares them. Each run is a process of wgrad train with a folder of its own in
+--out, named after what differs. Repeat the command at any time: finished runs are skipped, interrupted ones go on, failed ones
+are tried again. Ctrl-C saves what is running.
+
+  { "protocol": "acdc",                                      settings to begin with (may be left out)
+    "base": { "labeled": 7, "iterations": 3000 },            settings of all runs
+    "grid": { "method": ["supervised", "mt", "lccs"], "seed": [1, 2, 3] } }
+
+In the grid's place, "list": [{ "method": "mt" }, { "method": "lccs", "threshold": 0.9 }] names every run.
+
+  --data DIR          data set (or "data" in FILE)
+  --out DIR           folder of run folders (or "out" in FILE; default runs/ and FILE's name)
+  --shard i/n         only every n-th run, from the i-th on; i from 0 to n − 1
+  --jobs N            trainings at a time on this machine (default 1)
+  --dry-run           list the runs, their state, and for each the command that runs it alone; train nothing
+  --adapter NAME      GPU or driver to use
+  --json              print runs and table as one JSON document
+
+At the end: the foreground's scores at the best validation, mean ± standard deviation over seeds, the best of each column starred;
+the same as sweep.csv (a line a run) and sweep.json in --out. Exit code 1 when a run failed, 130 when interrupted.
+
+On a Slurm cluster, one run an array task (12 runs: 0-11), all on one file system:
+
+  #SBATCH --array=0-11 --gres=gpu:1 --signal=B:INT@120 --requeue
+  exec node_modules/.bin/wgrad sweep sweep.json --data acdc --out runs/sweep \\
+    --shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT
+
+As an indexed Job of Kubernetes (completionMode: Indexed, completions: 12, parallelism: 4), runs/ on a shared volume:
+
+  command: [sh, -c, 'exec node_modules/.bin/wgrad sweep sweep.json --data /acdc --out /runs/sweep
+    --shard $JOB_COMPLETION_INDEX/12']
+
+Afterwards, wgrad sweep FILE.json --data DIR --out DIR prints the table of all, and wgrad report compares their curves.`;
+
+/** Runs `wgrad sweep FILE`. */
+export async function run(args: string[]): Promise<number> {
+  const { flags, positionals } = readCommandLine(
+    'sweep',
+    args,
+    {
+      data: { type: 'string' },
+      out: { type: 'string' },
+      shard: { type: 'string' },
+      jobs: { type: 'integer', min: 1 },
+      'dry-run': { type: 'boolean' },
+      adapter: { type: 'string' },
+      json: { type: 'boolean' },
+    } as const,
+    ['FILE'],
+  );
+  const file = positionals[0]!;
+  const { 'dry-run': dry = false, json = false, jobs = 1, adapter } = flags;
+  const plan = readSweep(file);
+  const data = flags.data ?? plan.data;
+  const out = flags.out ?? plan.out ?? join('runs', sweepName(file));
+  const mine = shardOf(plan.runs, flags.shard);
+  if (!data && !dry) throw new UsageError('sweep: --data is needed. See wgrad sweep --help.');
+  const switches = [...(engineFlags.fuse ? [] : ['--no-fuse']), ...(engineFlags.tune ? [] : ['--no-tune'])];
+  const more = [...(adapter ? ['--adapter', adapter] : []), ...switches];
+
+  if (dry) {
+    const listed = mine.map((one) => ({
+      name: one.name,
+      ...standingOf(one, out),
+      command: `wgrad sweep ${file} --data ${data ?? 'DIR'} --out ${out} --shard ${plan.runs.indexOf(one)}/${plan.runs.length}`,
+    }));
+    const width = Math.max(0, ...listed.map(({ name }) => name.length));
+    if (json) console.log(JSON.stringify(listed, null, 2));
+    else {
+      for (const { name, state, iteration, command } of listed) {
+        console.log(`${name.padEnd(width)}  ${state.padEnd(8)}  ${String(iteration).padStart(6)}  ${command}`);
+      }
+    }
+    return 0;
+  }
+
+  for (const one of plan.runs) standingOf(one, out); // other settings under a name are said before anything is trained
+  try {
+    makeFolder(resolve(out));
+  } catch (error) {
+    throw new UsageError(`sweep: cannot write to '${out}' — ${(error as Error).message}. Name another folder.`);
+  }
+  const { stop, atOnce, done } = interruptible();
+  const { failed, interrupted } = await runSweep(mine, {
+    data: data!,
+    out,
+    more,
+    jobs,
+    stop,
+    atOnce,
+    say: (line) => process.stderr.write(`${line}\n`),
+    progress: jobs === 1 ? process.stderr : undefined,
+  }).finally(done);
+  const results = resultsOf(plan, out, new Set(failed.keys()));
+  const rows = sweepRows(results);
+  const bytes = (text: string) => [new TextEncoder().encode(text)];
+  writeAtomically(join(out, 'sweep.csv'), bytes(sweepCsv(results)));
+  const document = JSON.stringify({ runs: results, table: rows }, null, 2);
+  writeAtomically(join(out, 'sweep.json'), bytes(`${document}\n`));
+  console.log(json ? document : sweepTable(rows));
+  for (const [name, why] of failed) console.error(`failed: ${name} — ${why}`);
+  if (interrupted) console.error('interrupted; the same command goes on');
+  return interrupted ? 130 : failed.size ? 1 : 0;
+}
+
+/** Aborted by the first SIGINT or SIGTERM, and by the second. */
+function interruptible(): { stop: AbortSignal; atOnce: AbortSignal; done: () => void } {
+  const [first, second] = [new AbortController(), new AbortController()];
+  const onSignal = () => {
+    if (first.signal.aborted) return second.abort();
+    process.stderr.write('\ninterrupted: the running trainings save (again: stop at once)\n');
+    first.abort();
+  };
+  process.on('SIGINT', onSignal);
+  process.on('SIGTERM', onSignal);
+  return {
+    stop: first.signal,
+    atOnce: second.signal,
+    done: () => {
+      process.off('SIGINT', onSignal);
+      process.off('SIGTERM', onSignal);
+    },
+  };
+}
