@@ -16,6 +16,7 @@ const separations = ['pull', 'protoCE', 'distance'] as const;
 const separationPixels = ['kept', 'all'] as const;
 const prototypeWeightings = ['confidence', 'hard'] as const;
 const teacherModes = ['train', 'eval'] as const;
+const orients = ['keep', 'canonical'] as const;
 const precisions = ['f32', 'f16'] as const;
 
 type Setting =
@@ -51,6 +52,18 @@ export const settings = {
   labeled: integer(7, 1, 'training patients whose labels are used: the first N of the split'),
   iterations: integer(30000, 1, 'training iterations'),
   size: integer(256, 8, 'slices are resized to N×N pixels'),
+  spacing: {
+    kind: 'list',
+    default: [0, 0],
+    min: 0,
+    whole: false,
+    help: 'pixel size along x, y in mm at which slices are cut or padded to N×N instead; 0,0: resized whole',
+  },
+  orient: choice(
+    'keep',
+    orients,
+    'axes as the files have them, or canonical: turned as near to RAS as whole axes come',
+  ),
   classes: integer(4, 2, 'classes, background included'),
   features: { kind: 'list', default: [16, 32, 64, 128, 256], min: 1, whole: true, help: 'UNet channels per level' },
   dropout: {
@@ -135,6 +148,8 @@ export interface Config {
   labeled: number;
   iterations: number;
   size: number;
+  spacing: number[];
+  orient: (typeof orients)[number];
   classes: number;
   features: number[];
   dropout: number[];
@@ -317,6 +332,11 @@ function checkTogether(config: Config): Config {
     const near = Math.max(multiple, Math.round(size / multiple) * multiple);
     throw new UsageError(
       `config: size ${size} must be a multiple of ${multiple} for ${features.length} levels. Use ${near}.`,
+    );
+  }
+  if (config.spacing.length !== 2 || config.spacing.some((mm) => mm > 0 !== config.spacing[0]! > 0)) {
+    throw new UsageError(
+      `config: spacing must be two numbers of mm, both above 0 or both 0 — got ${config.spacing.join(',')}. For instance 1.5,1.5.`,
     );
   }
   if (labeledBatch > batch || (method !== 'supervised' && labeledBatch === batch)) {

@@ -2,7 +2,8 @@
 // has the shape of nnU-Net's summary.json.
 import { countConfusion, emptyConfusion } from './confusion.js';
 import type { Case } from './data/datasets.js';
-import { type CaseVolume, loadCase, restoreLabels, stackSlices } from './data/slices.js';
+import type { Orient } from './data/orientation.js';
+import { type CaseVolume, type Grid, loadCase, restoreLabels, stackSlices } from './data/slices.js';
 import { type ClassScore, volumeScores } from './metrics.js';
 import type { Predictor } from './predictor.js';
 
@@ -35,25 +36,26 @@ export interface Summary {
 }
 
 /** Labels of a case on its own grid [D, H, W]. */
-export async function predictCase(predictor: Predictor, volume: CaseVolume, size: number): Promise<Uint8Array> {
-  const { labels } = await predictor(stackSlices(volume, size));
-  return restoreLabels(labels, size, volume);
+export async function predictCase(predictor: Predictor, volume: CaseVolume, grid: Grid): Promise<Uint8Array> {
+  const { labels } = await predictor(stackSlices(volume, grid));
+  return restoreLabels(labels, grid, volume);
 }
 
 /** Predicts and scores every case; `onCase` gets each prediction (to write or draw it) and may name the file it wrote. */
 export async function evaluateCases(
   predictor: Predictor,
   cases: readonly Case[],
-  { size, classes }: { size: number; classes: number },
+  config: Grid & { classes: number; orient?: Orient },
   onCase: (volume: CaseVolume, labels: Uint8Array) => string | undefined = () => undefined,
 ): Promise<Summary> {
+  const { classes } = config;
   const metric_per_case: CaseSummary[] = [];
   const confusion = emptyConfusion(classes);
   for (const c of cases) {
-    const volume = loadCase(c, { classes });
+    const volume = loadCase(c, config);
     if (!volume.label)
       throw new Error(`evaluate: ${c.image} has no ground truth. Evaluate cases with a label beside them.`);
-    const labels = await predictCase(predictor, volume, size);
+    const labels = await predictCase(predictor, volume, config);
     countConfusion(confusion, volume.label, labels);
     const [x, y, z] = volume.spacing;
     const { depth, height, width } = volume;

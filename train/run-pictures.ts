@@ -41,7 +41,7 @@ export function keptBy(config: Config, record: Readonly<Record<string, unknown>>
 export async function drawValidation(
   folder: string,
   iteration: number,
-  { size, classes }: Config,
+  config: Config,
   { title, isKept }: Kept,
   predictor: Predictor,
   cases: readonly Case[],
@@ -50,7 +50,7 @@ export async function drawValidation(
   const every = Math.max(1, Math.floor(cases.length / 4));
   const rows = [];
   for (const c of cases.filter((_, i) => i % every === 0).slice(0, 4)) {
-    const slices = slicesOf(loadCase(c, { classes }), size);
+    const slices = slicesOf(loadCase(c, config), config);
     const { id, z, image, label } = slices[Math.floor(slices.length / 2)]!;
     const { labels, confidence } = await predictor(image, true);
     const kept = Uint8Array.from(confidence!, (value, i) => (isKept(value, labels[i]!) ? 1 : 0));
@@ -59,7 +59,7 @@ export async function drawValidation(
       { title: 'prediction', labels, reference: label! },
       { title, mask: kept },
     ];
-    rows.push({ caption: `${id} z=${z}`, size, image, cells });
+    rows.push({ caption: `${id} z=${z}`, size: config.size, image, cells });
   }
   drawSlices(join(folder, `${String(iteration).padStart(6, '0')}.png`), rows);
 }

@@ -6,7 +6,7 @@ import type { Gpu, StepInfo } from '../engine/index.js';
 import { countParameters } from '../model/index.js';
 import { loadTensors, saveTensors } from './checkpoint.js';
 import { type Config, UsageError } from './config.js';
-import { openDataset, splitDataset } from './data/datasets.js';
+import { describeDataset, openDataset, splitDataset } from './data/datasets.js';
 import { createLoader } from './data/loader.js';
 import { environmentOf } from './environment.js';
 import { evaluateCases, type Summary } from './evaluate.js';
@@ -96,7 +96,9 @@ export async function train({
   stop,
 }: TrainingOptions): Promise<TrainingResult> {
   const start = performance.now();
-  const split = splitDataset(openDataset(data), { labeled: config.labeled });
+  const dataset = await openDataset(data);
+  console.error(describeDataset(dataset));
+  const split = splitDataset(dataset, config);
   if (config.method !== 'supervised' && !split.unlabeled.length) {
     throw new UsageError(
       `train: ${config.method} needs unlabelled patients, but all are labelled. Use a smaller --labeled.`,
@@ -115,6 +117,8 @@ export async function train({
     dir: data,
     labeled: config.labeled,
     size: config.size,
+    spacing: config.spacing,
+    orient: config.orient,
     batch: supervised ? config.labeledBatch : config.batch,
     labeledBatch: config.labeledBatch,
     seed: config.seed,

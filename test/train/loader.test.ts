@@ -6,13 +6,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { applyTransform, drawTransform } from '../../train/data/augment.js';
+import { applyTransform, drawTransform, transformedShape } from '../../train/data/augment.js';
 import { DataError } from '../../train/data/data-error.js';
 import { openDataset, splitDataset } from '../../train/data/datasets.js';
 import { type Batch, createLoader, type LoaderOptions } from '../../train/data/loader.js';
 import { readNifti, writeNifti } from '../../train/data/nifti.js';
 import { writePhantoms } from '../../train/data/phantom-dataset.js';
-import { loadCase, slicesOf } from '../../train/data/slices.js';
+import { loadCase, nativeSlices, resizeNearest, slicesOf } from '../../train/data/slices.js';
 import { refuses } from '../refuses.js';
 import { acdcFolder } from './acdc.js';
 
@@ -32,10 +32,10 @@ async function take(count: number, change: Partial<LoaderOptions> = {}): Promise
 }
 
 test('a batch: labelled items first, each an augmented slice of its case', async () => {
-  const split = splitDataset(openDataset(dir), { labeled: 2 });
+  const split = splitDataset(await openDataset(dir), { labeled: 2 });
   const slices = new Map(
     [...split.labeled, ...split.unlabeled]
-      .flatMap((c) => slicesOf(loadCase(c), 16))
+      .flatMap((c) => nativeSlices(loadCase(c)))
       .map((s) => [`${s.id} z=${s.z}`, s]),
   );
   const labeled = new Set(split.labeled.map((c) => c.id));
@@ -52,8 +52,15 @@ test('a batch: labelled items first, each an augmented slice of its case', async
       const slice = slices.get(name)!;
       const transform = drawTransform(11, i, index);
       const range = [index * 256, (index + 1) * 256] as const;
-      assert.equal(batch.image.slice(...range), applyTransform(slice.image, 16, transform));
-      assert.equal(batch.label.slice(...range), applyTransform(slice.label!, 16, transform));
+      // As SSL4MIS: first turned or rotated at its own size, then resized.
+      const expected = <A extends Float32Array | Uint8Array>(picture: A) =>
+        resizeNearest(
+          applyTransform(picture, slice.shape, transform),
+          transformedShape(slice.shape, transform),
+          [16, 16],
+        );
+      assert.equal(batch.image.slice(...range), expected(slice.image));
+      assert.equal(batch.label.slice(...range), expected(slice.label!));
     }
   }
 });
@@ -69,7 +76,7 @@ test('resumed at an iteration, the batches are the same; another seed gives othe
   const plain = (await take(1, { augment: false }))[0]!;
   assert.equal(plain.cases, whole[0]!.cases);
   const [id, z] = plain.cases[0]!.split(' z=');
-  const slice = slicesOf(loadCase(openDataset(dir).cases.find((c) => c.id === id)!), 16)[Number(z)]!;
+  const slice = slicesOf(loadCase((await openDataset(dir)).cases.find((c) => c.id === id)!), { size: 16 })[Number(z)]!;
   assert.equal(plain.image.slice(0, 256), slice.image);
 });
 
@@ -77,7 +84,7 @@ test('supervised: labelled items only, and only those are read', async () => {
   const loader = createLoader({ ...options, batch: 3, labeledBatch: 3 });
   const { labeledSlices, unlabeledSlices } = await loader.ready();
   assert.is(unlabeledSlices, 0);
-  const split = splitDataset(openDataset(dir), { labeled: 2 });
+  const split = splitDataset(await openDataset(dir), { labeled: 2 });
   assert.is(
     labeledSlices,
     split.labeled.reduce((sum, c) => sum + loadCase(c).depth, 0),
@@ -93,7 +100,7 @@ test('without splits.json the split is that of openDataset, whatever the trainin
   cpSync(dir, unsplit, { recursive: true });
   rmSync(join(unsplit, 'splits.json'));
   for (const seed of [1, 2, 3]) {
-    const train = new Set(openDataset(unsplit).patients.train);
+    const train = new Set((await openDataset(unsplit)).patients.train);
     const batches = await take(5, { dir: unsplit, seed });
     for (const name of batches.flatMap((batch) => batch.cases)) assert.ok(train.has(name.slice(0, 10)), name);
   }
@@ -102,33 +109,33 @@ test('without splits.json the split is that of openDataset, whatever the trainin
 test('unlabelled patients without ground truth are used, and marked', async () => {
   const bare = join(root, 'bare');
   cpSync(dir, bare, { recursive: true });
-  for (const c of splitDataset(openDataset(bare), { labeled: 2 }).unlabeled) rmSync(c.label!);
+  for (const c of splitDataset(await openDataset(bare), { labeled: 2 }).unlabeled) rmSync(c.label!);
   const [batch] = await take(1, { dir: bare });
   assert.equal(batch!.hasLabel, [true, true, false, false, false]);
   assert.ok(batch!.label.subarray(2 * 256).every((value) => value === 0));
 });
 
 test('errors of the data arrive at next and ready, by name, again and again', async () => {
-  const spoil = (name: string, work: (image: string, label: string) => void) => {
+  const spoil = async (name: string, work: (image: string, label: string) => void) => {
     const copy = join(root, name);
     cpSync(dir, copy, { recursive: true });
-    const c = splitDataset(openDataset(copy), { labeled: 2 }).labeled[0]!;
+    const c = splitDataset(await openDataset(copy), { labeled: 2 }).labeled[0]!;
     work(c.image, c.label!);
     return copy;
   };
   const cases: [string, RegExp][] = [
-    [spoil('cut', (image) => truncateSync(image, 500)), /frame01\.nii\.gz: .*truncated/],
-    [spoil('emptied', (image) => truncateSync(image, 0)), /the file is empty/],
-    [spoil('text', (image) => writeFileSync(image, 'no picture')), /not a NIfTI file/],
+    [await spoil('cut', (image) => truncateSync(image, 500)), /frame01\.nii\.gz: .*truncated/],
+    [await spoil('emptied', (image) => truncateSync(image, 0)), /the file is empty/],
+    [await spoil('text', (image) => writeFileSync(image, 'no picture')), /not a NIfTI file/],
     [
-      spoil('beyond', (_, label) => {
+      await spoil('beyond', (_, label) => {
         const like = readNifti(label);
         writeNifti(label, { data: like.data.map((v) => v * 2), like, dtype: 'uint8' });
       }),
       /_gt\.nii\.gz holds the label (4|6)/,
     ],
     [
-      spoil('other-shape', (_, label) => writeNifti(label, { data: [0, 0], shape: [2, 1, 1], dtype: 'uint8' })),
+      await spoil('other-shape', (_, label) => writeNifti(label, { data: [0, 0], shape: [2, 1, 1], dtype: 'uint8' })),
       /differ in shape/,
     ],
     [join(root, 'nowhere'), /cannot open/],
@@ -140,7 +147,7 @@ test('errors of the data arrive at next and ready, by name, again and again', as
     await refuses(() => loader.ready(), DataError, message);
     await loader.close();
   }
-  const tooMany = splitDataset(openDataset(dir), { labeled: 1 });
+  const tooMany = splitDataset(await openDataset(dir), { labeled: 1 });
   const trainPatients = (tooMany.labeled.length + tooMany.unlabeled.length) / 2;
   await refuses(() => take(1, { labeled: trainPatients }), DataError, /nothing unlabelled to learn from.*"supervised"/);
   await refuses(() => take(1, { labeled: 99 }), DataError, /got 99 labelled/);

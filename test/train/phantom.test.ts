@@ -17,10 +17,10 @@ test.after(() => rmSync(root, { recursive: true, force: true }));
 const phantoms = Array.from({ length: 6 }, (_, index) => createPhantom({ size: 64, seed: 1337, index }));
 const voxels = (label: ArrayLike<number>, of: number) => Array.from(label).filter((value) => value === of).length;
 
-test('written in ACDC layout, read back like real data', () => {
+test('written in ACDC layout, read back like real data', async () => {
   const dir = join(root, 'out');
   writePhantoms(dir, { patients: 20, size: 16, seed: 2 });
-  const dataset = openDataset(dir);
+  const dataset = await openDataset(dir);
   assert.is(dataset.splitFrom, 'splits.json');
   assert.equal(
     Object.values(dataset.patients).map((part) => part.length),

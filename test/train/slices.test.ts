@@ -32,7 +32,7 @@ function makeCase(
   const paths = { image: join(folder, `${name}.nii.gz`), label: label && join(folder, `${name}_gt.nii`) };
   writeNifti(paths.image, { data: image, shape, spacing: [1.5, 1.25, 8], dtype: 'float32' });
   if (label) writeNifti(paths.label!, { data: label, shape: labelShape, dtype: 'float32' });
-  return { id: name, patient: name, frame: 1, image: paths.image, label: paths.label || undefined };
+  return { id: name, patient: name, frame: '01', image: paths.image, label: paths.label || undefined };
 }
 const counting = (count: number) => Array.from({ length: count }, (_, i) => i);
 
@@ -53,7 +53,7 @@ test('a volume becomes slices with H = y and W = x, scaled over the whole volume
     counting(12).map((i) => i / 11),
     { atol: 1e-7 },
   );
-  const slices = slicesOf(loaded, 2);
+  const slices = slicesOf(loaded, { size: 2 });
   assert.is(slices.length, 2);
   assert.is(slices[1]!.z, 1);
   // Columns 0 and 2 (corners map to corners) of both rows of slice 1.
@@ -66,7 +66,7 @@ test('a volume becomes slices with H = y and W = x, scaled over the whole volume
     slices[1]!.label,
     Uint8Array.from([6, 8, 9, 11], (i) => i % 4),
   );
-  closeTo(stackSlices(loaded, 2).subarray(4), slices[1]!.image);
+  closeTo(stackSlices(loaded, { size: 2 }).subarray(4), slices[1]!.image);
 });
 
 test('min–max: negative levels, and a constant volume', () => {
@@ -108,7 +108,7 @@ test('a time series is refused with what to do; no ground truth is fine', async 
   );
   const loaded = loadCase(makeCase('unlabelled', counting(8), [2, 2, 2]));
   assert.is(loaded.label, undefined);
-  assert.is(slicesOf(loaded, 4)[0]!.label, undefined);
+  assert.is(slicesOf(loaded, { size: 4 })[0]!.label, undefined);
 });
 
 test('resize agrees with scipy.ndimage.zoom(order=0)', () => {
@@ -149,8 +149,8 @@ test('labels go back to their own grid', () => {
   const loaded = loadCase(makeCase('back', label, [width, height, 2], label));
   const size = 63; // a multiple of everything: nothing is lost on the way up
   const up = new Uint8Array(2 * size * size);
-  for (const slice of slicesOf(loaded, size)) up.set(slice.label!, slice.z * size * size);
-  assert.equal(restoreLabels(up, size, loaded), label);
+  for (const slice of slicesOf(loaded, { size })) up.set(slice.label!, slice.z * size * size);
+  assert.equal(restoreLabels(up, { size }, loaded), label);
 });
 
 test.run();

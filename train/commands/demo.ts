@@ -71,7 +71,7 @@ export async function run(args: string[]): Promise<number> {
   try {
     const data = join(out, 'phantoms');
     writePhantoms(data, { patients, size: 48 });
-    const test = casesToEvaluate(openDataset(data), 'test');
+    const test = casesToEvaluate(await openDataset(data), 'test');
     console.error(
       `${patients} phantom hearts in ${data}, ${settings.labeled} with labels, ${test.length} test volumes`,
     );
@@ -152,15 +152,15 @@ async function drawComparison(
 ): Promise<void> {
   const rows = [];
   for (const c of cases.filter((_, i) => i % Math.max(1, Math.floor(cases.length / 4)) === 0).slice(0, 4)) {
-    const { size, classes } = results[0]!.config;
-    const slices = slicesOf(loadCase(c, { classes }), size);
+    const { config } = results[0]!;
+    const slices = slicesOf(loadCase(c, config), config);
     const { id, z, image, label } = slices[Math.floor(slices.length / 2)]!;
     const cells: { title: string; labels: Uint8Array; reference?: Uint8Array }[] = [
       { title: 'ground truth', labels: label! },
     ];
     for (const { config, predictor } of results)
       cells.push({ title: config.method, labels: (await predictor(image)).labels, reference: label! });
-    rows.push({ caption: `${id} z=${z}`, size, image, cells });
+    rows.push({ caption: `${id} z=${z}`, size: config.size, image, cells });
   }
   drawSlices(path, rows);
 }

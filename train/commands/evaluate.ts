@@ -5,7 +5,7 @@ import { openDevice } from '../../engine/node.js';
 import { readCommandLine } from '../command-line.js';
 import { UsageError } from '../config.js';
 import { cardiacClasses, casesToEvaluate, openDataset } from '../data/datasets.js';
-import { writeNifti } from '../data/nifti.js';
+import { writeLabels } from '../data/slices.js';
 import { evaluateCases, type MeanScore, type Summary } from '../evaluate.js';
 import { newFolder } from '../new-folder.js';
 import { createPredictor } from '../predictor.js';
@@ -42,7 +42,7 @@ export async function run(args: string[]): Promise<number> {
   if (!part) throw new UsageError(`evaluate: --split must be one of ${parts.join(', ')} — got '${flags.split}'.`);
   if (!data) throw new UsageError('evaluate: --data is needed. See wgrad evaluate --help.');
   if (out) newFolder('evaluate', out);
-  const cases = casesToEvaluate(openDataset(data), part);
+  const cases = casesToEvaluate(await openDataset(data), part);
 
   const gpu = await openDevice(adapter ? { adapter } : {});
   try {
@@ -51,7 +51,7 @@ export async function run(args: string[]): Promise<number> {
     const summary = await evaluateCases(predictor, cases, config, (volume, labels) => {
       if (!out) return undefined;
       const file = join(out, `${volume.case.id}.nii.gz`);
-      writeNifti(file, { data: labels, dtype: 'uint8', like: volume.volume });
+      writeLabels(file, volume, labels);
       return file;
     });
     const json = `${JSON.stringify(summary, null, 2)}`;

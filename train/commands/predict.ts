@@ -3,8 +3,7 @@ import { basename, join } from 'node:path';
 import { openDevice } from '../../engine/node.js';
 import { readCommandLine } from '../command-line.js';
 import { UsageError } from '../config.js';
-import { writeNifti } from '../data/nifti.js';
-import { loadCase } from '../data/slices.js';
+import { loadCase, writeLabels } from '../data/slices.js';
 import { predictCase } from '../evaluate.js';
 import { newFolder } from '../new-folder.js';
 import { createPredictor } from '../predictor.js';
@@ -42,9 +41,9 @@ export async function run(args: string[]): Promise<number> {
     const { model, config } = loadModel(gpu, flags);
     const predictor = createPredictor(gpu, model, config.size);
     for (const [i, image] of positionals.entries()) {
-      const volume = loadCase({ id: basename(image), patient: '', frame: 0, image, label: undefined }, config);
-      const labels = await predictCase(predictor, volume, config.size);
-      writeNifti(outputs[i]!, { data: labels, dtype: 'uint8', like: volume.volume });
+      const volume = loadCase({ id: basename(image), patient: '', frame: undefined, image, label: undefined }, config);
+      const labels = await predictCase(predictor, volume, config);
+      writeLabels(outputs[i]!, volume, labels);
       console.log(outputs[i]);
     }
     return 0;

@@ -1,5 +1,6 @@
-// The protocol's augmentation of a slice and its label: half of the time a quarter-turn rotation and a flip, else a
-// rotation by up to ±20°. A transform is drawn from counters, so it depends on (seed, iteration, index in batch) alone.
+// The protocol's augmentation of a slice and its label, on the slice's own grid before it is resized: half of the time a
+// quarter-turn rotation and a flip, else a rotation by −20 to 19 whole degrees. A transform is drawn from counters, so it
+// depends on (seed, iteration, index in batch) alone.
 import { philox4x32, toUniform } from '../../engine/index.js';
 
 /** What is done to a slice; the same for image and label. */
@@ -15,59 +16,94 @@ const AUGMENT_STREAM = 0xa06; // keeps these numbers apart from others of the sa
 /** The transform of one item of one iteration's batch. */
 export function drawTransform(seed: number, iteration: number, index: number): Transform {
   const [choice, turns, flip, angle] = philox4x32([index, iteration, 0, 0], [seed, AUGMENT_STREAM]);
-  if (toUniform(choice) >= 0.5) return { kind: 'rotate', degrees: toUniform(angle) * 40 - 20 };
+  if (toUniform(choice) >= 0.5) return { kind: 'rotate', degrees: Math.floor(toUniform(angle) * 40) - 20 };
   return { kind: 'turnAndFlip', turns: (turns & 3) as 0 | 1 | 2 | 3, flip: (flip & 1) as 0 | 1 };
 }
 
-/** A transformed copy of a square picture [size, size], row-major; nearest neighbour, 0 where it looks outside. */
-export function applyTransform<A extends Float32Array | Uint8Array>(source: A, size: number, transform: Transform): A {
-  if (transform.kind === 'identity') return source.slice() as A;
-  const result = new (source.constructor as new (length: number) => A)(size * size);
-  if (transform.kind === 'turnAndFlip') turnAndFlip(source, result, size, transform.turns, transform.flip);
-  else rotate(source, result, size, transform.degrees);
+type Shape = readonly [height: number, width: number];
+
+/** [height, width] of a picture after a transform: an odd number of quarter turns swaps them. */
+export const transformedShape = ([height, width]: Shape, transform: Transform): Shape =>
+  transform.kind === 'turnAndFlip' && transform.turns % 2 ? [width, height] : [height, width];
+
+/** Which rows and columns of the transformed picture are wanted, in order; −1 is outside of it. */
+export interface Wanted {
+  readonly rows: Int32Array;
+  readonly columns: Int32Array;
+}
+
+/**
+ * A transformed copy of a picture [height, width], row-major; nearest neighbour, 0 where it looks outside. With `wanted`
+ * only those rows and columns of it: transforming and then resizing, both by nearest neighbour, in one pass.
+ */
+export function applyTransform<A extends Float32Array | Uint8Array>(
+  source: A,
+  shape: Shape,
+  transform: Transform,
+  wanted: Wanted = everything(transformedShape(shape, transform)),
+): A {
+  const { rows, columns } = wanted;
+  const result = new (source.constructor as new (length: number) => A)(rows.length * columns.length);
+  if (transform.kind === 'rotate') rotate(source, result, shape, transform.degrees, wanted);
+  else turnAndFlip(source, result, shape, transform, wanted);
   return result;
 }
 
+const everything = ([height, width]: Shape): Wanted => ({
+  rows: Int32Array.from({ length: height }, (_, y) => y),
+  columns: Int32Array.from({ length: width }, (_, x) => x),
+});
+
+type Picture = Float32Array | Uint8Array;
+
 function turnAndFlip(
-  source: Float32Array | Uint8Array,
-  result: Float32Array | Uint8Array,
-  size: number,
-  turns: 0 | 1 | 2 | 3,
-  flip: 0 | 1,
+  source: Picture,
+  result: Picture,
+  [height, width]: Shape,
+  transform: Exclude<Transform, { kind: 'rotate' }>,
+  { rows, columns }: Wanted,
 ): void {
+  const { turns, flip } = transform.kind === 'identity' ? { turns: 0, flip: undefined } : transform;
+  const [lastRow, lastColumn] = [(height - 1) * width, width - 1];
   // Where turned[y, x] comes from, as first index + y·down + x·right in the source.
-  const last = size - 1;
   const [first, down, right] = [
-    [0, size, 1],
-    [last, -1, size],
-    [last * size + last, -size, -1],
-    [last * size, 1, -size],
+    [0, width, 1],
+    [lastColumn, -1, width],
+    [lastRow + lastColumn, -width, -1],
+    [lastRow, 1, -width],
   ][turns] as [number, number, number];
-  for (let y = 0; y < size; y++) {
-    const row = (flip === 0 ? last - y : y) * size;
-    for (let x = 0; x < size; x++) {
-      result[row + (flip === 1 ? last - x : x)] = source[first + y * down + x * right]!;
+  const [turnedHeight, turnedWidth] = turns % 2 ? [width, height] : [height, width];
+  let at = 0;
+  for (const row of rows) {
+    const y = flip === 0 ? turnedHeight - 1 - row : row;
+    for (const column of columns) {
+      const x = flip === 1 ? turnedWidth - 1 - column : column;
+      result[at++] = row < 0 || column < 0 ? 0 : source[first + y * down + x * right]!;
     }
   }
 }
 
 function rotate(
-  source: Float32Array | Uint8Array,
-  result: Float32Array | Uint8Array,
-  size: number,
+  source: Picture,
+  result: Picture,
+  [height, width]: Shape,
   degrees: number,
+  { rows, columns }: Wanted,
 ): void {
   const cosine = Math.cos((degrees * Math.PI) / 180);
   const sine = Math.sin((degrees * Math.PI) / 180);
-  const centre = (size - 1) / 2;
-  for (let y = 0; y < size; y++) {
-    for (let x = 0; x < size; x++) {
-      // The inverse rotation says where this pixel was; outside begins at the outermost pixel centres, as in scipy.
-      const fromY = cosine * (y - centre) + sine * (x - centre) + centre;
-      const fromX = cosine * (x - centre) - sine * (y - centre) + centre;
-      if (fromY >= 0 && fromY <= size - 1 && fromX >= 0 && fromX <= size - 1) {
-        result[y * size + x] = source[Math.floor(fromY + 0.5) * size + Math.floor(fromX + 0.5)]!;
-      }
+  const [centreY, centreX] = [(height - 1) / 2, (width - 1) / 2];
+  // The inverse rotation says where a pixel was; outside begins at the outermost pixel centres. Sums are scipy's, in its
+  // order, since a last bit decides which of two pixels is nearest.
+  const shiftY = centreY - (cosine * centreY + sine * centreX);
+  const shiftX = centreX - (-sine * centreY + cosine * centreX);
+  let at = 0;
+  for (const y of rows) {
+    for (const x of columns) {
+      const fromY = shiftY + y * cosine + x * sine;
+      const fromX = shiftX - y * sine + x * cosine;
+      const isInside = y >= 0 && x >= 0 && fromY >= 0 && fromY <= height - 1 && fromX >= 0 && fromX <= width - 1;
+      result[at++] = isInside ? source[Math.floor(fromY + 0.5) * width + Math.floor(fromX + 0.5)]! : 0;
     }
   }
 }

@@ -1,38 +1,31 @@
-// Which files belong to which patient and which part of the split. The layout read is ACDC's; the split is by patient
-// always (both frames of a heart are nearly the same picture), from splits.json or, where there is none, from a seed.
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+// Which cases are for training, validation and test. The split is by patient always (both frames of a heart are nearly
+// the same picture): from splits.json, from what the layout brings, or from a seed.
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { uniformStream } from '../../engine/index.js';
 import { DataError, whyNot } from './data-error.js';
+import { loadHdf5 } from './hdf5.js';
+import { type Case, type Layout, type Listing, layouts, type Parts, readJson } from './layouts.js';
+
+export type { Case } from './layouts.js';
 
 /** Label values are indices into this list. */
 export const cardiacClasses = ['background', 'right ventricle', 'myocardium', 'left ventricle'] as const;
 
-/** One frame of one patient. */
-export interface Case {
-  /** patient001_frame01 */
-  readonly id: string;
-  /** patient001 */
-  readonly patient: string;
-  readonly frame: number;
-  /** Path of the image. */
-  readonly image: string;
-  /** Path of the ground truth, where there is one. */
-  readonly label: string | undefined;
-}
-
 export interface Dataset {
   readonly dir: string;
+  /** ACDC, nnU-Net, LA, SSL4MIS HDF5 or UA-MT HDF5. */
+  readonly layout: string;
   /** Sorted by patient, then frame. */
   readonly cases: readonly Case[];
   /** Patients of each part; `train` in the order that `labeled` counts in. */
-  readonly patients: {
-    readonly train: readonly string[];
-    readonly val: readonly string[];
-    readonly test: readonly string[];
-  };
-  /** Where the split is from: 'splits.json' or 'seed 1337'. */
+  readonly patients: Parts;
+  /** Where the split is from: 'splits.json' or 'seed 1337' or a file of the layout. */
   readonly splitFrom: string;
+  /** Names of the classes, where the data set says them. */
+  readonly classNames: readonly string[] | undefined;
+  /** What a user should know: what is mapped, what is left out. */
+  readonly notes: readonly string[];
 }
 
 /** Cases of each part of the split; `labeled` and `unlabeled` together are the training patients. */
@@ -44,30 +37,85 @@ export interface Split {
 }
 
 /**
- * Lists an ACDC-like folder: patientNNN/patientNNN_frameFF.nii[.gz] with _gt beside it, and splits.json. `splitSeed`
- * makes the 70/10/20 % split where there is no splits.json; it is not the training seed, which must move
- * nobody. Opens no image. Throws DataError.
+ * Lists a data set in any layout that is known, and its split: splits.json (`train` in order, `val`, `test`: patients), else what
+ * the layout brings, else 70/10/20 % by `splitSeed`; that is not the training seed, which must move nobody. Opens no image; loads
+ * what reads them. Throws DataError.
  */
-export function openDataset(dir: string, { splitSeed = 1337 }: { splitSeed?: number } = {}): Dataset {
-  const cases = listFolder(dir)
-    .filter((name) => /^patient\d+$/.test(name))
-    .flatMap((patient) => casesOf(dir, patient));
-  if (cases.length === 0) {
-    const inside = ['training', 'database', 'train'].find((name) => existsSync(join(dir, name)));
-    throw new DataError(
-      `dataset: ${dir} holds no patientNNN/patientNNN_frameFF.nii.gz. ` +
-        (inside ? `Try ${join(dir, inside)}.` : 'Give the folder that holds the patient folders.'),
-    );
-  }
-  const present = [...new Set(cases.map((c) => c.patient))];
-  const file = join(dir, 'splits.json');
-  return existsSync(file)
-    ? { dir, cases, patients: readSplits(file, present), splitFrom: 'splits.json' }
-    : { dir, cases, patients: splitPatients(present, splitSeed), splitFrom: `seed ${splitSeed}` };
+export async function openDataset(dir: string, { splitSeed = 1337 }: { splitSeed?: number } = {}): Promise<Dataset> {
+  const { dataset, problems } = surveyDataset(dir, { splitSeed });
+  if (problems.length) throw new DataError(problems[0]!);
+  if (dataset.cases.some((c) => c.hdf5)) await loadHdf5();
+  return dataset;
 }
 
-/** The cases of a split with the first `labeled` training patients labelled. Throws DataError on an empty part. */
-export function splitDataset(dataset: Dataset, { labeled }: { labeled: number }): Split {
+/** As openDataset, but what is wrong with splits.json comes back as a list; the split then leaves it out. */
+export function surveyDataset(
+  dir: string,
+  { splitSeed = 1337 }: { splitSeed?: number } = {},
+): { dataset: Dataset; problems: string[] } {
+  const { layout, listing } = recognise(dir);
+  const { cases, classNames, notes = [] } = listing;
+  const problems: string[] = [];
+  const file = join(dir, 'splits.json');
+  const present = [...new Set(cases.map((c) => c.patient))];
+  const { patients, splitFrom } = existsSync(file)
+    ? { patients: readSplits(file, present, problems), splitFrom: 'splits.json' }
+    : completeSplit(cases, listing.split, splitSeed);
+  return { dataset: { dir, layout: layout.name, cases, patients, splitFrom, classNames, notes }, problems };
+}
+
+/** The one layout that a folder has. */
+function recognise(dir: string): { layout: Layout; listing: Listing } {
+  let names: string[];
+  try {
+    names = readdirSync(dir).sort();
+  } catch (error) {
+    throw new DataError(`dataset: cannot open ${dir} — ${whyNot(error)}. Give the folder of a data set.`);
+  }
+  const found = layouts.flatMap((layout) => {
+    const listing = layout.list(dir);
+    return listing ? [{ layout, listing }] : [];
+  });
+  if (found.length === 1) return found[0]!;
+  if (found.length > 1) {
+    const all = found.map(({ layout, listing }) => `${layout.name}'s (${listing.cases.length} volumes)`).join(' and ');
+    throw new DataError(`dataset: ${dir} is laid out in more than one way: ${all}. Keep each in a folder of its own.`);
+  }
+  const shown = names.length > 6 ? [...names.slice(0, 6), `… (${names.length} in all)`] : names;
+  throw new DataError(
+    `dataset: ${dir} holds no data set that is known — got ${shown.length ? shown.join(', ') : 'an empty folder'}. Expected one of:\n` +
+      layouts.map(({ name, looksFor }) => `  ${name.padEnd(13)} ${looksFor}`).join('\n'),
+  );
+}
+
+/** One line: layout, patients, volumes, where the split is from and what it is, what a user should know. */
+export function describeDataset({ layout, cases, patients, splitFrom, notes }: Dataset): string {
+  const count = (n: number, what: string) => `${n} ${what}${n === 1 ? '' : 's'}`;
+  const parts = (['train', 'val', 'test'] as const)
+    .filter((part) => patients[part].length)
+    .map((part) => `${part} ${patients[part].length}`);
+  const used = new Set([...patients.train, ...patients.val, ...patients.test]);
+  const left = new Set(cases.filter((c) => !used.has(c.patient)).map((c) => c.patient)).size;
+  const bare = cases.filter((c) => !c.label).length;
+  return [
+    `${layout} layout: ${count(new Set(cases.map((c) => c.patient)).size, 'patient')}`,
+    count(cases.length, 'volume'),
+    `${splitFrom} with ${parts.join(' / ') || 'nobody in it'}`,
+    ...(left ? [`${count(left, 'patient')} in no part`] : []),
+    ...(bare ? [`${count(bare, 'volume')} without labels`] : []),
+    ...(/^(LA|UA-MT)/.test(layout) ? ['used slice by slice'] : []),
+    ...notes,
+  ].join(', ');
+}
+
+const casesOf = ({ cases }: Dataset, patients: readonly string[]): Case[] =>
+  patients.flatMap((patient) => cases.filter((c) => c.patient === patient));
+
+/**
+ * The cases of a split with the first `labeled` training patients labelled. Throws DataError on an empty part, and where the data
+ * set names another number of classes than `classes`.
+ */
+export function splitDataset(dataset: Dataset, { labeled, classes }: { labeled: number; classes?: number }): Split {
   const { train, val, test } = dataset.patients;
   const where = `${dataset.dir} (split from ${dataset.splitFrom})`;
   if (train.length === 0) throw new DataError(`split: ${where} has no training patients. Add some to "train".`);
@@ -77,26 +125,29 @@ export function splitDataset(dataset: Dataset, { labeled }: { labeled: number })
       `split: ${where} has ${train.length} training patients — got ${labeled} labelled. Use 1 to ${train.length}.`,
     );
   }
-  const of = (patients: readonly string[]) =>
-    patients.flatMap((patient) => dataset.cases.filter((c) => c.patient === patient));
-  const split = {
-    labeled: of(train.slice(0, labeled)),
-    unlabeled: of(train.slice(labeled)),
-    val: of(val),
-    test: of(test),
-  };
-  const missing = [...split.labeled, ...split.val].find((c) => !c.label);
-  if (missing) {
+  const named = dataset.classNames;
+  if (classes !== undefined && named && named.length !== classes) {
     throw new DataError(
-      `split: ${missing.image} has no ground truth. Add ${missing.id}_gt.nii.gz, or leave ${missing.patient} out of "train" and "val".`,
+      `dataset: dataset.json names ${named.length} classes (${named.join(', ')}) — got ${classes}. Use --classes ${named.length}.`,
     );
   }
+  const split = {
+    labeled: casesOf(dataset, train.slice(0, labeled)),
+    unlabeled: casesOf(dataset, train.slice(labeled)),
+    val: casesOf(dataset, val),
+    test: casesOf(dataset, test),
+  };
+  const missing = [...split.labeled, ...split.val].find((c) => !c.label);
+  if (missing) throw new DataError(withoutLabel(missing));
   return split;
 }
 
+const withoutLabel = (c: Case): string =>
+  `split: ${c.image} has no ground truth. Add it, or leave ${c.patient} out of "val" and of the first of "train".`;
+
 /** The cases of one part by name, all with ground truth; throws DataError where it is empty or a label is missing. */
-export function casesToEvaluate(dataset: Dataset, part: 'train' | 'val' | 'test'): Case[] {
-  const cases = dataset.patients[part].flatMap((patient) => dataset.cases.filter((c) => c.patient === patient));
+export function casesToEvaluate(dataset: Dataset, part: keyof Parts): Case[] {
+  const cases = casesOf(dataset, dataset.patients[part]);
   if (cases.length === 0) {
     const filled = (['train', 'val', 'test'] as const).filter((name) => dataset.patients[name].length > 0);
     throw new DataError(
@@ -104,70 +155,79 @@ export function casesToEvaluate(dataset: Dataset, part: 'train' | 'val' | 'test'
     );
   }
   const missing = cases.find((c) => !c.label);
-  if (missing)
-    throw new DataError(`split: ${missing.image} has no ground truth. Add ${missing.id}_gt.nii.gz beside it.`);
+  if (missing) {
+    throw new DataError(`split: ${missing.image} has no ground truth to compare with. Add it, or use wgrad predict.`);
+  }
   return cases;
 }
 
-function listFolder(dir: string): string[] {
-  try {
-    return readdirSync(dir).sort();
-  } catch (error) {
-    throw new DataError(`dataset: cannot open ${dir} — ${whyNot(error)}. Give a folder of patientNNN folders.`);
-  }
-}
-
-function casesOf(dir: string, patient: string): Case[] {
-  const files = listFolder(join(dir, patient));
-  return files.flatMap((file) => {
-    const found = new RegExp(`^(${patient}_frame(\\d+))\\.nii(\\.gz)?$`).exec(file);
-    if (!found) return [];
-    const id = found[1]!;
-    const label = [`${id}_gt.nii.gz`, `${id}_gt.nii`].find((name) => files.includes(name));
-    return {
-      id,
-      patient,
-      frame: Number(found[2]),
-      image: join(dir, patient, file),
-      label: label && join(dir, patient, label),
-    };
-  });
-}
-
-function readSplits(file: string, present: readonly string[]): Dataset['patients'] {
-  let parts: Record<string, unknown>;
-  try {
-    parts = JSON.parse(readFileSync(file, 'utf8'));
-  } catch (error) {
-    throw new DataError(`split: cannot read ${file} — ${whyNot(error)}.`);
-  }
+/** splits.json, as far as it is right; what is wrong with it is added to `problems`. */
+function readSplits(file: string, present: readonly string[], problems: string[]): Parts {
+  const parts = readJson(file) as Record<string, unknown> | null;
   const known = new Set(present);
   const seen = new Map<string, string>();
   const part = (name: string): string[] => {
     const list = parts?.[name] ?? [];
     if (!Array.isArray(list) || !list.every((entry) => typeof entry === 'string')) {
-      throw new DataError(`split: "${name}" in ${file} must be a list of patient names, such as ["patient001"].`);
+      problems.push(`split: "${name}" in ${file} must be a list of patient names, such as ["${present[0]}"].`);
+      return [];
     }
-    for (const patient of list) {
-      if (!known.has(patient))
-        throw new DataError(`split: ${file} names ${patient}, which has no images. Remove it there.`);
-      if (seen.has(patient)) {
-        throw new DataError(
-          `split: ${patient} is in "${seen.get(patient)}" and in "${name}" of ${file}. Keep it in one.`,
-        );
+    return list.filter((patient) => {
+      const other = seen.get(patient);
+      if (!known.has(patient)) {
+        problems.push(`split: ${file} names ${patient}, which has no images. Remove it there.`);
+      } else if (other) {
+        problems.push(`split: ${patient} is in "${other}" and in "${name}" of ${file}. Keep it in one.`);
+      } else {
+        seen.set(patient, name);
+        return true;
       }
-      seen.set(patient, name);
-    }
-    return list;
+      return false;
+    });
   };
   return { train: part('train'), val: part('val'), test: part('test') };
 }
 
+/** The split that a layout brings, with what it leaves open; where it brings none, a seeded one. */
+function completeSplit(
+  cases: readonly Case[],
+  given: Listing['split'],
+  seed: number,
+): { patients: Parts; splitFrom: string } {
+  const { train, val, test = [] } = given?.parts ?? {};
+  const open = (taken: readonly string[]) => cases.filter((c) => !taken.includes(c.patient));
+  if (train && val) {
+    // Who is in no list and has no labels can still be learned from.
+    const rest = open([...train, ...val, ...test]).filter((c) => !c.label);
+    return { patients: { train: [...train, ...namesOf(rest)], val, test }, splitFrom: given!.from };
+  }
+  if (train) {
+    // From the end, so that the first N stay the protocol's labelled ones.
+    const count = train.length < 2 ? 0 : Math.max(1, Math.round(train.length * 0.1));
+    const patients = { train: train.slice(0, train.length - count), val: train.slice(train.length - count), test };
+    return { patients, splitFrom: `${given!.from}, its last ${count} for validation,` };
+  }
+  const remaining = open(test);
+  const labelled = namesOf(remaining.filter((c) => c.label));
+  const unlabelled = namesOf(remaining).filter((patient) => !labelled.includes(patient));
+  const drawn = splitPatients(labelled, seed, test.length ? { val: 0.1, test: 0 } : undefined);
+  return {
+    patients: { train: [...drawn.train, ...unlabelled], val: drawn.val, test: [...drawn.test, ...test] },
+    splitFrom: given ? `seed ${seed} and ${given.from}` : `seed ${seed}`,
+  };
+}
+
+const namesOf = (cases: readonly Case[]): string[] => [...new Set(cases.map((c) => c.patient))];
+
 /** 70/10/20 % of the patients in a random order; with two or more one is for validation, with three or more one for test. */
-export function splitPatients(patients: readonly string[], seed: number): Dataset['patients'] {
+export function splitPatients(
+  patients: readonly string[],
+  seed: number,
+  shares: { readonly val: number; readonly test: number } = { val: 0.1, test: 0.2 },
+): Parts {
   const order = shuffled(patients, uniformStream(seed, 0x5917));
-  const val = order.length < 2 ? 0 : Math.max(1, Math.round(order.length * 0.1));
-  const test = order.length < 3 ? 0 : Math.max(1, Math.round(order.length * 0.2));
+  const val = order.length < 2 ? 0 : Math.max(1, Math.round(order.length * shares.val));
+  const test = order.length < 3 || shares.test === 0 ? 0 : Math.max(1, Math.round(order.length * shares.test));
   const train = order.length - val - test;
   return { train: order.slice(0, train), val: order.slice(train, train + val), test: order.slice(train + val) };
 }

@@ -1,18 +1,18 @@
-// The loader's other thread: reads every slice once, then makes one batch for each 'more' it is sent, `ahead` at first.
+// The loader's other thread: reads every slice once, at its own size, then makes one batch for each 'more' it is sent, `ahead` at first.
 import { parentPort, workerData } from 'node:worker_threads';
-import { applyTransform, drawTransform } from './augment.js';
+import { drawTransform } from './augment.js';
 import { DataError } from './data-error.js';
 import { type Case, openDataset, splitDataset } from './datasets.js';
 import type { Batch, LoaderMessage, LoaderOptions } from './loader.js';
 import { createSampler } from './sampler.js';
-import { loadCase, type Slice, slicesOf } from './slices.js';
+import { loadCase, type NativeSlice, nativeSlices, sliceOnGrid } from './slices.js';
 
 const options = workerData as LoaderOptions;
-const { size, batch, labeledBatch, seed, augment = true, ahead = 4, classes = 4 } = options;
+const { size, batch, labeledBatch, seed, augment = true, ahead = 4, classes = 4, spacing, orient } = options;
 const port = parentPort!;
 const send = (message: LoaderMessage, transfer: ArrayBuffer[] = []) => port.postMessage(message, transfer);
 
-function prepare(): (iteration: number) => Batch {
+async function prepare(): Promise<(iteration: number) => Batch> {
   const start = performance.now();
   if (!(Number.isInteger(batch) && Number.isInteger(labeledBatch) && labeledBatch >= 1 && labeledBatch <= batch)) {
     throw new DataError(
@@ -22,9 +22,10 @@ function prepare(): (iteration: number) => Batch {
   if (!Number.isInteger(size) || size < 1)
     throw new DataError(`loader: the size must be 1 or more pixels — got ${size}.`);
   const unlabeledBatch = batch - labeledBatch;
-  const split = splitDataset(openDataset(options.dir, { splitSeed: options.splitSeed }), { labeled: options.labeled });
-  const read = (cases: readonly Case[]) => cases.flatMap((c) => slicesOf(loadCase(c, { classes }), size));
+  const split = splitDataset(await openDataset(options.dir, { splitSeed: options.splitSeed }), options);
+  const read = (cases: readonly Case[]) => cases.flatMap((c) => nativeSlices(loadCase(c, { classes, orient })));
   const labeled = read(split.labeled);
+  checkLabels(labeled);
   const unlabeled = unlabeledBatch > 0 ? read(split.unlabeled) : [];
   if (unlabeledBatch > 0 && unlabeled.length === 0) {
     throw new DataError(
@@ -48,14 +49,30 @@ function prepare(): (iteration: number) => Batch {
   };
 }
 
-function makeBatch(iteration: number, slices: readonly Slice[]): Batch {
+/** What only the files say: labelled slices have labels, and these reach the highest class. */
+function checkLabels(slices: readonly NativeSlice[]): void {
+  const bare = slices.find((slice) => !slice.label);
+  if (bare) throw new DataError(`loader: ${bare.id} has no ground truth, but is to be learned from. Add its label.`);
+  const most = slices.reduce((highest, { label }) => label!.reduce((a, b) => Math.max(a, b), highest), 0);
+  if (most < classes - 1) {
+    throw new DataError(
+      `loader: the labels of the ${options.labeled} labelled patients are 0 to ${most}, of ${classes} classes. ` +
+        (most > 0
+          ? `Use --classes ${most + 1}, or label more patients.`
+          : 'There is nothing to learn: check the labels.'),
+    );
+  }
+}
+
+function makeBatch(iteration: number, slices: readonly NativeSlice[]): Batch {
   const pixels = size * size;
   const image = new Float32Array(batch * pixels);
   const label = new Uint8Array(batch * pixels);
   for (const [index, slice] of slices.entries()) {
     const transform = augment ? drawTransform(seed, iteration, index) : ({ kind: 'identity' } as const);
-    image.set(applyTransform(slice.image, size, transform), index * pixels);
-    if (slice.label) label.set(applyTransform(slice.label, size, transform), index * pixels);
+    const drawn = sliceOnGrid(slice, { size, spacing }, transform);
+    image.set(drawn.image, index * pixels);
+    if (drawn.label) label.set(drawn.label, index * pixels);
   }
   return {
     iteration,
@@ -67,7 +84,7 @@ function makeBatch(iteration: number, slices: readonly Slice[]): Batch {
 }
 
 try {
-  const make = prepare();
+  const make = await prepare();
   let iteration = options.startIteration ?? 0;
   const sendNext = () => {
     const next = make(iteration++);

@@ -3,6 +3,7 @@
 // iteration) alone, so `startIteration` is all that a resumed run needs.
 import { Worker } from 'node:worker_threads';
 import { DataError } from './data-error.js';
+import type { Orient } from './orientation.js';
 
 export interface LoaderOptions {
   /** Data folder (openDataset). */
@@ -11,6 +12,10 @@ export interface LoaderOptions {
   readonly labeled: number;
   /** Slices are size×size. */
   readonly size: number;
+  /** Of the grid, as in the configuration; default: slices are resized whole. */
+  readonly spacing?: readonly number[];
+  /** How volumes are turned; default 'keep'. */
+  readonly orient?: Orient;
   /** Slices in a batch: `labeledBatch` labelled ones first, the rest unlabelled. Equal numbers: supervised training. */
   readonly batch: number;
   readonly labeledBatch: number;

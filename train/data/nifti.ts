@@ -18,6 +18,10 @@ export interface Volume {
   readonly affine: readonly number[];
   /** Values after scl_slope and scl_inter; all finite. */
   readonly data: Float32Array;
+  /** How the file stores them: int16, float32 … */
+  readonly dtype: string;
+  /** Whether the header places the voxels in the world (an sform or qform code is set), or the affine is only spacing. */
+  readonly isPlaced: boolean;
   /** The header as it was in the file, so that a result can be written on exactly this grid. */
   readonly header: RawHeader;
 }
@@ -30,7 +34,8 @@ export interface RawHeader {
 }
 
 const HEADER_BYTES = { 1: 348, 2: 540 } as const;
-const MAX_VOXELS = 2 ** 28; // 1 GiB as f32
+/** Larger volumes are refused, before anything of their size is allocated: 1 GiB as f32. */
+export const mostVoxels = 2 ** 28;
 const DEFLATE_MAX_RATIO = 1032; // deflate cannot do better than 1032:1
 const TRAILING_ALLOWED = 1 << 20; // bytes after the image that are ignored, as every reader does
 
@@ -92,6 +97,8 @@ export function decodeNifti(bytes: Uint8Array, name: string): Volume {
     spacing: header.spacing,
     affine: header.affine,
     data: decodeValues(content, header, refuse),
+    dtype: header.type.name,
+    isPlaced: header.isPlaced,
     header: header.raw,
   };
 }
@@ -131,6 +138,7 @@ interface Header {
   intercept: number;
   spacing: [number, number, number];
   affine: number[];
+  isPlaced: boolean;
 }
 
 function parseHeader(bytes: Uint8Array, refuse: Refuse): Header {
@@ -161,7 +169,7 @@ function parseHeader(bytes: Uint8Array, refuse: Refuse): Header {
   if (!sizes.every((n) => n >= 1)) refuse(`every size must be at least 1 — got [${sizes}]. The header is damaged.`);
   if (sizes.slice(4).some((n) => n > 1)) refuse(`only 2-D to 4-D images are read — got [${sizes}]. Split the file.`);
   const voxels = sizes.reduce((product, n) => product * n, 1);
-  if (voxels > MAX_VOXELS) refuse(`[${sizes}] has more than ${MAX_VOXELS} voxels. Crop it or split it.`);
+  if (voxels > mostVoxels) refuse(`[${sizes}] has more than ${mostVoxels} voxels. Crop it or split it.`);
   const shape = [sizes[0]!, sizes[1] ?? 1, sizes[2] ?? 1, ...((sizes[3] ?? 1) > 1 ? [sizes[3]!] : [])];
 
   const type = elementTypes.get(fields.datatypeCode);
@@ -200,6 +208,7 @@ function parseHeader(bytes: Uint8Array, refuse: Refuse): Header {
     intercept: scaled ? fields.scl_inter : 0,
     spacing,
     affine,
+    isPlaced: fields.sform_code > 0 || fields.qform_code > 0,
   };
 }
 
@@ -302,6 +311,14 @@ export function writeNifti(path: string, content: NiftiContent): void {
     rmSync(temporary, { force: true });
     throw new DataError(`nifti: cannot write ${path} — ${whyNot(error)}.`);
   }
+}
+
+/** A volume of values that came without a NIfTI header: x fastest, spacing in mm, axes as they are. */
+export function volumeOf(name: string, data: Float32Array, shape: readonly number[], dtype: string): Volume {
+  const bytes = encodeNifti({ data: new Uint8Array(data.length), dtype: 'uint8', shape }, name);
+  const header: RawHeader = { version: 1, littleEndian: true, bytes: bytes.slice(0, HEADER_BYTES[1]) };
+  const affine = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1];
+  return { name, shape, spacing: [1, 1, 1], affine, data, dtype, isPlaced: false, header };
 }
 
 /** The bytes of an uncompressed NIfTI file; `name` is used in messages. Throws DataError. */
