@@ -9,6 +9,7 @@ import {
   updateQuantileThreshold,
 } from '../engine/index.js';
 import type { Config } from './config.js';
+import { partsOf } from './method.js';
 
 export interface Threshold {
   /** τ(t), written before each step; what it is compared with is what `update` returns. */
@@ -21,20 +22,24 @@ export interface Threshold {
   readonly state: Record<string, Tensor>;
 }
 
+/** The mode, where the method has a threshold of confidence at all. */
+const modeOf = (config: Config): Config['thresholdMode'] =>
+  partsOf(config).keeps === 'confidence' ? config.thresholdMode : 'fixed';
+
 /** Names in the log of a threshold that only the GPU knows. */
-export const thresholdNames = ({ thresholdMode, classes }: Config): string[] =>
-  thresholdMode === 'percentile'
-    ? ['threshold']
-    : thresholdMode === 'perClass'
-      ? Array.from({ length: classes }, (_, k) => `threshold${k}`)
-      : [];
+export function thresholdNames(config: Config): string[] {
+  const mode = modeOf(config);
+  if (mode === 'percentile') return ['threshold'];
+  return mode === 'perClass' ? Array.from({ length: config.classes }, (_, k) => `threshold${k}`) : [];
+}
 
 /** The threshold of a configuration. */
 export function createThreshold(gpu: Gpu, config: Config): Threshold {
-  const { thresholdMode, thresholdPercentile: quantile, thresholdMomentum: momentum, confidence, classes } = config;
+  const { thresholdPercentile: quantile, thresholdMomentum: momentum, confidence, classes } = config;
+  const mode = modeOf(config);
   const scheduled = tensor(gpu, 0, [], { label: 'threshold' });
   const fixed = { scheduled, follows: true };
-  if (thresholdMode === 'percentile') {
+  if (mode === 'percentile') {
     const state = createQuantileThreshold(gpu);
     return {
       scheduled,
@@ -46,7 +51,7 @@ export function createThreshold(gpu: Gpu, config: Config): Threshold {
       },
     };
   }
-  if (thresholdMode === 'perClass') {
+  if (mode === 'perClass') {
     const state = createClassThresholds(gpu, classes);
     return {
       ...fixed,

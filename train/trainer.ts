@@ -71,7 +71,7 @@ export const metricNames = (config: Config): string[] => {
     ...(teacher ? ['consistency'] : []),
     ...(separation ? ['separation'] : []),
     ...(keeps === 'all' ? [] : ['kept', 'keptAccuracy', 'droppedAccuracy', 'confidence']),
-    ...(keeps === 'confidence' ? thresholdNames(config) : []),
+    ...thresholdNames(config),
   ];
 };
 
@@ -156,7 +156,7 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
       logged.push(separation);
     }
     if (segmentation.statistics) logged.push(segmentation.statistics);
-    if (kept && Object.keys(threshold.state).length) logged.push(kept.threshold);
+    if (kept && thresholdNames(config).length) logged.push(kept.threshold);
 
     // 5. Optimizer and teacher; both skip a step whose loss is not finite, so the last good weights survive.
     const gradients = backward(loss, scaling?.scale);
@@ -182,7 +182,7 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
   if (heads) keep('student', heads.student.state);
   if (heads) keep('teacher', heads.teacher.state);
   if (prototypes) keep('prototypes', Object.entries(prototypes));
-  if (parts.keeps === 'confidence') keep('threshold', Object.entries(threshold.state));
+  keep('threshold', Object.entries(threshold.state));
   keep(
     'optimizer',
     optimizer.state.map((t, i) => [String(i), t] as const),

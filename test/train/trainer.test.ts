@@ -1,9 +1,13 @@
 // The step of every method, fused and unfused: the same numbers for the log and the same weights after three steps.
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { flags, memoryOf, scope, uniformStream } from '../../engine/index.js';
+import { loadTensors, saveTensors } from '../../train/checkpoint.js';
 import { methods, resolveConfig } from '../../train/config.js';
-import { createTrainer, metricNames } from '../../train/trainer.js';
+import { createTrainer, metricNames, type Trainer } from '../../train/trainer.js';
 import { closeTo } from '../close-to.js';
 import { testGpu } from '../gpu.js';
 
@@ -99,6 +103,70 @@ test('thresholds by class: the surest class has the one that was set', async () 
   const thresholds = [0, 1, 2, 3].map((k) => logged(fused, `threshold${k}`));
   closeTo([Math.max(...thresholds)], [0.5], { rtol: 1e-6 });
   assert.ok(Math.min(...thresholds) < 0.5, `all alike: ${thresholds}`);
+});
+
+test('a method without a threshold of confidence does not care for its mode', async () => {
+  await agree({ method: 'mt', thresholdMode: 'percentile' });
+  await agree({ method: 'uamt', thresholdMode: 'perClass', uncertaintyPasses: 2 });
+});
+
+test('what is saved is all that a run needs: the same bits after a stop', async () => {
+  const gpu = await testGpu();
+  const file = join(mkdtempSync(join(tmpdir(), 'wgrad-')), 'state.safetensors');
+  const small = { size: 16, features: '8,12', batch: 4, iterations: 40, lr: 0.05 };
+  for (const options of [
+    { thresholdMode: 'percentile', thresholdMomentum: 0.9 },
+    { thresholdMode: 'perClass', prototypeWeighting: 'hard' },
+    { method: 'mt', teacherMode: 'eval', emaBuffers: true },
+    { method: 'uamt', uncertaintyPasses: 2, emaBuffers: true },
+  ]) {
+    const made = () => {
+      const trainer = createTrainer(gpu, resolveConfig({ ...small, ...options }));
+      const uniform = uniformStream(1);
+      const images = Float32Array.from({ length: 16 ** 2 * 4 }, uniform);
+      trainer.setBatch(
+        images,
+        Uint8Array.from(images, (v) => Math.floor(4 * v)),
+      );
+      return trainer;
+    };
+    const steps = (trainer: Trainer, ...iterations: number[]) => {
+      for (const i of iterations) {
+        trainer.setIteration(i);
+        trainer.step();
+      }
+    };
+    const [whole, first, second] = [made(), made(), made()];
+    steps(whole, 34, 35, 36, 37);
+    steps(first, 34, 35);
+    await saveTensors(file, first.state);
+    loadTensors(file, second.state);
+    steps(second, 36, 37);
+    for (const [name, expected] of whole.state) {
+      closeTo(
+        await second.state.get(name)!.read(),
+        await expected.read(),
+        {},
+        `${name} with ${JSON.stringify(options)}`,
+      );
+    }
+  }
+});
+
+test('f16 storage with the options: finite, and near to f32', async () => {
+  const gpu = await testGpu();
+  if (!gpu.features.has('shader-f16')) return console.log('skipped: this adapter has no shader-f16.');
+  for (const options of [
+    { method: 'uamt', uncertaintyPasses: 2, emaBuffers: true },
+    { thresholdMode: 'perClass', separationPixels: 'all', prototypeWeighting: 'hard', selection: 'high' },
+  ]) {
+    const [half, single] = [
+      await threeSteps(true, { ...options, precision: 'f16' }),
+      await threeSteps(true, { ...options, precision: 'f32' }),
+    ];
+    assert.ok(half.metrics.flat().every(Number.isFinite));
+    closeTo(half.metrics[0]!.slice(0, 3), single.metrics[0]!.slice(0, 3), { rtol: 0.02 }, JSON.stringify(options));
+  }
 });
 
 test('prototypes hard, of labelled pixels only, of the batch; all pixels separated; no head', async () => {
