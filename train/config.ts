@@ -47,7 +47,7 @@ export const settings = {
   method: choice(
     'lccs',
     methods,
-    'lccs: low-confidence consistency and class separation, or one of the two; mt: mean teacher; uamt: uncertainty-aware',
+    'lccs: low-confidence consistency and class separation, or one of them; mt: mean teacher; uamt: uncertainty-aware mean teacher',
   ),
   labeled: integer(7, 1, 'training patients whose labels are used: the first N of the split'),
   iterations: integer(30000, 1, 'training iterations'),
@@ -224,6 +224,17 @@ export const configFlags = Object.fromEntries(
 
 const show = (value: unknown): string => (Array.isArray(value) ? value.join(',') : String(value));
 
+/** Words in lines of at most `width` characters. */
+function wrapped(text: string, width: number): string[] {
+  const lines = [''];
+  for (const word of text.split(' ')) {
+    const line = lines.at(-1)!;
+    if (line && line.length + 1 + word.length > width) lines.push(word);
+    else lines[lines.length - 1] = line ? `${line} ${word}` : word;
+  }
+  return lines;
+}
+
 /** Help lines of all settings. */
 export const configHelp = (): string =>
   Object.entries(settings as Record<string, Setting>)
@@ -237,7 +248,9 @@ export const configHelp = (): string =>
               ? 'N,N,…'
               : 'N';
       const value = setting.kind === 'number' ? Number(setting.default.toPrecision(3)) : show(setting.default);
-      return `  --${`${flagOf(key)} ${kind}`.padEnd(40)} ${setting.help} (${value})`;
+      const name = `  --${flagOf(key)} ${kind}`;
+      const help = wrapped(`${setting.help} (${value})`, 84).map((line) => ' '.repeat(44) + line);
+      return name.length < 44 ? help.join('\n').replace(' '.repeat(44), name.padEnd(44)) : [name, ...help].join('\n');
     })
     .join('\n');
 

@@ -160,6 +160,16 @@ test('the table: mean and sample standard deviation over seeds, the best of each
   assert.is(lines.length, 6);
 });
 
+test('the ablations that come along are sweeps', () => {
+  const bench = fileURLToPath(new URL('../../../bench/', import.meta.url));
+  const methods = readSweep(join(bench, 'ablation-acdc.json')).runs.map(({ group }) => group);
+  assert.equal([...new Set(methods)], ['supervised', 'mt', 'uamt', 'lccs-consistency', 'lccs-separation', 'lccs']);
+  const { runs } = readSweep(join(bench, 'ablation-lccs-acdc.json'));
+  assert.ok(
+    runs.every(({ config }) => config.method === 'lccs' && config.iterations === 30_000 && config.labeled === 7),
+  );
+});
+
 test('rows that are all alike have no star', () => {
   const rows = sweepRows([result('a', 1, { Dice: 0 }), result('b', 1, { Dice: 0 })]);
   assert.not.match(sweepTable(rows), /\*/);
