@@ -91,3 +91,23 @@ function readArray(entity: unknown, path: string, name: string): HdfArray {
   const dtype = `${type === 1 ? 'float' : signed ? 'int' : 'uint'}${8 * size}`;
   return { shape, data, dtype };
 }
+
+/** Writes numeric datasets by name, the last axis fastest, one slice of the first to a chunk. Needs loadHdf5 before. */
+export function writeHdf5(
+  path: string,
+  arrays: Readonly<Record<string, { readonly shape: readonly number[]; readonly data: Float32Array | Uint8Array }>>,
+): void {
+  if (!library) throw new Error('hdf5: loadHdf5 comes before writeHdf5.');
+  let file: InstanceType<typeof library.File> | undefined;
+  try {
+    file = new library.File(path, 'w');
+    for (const [name, { shape, data }] of Object.entries(arrays)) {
+      const chunks = shape.length > 2 ? [1, ...shape.slice(1)] : [...shape];
+      file.create_dataset({ name, data, shape: [...shape], chunks, compression: 'gzip', compression_opts: 4 });
+    }
+  } catch (error) {
+    throw new DataError(`hdf5: cannot write ${path} — ${inWords(String(error))}`);
+  } finally {
+    file?.close();
+  }
+}
