@@ -1,10 +1,11 @@
 // NIfTI-1/2 single files (.nii, .nii.gz). nifti-reader-js decodes header fields from the header's own bytes only, so it
-// never walks extensions; sizes, byte order, scaling, affine and decompression are ours, checked before any allocation.
+// never walks extensions; sizes, byte order, scaling and decompression are ours (where the voxels lie: nifti-geometry.ts), checked before any allocation.
 import { readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { constants, gunzipSync, gzipSync } from 'node:zlib';
 import { NIFTI1, NIFTI2 } from 'nifti-reader-js';
 import { DataError, whyNot } from './data-error.js';
+import { affineOf, copyGeometry, type RawHeader, readGeometry, writeGeometry } from './nifti-geometry.js';
 
 /** A volume in memory: x runs fastest, then y, z (and t). */
 export interface Volume {
@@ -24,13 +25,6 @@ export interface Volume {
   readonly isPlaced: boolean;
   /** The header as it was in the file, so that a result can be written on exactly this grid. */
   readonly header: RawHeader;
-}
-
-export interface RawHeader {
-  readonly version: 1 | 2;
-  readonly littleEndian: boolean;
-  /** 348 or 540 bytes. */
-  readonly bytes: Uint8Array;
 }
 
 const HEADER_BYTES = { 1: 348, 2: 540 } as const;
@@ -190,16 +184,18 @@ function parseHeader(bytes: Uint8Array, refuse: Refuse): Header {
   const scaled = Number.isFinite(fields.scl_slope) && fields.scl_slope !== 0;
   if (scaled && !Number.isFinite(fields.scl_inter)) refuse(`scl_inter is ${fields.scl_inter}. The header is damaged.`);
 
-  const affine = affineOf(fields, view, version, littleEndian, refuse);
+  const raw = { version, littleEndian, bytes: own } as const;
+  const geometry = readGeometry(raw);
+  const affine = affineOf(geometry, refuse);
   const unit = { 1: 1000, 3: 0.001 }[fields.xyzt_units & 7] ?? 1; // metres, micrometres; otherwise mm
   const spacing = [0, 1, 2].map((axis) => {
-    const written = Math.abs(fields.pixDims[axis + 1]!);
+    const written = Math.abs(geometry.pixdim[axis + 1]!);
     if (Number.isFinite(written) && written > 0) return written * unit;
     const fromAffine = Math.hypot(affine[axis]!, affine[axis + 4]!, affine[axis + 8]!);
     return (fromAffine > 0 ? fromAffine : 1) * unit;
   }) as [number, number, number];
   return {
-    raw: { version, littleEndian, bytes: own },
+    raw,
     shape,
     voxels,
     type,
@@ -208,54 +204,8 @@ function parseHeader(bytes: Uint8Array, refuse: Refuse): Header {
     intercept: scaled ? fields.scl_inter : 0,
     spacing,
     affine,
-    isPlaced: fields.sform_code > 0 || fields.qform_code > 0,
+    isPlaced: geometry.sformCode > 0 || geometry.qformCode > 0,
   };
-}
-
-/** sform where its code is set, else qform, else the voxel size (the order of nibabel). */
-function affineOf(
-  fields: NIFTI1 | NIFTI2,
-  view: DataView,
-  version: 1 | 2,
-  littleEndian: boolean,
-  refuse: Refuse,
-): number[] {
-  let affine: number[];
-  if (fields.sform_code > 0) {
-    const at = (i: number) =>
-      version === 1 ? view.getFloat32(280 + 4 * i, littleEndian) : view.getFloat64(400 + 8 * i, littleEndian);
-    affine = Array.from({ length: 12 }, (_, i) => at(i));
-  } else if (fields.qform_code > 0) {
-    affine = fromQuaternion(fields, refuse);
-  } else {
-    const [, dx = 1, dy = 1, dz = 1] = fields.pixDims;
-    affine = [dx, 0, 0, 0, 0, dy, 0, 0, 0, 0, dz, 0];
-  }
-  if (!affine.every(Number.isFinite)) refuse(`the affine is not finite — got [${affine}]. The header is damaged.`);
-  return [...affine, 0, 0, 0, 1];
-}
-
-function fromQuaternion(fields: NIFTI1 | NIFTI2, refuse: Refuse): number[] {
-  let { quatern_b: b, quatern_c: c, quatern_d: d } = fields;
-  const norm = b * b + c * c + d * d;
-  if (!(norm <= 1 + 1e-4))
-    refuse(`the qform's quaternion is not a rotation — got [${[b, c, d]}]. Set an sform instead.`);
-  let a = 0;
-  if (1 - norm < 1e-7) {
-    // A half turn whose b, c, d came out a little too long by rounding.
-    const length = Math.sqrt(norm);
-    [b, c, d] = [b / length, c / length, d / length];
-  } else {
-    a = Math.sqrt(1 - norm);
-  }
-  const [dx, dy, dz] = [1, 2, 3].map((axis) => Math.abs(fields.pixDims[axis]!) || 1) as [number, number, number];
-  const k = fields.pixDims[0]! < 0 ? -dz : dz; // qfac
-  const [x, y, z] = [fields.qoffset_x, fields.qoffset_y, fields.qoffset_z];
-  return [
-    ...[(a * a + b * b - c * c - d * d) * dx, 2 * (b * c - a * d) * dy, 2 * (b * d + a * c) * k, x],
-    ...[2 * (b * c + a * d) * dx, (a * a + c * c - b * b - d * d) * dy, 2 * (c * d - a * b) * k, y],
-    ...[2 * (b * d - a * c) * dx, 2 * (c * d + a * b) * dy, (a * a + d * d - b * b - c * c) * k, z],
-  ];
 }
 
 function decodeValues(content: Uint8Array, header: Header, refuse: Refuse): Float32Array {
@@ -372,81 +322,4 @@ export function encodeNifti(content: NiftiContent, name: string): Uint8Array {
   else writeGeometry(view, content.spacing ?? [1, 1, 1], content.affine);
   bytes.set(new Uint8Array(values.buffer), offset); // typed arrays are little-endian on every machine Node runs on
   return bytes;
-}
-
-// [first byte, bytes per field, fields] of dim_info, pixdim, xyzt_units, qform and sform codes, quaternion, offsets, srow.
-const geometryFields = {
-  1: [
-    [39, 1, 1],
-    [76, 4, 8],
-    [123, 1, 1],
-    [252, 2, 2],
-    [256, 4, 6],
-    [280, 4, 12],
-  ],
-  2: [
-    [104, 8, 8],
-    [344, 4, 2],
-    [352, 8, 6],
-    [400, 8, 12],
-    [500, 4, 1],
-    [524, 1, 1],
-  ],
-} as const;
-
-function copyGeometry(from: RawHeader, to: Uint8Array): void {
-  for (const [first, width, count] of geometryFields[from.version]) {
-    for (let field = 0; field < count; field++) {
-      const at = first + field * width;
-      const source = from.bytes.slice(at, at + width);
-      to.set(from.littleEndian ? source : source.reverse(), at);
-    }
-  }
-}
-
-/** pixdim, an sform, and the same as a qform where the axes are orthogonal (ITK reads nothing else). */
-function writeGeometry(view: DataView, spacing: readonly number[], given?: readonly number[]): void {
-  const [dx = 1, dy = 1, dz = 1] = spacing;
-  const affine = given ?? [dx, 0, 0, 0, 0, dy, 0, 0, 0, 0, dz, 0, 0, 0, 0, 1];
-  const float32 = (at: number, values: readonly number[]) => {
-    for (const [i, value] of values.entries()) view.setFloat32(at + 4 * i, value, true);
-  };
-  const quaternion = toQuaternion(affine);
-  float32(76, [quaternion?.qfac ?? 1, dx, dy, dz, 1, 1, 1, 1]);
-  view.setUint8(123, 2); // mm
-  view.setInt16(252, quaternion ? 1 : 0, true);
-  view.setInt16(254, 1, true);
-  if (quaternion) float32(256, [...quaternion.bcd, affine[3]!, affine[7]!, affine[11]!]);
-  float32(280, affine.slice(0, 12));
-}
-
-/** b, c, d with a ≥ 0 and qfac of the rotation in an affine (nifti1_io's quaternion convention); undefined if sheared. */
-function toQuaternion(affine: readonly number[]): { bcd: [number, number, number]; qfac: number } | undefined {
-  const column = (j: number) => [affine[j]!, affine[j + 4]!, affine[j + 8]!];
-  const unit = [0, 1, 2].map((j) => {
-    const length = Math.hypot(...column(j));
-    return column(j).map((v) => v / length);
-  });
-  const dot = (p: number[], q: number[]) => p[0]! * q[0]! + p[1]! * q[1]! + p[2]! * q[2]!;
-  const [p, q, r] = unit as [number[], number[], number[]];
-  if (![dot(p, q), dot(p, r), dot(q, r)].every((cosine) => Math.abs(cosine) < 1e-4)) return undefined;
-  const cross = [p[1]! * q[2]! - p[2]! * q[1]!, p[2]! * q[0]! - p[0]! * q[2]!, p[0]! * q[1]! - p[1]! * q[0]!];
-  const qfac = dot(cross, r) < 0 ? -1 : 1;
-  const [[r11, r21, r31], [r12, r22, r32], [r13, r23, r33]] = [p, q, r.map((v) => v * qfac)] as [
-    [number, number, number],
-    [number, number, number],
-    [number, number, number],
-  ];
-  // The largest of a², b², c², d² is the safe one to divide by.
-  const squares = [1 + r11 + r22 + r33, 1 + r11 - r22 - r33, 1 - r11 + r22 - r33, 1 - r11 - r22 + r33];
-  const largest = squares.indexOf(Math.max(...squares));
-  const s = 2 * Math.sqrt(squares[largest]!); // 4 × the largest component
-  const [a, b, c, d] = [
-    [s / 4, (r32 - r23) / s, (r13 - r31) / s, (r21 - r12) / s],
-    [(r32 - r23) / s, s / 4, (r12 + r21) / s, (r13 + r31) / s],
-    [(r13 - r31) / s, (r12 + r21) / s, s / 4, (r23 + r32) / s],
-    [(r21 - r12) / s, (r13 + r31) / s, (r23 + r32) / s, s / 4],
-  ][largest] as [number, number, number, number];
-  const sign = a < 0 ? -1 : 1;
-  return { bcd: [b * sign, c * sign, d * sign], qfac };
 }
