@@ -97,7 +97,7 @@ export const settings = {
   thresholdStart: number(0.75, 0, 1, 'where a ramped threshold starts'),
   thresholdPercentile: number(0.1, 0, 1, 'percentile: share of the unlabelled pixels below the threshold'),
   thresholdMomentum: number(
-    0.99,
+    0.9,
     0,
     1,
     'percentile, perClass: momentum, at most, of what the batches say; 0: each for itself',
@@ -282,7 +282,9 @@ function parse(key: string, setting: Setting, value: unknown): unknown {
         ? value
         : text !== undefined
           ? text.split(',')
-          : refuse('a list of numbers');
+          : typeof value === 'number'
+            ? [value]
+            : refuse('a list of numbers');
       if (!items.length) refuse('a list of at least one number');
       return items.map((item) => bounded(item, setting.whole, setting.min, setting.max));
     }
