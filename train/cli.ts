@@ -22,6 +22,10 @@ const commands: Record<string, { about: string; load: () => Promise<Command> }> 
   train: { about: 'train a segmenter', load: () => import('./commands/train.js') },
   evaluate: { about: 'score a trained model on a data set', load: () => import('./commands/evaluate.js') },
   predict: { about: 'segment NIfTI volumes', load: () => import('./commands/predict.js') },
+  inspect: {
+    about: 'look at a data set or a file, and at what is suspicious',
+    load: () => import('./commands/inspect.js'),
+  },
   report: { about: 'runs as one HTML page: curves, slices, scores', load: () => import('./commands/report.js') },
   sweep: { about: 'many trainings from one file, compared', load: () => import('./commands/sweep.js') },
   bench: { about: 'measure kernels and the training step', load: () => import('./commands/bench.js') },

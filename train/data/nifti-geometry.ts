@@ -108,9 +108,14 @@ export function geometryProblems(header: RawHeader): string[] {
     );
   }
   if (sformCode > 0 && qformCode > 0) {
-    const qform = fromQuaternion(geometry, refuse);
+    let qform: number[] | undefined;
+    try {
+      qform = fromQuaternion(geometry, refuse);
+    } catch {
+      problems.push('its qform is no rotation: programs that prefer the qform cannot place it');
+    }
     const size = Math.max(...lengths);
-    if (qform.some((v, i) => Math.abs(v - affine[i]!) > 0.01 * size)) {
+    if (qform?.some((v, i) => Math.abs(v - affine[i]!) > 0.01 * size)) {
       problems.push('its sform and its qform disagree: programs that prefer the qform see it elsewhere');
     }
   }

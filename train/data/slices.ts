@@ -94,7 +94,7 @@ export function loadCase(
 }
 
 /** A volume from one HDF5 file, or from one for each slice. */
-function readHdf5Case(c: Case): { volume: Volume; label: Float32Array | undefined } {
+export function readHdf5Case(c: Case): { volume: Volume; label: Float32Array | undefined } {
   const { axes, slices } = c.hdf5!;
   const files = slices ?? [c.image];
   const parts = files.map((path) => {

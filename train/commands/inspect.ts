@@ -1,0 +1,188 @@
+// wgrad inspect: what a data set or a file holds, and what is suspicious about it, before anything is trained on it.
+import { statSync } from 'node:fs';
+import { readCommandLine } from '../command-line.js';
+import { DataError, whyNot } from '../data/data-error.js';
+import { type Inspection, inspectDataset, type PartFacts, type Spread } from '../data/inspect-dataset.js';
+import { countValues, factsOf, type Intensities, readImages, type VolumeFacts } from '../data/inspect-volume.js';
+import type { Volume } from '../data/nifti.js';
+import { geometryProblems, readGeometry } from '../data/nifti-geometry.js';
+
+export const help = `
+usage: wgrad inspect DATA|FILE [--classes N] [--json]
+
+Reads a data set (or one .nii, .nii.gz, .h5 file) completely and says what was found: layout, split, sizes, spacing,
+intensities, labels, orientation; and what is suspicious: files that cannot be read, labels that do not fit their images,
+unknown labels, duplicates, constant images, patients in two parts, voxels unlike the others'.
+
+  --classes N    classes, background included; labels are 0 to N-1 (default: the data set's own; 4 of ACDC)
+  --json         print everything found, case by case, as one JSON document
+
+Exit code: 0, with or without warnings; 1 where something cannot be used.`;
+
+/** Runs `wgrad inspect DATA|FILE`. */
+export async function run(args: string[]): Promise<number> {
+  const known = { classes: { type: 'integer', min: 2, max: 256 }, json: { type: 'boolean' } } as const;
+  const { flags, positionals } = readCommandLine('inspect', args, known, ['DATA|FILE']);
+  const path = positionals[0]!;
+  return isFolder(path) ? inspectFolder(path, flags) : inspectFile(path, flags);
+}
+
+function isFolder(path: string): boolean {
+  try {
+    return statSync(path).isDirectory();
+  } catch (error) {
+    throw new DataError(`inspect: cannot open ${path} — ${whyNot(error)}.`);
+  }
+}
+
+interface Options {
+  readonly classes?: number;
+  readonly json?: boolean;
+}
+
+async function inspectFolder(dir: string, { classes, json = false }: Options): Promise<number> {
+  const isTerminal = process.stderr.isTTY;
+  const found = await inspectDataset(dir, {
+    ...(classes ? { classes } : {}),
+    onCase: (done, all) => {
+      if (isTerminal) process.stderr.write(`\r${done} of ${all} volumes${done === all ? '\r\x1b[K' : ''}`);
+    },
+  });
+  console.log(json ? JSON.stringify(found, null, 1) : folderText(found));
+  return found.errors.length ? 1 : 0;
+}
+
+const short = (value: number): string => String(Number(value.toPrecision(4)));
+const spread = ({ least, median, most }: Spread): string =>
+  least === most ? short(least) : `${short(least)} … ${short(median)} … ${short(most)}`;
+const counted = (counts: Readonly<Record<string, number>>): string =>
+  Object.entries(counts)
+    .map(([name, n]) => `${name} (${n})`)
+    .join(', ');
+
+function folderText(found: Inspection): string {
+  const { parts, shape, spacing, intensities, orientations, dtypes, errors, warnings } = found;
+  const axes = (values: readonly Spread[]) => values.map((value, i) => `${'xyz'[i]} ${spread(value)}`).join(', ');
+  const rows: [string, string][] = [
+    ['sizes', axes(shape)],
+    ['spacing, mm', axes(spacing)],
+    ['orientation', counted(orientations)],
+    ['stored as', counted(dtypes)],
+    ['intensities', intensities ? intensityText(intensities) : ''],
+  ];
+  const lines = [
+    found.description,
+    ...(shape.length ? rows.map(([name, text]) => `  ${name.padEnd(12)} ${text}`) : []),
+    ...(shape.length ? ['  (least … median … greatest)', ''] : []),
+    ...partTable(parts),
+  ];
+  const list = (title: string, items: readonly string[]) =>
+    items.length ? ['', title, ...items.map((item) => `  ${item}`)] : [];
+  return [
+    ...lines,
+    ...list(`${warnings.length} warnings:`.replace(/^1 warnings/, '1 warning'), warnings),
+    ...list(`${errors.length} errors:`.replace(/^1 errors/, '1 error'), errors),
+    ...(errors.length || warnings.length ? [] : ['', 'nothing suspicious']),
+  ].join('\n');
+}
+
+const intensityText = ({ least, p1, median, p99, most }: Intensities): string =>
+  `${short(least)} to ${short(most)}; 1 % ${short(p1)}, median ${short(median)}, 99 % ${short(p99)}`;
+
+/** Patients, volumes, slices, and the share of each label, by part. */
+function partTable(parts: Readonly<Record<string, PartFacts>>): string[] {
+  const values = [...new Set(Object.values(parts).flatMap(({ labels }) => Object.keys(labels)))].sort(
+    (a, b) => +a - +b,
+  );
+  const titles = ['', 'patients', 'volumes', 'labelled', 'slices', ...values.map((value) => `label ${value}`)];
+  const rows = Object.entries(parts).map(([name, { patients, volumes, labelled, slices, labels }]) => {
+    const voxels = Object.values(labels).reduce((sum, n) => sum + n, 0);
+    const shares = values.map((value) => (voxels ? `${(((labels[value] ?? 0) / voxels) * 100).toFixed(2)} %` : '–'));
+    return [name === 'none' ? 'no part' : name, ...[patients, volumes, labelled, slices].map(String), ...shares];
+  });
+  return [titles, ...rows].map(
+    (row) =>
+      `  ${row[0]!.padEnd(9)}${row
+        .slice(1)
+        .map((cell) => cell.padStart(10))
+        .join('')}`,
+  );
+}
+
+async function inspectFile(path: string, { json = false }: Options): Promise<number> {
+  const isNifti = !/\.(h5|hdf5)$/.test(path);
+  const images = (await readImages(path)).map(({ name, volume }) => {
+    const values = countValues(volume.data, 32);
+    return {
+      name,
+      header: isNifti ? headerOf(volume) : undefined,
+      ...factsOf(volume),
+      histogram: histogramOf(volume.data),
+      ...(values ? { values } : {}),
+    };
+  });
+  const warnings = images.flatMap(({ header }) => header?.warnings ?? []);
+  console.log(json ? JSON.stringify({ path, images, warnings }, null, 1) : [path, ...images.map(fileText)].join('\n'));
+  return 0;
+}
+
+/** What only a NIfTI header says. */
+function headerOf({ header, affine, isPlaced }: Volume) {
+  const { qformCode, sformCode } = readGeometry(header);
+  return {
+    version: header.version,
+    endian: header.littleEndian ? 'little' : 'big',
+    qformCode,
+    sformCode,
+    affine: isPlaced ? affine : undefined,
+    warnings: geometryProblems(header),
+  };
+}
+
+/** How many values lie in each of 40 bins from the least to the greatest. */
+function histogramOf(values: Float32Array): number[] {
+  const bins = new Array<number>(40).fill(0);
+  const [least, most] = values.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)] as [number, number], [
+    Infinity,
+    -Infinity,
+  ] as [number, number]);
+  const scale = most > least ? bins.length / (most - least) : 0;
+  for (const value of values) bins[Math.min(bins.length - 1, Math.floor((value - least) * scale))]!++;
+  return bins;
+}
+
+interface FileFacts extends VolumeFacts {
+  readonly name: string;
+  readonly header: ReturnType<typeof headerOf> | undefined;
+  readonly histogram: readonly number[];
+  /** How often each value occurs, of labels. */
+  readonly values?: Readonly<Record<string, number>>;
+}
+
+function fileText({ name, header, histogram, values, ...facts }: FileFacts): string {
+  // Square roots, or the background would be all there is to see.
+  const roots = histogram.map(Math.sqrt);
+  const tallest = Math.max(...roots);
+  const bars = roots.map((height) => ' ▁▂▃▄▅▆▇█'[Math.ceil((height / tallest) * 8)]).join('');
+  const { affine } = header ?? {};
+  const row = (from: number) =>
+    affine!
+      .slice(from, from + 4)
+      .map((v) => short(v).padStart(10))
+      .join('');
+  const rows: [string, string][] = [
+    ['stored as', facts.dtype + (header ? `, NIfTI-${header.version}, ${header.endian}-endian` : ', HDF5')],
+    ['size', facts.shape.join('×')],
+    ...(header ? [['spacing, mm', facts.spacing.map(short).join('×')] as [string, string]] : []),
+    [
+      'orientation',
+      facts.orientation ? `${facts.orientation} (sform ${header?.sformCode}, qform ${header?.qformCode})` : 'not said',
+    ],
+    ...(affine ? [0, 4, 8].map((from): [string, string] => [from ? '' : 'affine', row(from)]) : []),
+    ['intensities', intensityText(facts.intensities)],
+    ['histogram', `${short(facts.intensities.least)} ${bars} ${short(facts.intensities.most)}`],
+    ...(values ? [['values', counted(values)] as [string, string]] : []),
+    ...(header?.warnings ?? []).map((warning): [string, string] => ['warning', warning]),
+  ];
+  return [name, ...rows.map(([title, text]) => `  ${title.padEnd(12)} ${text}`)].join('\n');
+}

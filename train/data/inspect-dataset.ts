@@ -1,0 +1,200 @@
+// A whole data set looked at: every file is read once, a few at a time in worker threads, and nothing of it is kept but
+// numbers. Errors make a data set unusable; warnings are what a user should look at.
+import { availableParallelism } from 'node:os';
+import { Worker } from 'node:worker_threads';
+import { type Dataset, describeDataset, surveyDataset } from './datasets.js';
+import type { CaseFacts, Intensities } from './inspect-volume.js';
+import type { InspectAnswer, InspectQuestion } from './inspect-worker.js';
+import type { Case, Parts } from './layouts.js';
+import { throughPlane } from './orientation.js';
+
+/** Least, median and greatest of some numbers. */
+export interface Spread {
+  readonly least: number;
+  readonly median: number;
+  readonly most: number;
+}
+
+export interface PartFacts {
+  readonly patients: number;
+  readonly volumes: number;
+  /** Volumes with ground truth. */
+  readonly labelled: number;
+  readonly slices: number;
+  /** Voxels by label value. */
+  readonly labels: Readonly<Record<string, number>>;
+}
+
+export interface Inspection {
+  readonly dir: string;
+  /** One line. */
+  readonly description: string;
+  readonly layout: string;
+  readonly splitFrom: string;
+  /** Given, said by the data set, or what its labels reach. */
+  readonly classes: number;
+  /** Of train, val, test, and of `none`: patients in no part. */
+  readonly parts: Readonly<Record<string, PartFacts>>;
+  /** Along the files' axes. */
+  readonly shape: readonly Spread[];
+  /** mm along the files' axes. */
+  readonly spacing: readonly Spread[];
+  /** Medians over the volumes; the least of the least and the greatest of the greatest. */
+  readonly intensities: Intensities | undefined;
+  /** Volumes by orientation code, '?' where the header does not say. */
+  readonly orientations: Readonly<Record<string, number>>;
+  readonly dtypes: Readonly<Record<string, number>>;
+  readonly errors: readonly string[];
+  readonly warnings: readonly string[];
+  readonly cases: readonly CaseFacts[];
+}
+
+/** Reads all of a data set; `onCase` is told how many are done. Throws DataError only where there is no data set to read. */
+export async function inspectDataset(
+  dir: string,
+  { classes: given, onCase = () => {} }: { classes?: number; onCase?: (done: number, all: number) => void } = {},
+): Promise<Inspection> {
+  const { dataset, problems } = surveyDataset(dir);
+  // Folders as LA's are used for other data, too: their labels say how many classes there are.
+  const said = given ?? dataset.classNames?.length ?? (/^(LA|UA-MT)/.test(dataset.layout) ? undefined : 4);
+  const facts = await inspectCases(dataset.cases, said, onCase);
+  const values = new Set(facts.flatMap(({ labels }) => Object.keys(labels ?? {}).map(Number)));
+  const isMask = [...values].every((value) => value === 0 || value === 255);
+  const classes = said ?? (isMask ? 2 : Math.max(1, ...values) + 1);
+  const known = facts.flatMap(({ image }) => (image ? [image] : []));
+  const axes = [0, 1, 2];
+  const spacing = known.length ? axes.map((axis) => spreadOf(known.map((image) => image.spacing[axis]!))) : [];
+  return {
+    dir,
+    description: describeDataset(dataset),
+    layout: dataset.layout,
+    splitFrom: dataset.splitFrom,
+    classes,
+    parts: partsOf(dataset, facts),
+    shape: known.length ? axes.map((axis) => spreadOf(known.map((image) => image.shape[axis] ?? 1))) : [],
+    spacing,
+    intensities: known.length ? overall(known.map((image) => image.intensities)) : undefined,
+    orientations: countOf(known.map((image) => image.orientation ?? '?')),
+    dtypes: countOf(known.map((image) => image.dtype)),
+    errors: [...problems, ...facts.flatMap((fact) => fact.errors)],
+    warnings: [...facts.flatMap((fact) => fact.warnings), ...amongCases(dataset, facts, spacing)],
+    cases: facts,
+  };
+}
+
+/** What only shows when all cases are seen together. */
+function amongCases(dataset: Dataset, facts: readonly CaseFacts[], spacing: readonly Spread[]): string[] {
+  const warnings: string[] = [];
+  const images = new Map<string, string[]>();
+  for (const { id, hash } of facts) if (hash) images.set(hash, [...(images.get(hash) ?? []), id]);
+  const owner = new Map(dataset.cases.map((c) => [c.id, c.patient]));
+  const partOf = (id: string) =>
+    (['train', 'val', 'test'] as const).find((part) => dataset.patients[part].includes(owner.get(id)!)) ?? 'no part';
+  for (const ids of images.values()) {
+    if (ids.length < 2) continue;
+    const parts = new Set(ids.map(partOf));
+    const leak = parts.size > 1 && (parts.has('val') || parts.has('test')) ? ': scores will be too good' : '';
+    warnings.push(
+      `the same image under ${ids.length} names: ${ids.map((id) => `${id} (${partOf(id)})`).join(', ')}${leak}`,
+    );
+  }
+  for (const { id, image } of facts) {
+    const far = image?.spacing.findIndex(
+      (mm, axis) => Math.max(mm / spacing[axis]!.median, spacing[axis]!.median / mm) > 2,
+    );
+    if (image && far !== undefined && far >= 0) {
+      const [mm, median] = [image.spacing[far]!, spacing[far]!.median].map((v) => Number(v.toPrecision(4)));
+      warnings.push(`${id}: voxels of ${mm} mm along ${'xyz'[far]}, half or twice the median ${median} mm`);
+    }
+  }
+  const hasImages = facts.some((fact) => fact.image);
+  if (
+    hasImages &&
+    !dataset.cases.some((c) => c.hdf5) &&
+    spacing.every(({ least, most }) => least === 1 && most === 1)
+  ) {
+    warnings.push('every voxel is 1×1×1 mm: has the spacing been lost? Distances in mm will be in voxels');
+  }
+  const codes = new Set(facts.flatMap(({ image }) => (image?.orientation ? [image.orientation] : [])));
+  if (codes.size > 1) warnings.push(`files lie differently (${[...codes].join(', ')}): train with --orient canonical`);
+  const bare = facts.filter((fact, i) => !fact.labels && !fact.errors.length && dataset.cases[i]);
+  for (const { id } of bare.filter((fact) => ['val', 'test'].includes(partOf(fact.id)))) {
+    warnings.push(`${id} is for validation or test, but has no label: it cannot be scored`);
+  }
+  if (bare.length) warnings.push(`without labels, to learn from only: ${bare.map(({ id }) => id).join(', ')}`);
+  return warnings;
+}
+
+function partsOf(dataset: Dataset, facts: readonly CaseFacts[]): Record<string, PartFacts> {
+  const { train, val, test } = dataset.patients;
+  const placed = new Set([...train, ...val, ...test]);
+  const none = [...new Set(dataset.cases.map((c) => c.patient))].filter((patient) => !placed.has(patient));
+  const all: Record<keyof Parts | 'none', readonly string[]> = { train, val, test, none };
+  return Object.fromEntries(
+    Object.entries(all).flatMap(([part, patients]) => {
+      if (part === 'none' && !patients.length) return [];
+      const wanted = new Set(patients);
+      const inside = facts.filter((_, i) => wanted.has(dataset.cases[i]!.patient));
+      const labels: Record<string, number> = {};
+      for (const fact of inside)
+        for (const [value, n] of Object.entries(fact.labels ?? {})) labels[value] = (labels[value] ?? 0) + n;
+      const slices = inside.reduce(
+        (sum, { image }) => sum + (image ? image.shape[throughPlane(image.shape, image.spacing)]! : 0),
+        0,
+      );
+      const labelled = inside.filter((fact) => fact.labels).length;
+      return [[part, { patients: patients.length, volumes: inside.length, labelled, slices, labels }]];
+    }),
+  );
+}
+
+const medianOf = (values: readonly number[]): number =>
+  values.toSorted((a, b) => a - b)[Math.floor((values.length - 1) / 2)]!;
+const spreadOf = (values: readonly number[]): Spread => ({
+  least: Math.min(...values),
+  median: medianOf(values),
+  most: Math.max(...values),
+});
+
+const overall = (all: readonly Intensities[]): Intensities => ({
+  least: Math.min(...all.map((one) => one.least)),
+  p1: medianOf(all.map((one) => one.p1)),
+  median: medianOf(all.map((one) => one.median)),
+  p99: medianOf(all.map((one) => one.p99)),
+  most: Math.max(...all.map((one) => one.most)),
+});
+
+function countOf(names: readonly string[]): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const name of names) counts[name] = (counts[name] ?? 0) + 1;
+  return counts;
+}
+
+/** Facts of every case, in order, from as many threads as pay. */
+async function inspectCases(
+  cases: readonly Case[],
+  classes: number | undefined,
+  onCase: (done: number, all: number) => void,
+): Promise<CaseFacts[]> {
+  const facts: CaseFacts[] = [];
+  let [next, done] = [0, 0];
+  const threads = Math.min(cases.length, availableParallelism(), 8);
+  const work = () =>
+    new Promise<void>((resolve, reject) => {
+      const worker = new Worker(new URL('./inspect-worker.js', import.meta.url));
+      const give = () => {
+        if (next < cases.length)
+          worker.postMessage({ index: next, classes, case: cases[next++]! } satisfies InspectQuestion);
+        else worker.terminate().then(() => resolve(), reject);
+      };
+      worker.on('message', ({ index, fact }: InspectAnswer) => {
+        facts[index] = fact;
+        onCase(++done, cases.length);
+        give();
+      });
+      worker.on('error', reject);
+      give();
+    });
+  await Promise.all(Array.from({ length: threads }, work));
+  return facts;
+}
