@@ -14,7 +14,7 @@ import { testGpu } from '../gpu.js';
 const test = suite('trainer');
 
 async function threeSteps(fuse: boolean, options: Record<string, unknown>) {
-  const first = options.method === 'uamt' ? 34 : 20; // uamt's threshold nears ln K, the entropy of an untrained network
+  const first = options.method === 'uamt' ? 36 : 20; // uamt's threshold nears ln K, the entropy of an untrained network
   const gpu = await testGpu();
   const before = flags.fuse;
   flags.fuse = fuse;
