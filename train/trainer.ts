@@ -138,7 +138,9 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
       const zTeacher = noGrad(() => (heads ? heads.teacher(q.features) : q.features));
       updatePrototypes(prototypes, {
         features: zTeacher,
-        ...(reliable ? { weights: reliable, classes: classOf } : { ...kept, teacherLogits: q.logits, labels }),
+        ...(reliable
+          ? { weights: reliable, classes: classOf }
+          : { teacherLogits: q.logits, labels, threshold: kept.threshold, hard: kept.hard }),
         labeledPixels: labeled * size * size,
         unlabeledWeight,
         momentum: config.prototypeMomentum,
