@@ -1,5 +1,6 @@
 // Scores of a labelled volume against its reference, per class: overlap, and surface distances in mm and in voxels by exact
 // Euclidean distance transforms. A structure that is missed or invented has no distance: it is counted, never scored 0.
+import { distanceTransform } from './distance-transform.js';
 
 export interface ClassScore {
   /** 2|A∩B|/(|A|+|B|); null when neither volume has the class. */
@@ -8,9 +9,18 @@ export interface ClassScore {
   /** 95th percentile of both directed surface distances pooled (MedPy's hd95), mm; null when missed, invented or absent. */
   HD95: number | null;
   HD95_voxels: number | null;
+  /** The larger of the 95th percentiles of the two directions, mm. */
+  HD95_symmetric: number | null;
+  HD95_symmetric_voxels: number | null;
   /** Mean distance from the prediction's surface to the reference's (MedPy's one-directed asd), mm. */
   ASD: number | null;
   ASD_voxels: number | null;
+  /** Mean of ASD and of the same from the reference's surface to the prediction's (MedPy's assd), mm. */
+  ASSD: number | null;
+  ASSD_voxels: number | null;
+  /** Volume of the prediction and of the reference, ml. */
+  volume_ml: number;
+  reference_ml: number;
   TP: number;
   FP: number;
   FN: number;
@@ -27,11 +37,17 @@ type Triple = readonly [number, number, number];
 
 /**
  * Scores of classes 1 … classes − 1 of labels [D, H, W] (x fastest); `shape` is [D, H, W], `spacing` mm along z, y, x.
+ * Without `distances`, which take most of the time, those are null.
  */
 export function volumeScores(
   prediction: Uint8Array,
   reference: Uint8Array,
-  { shape, spacing, classes }: { shape: Triple; spacing: Triple; classes: number },
+  {
+    shape,
+    spacing,
+    classes,
+    distances = true,
+  }: { shape: Triple; spacing: Triple; classes: number; distances?: boolean },
 ): Record<string, ClassScore> {
   const size = shape[0] * shape[1] * shape[2];
   if (prediction.length !== size || reference.length !== size) {
@@ -40,7 +56,7 @@ export function volumeScores(
     );
   }
   const scores: Record<string, ClassScore> = {};
-  for (let k = 1; k < classes; k++) scores[k] = classScore(prediction, reference, shape, spacing, k);
+  for (let k = 1; k < classes; k++) scores[k] = classScore(prediction, reference, shape, spacing, k, distances);
   return scores;
 }
 
@@ -50,6 +66,7 @@ function classScore(
   shape: Triple,
   spacing: Triple,
   k: number,
+  withDistances: boolean,
 ): ClassScore {
   let [both, predicted, referenced] = [0, 0, 0];
   for (let i = 0; i < prediction.length; i++) {
@@ -60,14 +77,22 @@ function classScore(
     if (p && r) both++;
   }
   const either = predicted + referenced - both;
-  const distances = predicted && referenced ? surfaceDistances(prediction, reference, shape, spacing, k) : undefined;
+  const voxel = spacing[0] * spacing[1] * spacing[2];
+  const measured = withDistances && predicted > 0 && referenced > 0;
+  const distances = measured ? surfaceDistances(prediction, reference, shape, spacing, k) : undefined;
   return {
     Dice: either ? (2 * both) / (predicted + referenced) : null,
     Jaccard: either ? both / either : null,
     HD95: distances?.mm.hd95 ?? null,
     HD95_voxels: distances?.voxels.hd95 ?? null,
+    HD95_symmetric: distances?.mm.symmetric ?? null,
+    HD95_symmetric_voxels: distances?.voxels.symmetric ?? null,
     ASD: distances?.mm.asd ?? null,
     ASD_voxels: distances?.voxels.asd ?? null,
+    ASSD: distances?.mm.assd ?? null,
+    ASSD_voxels: distances?.voxels.assd ?? null,
+    volume_ml: (predicted * voxel) / 1000,
+    reference_ml: (referenced * voxel) / 1000,
     TP: both,
     FP: predicted - both,
     FN: referenced - both,
@@ -120,7 +145,9 @@ function crop(prediction: Uint8Array, reference: Uint8Array, [depth, height, wid
 
 interface Distances {
   hd95: number;
+  symmetric: number;
   asd: number;
+  assd: number;
 }
 
 function surfaceDistances(
@@ -134,12 +161,18 @@ function surfaceDistances(
   const surfaces = [border(box.prediction, box.shape), border(box.reference, box.shape)] as const;
   const measure = (unit: Triple): Distances => {
     const [p, r] = surfaces;
-    const fromPrediction = distancesAt(p, distanceTransform(r, box.shape, unit));
-    const fromReference = distancesAt(r, distanceTransform(p, box.shape, unit));
+    const fromPrediction = distancesAt(p, distanceTransform(r, box.shape, unit)).sort();
+    const fromReference = distancesAt(r, distanceTransform(p, box.shape, unit)).sort();
     const pooled = new Float64Array(fromPrediction.length + fromReference.length);
     pooled.set(fromPrediction);
     pooled.set(fromReference, fromPrediction.length);
-    return { hd95: percentile(pooled.sort(), 0.95), asd: mean(fromPrediction) };
+    const asd = mean(fromPrediction);
+    return {
+      hd95: percentile(pooled.sort(), 0.95),
+      symmetric: Math.max(percentile(fromPrediction, 0.95), percentile(fromReference, 0.95)),
+      asd,
+      assd: (asd + mean(fromReference)) / 2,
+    };
   };
   return { mm: measure(spacing), voxels: measure([1, 1, 1]) };
 }
@@ -174,68 +207,4 @@ export function border(mask: Uint8Array, [, height, width]: Triple): Uint8Array 
     if (!isInner) out[i] = 1;
   }
   return out;
-}
-
-/**
- * Squared distance of every voxel to the nearest voxel of `mask`, with `spacing` along [D, H, W]; infinite where the mask
- * is empty. Exact: distances along x by two sweeps, then lower envelopes of parabolas along y and z (Felzenszwalb &
- * Huttenlocher 2012).
- */
-export function distanceTransform(mask: Uint8Array, shape: Triple, spacing: Triple): Float64Array {
-  const [depth, height, width] = shape;
-  const field = new Float64Array(mask.length);
-  for (let start = 0; start < mask.length; start += width) {
-    let steps = Number.POSITIVE_INFINITY;
-    for (let i = start; i < start + width; i++) field[i] = steps = mask[i] ? 0 : steps + 1;
-    steps = Number.POSITIVE_INFINITY;
-    for (let i = start + width - 1; i >= start; i--) {
-      steps = mask[i] ? 0 : steps + 1;
-      field[i] = (Math.min(steps, field[i]!) * spacing[2]) ** 2;
-    }
-  }
-  const envelope = lowerEnvelope(field, Math.max(depth, height));
-  const plane = height * width;
-  for (let z = 0; z < depth; z++) {
-    for (let x = 0; x < width; x++) envelope(z * plane + x, height, width, spacing[1] ** 2);
-  }
-  for (let i = 0; i < plane; i++) envelope(i, depth, plane, spacing[0] ** 2);
-  return field;
-}
-
-/**
- * A function that replaces a line f of the field (`first`, `length`, `stride`) by min over v of f[v] + scale·(i − v)².
- */
-function lowerEnvelope(
-  field: Float64Array,
-  longest: number,
-): (first: number, length: number, stride: number, scale: number) => void {
-  const values = new Float64Array(longest);
-  const vertices = new Int32Array(longest);
-  const starts = new Float64Array(longest + 1);
-  return (first, length, stride, scale) => {
-    let count = 0;
-    for (let i = 0, at = first; i < length; i++, at += stride) {
-      const value = field[at]!;
-      if (value === Number.POSITIVE_INFINITY) continue;
-      // Where parabola i starts to lie below the last one: drop those that it hides.
-      let start = Number.NEGATIVE_INFINITY;
-      while (count > 0) {
-        const v = vertices[count - 1]!;
-        start = (value - values[count - 1]! + scale * (i * i - v * v)) / (2 * scale * (i - v));
-        if (start > starts[count - 1]!) break;
-        count--;
-        start = Number.NEGATIVE_INFINITY;
-      }
-      vertices[count] = i;
-      values[count] = value;
-      starts[count++] = start;
-    }
-    if (!count) return;
-    starts[count] = Number.POSITIVE_INFINITY;
-    for (let i = 0, k = 0, at = first; i < length; i++, at += stride) {
-      while (starts[k + 1]! < i) k++;
-      const away = i - vertices[k]!;
-      field[at] = values[k]! + scale * away * away;
-    }
-  };
 }

@@ -11,10 +11,50 @@ export type Predictor = (
   withConfidence?: boolean,
 ) => Promise<{ labels: Uint8Array; confidence: Float32Array | undefined }>;
 
+export interface PredictorOptions {
+  /** Slices at a time; default 8. */
+  batch?: number;
+  /** Class probabilities are means over the slice and its flips: left to right, upside down, both. */
+  flips?: boolean;
+}
+
 /** A predictor for slices of size×size pixels; the model's current weights are used at every call. */
-export function createPredictor(gpu: Gpu, model: UNet, size: number, batch = 8): Predictor {
+export function createPredictor(
+  gpu: Gpu,
+  model: UNet,
+  size: number,
+  { batch = 8, flips = false }: PredictorOptions = {},
+): Predictor {
   const perSlice = size * size;
   const image = tensor(gpu, 0, [batch, size, size, 1], { label: 'slices' });
+  const inTurns = async (slices: Float32Array, work: (first: number, used: number) => Promise<void>): Promise<void> => {
+    const padded = new Float32Array(batch * perSlice);
+    const count = slices.length / perSlice;
+    for (let first = 0; first < count; first += batch) {
+      const used = Math.min(batch, count - first) * perSlice;
+      padded.fill(0);
+      padded.set(slices.subarray(first * perSlice, first * perSlice + used));
+      image.write(padded);
+      await work(first * perSlice, used);
+    }
+  };
+  if (flips) {
+    const step = capture(gpu, () => noGrad(() => softmax(model(image, { mode: 'eval' }))));
+    return async (slices) => {
+      const sums = new Float32Array(slices.length * model.classes);
+      for (const flip of [0, 1, 2, 3] as const) {
+        await inTurns(flipped(slices, size, 1, flip), async (first, used) => {
+          const read = (await step().read()) as Float32Array;
+          const back = flipped(read.subarray(0, used * model.classes), size, model.classes, flip);
+          const sum = sums.subarray(first * model.classes);
+          back.forEach((value, i) => {
+            sum[i]! += value;
+          });
+        });
+      }
+      return bestOf(sums, model.classes);
+    };
+  }
   const step = capture(gpu, () =>
     noGrad(() => {
       const logits = model(image, { mode: 'eval' });
@@ -22,19 +62,41 @@ export function createPredictor(gpu: Gpu, model: UNet, size: number, batch = 8):
     }),
   );
   return async (slices, withConfidence = false) => {
-    const count = slices.length / perSlice;
     const labels = new Uint8Array(slices.length);
     const confidence = withConfidence ? new Float32Array(slices.length) : undefined;
-    const padded = new Float32Array(batch * perSlice);
-    for (let first = 0; first < count; first += batch) {
-      const used = Math.min(batch, count - first) * perSlice;
-      padded.fill(0);
-      padded.set(slices.subarray(first * perSlice, first * perSlice + used));
-      image.write(padded);
+    await inTurns(slices, async (first, used) => {
       const result = step();
-      labels.set((await result.labels.read()).subarray(0, used), first * perSlice);
-      if (confidence) confidence.set((await result.confidence.read()).subarray(0, used), first * perSlice);
-    }
+      labels.set((await result.labels.read()).subarray(0, used), first);
+      confidence?.set((await result.confidence.read()).subarray(0, used), first);
+    });
     return { labels, confidence };
   };
+}
+
+/** @internal A copy of pictures [count, size, size, channels]: flip 1 left to right, 2 upside down, 3 both. */
+export function flipped(source: Float32Array, size: number, channels: number, flip: 0 | 1 | 2 | 3): Float32Array {
+  const result = new Float32Array(source.length);
+  const last = size - 1;
+  for (let row = 0; row < source.length / (size * channels); row++) {
+    const y = row % size;
+    const fromRow = row - y + (flip & 2 ? last - y : y);
+    for (let x = 0; x < size; x++) {
+      const from = (fromRow * size + (flip & 1 ? last - x : x)) * channels;
+      result.set(source.subarray(from, from + channels), (row * size + x) * channels);
+    }
+  }
+  return result;
+}
+
+/** Labels and mean probability of sums of four probabilities. */
+function bestOf(sums: Float32Array, classes: number): { labels: Uint8Array; confidence: Float32Array } {
+  const labels = new Uint8Array(sums.length / classes);
+  const confidence = new Float32Array(labels.length);
+  for (let i = 0; i < labels.length; i++) {
+    let best = 0;
+    for (let k = 1; k < classes; k++) if (sums[i * classes + k]! > sums[i * classes + best]!) best = k;
+    labels[i] = best;
+    confidence[i] = sums[i * classes + best]! / 4;
+  }
+  return { labels, confidence };
 }

@@ -127,6 +127,7 @@ export async function train({
     startIteration: first,
   });
   const predictor = createPredictor(gpu, trainer.student, config.size);
+  const teacher = trainer.teacher && createPredictor(gpu, trainer.teacher, config.size);
   const events = createEventFile(out, resume ? first : undefined);
   const log = (record: LogRecord) => {
     appendRecord(file(runFiles.log), record);
@@ -156,7 +157,10 @@ export async function train({
     }
     await drawValidation(file(runFiles.slices), iteration, config, kept, predictor, split.val);
     const { mean, foreground_mean } = summary;
-    return { iteration, validation: { mean, foreground_mean } };
+    // The student is what counts; how its teacher does is good to know.
+    const ofTeacher = teacher && (await evaluateCases(teacher, split.val, config, undefined, { distances: false }));
+    const scores = ofTeacher && { teacher: { Dice: ofTeacher.foreground_mean.Dice } };
+    return { iteration, validation: { mean, foreground_mean, ...scores } };
   };
 
   try {

@@ -2,8 +2,10 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { uniformStream } from '../../engine/index.js';
-import { type CaseSummary, summarize } from '../../train/evaluate.js';
-import { border, distanceTransform, percentile, volumeScores } from '../../train/metrics.js';
+import { keepLargestComponents } from '../../train/components.js';
+import { distanceTransform } from '../../train/distance-transform.js';
+import { type CaseSummary, scoresAsCsv, summarize } from '../../train/evaluate.js';
+import { border, percentile, volumeScores } from '../../train/metrics.js';
 
 const test = suite('metrics');
 
@@ -56,10 +58,10 @@ for (const [seed, shape, spacing] of [
     const a = blobs(shape, seed);
     const b = blobs(shape, seed + 100);
     const score = volumeScores(a, b, { shape, spacing, classes: 2 })[1]!;
-    for (const [unit, hd95, asd] of [
-      [spacing, score.HD95, score.ASD],
-      [[1, 1, 1] as Triple, score.HD95_voxels, score.ASD_voxels],
-    ] as [Triple, number, number][]) {
+    for (const [unit, hd95, symmetric, asd, assd] of [
+      [spacing, score.HD95, score.HD95_symmetric, score.ASD, score.ASSD],
+      [[1, 1, 1], score.HD95_voxels, score.HD95_symmetric_voxels, score.ASD_voxels, score.ASSD_voxels],
+    ] as [Triple, number, number, number, number][]) {
       const [sa, sb] = [surface(a, shape), surface(b, shape)];
       const directed = (from: number[], to: number[]) =>
         from.map((i) =>
@@ -72,8 +74,20 @@ for (const [seed, shape, spacing] of [
       const [ab, ba] = [directed(sa, sb), directed(sb, sa)];
       const pooled = [...ab, ...ba].sort((p, q) => p - q);
       assert.ok(Math.abs(hd95 - percentile(pooled, 0.95)) < 1e-9, `HD95 ${hd95}`);
-      assert.ok(Math.abs(asd - ab.reduce((s, v) => s + v, 0) / ab.length) < 1e-9, `ASD ${asd}`);
+      const [meanAb, meanBa] = [ab, ba].map((d) => d.reduce((s, v) => s + v, 0) / d.length) as [number, number];
+      assert.ok(Math.abs(asd - meanAb) < 1e-9, `ASD ${asd}`);
+      assert.ok(Math.abs(assd - (meanAb + meanBa) / 2) < 1e-9, `ASSD ${assd}`);
+      const [top, other] = [ab, ba].map((d) =>
+        percentile(
+          d.sort((p, q) => p - q),
+          0.95,
+        ),
+      ) as [number, number];
+      assert.ok(Math.abs(symmetric - Math.max(top, other)) < 1e-9, `symmetric HD95 ${symmetric}`);
     }
+    assert.ok(
+      Math.abs(score.volume_ml - (a.filter(Boolean).length * spacing[0] * spacing[1] * spacing[2]) / 1000) < 1e-9,
+    );
     const both = a.filter((v, i) => v && b[i]).length;
     const sum = a.filter(Boolean).length + b.filter(Boolean).length;
     assert.is(score.Dice, (2 * both) / sum);
@@ -112,6 +126,60 @@ test('a missed and an invented structure have no distance and are counted; one a
   assert.is(mean[3]!.Dice, null);
   assert.is(foreground_mean.Dice, 0);
   assert.equal([foreground_mean.missed, foreground_mean.invented, foreground_mean.HD95], [1, 1, null]);
+});
+
+test('means, deviations and counts over cases; a row of CSV for each case and class', () => {
+  const shape: Triple = [1, 1, 4];
+  const score = (a: number[], b: number[]) =>
+    volumeScores(Uint8Array.from(a), Uint8Array.from(b), { shape, spacing: [1, 1, 1], classes: 3 });
+  const cases: CaseSummary[] = [
+    { case: 'one', reference_file: 'a', prediction_file: null, metrics: score([1, 1, 2, 2], [1, 1, 2, 2]) },
+    { case: 'two, "x"', reference_file: 'b', prediction_file: null, metrics: score([1, 0, 0, 0], [1, 1, 2, 0]) },
+    { case: 'three', reference_file: 'c', prediction_file: null, metrics: score([0, 0, 0, 0], [0, 0, 0, 0]) },
+  ];
+  const { mean, std, foreground_mean, foreground_std, missed, invented } = summarize(cases, 3);
+  const third = 2 / 3;
+  assert.is(mean[1]!.Dice, (1 + third) / 2);
+  assert.ok(Math.abs(std[1]!.Dice! - Math.sqrt(((1 - third) / 2) ** 2 * 2)) < 1e-12);
+  assert.equal([mean[1]!.counted.Dice, mean[2]!.counted.Dice, mean[2]!.counted.HD95], [2, 2, 1]);
+  assert.equal([mean[2]!.missed, missed, invented], [1, 1, 0]);
+  assert.is(std[2]!.HD95, null, 'one case has no deviation');
+  assert.is(foreground_mean.counted.Dice, 4);
+  assert.ok(Math.abs(foreground_std.Dice! - Math.sqrt(((1 - third / 2) / 2) ** 2 * 2)) < 1e-12);
+  const [head, ...rows] = scoresAsCsv(summarize(cases, 3)).trimEnd().split('\n');
+  assert.match(head!, /^case,class,Dice,Jaccard,HD95,/);
+  assert.is(rows.length, 6);
+  assert.match(rows[2]!, /^"two, ""x""",1,0\.66/);
+  assert.match(rows[5]!, /^three,2,,,/);
+});
+
+test('the largest component of each class stays: faces, edges and corners connect', () => {
+  const shape: Triple = [2, 3, 4];
+  //                              z = 0                                z = 1
+  const labels = Uint8Array.of(1, 0, 0, 2, 0, 1, 0, 2, 2, 0, 0, 0, /**/ 0, 0, 2, 0, 0, 0, 1, 0, 1, 0, 0, 0);
+  const kept = Uint8Array.of(1, 0, 0, 2, 0, 1, 0, 2, 0, 0, 0, 0, /**/ 0, 0, 2, 0, 0, 0, 1, 0, 1, 0, 0, 0);
+  const copy = labels.slice();
+  keepLargestComponents(copy, shape, 3);
+  assert.equal(copy, kept);
+  // Of equally large ones the first; classes beyond are left alone; nothing at all is fine.
+  const two = Uint8Array.of(1, 0, 1, 7, 0, 7);
+  keepLargestComponents(two, [1, 1, 6], 2);
+  assert.equal(two, Uint8Array.of(1, 0, 0, 7, 0, 7));
+  keepLargestComponents(new Uint8Array(0), [0, 0, 0], 4);
+});
+
+test('a volume of the usual size takes well under a second', () => {
+  const shape: Triple = [20, 256, 256];
+  const ball = (radius: number) =>
+    Uint8Array.from({ length: 20 * 256 * 256 }, (_, i) => {
+      const [z, y, x] = [Math.floor(i / 65536), Math.floor(i / 256) % 256, i % 256];
+      return ((z - 10) * 8) ** 2 + (y - 128) ** 2 + (x - 120) ** 2 < radius ** 2 ? 1 : 0;
+    });
+  const [a, b] = [ball(60), ball(66)];
+  const start = performance.now();
+  const score = volumeScores(a, b, { shape, spacing: [8, 1, 1], classes: 2 })[1]!;
+  assert.ok(score.HD95! > 3 && score.HD95! < 12);
+  assert.ok(performance.now() - start < 3000);
 });
 
 test('identical volumes score 1 and 0', () => {

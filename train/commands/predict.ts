@@ -17,6 +17,8 @@ Writes a label volume (uint8 NIfTI, grid and affine of the input) for each input
   --run RUN           a run folder: its best checkpoint
   --weights FILE      a checkpoint
   --out DIR           new or empty folder
+  --flips             mean of the probabilities over the flips of each slice
+  --largest-component of each class only the largest component (26-connected)
   --adapter NAME      GPU or driver to use`;
 
 /** Runs `wgrad predict`. */
@@ -25,6 +27,8 @@ export async function run(args: string[]): Promise<number> {
     run: { type: 'string' },
     weights: { type: 'string' },
     out: { type: 'string' },
+    flips: { type: 'boolean' },
+    'largest-component': { type: 'boolean' },
     adapter: { type: 'string' },
   } as const;
   const { flags, positionals } = readCommandLine('predict', args, known, ['INPUT…']);
@@ -39,10 +43,12 @@ export async function run(args: string[]): Promise<number> {
   const gpu = await openDevice(adapter ? { adapter } : {});
   try {
     const { model, config } = loadModel(gpu, flags);
-    const predictor = createPredictor(gpu, model, config.size);
+    const predictor = createPredictor(gpu, model, config.size, { flips: flags.flips ?? false });
     for (const [i, image] of positionals.entries()) {
       const volume = loadCase({ id: basename(image), patient: '', frame: undefined, image, label: undefined }, config);
-      const labels = await predictCase(predictor, volume, config);
+      const labels = await predictCase(predictor, volume, config, {
+        largestComponent: flags['largest-component'] ?? false,
+      });
       writeLabels(outputs[i]!, volume, labels);
       console.log(outputs[i]);
     }

@@ -1,0 +1,147 @@
+// Evaluation end to end on phantoms: what is written scores the same when it is read, options do what they say, bad input is refused.
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { noGrad, softmax, tensor, uniformStream } from '../../engine/index.js';
+import { unet } from '../../model/index.js';
+import { saveTensors } from '../../train/checkpoint.js';
+import { run as evaluateCommand } from '../../train/commands/evaluate.js';
+import { resolveConfig } from '../../train/config.js';
+import { casesToEvaluate, openDataset } from '../../train/data/datasets.js';
+import { writePhantoms } from '../../train/data/phantom-dataset.js';
+import { loadCase, writeLabels } from '../../train/data/slices.js';
+import { evaluateCases, evaluateFiles, type Summary } from '../../train/evaluate.js';
+import { createPredictor, flipped } from '../../train/predictor.js';
+import { closeTo } from '../close-to.js';
+import { testGpu } from '../gpu.js';
+
+const test = suite('evaluate');
+
+const folder = mkdtempSync(join(tmpdir(), 'wgrad-evaluate-'));
+const data = join(folder, 'data');
+const weights = join(folder, 'model.safetensors');
+const config = resolveConfig({ size: 16, features: '4,8', dropout: '0', batch: 2 });
+const model = async () => unet(await testGpu(), { inChannels: 1, classes: 4, features: config.features, seed: 5 });
+
+test.before(async () => {
+  writePhantoms(data, { patients: 5, size: 24 });
+  await saveTensors(weights, (await model()).state, { config: JSON.stringify(config) });
+});
+test.after(() => rmSync(folder, { recursive: true, force: true }));
+
+/** What a command prints on stdout. */
+async function printed(args: string[]): Promise<string> {
+  const lines: string[] = [];
+  const { log } = console;
+  console.log = (text: string) => void lines.push(text);
+  try {
+    assert.is(await evaluateCommand(args), 0);
+  } finally {
+    console.log = log;
+  }
+  return lines.join('\n');
+}
+async function refuses(args: string[], says: RegExp): Promise<void> {
+  const error = await evaluateCommand(args).then(
+    () => undefined,
+    (reason: Error) => reason,
+  );
+  assert.match(error?.message ?? 'accepted', says);
+}
+
+test('a model, its files, and the files alone score the same, twice', async () => {
+  const out = join(folder, 'scored');
+  const flags = ['--data', data, '--split', 'train', '--json'];
+  const first = await printed(['--weights', weights, '--out', out, ...flags]);
+  const again = await printed(['--weights', weights, ...flags]);
+  const summary = JSON.parse(first) as Summary;
+  const withoutFiles = (text: string) => text.replaceAll(/"prediction_file": [^,]*,/g, '');
+  assert.is(withoutFiles(first), withoutFiles(again));
+  assert.is(readFileSync(join(out, 'summary.json'), 'utf8').trim(), first.trim());
+  const rows = readFileSync(join(out, 'scores.csv'), 'utf8').trimEnd().split('\n');
+  assert.is(rows.length, 1 + 3 * summary.metric_per_case.length);
+  assert.ok(existsSync(summary.metric_per_case[0]!.prediction_file!));
+  assert.match(summary.metric_per_case[0]!.case!, /^patient\d+_frame\d+$/);
+
+  const ofFiles = JSON.parse(await printed(['--predictions', out, ...flags])) as Summary;
+  assert.equal(ofFiles.mean, summary.mean);
+  assert.equal(ofFiles.std, summary.std);
+  assert.equal(ofFiles.confusion, summary.confusion);
+  const table = await printed(['--predictions', out, '--data', data, '--split', 'train']);
+  assert.match(table, /^volume +Dice 1 +Dice 2 +Dice 3/);
+  assert.match(table, /left ventricle +\d\.\d{4} ± \d\.\d{4}/);
+});
+
+test('perfect predictions score 1; a missed structure is said by volume', async () => {
+  const cases = casesToEvaluate(await openDataset(data), 'val');
+  const out = join(folder, 'perfect');
+  mkdirSync(out);
+  for (const [i, c] of cases.entries()) {
+    const volume = loadCase(c, config);
+    const labels = volume.label!.map((k) => (i === 0 && k === 3 ? 0 : k));
+    writeLabels(join(out, `${c.id}.nii.gz`), volume, labels);
+  }
+  const summary = await evaluateFiles(out, cases, config);
+  assert.is(summary.mean[1]!.Dice, 1);
+  assert.is(summary.mean[1]!.HD95, 0);
+  assert.equal([summary.missed, summary.invented, summary.mean[3]!.missed], [1, 0, 1]);
+  assert.is(summary.mean[3]!.counted.HD95, cases.length - 1);
+  assert.is(summary.metric_per_case[0]!.metrics[3]!.HD95, null);
+  const table = await printed(['--predictions', out, '--data', data, '--split', 'val']);
+  assert.match(table, /missed left ventricle/);
+});
+
+test('flips: the mean of the probabilities of four readings', async () => {
+  const gpu = await testGpu();
+  const net = await model();
+  const uniform = uniformStream(3);
+  const slices = Float32Array.from({ length: 3 * 256 }, uniform);
+  const sums = new Float32Array(slices.length * 4);
+  for (const flip of [0, 1, 2, 3] as const) {
+    const image = tensor(gpu, flipped(slices, 16, 1, flip), [3, 16, 16, 1]);
+    const p = (await noGrad(() => softmax(net(image))).read()) as Float32Array;
+    flipped(p, 16, 4, flip).forEach((value, i) => {
+      sums[i]! += value / 4;
+    });
+  }
+  const { labels, confidence } = await createPredictor(gpu, net, 16, { batch: 2, flips: true })(slices);
+  const best = Float32Array.from(labels, (k, i) => sums[4 * i + k]!);
+  closeTo(confidence!, best, { atol: 1e-6 });
+  labels.forEach((_, i) => assert.ok(best[i]! >= Math.max(...sums.subarray(4 * i, 4 * i + 4)) - 1e-6));
+  const picture = Float32Array.from({ length: 4 }, (_, i) => i);
+  assert.equal(
+    [1, 2, 3].map((flip) => [...flipped(picture, 2, 1, flip as 1)]),
+    [
+      [1, 0, 3, 2],
+      [2, 3, 0, 1],
+      [3, 2, 1, 0],
+    ],
+  );
+  const plain = createPredictor(gpu, net, 16);
+  const cases = casesToEvaluate(await openDataset(data), 'val').slice(0, 1);
+  const overlapOnly = await evaluateCases(plain, cases, config, undefined, {
+    distances: false,
+    largestComponent: true,
+  });
+  assert.is(overlapOnly.mean[1]!.HD95, null);
+  assert.equal(overlapOnly.settings, { distances: false, largestComponent: true });
+});
+
+test('what does not fit is refused', async () => {
+  const at = ['--data', data];
+  await refuses(['--weights', weights, ...at, '--model', 'aunt'], /--model must be student or teacher — got 'aunt'/);
+  await refuses(['--weights', weights, ...at, '--model', 'teacher'], /a teacher is kept in a run folder only/);
+  await refuses(['--predictions', folder, ...at, '--flips'], /--predictions are scored as they are/);
+  await refuses(['--weights', weights, ...at, '--classes', '3'], /a model knows its classes/);
+  await refuses(['--predictions', join(folder, 'nowhere'), ...at], /has no prediction for patient\d+_frame\d+/);
+  const cases = casesToEvaluate(await openDataset(data), 'val');
+  const out = join(folder, 'otherwise');
+  mkdirSync(out);
+  writePhantoms(join(folder, 'other'), { patients: 5, size: 20 });
+  for (const c of cases) copyFileSync(c.label!.replace(data, join(folder, 'other')), join(out, `${c.id}.nii.gz`));
+  await refuses(['--predictions', out, ...at, '--split', 'val'], /patient\d+.*\b(20|24)\b/);
+});
+
+test.run();
