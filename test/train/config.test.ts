@@ -95,6 +95,17 @@ test('every setting has a flag and a line of help', () => {
   assert.is(Object.keys(configFlags).length, Object.keys(settings).length);
 });
 
+test('lines of help fit into 130 columns, and hold every choice and default', () => {
+  for (const line of configHelp().split('\n')) assert.ok(line.length <= 130, line);
+  assert.match(configHelp(), /--method lccs\|lccs-consistency\|lccs-separation\|mt\|uamt\|supervised\n/);
+  assert.match(configHelp(), /--seed N {2,}fixes .* \(1337\)/);
+});
+
+test('a list of one number may be that number', () => {
+  assert.equal(resolveConfig({ dropout: 0.1 }).dropout, [0.1]);
+  assert.equal(resolveConfig({ dropout: '0.1' }).dropout, [0.1]);
+});
+
 test('nearest names', () => {
   assert.is(nearestName('trian', ['train', 'info']), 'train');
   assert.is(nearestName('xyzzy', ['train', 'info']), undefined);
