@@ -4,11 +4,15 @@ type Triple = readonly [number, number, number];
 /**
  * Squared distance of every voxel to the nearest voxel of `mask`, with `spacing` along [D, H, W]; infinite where the mask
  * is empty. Exact: distances along x by two sweeps, then lower envelopes of parabolas along y and z (Felzenszwalb &
- * Huttenlocher 2012).
+ * Huttenlocher 2012). Written into `field` where one is given.
  */
-export function distanceTransform(mask: Uint8Array, shape: Triple, spacing: Triple): Float64Array {
+export function distanceTransform(
+  mask: Uint8Array,
+  shape: Triple,
+  spacing: Triple,
+  field: Float64Array = new Float64Array(mask.length),
+): Float64Array {
   const [depth, height, width] = shape;
-  const field = new Float64Array(mask.length);
   for (let start = 0; start < mask.length; start += width) {
     let steps = Number.POSITIVE_INFINITY;
     for (let i = start; i < start + width; i++) field[i] = steps = mask[i] ? 0 : steps + 1;

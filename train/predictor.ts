@@ -46,10 +46,8 @@ export function createPredictor(
         await inTurns(flipped(slices, size, 1, flip), async (first, used) => {
           const read = (await step().read()) as Float32Array;
           const back = flipped(read.subarray(0, used * model.classes), size, model.classes, flip);
-          const sum = sums.subarray(first * model.classes);
-          back.forEach((value, i) => {
-            sum[i]! += value;
-          });
+          const offset = first * model.classes;
+          for (let i = 0; i < back.length; i++) sums[offset + i]! += back[i]!;
         });
       }
       return bestOf(sums, model.classes);
@@ -76,13 +74,14 @@ export function createPredictor(
 /** @internal A copy of pictures [count, size, size, channels]: flip 1 left to right, 2 upside down, 3 both. */
 export function flipped(source: Float32Array, size: number, channels: number, flip: 0 | 1 | 2 | 3): Float32Array {
   const result = new Float32Array(source.length);
-  const last = size - 1;
-  for (let row = 0; row < source.length / (size * channels); row++) {
+  const perPixel = flip & 1 ? -channels : channels;
+  const perRow = size * channels;
+  for (let row = 0, to = 0; row < source.length / perRow; row++) {
     const y = row % size;
-    const fromRow = row - y + (flip & 2 ? last - y : y);
-    for (let x = 0; x < size; x++) {
-      const from = (fromRow * size + (flip & 1 ? last - x : x)) * channels;
-      result.set(source.subarray(from, from + channels), (row * size + x) * channels);
+    const fromRow = (row - y + (flip & 2 ? size - 1 - y : y)) * perRow;
+    let from = fromRow + (flip & 1 ? perRow - channels : 0);
+    for (let x = 0; x < size; x++, from += perPixel) {
+      for (let c = 0; c < channels; c++) result[to++] = source[from + c]!;
     }
   }
   return result;
