@@ -32,21 +32,34 @@ export interface Wanted {
   readonly columns: Int32Array;
 }
 
+/** A transformed copy of a picture [height, width], row-major; nearest neighbour, 0 where it looks outside. */
+export const applyTransform = <A extends Float32Array | Uint8Array>(source: A, shape: Shape, transform: Transform): A =>
+  gather(source, sourceIndices(shape, transform));
+
+/** The source's values at some indices; 0 where the index is −1. */
+export function gather<A extends Float32Array | Uint8Array>(source: A, indices: Int32Array): A {
+  const result = new (source.constructor as new (length: number) => A)(indices.length);
+  for (let i = 0; i < indices.length; i++) {
+    const index = indices[i]!;
+    if (index >= 0) result[i] = source[index]!;
+  }
+  return result;
+}
+
 /**
- * A transformed copy of a picture [height, width], row-major; nearest neighbour, 0 where it looks outside. With `wanted`
- * only those rows and columns of it: transforming and then resizing, both by nearest neighbour, in one pass.
+ * For each pixel of the transformed picture, the index of the source pixel that it shows; −1 where it looks outside. With `wanted`
+ * only those rows and columns of it: transforming and then resizing, both by nearest neighbour, in one pass. Image and label
+ * share the indices.
  */
-export function applyTransform<A extends Float32Array | Uint8Array>(
-  source: A,
+export function sourceIndices(
   shape: Shape,
   transform: Transform,
   wanted: Wanted = everything(transformedShape(shape, transform)),
-): A {
-  const { rows, columns } = wanted;
-  const result = new (source.constructor as new (length: number) => A)(rows.length * columns.length);
-  if (transform.kind === 'rotate') rotate(source, result, shape, transform.degrees, wanted);
-  else turnAndFlip(source, result, shape, transform, wanted);
-  return result;
+): Int32Array {
+  const indices = new Int32Array(wanted.rows.length * wanted.columns.length);
+  if (transform.kind === 'rotate') rotate(indices, shape, transform.degrees, wanted);
+  else turnAndFlip(indices, shape, transform, wanted);
+  return indices;
 }
 
 const everything = ([height, width]: Shape): Wanted => ({
@@ -54,11 +67,8 @@ const everything = ([height, width]: Shape): Wanted => ({
   columns: Int32Array.from({ length: width }, (_, x) => x),
 });
 
-type Picture = Float32Array | Uint8Array;
-
 function turnAndFlip(
-  source: Picture,
-  result: Picture,
+  indices: Int32Array,
   [height, width]: Shape,
   transform: Exclude<Transform, { kind: 'rotate' }>,
   { rows, columns }: Wanted,
@@ -73,23 +83,18 @@ function turnAndFlip(
     [lastRow, 1, -width],
   ][turns] as [number, number, number];
   const [turnedHeight, turnedWidth] = turns % 2 ? [width, height] : [height, width];
+  const across = columns.map((column) => (flip === 1 ? turnedWidth - 1 - column : column) * right);
   let at = 0;
-  for (const row of rows) {
-    const y = flip === 0 ? turnedHeight - 1 - row : row;
-    for (const column of columns) {
-      const x = flip === 1 ? turnedWidth - 1 - column : column;
-      result[at++] = row < 0 || column < 0 ? 0 : source[first + y * down + x * right]!;
+  for (let i = 0; i < rows.length; i++) {
+    const row = rows[i]!;
+    const start = first + (flip === 0 ? turnedHeight - 1 - row : row) * down;
+    for (let j = 0; j < columns.length; j++) {
+      indices[at++] = row < 0 || columns[j]! < 0 ? -1 : start + across[j]!;
     }
   }
 }
 
-function rotate(
-  source: Picture,
-  result: Picture,
-  [height, width]: Shape,
-  degrees: number,
-  { rows, columns }: Wanted,
-): void {
+function rotate(indices: Int32Array, [height, width]: Shape, degrees: number, { rows, columns }: Wanted): void {
   const cosine = Math.cos((degrees * Math.PI) / 180);
   const sine = Math.sin((degrees * Math.PI) / 180);
   const [centreY, centreX] = [(height - 1) / 2, (width - 1) / 2];
@@ -98,12 +103,16 @@ function rotate(
   const shiftY = centreY - (cosine * centreY + sine * centreX);
   const shiftX = centreX - (-sine * centreY + cosine * centreX);
   let at = 0;
-  for (const y of rows) {
-    for (const x of columns) {
-      const fromY = shiftY + y * cosine + x * sine;
-      const fromX = shiftX - y * sine + x * cosine;
+  for (let i = 0; i < rows.length; i++) {
+    const y = rows[i]!;
+    const [rowY, rowX] = [shiftY + y * cosine, shiftX - y * sine];
+    for (let j = 0; j < columns.length; j++) {
+      const x = columns[j]!;
+      const fromY = rowY + x * sine;
+      const fromX = rowX + x * cosine;
       const isInside = y >= 0 && x >= 0 && fromY >= 0 && fromY <= height - 1 && fromX >= 0 && fromX <= width - 1;
-      result[at++] = isInside ? source[Math.floor(fromY + 0.5) * width + Math.floor(fromX + 0.5)]! : 0;
+      // Not negative here, so that | 0 rounds down; Math.floor is dearer.
+      indices[at++] = isInside ? ((fromY + 0.5) | 0) * width + ((fromX + 0.5) | 0) : -1;
     }
   }
 }

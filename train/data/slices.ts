@@ -1,6 +1,6 @@
 // From a case's files to 2-D slices on the network's grid and back. Axes: NIfTI stores x fastest, so slice z of a volume
 // is a row-major [H, W] picture with H = y and W = x; a volume that lies otherwise is reordered first (orientation.ts).
-import { applyTransform, type Transform, transformedShape } from './augment.js';
+import { gather, sourceIndices, type Transform, transformedShape } from './augment.js';
 import { DataError } from './data-error.js';
 import { readHdf5 } from './hdf5.js';
 import type { Case } from './layouts.js';
@@ -213,11 +213,12 @@ export function sliceOnGrid(
     rows: gridPositions(turned[0], mmY, grid, 1),
     columns: gridPositions(turned[1], mmX, grid, 0),
   };
+  const indices = sourceIndices(shape, transform, wanted);
   return {
     id,
     z,
-    image: applyTransform(image, shape, transform, wanted),
-    label: label && applyTransform(label, shape, transform, wanted),
+    image: gather(image, indices),
+    label: label && gather(label, indices),
   };
 }
 
@@ -245,10 +246,11 @@ export function restoreLabels(
     rows: nativePositions(height, spacing[1], grid, 1),
     columns: nativePositions(width, spacing[0], grid, 0),
   };
+  const indices = sourceIndices([size, size], { kind: 'identity' }, wanted);
   const restored = new Uint8Array(depth * height * width);
   for (let z = 0; z < depth; z++) {
     const slice = labels.subarray(z * size * size, (z + 1) * size * size);
-    restored.set(applyTransform(slice, [size, size], { kind: 'identity' }, wanted), z * height * width);
+    restored.set(gather(slice, indices), z * height * width);
   }
   return restored;
 }
@@ -294,5 +296,5 @@ export function resizeNearest<A extends Float32Array | Uint8Array>(
   [toHeight, toWidth]: readonly [number, number],
 ): A {
   const wanted = { rows: resizePositions(fromHeight, toHeight), columns: resizePositions(fromWidth, toWidth) };
-  return applyTransform(source, [fromHeight, fromWidth], { kind: 'identity' }, wanted);
+  return gather(source, sourceIndices([fromHeight, fromWidth], { kind: 'identity' }, wanted));
 }
