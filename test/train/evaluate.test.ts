@@ -63,15 +63,23 @@ test('a model, its files, and the files alone score the same, twice', async () =
   const rows = readFileSync(join(out, 'scores.csv'), 'utf8').trimEnd().split('\n');
   assert.is(rows.length, 1 + 3 * summary.metric_per_case.length);
   assert.ok(existsSync(summary.metric_per_case[0]!.prediction_file!));
-  assert.match(summary.metric_per_case[0]!.case!, /^patient\d+_frame\d+$/);
+  const one = summary.metric_per_case[0]!;
+  assert.match(`${one.case} ${one.frame}`, /^patient\d+ \d+$/);
+  assert.is(one.image, one.reference_file.replace('_gt', ''));
+  const nothing = { flips: false, largestComponent: false };
+  assert.equal(summary.settings, { model: 'student', split: 'train', classes: 4, ...nothing });
+  for (const name of ['Dice', 'Jaccard', 'HD95', 'HD95_symmetric', 'ASD', 'ASSD', 'volume_ml', 'reference_ml']) {
+    assert.ok(Object.values(one.metrics).every((score) => name in score) && name in summary.foreground_std, name);
+  }
 
   const ofFiles = JSON.parse(await printed(['--predictions', out, ...flags])) as Summary;
   assert.equal(ofFiles.mean, summary.mean);
   assert.equal(ofFiles.std, summary.std);
   assert.equal(ofFiles.confusion, summary.confusion);
   const table = await printed(['--predictions', out, '--data', data, '--split', 'train']);
-  assert.match(table, /^volume +Dice 1 +Dice 2 +Dice 3/);
-  assert.match(table, /left ventricle +\d\.\d{4} ± \d\.\d{4}/);
+  assert.match(table, /^volume +frame +right ventricle +myocardium +left ventricle +mean/m);
+  assert.match(table, /^left ventricle +\d\.\d{4} ± \d\.\d{4}/m);
+  for (const line of table.split('\n')) assert.ok(line === line.trimEnd() && line.length < 150, line);
 });
 
 test('perfect predictions score 1; a missed structure is said by volume', async () => {
@@ -91,6 +99,9 @@ test('perfect predictions score 1; a missed structure is said by volume', async 
   assert.is(summary.metric_per_case[0]!.metrics[3]!.HD95, null);
   const table = await printed(['--predictions', out, '--data', data, '--split', 'val']);
   assert.match(table, /missed left ventricle/);
+  const count = cases.length;
+  assert.match(table, new RegExp(`^left ventricle .* ${count - 1} of ${count}; 1 missed$`, 'm'));
+  assert.match(table, new RegExp(`^right ventricle .* ${count} of ${count}$`, 'm'));
 });
 
 test('flips: the mean of the probabilities of four readings', async () => {
@@ -136,7 +147,10 @@ test('what does not fit is refused', async () => {
   await refuses(['--weights', weights, ...at, '--model', 'teacher'], /a teacher is kept in a run folder only/);
   await refuses(['--predictions', folder, ...at, '--flips'], /--predictions are scored as they are/);
   await refuses(['--weights', weights, ...at, '--classes', '3'], /a model knows its classes/);
-  await refuses(['--predictions', join(folder, 'nowhere'), ...at], /has no prediction for patient\d+_frame\d+/);
+  await refuses(
+    ['--predictions', join(folder, 'nowhere'), ...at],
+    /has no prediction for patient\d+_frame\d+.* of 2 cases\)/,
+  );
   const cases = casesToEvaluate(await openDataset(data), 'val');
   const out = join(folder, 'otherwise');
   mkdirSync(out);

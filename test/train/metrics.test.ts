@@ -4,13 +4,22 @@ import * as assert from 'uvu/assert';
 import { uniformStream } from '../../engine/index.js';
 import { keepLargestComponents } from '../../train/components.js';
 import { distanceTransform } from '../../train/distance-transform.js';
-import { type CaseSummary, scoresAsCsv, summarize } from '../../train/evaluate.js';
 import { volumeScores } from '../../train/metrics.js';
+import { type CaseSummary, scoresAsCsv, summarize } from '../../train/summary.js';
 import { border, percentile } from '../../train/surface-distances.js';
 
 const test = suite('metrics');
 
 type Triple = [number, number, number];
+
+const summaryOf = (name: string, metrics: CaseSummary['metrics']): CaseSummary => ({
+  case: name,
+  image: `${name}.nii`,
+  reference_file: `${name}_gt.nii`,
+  prediction_file: null,
+  spacing: [1, 1, 1],
+  metrics,
+});
 
 /** Random blobs: thresholded sums of a few bumps. */
 function blobs(shape: Triple, seed: number): Uint8Array {
@@ -122,7 +131,7 @@ test('a missed and an invented structure have no distance and are counted; one a
   assert.is(scores[2]!.missed, 1);
   for (const k of [1, 2]) assert.equal([scores[k]!.Dice, scores[k]!.HD95, scores[k]!.ASD], [0, null, null]);
   assert.equal([scores[3]!.Dice, scores[3]!.missed, scores[3]!.invented], [null, 0, 0]);
-  const cases: CaseSummary[] = [{ reference_file: 'a', prediction_file: null, metrics: scores }];
+  const cases = [summaryOf('a', scores)];
   const { mean, foreground_mean } = summarize(cases, 4);
   assert.is(mean[3]!.Dice, null);
   assert.is(foreground_mean.Dice, 0);
@@ -133,10 +142,10 @@ test('means, deviations and counts over cases; a row of CSV for each case and cl
   const shape: Triple = [1, 1, 4];
   const score = (a: number[], b: number[]) =>
     volumeScores(Uint8Array.from(a), Uint8Array.from(b), { shape, spacing: [1, 1, 1], classes: 3 });
-  const cases: CaseSummary[] = [
-    { case: 'one', reference_file: 'a', prediction_file: null, metrics: score([1, 1, 2, 2], [1, 1, 2, 2]) },
-    { case: 'two, "x"', reference_file: 'b', prediction_file: null, metrics: score([1, 0, 0, 0], [1, 1, 2, 0]) },
-    { case: 'three', reference_file: 'c', prediction_file: null, metrics: score([0, 0, 0, 0], [0, 0, 0, 0]) },
+  const cases = [
+    summaryOf('one', score([1, 1, 2, 2], [1, 1, 2, 2])),
+    { ...summaryOf('two, "x"', score([1, 0, 0, 0], [1, 1, 2, 0])), frame: '12' },
+    summaryOf('three', score([0, 0, 0, 0], [0, 0, 0, 0])),
   ];
   const { mean, std, foreground_mean, foreground_std, missed, invented } = summarize(cases, 3);
   const third = 2 / 3;
@@ -148,10 +157,10 @@ test('means, deviations and counts over cases; a row of CSV for each case and cl
   assert.is(foreground_mean.counted.Dice, 4);
   assert.ok(Math.abs(foreground_std.Dice! - Math.sqrt(((1 - third / 2) / 2) ** 2 * 2)) < 1e-12);
   const [head, ...rows] = scoresAsCsv(summarize(cases, 3)).trimEnd().split('\n');
-  assert.match(head!, /^case,class,Dice,Jaccard,HD95,/);
+  assert.match(head!, /^case,frame,class,Dice,Jaccard,HD95,/);
   assert.is(rows.length, 6);
-  assert.match(rows[2]!, /^"two, ""x""",1,0\.66/);
-  assert.match(rows[5]!, /^three,2,,,/);
+  assert.match(rows[2]!, /^"two, ""x""",12,1,0\.66/);
+  assert.match(rows[5]!, /^three,,2,,,/);
 });
 
 test('the largest component of each class stays: faces, edges and corners connect', () => {
