@@ -1,0 +1,64 @@
+// Bundles the page into examples/browser/dist: one HTML file, one style sheet, one script, which open from the disk. The
+// script is classic, not a module: browsers load no modules from file:// addresses.
+//
+//   npm run example
+import { cpSync, mkdirSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { build, type Plugin } from 'esbuild';
+
+const root = resolve(dirname(fileURLToPath(import.meta.url)), '../../..');
+const source = join(root, 'examples/browser');
+
+/** The package's own entries from their sources, so that nothing has to be built before. */
+const alias = {
+  wgrad: join(root, 'engine/index.ts'),
+  'wgrad/model': join(root, 'model/index.ts'),
+};
+
+/**
+ * `wgrad/train` is for Node, so the page takes the trainer's files one by one. What of them reads and writes files is not called
+ * here: Node's modules, and h5wasm, are left empty.
+ */
+const withoutNode: Plugin = {
+  name: 'without-node',
+  setup(bundler) {
+    bundler.onResolve({ filter: /^(node:|h5wasm)/ }, ({ path }) => ({
+      path,
+      namespace: 'without-node',
+      sideEffects: false,
+    }));
+    bundler.onLoad({ filter: /.*/, namespace: 'without-node' }, ({ path }) => ({
+      contents:
+        path === 'node:path'
+          ? 'export const basename = (path) => path.split("/").pop(); export const [dirname, join, resolve, relative] = [];'
+          : 'module.exports = {};',
+    }));
+  },
+};
+
+/** Builds the page into `out` and returns the address of its HTML file. */
+export async function buildPage(out = join(source, 'dist')): Promise<string> {
+  mkdirSync(out, { recursive: true });
+  await build({
+    entryPoints: [join(source, 'page.ts')],
+    outfile: join(out, 'page.js'),
+    bundle: true,
+    minify: true,
+    format: 'iife',
+    target: 'es2022',
+    platform: 'browser',
+    charset: 'utf8',
+    alias,
+    plugins: [withoutNode],
+    loader: { '.safetensors': 'binary' },
+    logLevel: 'warning',
+  });
+  for (const file of ['index.html', 'page.css']) cpSync(join(source, file), join(out, file));
+  return pathToFileURL(join(out, 'index.html')).href;
+}
+
+if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
+  const address = await buildPage();
+  console.log(`Open this in a browser with WebGPU (Chrome, Edge, Safari 26, Firefox 141 or newer):\n${address}`);
+}

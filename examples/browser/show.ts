@@ -1,0 +1,121 @@
+// What the page's elements say about its state: written after every change, read nowhere.
+import type { Brush } from './brush.js';
+import type { ClassTable } from './class-table.js';
+import { button, element, input, output, select } from './elements.js';
+import type { Session } from './session.js';
+import { diceOf, type Study, volumesOf } from './study.js';
+import { type Cursor, draw, type View } from './viewer.js';
+import type { Weights } from './weights.js';
+
+/** All that is shown. */
+export interface Shown {
+  readonly session: Session;
+  readonly brush: Brush;
+  readonly table: ClassTable;
+  readonly demonstration: Weights;
+  readonly studies: Study[];
+  /** The one that is looked at. */
+  study: Study | undefined;
+  view: View;
+  cursor: Cursor | undefined;
+  /** Share of the study that is segmented. */
+  progress: number;
+}
+
+/** The check boxes of what lies over the picture, and what they switch. */
+export const layers = [
+  ['show-segmentation', 'showSegmentation'],
+  ['show-labels', 'showLabels'],
+  ['show-confidence', 'showConfidence'],
+] as const;
+
+const canvas = element<HTMLCanvasElement>('picture');
+export const isPainting = (): boolean => !input('look').checked;
+
+/** Brings every element up to date. */
+export function showAll({ session, studies, study, view, cursor, progress, brush, table, demonstration }: Shown): void {
+  const { weights, busy, learner } = session;
+  const { classes } = weights;
+  table.setCount(classes);
+  const paints = isPainting() && study !== undefined;
+  draw(canvas, study, view, paints ? cursor : undefined);
+  canvas.classList.toggle('paints', paints);
+  element('empty').hidden = study !== undefined;
+  const segmentation = study?.segmentation;
+
+  const slice = input('slice');
+  Object.assign(slice, { max: String(study?.depth ?? 1), value: String(view.z + 1), disabled: !study });
+  output('slice-text').textContent = study ? `${view.z + 1} of ${study.depth}` : '–';
+  element('marks').replaceChildren(
+    ...(study?.labelled ?? []).map((on, z) => {
+      const mark = document.createElement('i');
+      mark.className = [on && 'on', z === view.z && 'here'].filter(Boolean).join(' ');
+      return mark;
+    }),
+  );
+  canvas.setAttribute(
+    'aria-label',
+    study ? `${study.name}, slice ${view.z + 1} of ${study.depth}` : 'No volume is open',
+  );
+
+  const names = select('study');
+  element('study-label').hidden = studies.length < 2;
+  names.replaceChildren(...studies.map(({ name }, i) => new Option(name, String(i), false, studies[i] === study)));
+
+  const [least, most] = study?.range ?? [0, 1];
+  const inFile = (share: number) => Number((share * (most - least)).toPrecision(3)).toString();
+  output('window-text').textContent = study ? inFile(view.window) : '';
+  output('level-text').textContent = study
+    ? Number((least + view.level * (most - least)).toPrecision(3)).toString()
+    : '';
+  output('opacity-text').textContent = `${Math.round(100 * view.opacity)} %`;
+  output('diameter-text').textContent = input('diameter').value;
+  input('window').value = String(100 * view.window);
+  input('level').value = String(100 * view.level);
+  for (const [id, key] of layers) input(id).checked = view[key];
+  element('confidence-key').hidden = !view.showConfidence;
+
+  const labelled = study?.labelled.filter(Boolean).length ?? 0;
+  table.setVolumes(
+    study && labelled ? volumesOf(study, study.labels, classes) : undefined,
+    study && segmentation ? volumesOf(study, segmentation.labels, classes) : undefined,
+  );
+  showAgreement(study, classes, labelled);
+  input('labelled').disabled = !study;
+  input('labelled').checked = study?.labelled[view.z] ?? false;
+  element('labelled-text').textContent = study
+    ? `${labelled} of ${study.depth} slices are labelled.`
+    : 'What you paint counts as labelled.';
+
+  element('model').textContent =
+    `${weights.name}: ${classes} classes, levels of ${weights.features.join(', ')} channels, slices at ${weights.size}×${weights.size}`;
+  button('segment').disabled = !study || busy !== undefined;
+  button('segment').firstChild!.textContent =
+    busy === 'segmenting' ? `Segmenting ${Math.round(100 * progress)} % ` : 'Segment ';
+  button('save-segmentation').disabled = !segmentation;
+  button('demonstration').hidden = weights === demonstration || busy !== undefined;
+  button('open-weights').disabled = button('save-weights').disabled = busy !== undefined;
+  button('take-segmentation').disabled = !segmentation;
+  button('take-truth').hidden = !study?.truth;
+  button('save-labels').disabled = !labelled;
+  button('undo').disabled = !brush.canUndo;
+  button('redo').disabled = !brush.canRedo;
+  button('train').disabled = !study || busy === 'segmenting';
+  button('train').firstChild!.textContent = busy === 'learning' ? 'Stop ' : learner ? 'Continue ' : 'Train ';
+  button('forget').hidden = !learner || busy !== undefined;
+  const learns = busy === 'learning' || learner !== undefined;
+  element('progress').hidden = !learns;
+  for (const id of ['steps', 'batch', 'rate', 'from-scratch']) input(id).disabled = learns;
+}
+
+/** How well the segmentation fits what is known. */
+function showAgreement(study: Study | undefined, classes: number, labelled: number): void {
+  const segmented = study?.segmentation?.labels;
+  const against = study?.truth ?? (labelled ? study?.labels : undefined);
+  const place = element('agreement');
+  place.hidden = !segmented || !against;
+  if (!study || !segmented || !against) return;
+  const dice = diceOf(study, segmented, against, classes, (z) => study.truth !== undefined || study.labelled[z]!);
+  const what = study.truth ? "the phantom's truth" : 'the labels, where slices are labelled';
+  place.textContent = `Dice of the segmentation against ${what}: ${Number.isNaN(dice) ? '–' : dice.toFixed(3)}`;
+}
