@@ -16,7 +16,15 @@ import {
   toFile,
   toPicture,
 } from '../../train/data/orientation.js';
-import { type CaseVolume, loadCase, restoreLabels, slicesOf, writeLabels } from '../../train/data/slices.js';
+import {
+  type CaseVolume,
+  loadCase,
+  nativeSlices,
+  restoreLabels,
+  sliceOnGrid,
+  slicesOf,
+  writeLabels,
+} from '../../train/data/slices.js';
 import { predictCase } from '../../train/evaluate.js';
 import { closeTo } from '../close-to.js';
 import { refuses } from '../refuses.js';
@@ -287,6 +295,15 @@ test('spacing: pixels of one size in mm, cut or padded about the centre, and bac
   // Of 2×2 mm: every other column, and one of padding; halves go up.
   const coarse = slicesOf(volume, { size: 4, spacing: [2, 2] })[0]!.label!;
   assert.equal(rows(coarse, 4), ['1 3 5 0', '7 9 11 0', '13 15 17 0', '19 21 23 0']);
+  const refined = restoreLabels(coarse, { size: 4, spacing: [2, 2] }, volume);
+  assert.equal(rows(refined, 6), ['1 3 3 5 5 0', '7 9 9 11 11 0', '13 15 15 17 17 0', '19 21 21 23 23 0']);
+  // Turned by a quarter and mirrored, its pixels are 2×1 mm: every other row, and each column twice.
+  const turned = sliceOnGrid(
+    nativeSlices(volume)[0]!,
+    { size: 4, spacing: [1, 2] },
+    { kind: 'turnAndFlip', turns: 1, flip: 1 },
+  );
+  assert.equal(rows(turned.label!, 4), ['18 18 12 12', '16 16 10 10', '14 14 8 8', '0 0 0 0']);
   const back = restoreLabels(same, { size: 4, spacing: [1, 2] }, volume);
   assert.equal(rows(back, 6), ['0 2 3 4 5 0', '0 8 9 10 11 0', '0 14 15 16 17 0', '0 20 21 22 23 0']);
 });

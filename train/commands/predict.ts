@@ -1,8 +1,10 @@
 // wgrad predict: label volumes for image volumes, on the image's own grid and affine.
+import { readdirSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { openDevice } from '../../engine/node.js';
 import { readCommandLine } from '../command-line.js';
 import { UsageError } from '../config.js';
+import { DataError } from '../data/data-error.js';
 import { loadCase, writeLabels } from '../data/slices.js';
 import { predictCase } from '../evaluate.js';
 import { newFolder } from '../new-folder.js';
@@ -10,9 +12,11 @@ import { createPredictor } from '../predictor.js';
 import { loadModel } from '../trained-model.js';
 
 export const help = `
-usage: wgrad predict --run RUN | --weights FILE  --out DIR INPUT.nii[.gz] …
+usage: wgrad predict --run RUN | --weights FILE  --out DIR INPUT …
 
-Writes a label volume (uint8 NIfTI, grid and affine of the input) for each input to the new folder DIR.
+Writes a label volume for each input to the new folder DIR: uint8 NIfTI with the classes 0, 1, 2, …, on the input's own grid,
+geometry copied bit for bit. An input is a .nii or .nii.gz file, or a folder: every volume in it but labels (NAME_gt.nii.gz).
+nnU-Net's NAME_0000.nii.gz becomes NAME.nii.gz. What cannot be read is said, and the others are predicted all the same.
 
   --run RUN           a run folder: its best checkpoint
   --weights FILE      a checkpoint
@@ -34,7 +38,8 @@ export async function run(args: string[]): Promise<number> {
   const { flags, positionals } = readCommandLine('predict', args, known, ['INPUT…']);
   const { out, adapter } = flags;
   if (!out) throw new UsageError('predict: --out is needed. See wgrad predict --help.');
-  const outputs = positionals.map((input) => join(out, `${basename(input).replace(/\.nii(\.gz)?$/, '')}.nii.gz`));
+  const inputs = positionals.flatMap(volumesIn);
+  const outputs = inputs.map((input) => join(out, `${basename(input).replace(/(_0000)?\.nii(\.gz)?$/, '')}.nii.gz`));
   const twice = outputs.find((name, i) => outputs.indexOf(name) !== i);
   if (twice)
     throw new UsageError(`predict: two inputs would both become ${twice}. Predict them into different folders.`);
@@ -44,16 +49,39 @@ export async function run(args: string[]): Promise<number> {
   try {
     const { model, config } = loadModel(gpu, flags);
     const predictor = createPredictor(gpu, model, config.size, { flips: flags.flips ?? false });
-    for (const [i, image] of positionals.entries()) {
-      const volume = loadCase({ id: basename(image), patient: '', frame: undefined, image, label: undefined }, config);
-      const labels = await predictCase(predictor, volume, config, {
-        largestComponent: flags['largest-component'] ?? false,
-      });
-      writeLabels(outputs[i]!, volume, labels);
-      console.log(outputs[i]);
+    let failed = 0;
+    for (const [i, image] of inputs.entries()) {
+      try {
+        const volume = loadCase(
+          { id: basename(image), patient: '', frame: undefined, image, label: undefined },
+          config,
+        );
+        const labels = await predictCase(predictor, volume, config, {
+          largestComponent: flags['largest-component'] ?? false,
+        });
+        writeLabels(outputs[i]!, volume, labels);
+        console.log(outputs[i]);
+      } catch (error) {
+        if (!(error instanceof DataError)) throw error;
+        console.error(error.message);
+        failed++;
+      }
     }
-    return 0;
+    if (failed && inputs.length > 1)
+      console.error(`predict: ${failed} of ${inputs.length} volumes were not predicted.`);
+    return failed ? 1 : 0;
   } finally {
     gpu.close();
   }
+}
+
+/** A file as it is; of a folder its volumes but labels. */
+function volumesIn(input: string): string[] {
+  if (!statSync(input, { throwIfNoEntry: false })?.isDirectory()) return [input]; // what is not there is said when it is read
+  const volumes = readdirSync(input)
+    .filter((name) => /\.nii(\.gz)?$/.test(name) && !/_gt\.nii(\.gz)?$/.test(name))
+    .sort();
+  if (!volumes.length)
+    throw new UsageError(`predict: ${input} holds no .nii or .nii.gz volume. Give files, or their folder.`);
+  return volumes.map((name) => join(input, name));
 }
