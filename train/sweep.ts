@@ -161,6 +161,9 @@ export interface RunStanding {
   readonly iteration: number;
 }
 
+/** The file that a training holds a folder by. */
+const lockFile = 'lock.json';
+
 /** Where a run of the plan stands. Throws a UsageError when its folder belongs to a run with other settings. */
 export function standingOf({ name, config }: SweepRun, out: string): RunStanding {
   const file = (part: string) => join(out, name, part);
@@ -175,13 +178,15 @@ export function standingOf({ name, config }: SweepRun, out: string): RunStanding
       );
     }
   }
-  if (!existsSync(file(runFiles.state))) return { state: 'waiting', iteration: 0 };
-  const saved = iterationIn(file(runFiles.last));
+  // A lock without a state is of a run that did not get as far as saving: it, too, is resumed, by its own settings.
+  const begun = existsSync(file(runFiles.config)) && existsSync(file(lockFile));
+  if (!existsSync(file(runFiles.state))) return { state: begun ? 'started' : 'waiting', iteration: 0 };
+  const saved = iterationIn(file(runFiles.state));
   const done = saved >= config.iterations && existsSync(file(runFiles.summary));
   return { state: done ? 'finished' : 'started', iteration: saved };
 }
 
-/** The iteration that a checkpoint is of; 0 for one that cannot be read. */
+/** The iteration that a state is of; 0 for one that cannot be read. */
 function iterationIn(checkpoint: string): number {
   try {
     return Number(readSafetensors(checkpoint).metadata.iteration ?? 0);
@@ -193,8 +198,16 @@ function iterationIn(checkpoint: string): number {
 /** Whether a folder holds nothing but the beginnings of a run that never saved. */
 export function isUnsaved(folder: string): boolean {
   if (!existsSync(folder)) return false;
-  const began = new Set<string>([runFiles.config, runFiles.environment, runFiles.log, runFiles.slices, 'state']);
+  const began = new Set<string>([
+    runFiles.config,
+    runFiles.environment,
+    runFiles.log,
+    runFiles.slices,
+    'state',
+    lockFile,
+  ]);
   const holds = readdirSync(folder);
+  if (holds.includes(runFiles.config) && holds.includes(lockFile)) return false; // its owner may be alive
   return (
     holds.length > 0 &&
     holds.every((name) => began.has(name) || name.startsWith('events.out.tfevents')) &&
