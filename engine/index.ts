@@ -22,6 +22,7 @@ export { type Bindable, flush, type Grid, run } from './stream.js';
 export {
   type Dtype,
   empty,
+  fromHalf,
   type GradientFlow,
   type Pack,
   pack,

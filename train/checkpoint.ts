@@ -1,12 +1,18 @@
 // Weights on disk: safetensors, under PyTorch's names and in PyTorch's layout, written so that a crash at any moment leaves
 // the old file or the new one. Checks are those of safetensors' own implementation.
+import { createHash } from 'node:crypto';
 import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
-import type { Tensor } from '../engine/index.js';
+import { fromHalf, type Tensor } from '../engine/index.js';
 
-/** A file that is no readable checkpoint, or one of another architecture. */
+/** A file that is no readable checkpoint, or one of another architecture, or that cannot be written. */
 export class CheckpointError extends Error {
   override name = 'CheckpointError';
+}
+
+/** A file that was damaged: truncated, changed, or never one. An older one may do. */
+export class DamagedCheckpointError extends CheckpointError {
+  override name = 'DamagedCheckpointError';
 }
 
 export interface NamedArray {
@@ -28,7 +34,9 @@ export function writeAtomically(path: string, parts: readonly Uint8Array[]): voi
     renameSync(temporary, path);
   } catch (error) {
     rmSync(temporary, { force: true });
-    throw error;
+    const { code, message } = error as NodeJS.ErrnoException;
+    const why = code === 'ENOSPC' ? 'the disk is full' : message;
+    throw new CheckpointError(`cannot write ${path} — ${why}. What was there before is kept.`, { cause: error });
   }
   const folder = openSync(dirname(path), 'r');
   fsyncSync(folder);
@@ -37,6 +45,34 @@ export function writeAtomically(path: string, parts: readonly Uint8Array[]): voi
 
 const headerLimit = 100_000_000;
 
+function hashOf(parts: readonly Uint8Array[]): string {
+  const hash = createHash('sha256');
+  for (const part of parts) hash.update(part);
+  return hash.digest('hex');
+}
+
+/** Bytes of an element of the types that weights come in, and how they become numbers. */
+const readable: Record<string, { bytes: number; read(view: DataView, at: number): number }> = {
+  F64: { bytes: 8, read: (view, at) => view.getFloat64(at, true) },
+  F32: { bytes: 4, read: (view, at) => view.getFloat32(at, true) },
+  F16: { bytes: 2, read: (view, at) => fromHalf(view.getUint16(at, true)) },
+  BF16: { bytes: 2, read: (view, at) => fromBits(view.getUint16(at, true) << 16) },
+  I64: { bytes: 8, read: (view, at) => Number(view.getBigInt64(at, true)) },
+};
+
+const bits = new DataView(new ArrayBuffer(4));
+function fromBits(value: number): number {
+  bits.setInt32(0, value);
+  return bits.getFloat32(0);
+}
+
+function numbersOf(bytes: Uint8Array, dtype: string): Float32Array {
+  if (dtype === 'F32') return new Float32Array(Uint8Array.from(bytes).buffer);
+  const { bytes: size, read } = readable[dtype]!;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return Float32Array.from({ length: bytes.byteLength / size }, (_, i) => read(view, i * size));
+}
+
 /** Writes float32 arrays and string metadata. Throws a RangeError for an array that does not fill its shape. */
 export function writeSafetensors(
   path: string,
@@ -44,7 +80,8 @@ export function writeSafetensors(
   metadata: Record<string, string> = {},
 ): void {
   let offset = 0;
-  const header: Record<string, unknown> = { __metadata__: metadata };
+  const bytes = [...arrays.values()].map(({ data }) => new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  const header: Record<string, unknown> = { __metadata__: { ...metadata, sha256: hashOf(bytes) } };
   for (const [name, { shape, data }] of arrays) {
     if (data.length !== shape.reduce((a, b) => a * b, 1)) {
       throw new RangeError(`checkpoint: '${name}' has ${data.length} numbers, expected those of [${shape}].`);
@@ -57,14 +94,16 @@ export function writeSafetensors(
   );
   const length = new Uint8Array(8);
   new DataView(length.buffer).setBigUint64(0, BigInt(text.length), true);
-  const bytes = [...arrays.values()].map(({ data }) => new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
   writeAtomically(path, [length, text, ...bytes]);
 }
 
-/** Reads float32 arrays; throws a CheckpointError for anything that is not a whole, consistent safetensors file. */
+/**
+ * Reads arrays of floating-point numbers (and PyTorch's I64 counters) as float32; throws a DamagedCheckpointError for anything that is
+ * not a whole, consistent safetensors file, or whose numbers are not those that were written.
+ */
 export function readSafetensors(path: string): { arrays: Map<string, NamedArray>; metadata: Record<string, string> } {
   const refuse = (why: string): never => {
-    throw new CheckpointError(`checkpoint: ${path} is no readable safetensors file — ${why}.`);
+    throw new DamagedCheckpointError(`checkpoint: ${path} is no readable safetensors file — ${why}.`);
   };
   let bytes: Buffer;
   try {
@@ -73,6 +112,14 @@ export function readSafetensors(path: string): { arrays: Map<string, NamedArray>
     throw new CheckpointError(`checkpoint: cannot read ${path} — ${(error as Error).message}.`);
   }
   if (bytes.length < 8) refuse(`it has ${bytes.length} bytes`);
+  if (
+    bytes.subarray(0, 4).equals(Buffer.from('PK\x03\x04')) ||
+    bytes.subarray(0, 2).equals(Buffer.from([0x80, 0x02]))
+  ) {
+    throw new CheckpointError(
+      `checkpoint: ${path} is a PyTorch checkpoint. Convert it in Python: import torch; from safetensors.torch import save_file; save_file(torch.load("${path}", map_location="cpu", weights_only=True), "weights.safetensors").`,
+    );
+  }
   const headerBytes = Number(bytes.readBigUInt64LE(0));
   if (headerBytes > headerLimit || 8 + headerBytes > bytes.length)
     refuse(`its header claims ${headerBytes} bytes of ${bytes.length}`);
@@ -99,28 +146,25 @@ export function readSafetensors(path: string): { arrays: Map<string, NamedArray>
   for (const [name, entry] of ordered) {
     const { dtype, shape, data_offsets: offsets } = entry ?? {};
     const isWhole = (n: unknown): n is number => Number.isSafeInteger(n) && (n as number) >= 0;
-    if (
-      dtype !== 'F32' ||
-      !Array.isArray(shape) ||
-      !shape.every(isWhole) ||
-      !Array.isArray(offsets) ||
-      !offsets.every(isWhole)
-    ) {
-      refuse(`entry '${name}' is malformed or not F32`);
+    const type = Object.hasOwn(readable, dtype ?? '') ? readable[dtype!] : undefined;
+    if (!type || !Array.isArray(shape) || !shape.every(isWhole) || !Array.isArray(offsets) || !offsets.every(isWhole)) {
+      refuse(`entry '${name}' is malformed, or its type '${dtype}' is none of ${Object.keys(readable).join(', ')}`);
     }
     const [begin, end] = offsets!;
     if (begin !== expected) refuse(`'${name}' starts at ${begin}, expected ${expected}`);
-    if (end - begin !== 4 * shape!.reduce((a, b) => a * b, 1))
+    if (end - begin !== type!.bytes * shape!.reduce((a, b) => a * b, 1))
       refuse(`'${name}' [${shape}] does not fill its ${end - begin} bytes`);
     if (end > body.length) refuse(`'${name}' ends at ${end} of ${body.length} bytes: the file is truncated`);
     arrays.set(name, {
       shape: shape!,
-      data: new Float32Array(body.buffer.slice(body.byteOffset + begin, body.byteOffset + end)),
+      data: numbersOf(body.subarray(begin, end), dtype!),
     });
     expected = end;
   }
   if (expected !== body.length) refuse(`${body.length - expected} bytes belong to no tensor`);
-  return { arrays, metadata: metadata as Record<string, string> };
+  const { sha256, ...rest } = metadata as Record<string, string>;
+  if (sha256 !== undefined && sha256 !== hashOf([body])) refuse('its numbers are not those that were written');
+  return { arrays, metadata: rest };
 }
 
 /** A name that valid JSON text gives twice in its outer object (JSON.parse would silently take the last). */
@@ -184,6 +228,11 @@ export async function saveTensors(
 /** Reads a checkpoint into tensors of the same names and shapes; a CheckpointError lists what does not fit. */
 export function loadTensors(path: string, tensors: ReadonlyMap<string, Tensor>): Record<string, string> {
   const { arrays, metadata } = readSafetensors(path);
+  assign(path, arrays, tensors);
+  return metadata;
+}
+
+function assign(path: string, arrays: ReadonlyMap<string, NamedArray>, tensors: ReadonlyMap<string, Tensor>): void {
   const ours = new Map([...arrays].map(([name, array]) => [name, fromPyTorch(array)] as const));
   const wrong = [
     ...[...tensors].flatMap(([name, t]) => {
@@ -202,5 +251,20 @@ export function loadTensors(path: string, tensors: ReadonlyMap<string, Tensor>):
     );
   }
   for (const [name, t] of tensors) t.write(ours.get(name)!.data);
-  return metadata;
+}
+
+/**
+ * Weights that somebody else trained, as the start of ours: names may begin with `module.` (PyTorch's DataParallel); what is not in the
+ * file keeps its value only under `mayLack`. A CheckpointError lists what does not fit.
+ */
+export function loadForeignTensors(
+  path: string,
+  tensors: ReadonlyMap<string, Tensor>,
+  mayLack: (name: string) => boolean,
+): void {
+  const arrays = new Map(
+    [...readSafetensors(path).arrays].map(([name, array]) => [name.replace(/^module\./, ''), array]),
+  );
+  const lacking = [...tensors.keys()].filter((name) => !arrays.has(name) && mayLack(name));
+  assign(path, arrays, new Map([...tensors].filter(([name]) => !lacking.includes(name))));
 }

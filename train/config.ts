@@ -139,6 +139,7 @@ export const settings = {
   precision: choice('f32', precisions, 'storage of activations and their gradients; sums and weights stay f32'),
   evalEvery: integer(200, 1, 'validate every N iterations; the best checkpoint is kept'),
   saveEvery: integer(200, 1, 'save the state to resume from every N iterations'),
+  keepCheckpoints: integer(0, 0, 'checkpoints of earlier saves that are kept beside best and last'),
 } as const satisfies Record<string, Setting>;
 
 export type ConfigKey = keyof typeof settings;
@@ -192,6 +193,7 @@ export interface Config {
   precision: (typeof precisions)[number];
   evalEvery: number;
   saveEvery: number;
+  keepCheckpoints: number;
 }
 
 /** Number of single-character edits between two words (Levenshtein). */

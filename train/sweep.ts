@@ -14,7 +14,7 @@ import {
   UsageError,
 } from './config.js';
 import { protocolFile } from './protocol.js';
-import { runFiles } from './training.js';
+import { runFiles } from './run-folder.js';
 
 /** One training of a sweep. */
 export interface SweepRun {

@@ -1,22 +1,22 @@
 // One training run: data in, run folder out. The method is trainer.ts; here are the loop around it, its log, validation,
 // pictures and checkpoints, and what happens when a run is interrupted or a loss is not finite.
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Gpu, StepInfo } from '../engine/index.js';
+import type { Gpu, StepInfo, Tensor } from '../engine/index.js';
 import { countParameters } from '../model/index.js';
-import { loadTensors, saveTensors } from './checkpoint.js';
+import { loadForeignTensors, saveTensors } from './checkpoint.js';
 import { type Config, UsageError } from './config.js';
-import { describeDataset, openDataset, splitDataset } from './data/datasets.js';
+import { describeDataset, openDataset, type Split, splitDataset } from './data/datasets.js';
 import { createLoader } from './data/loader.js';
 import { environmentOf } from './environment.js';
 import { evaluateCases, type Summary } from './evaluate.js';
 import { appendRecord, type LogRecord, readLog, rewindLog } from './log.js';
-import { newFolder } from './new-folder.js';
 import { createPredictor } from './predictor.js';
 import { createProgress } from './progress.js';
+import { keepCheckpoint, loadState, runFiles, saveState, takeRunFolder, writeJson } from './run-folder.js';
 import { drawProgress, drawValidation, type Kept, keptBy, reportOn, showBatch } from './run-pictures.js';
 import { createEventFile } from './tensorboard.js';
-import { createTrainer, metricNames } from './trainer.js';
+import { createTrainer, metricNames, type Trainer } from './trainer.js';
 
 /** A loss became NaN or infinite; the message names the op, the last good checkpoint is on disk. */
 export class NonFiniteLossError extends Error {
@@ -31,6 +31,8 @@ export interface TrainingOptions {
   /** Run folder: new or empty, or with `resume` the one to continue. */
   out: string;
   resume?: boolean;
+  /** Weights to start from (safetensors, PyTorch's names); projection heads may be absent, the teacher starts as a copy. */
+  initWeights?: string | undefined;
   /** Aborted: the iteration ends, the state is saved, `interrupted` is true. */
   stop?: AbortSignal;
 }
@@ -59,33 +61,6 @@ export function dryRun(gpu: Gpu, config: Config): Record<string, number> {
   };
 }
 
-/** Names of what a run folder holds. */
-export const runFiles = {
-  config: 'config.json',
-  environment: 'environment.json',
-  log: 'log.jsonl',
-  last: 'checkpoint-last.safetensors',
-  best: 'checkpoint-best.safetensors',
-  state: join('state', 'last.safetensors'),
-  curves: 'progress',
-  slices: 'slices',
-  summary: 'summary.json',
-  report: 'report.html',
-} as const;
-
-/** Throws a UsageError unless `out` can become a run folder (or, with `resume`, is one). */
-export function checkRunFolder(out: string, resume: boolean): void {
-  if (resume) {
-    if (!existsSync(join(out, runFiles.state))) {
-      throw new UsageError(`train: '${out}' holds no state to resume from. Start it without --resume.`);
-    }
-    return;
-  }
-  newFolder('train', out, ', or continue it with --resume');
-  mkdirSync(join(out, 'state'));
-  mkdirSync(join(out, runFiles.slices));
-}
-
 /** Trains to the end of the configuration, or until stopped. Throws NonFiniteLossError, DataError, GpuError. */
 export async function train({
   gpu,
@@ -94,6 +69,7 @@ export async function train({
   out,
   resume = false,
   stop,
+  initWeights,
 }: TrainingOptions): Promise<TrainingResult> {
   const start = performance.now();
   const dataset = await openDataset(data);
@@ -104,13 +80,36 @@ export async function train({
       `train: ${config.method} needs unlabelled patients, but all are labelled. Use a smaller --labeled.`,
     );
   }
-  checkRunFolder(out, resume);
-  const file = (name: string) => join(out, name);
-  writeFileSync(file(runFiles.config), `${JSON.stringify(config, null, 2)}\n`);
-  writeFileSync(file(runFiles.environment), `${JSON.stringify(environmentOf(gpu), null, 2)}\n`);
-
   const trainer = createTrainer(gpu, config);
-  const first = resume ? Number(loadTensors(file(runFiles.state), trainer.state).iteration) : 0;
+  const giveBack = takeRunFolder(out, resume);
+  try {
+    return await trainIn({ gpu, config, data, out, resume, stop, initWeights }, trainer, split, start);
+  } finally {
+    giveBack();
+  }
+}
+
+async function trainIn(
+  { gpu, config, data, out, resume = false, stop, initWeights }: TrainingOptions,
+  trainer: Trainer,
+  split: Split,
+  start: number,
+): Promise<TrainingResult> {
+  const file = (name: string) => join(out, name);
+  const before = resume ? environmentIn(file(runFiles.environment)) : undefined;
+  const weights = initWeights ?? before?.initWeights;
+  const saved = resume ? loadState(out, trainer.state) : undefined;
+  if (resume && saved === undefined) console.error('no state was saved yet: starting afresh');
+  const first = saved ?? 0;
+  if (saved === undefined && weights) initialize(trainer, weights);
+  if (before && before.adapter?.description !== gpu.adapter.description) {
+    console.error(
+      `so far ${before.adapter?.description} trained, now it is ${gpu.adapter.description}: the last bits will differ`,
+    );
+  }
+  if (first >= config.iterations) console.error(`all ${config.iterations} iterations are done`);
+  writeJson(file(runFiles.config), config);
+  writeJson(file(runFiles.environment), { ...environmentOf(gpu), ...(weights && { initWeights: weights }) });
   rewindLog(file(runFiles.log), first);
   const supervised = config.method === 'supervised';
   const loader = createLoader({
@@ -140,18 +139,19 @@ export async function train({
   let [gpuMs, validationMs] = [0, 0];
 
   const save = async () => {
+    await saveState(out, trainer.state, iteration);
     await saveTensors(file(runFiles.last), trainer.student.state, {
       iteration: String(iteration),
       config: JSON.stringify(config),
     });
-    await saveTensors(file(runFiles.state), trainer.state, { iteration: String(iteration) });
+    keepCheckpoint(out, iteration, config.keepCheckpoints);
   };
   const validate = async (kept: Kept): Promise<LogRecord> => {
     const summary = await evaluateCases(predictor, split.val, config);
     const dice = summary.foreground_mean.Dice ?? 0;
     if (!best || dice > (best.scores.foreground_mean.Dice ?? 0)) {
       best = { iteration, scores: { mean: summary.mean, foreground_mean: summary.foreground_mean } };
-      writeFileSync(file(runFiles.summary), `${JSON.stringify(summary, null, 2)}\n`);
+      writeJson(file(runFiles.summary), summary);
       const metadata = { iteration: String(iteration), dice: String(dice), config: JSON.stringify(config) };
       await saveTensors(file(runFiles.best), trainer.student.state, metadata);
     }
@@ -165,7 +165,7 @@ export async function train({
 
   try {
     await trainer.step.prepare();
-    if (!resume) await save(); // so that there is always a state from before a loss that is not finite
+    if (saved === undefined) await save(); // so that there is always a state from before a loss that is not finite
     while (iteration < config.iterations && !stop?.aborted) {
       const batch = await loader.next();
       trainer.setBatch(batch.image, batch.label);
@@ -229,4 +229,22 @@ function bestIn(records: readonly LogRecord[]): TrainingResult['best'] {
     if (scores && (!best || dice > (best.scores.foreground_mean.Dice ?? 0))) best = { iteration, scores };
   }
   return best;
+}
+
+/** What a run's environment.json says; nothing where it cannot be read. */
+function environmentIn(path: string): { adapter?: { description?: string }; initWeights?: string } | undefined {
+  try {
+    return JSON.parse(readFileSync(path, 'utf8')) as ReturnType<typeof environmentIn>;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Starts student and teacher from somebody's weights. */
+function initialize({ student, teacher, state }: Trainer, path: string): void {
+  const of = (role: string): Map<string, Tensor> =>
+    new Map([...state].flatMap(([name, t]) => (name.startsWith(`${role}.`) ? [[name.slice(role.length + 1), t]] : [])));
+  for (const role of teacher ? ['student', 'teacher'] : ['student']) {
+    loadForeignTensors(path, of(role), (name) => !student.state.has(name));
+  }
 }

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { tensor } from '../../engine/index.js';
+import { tensor, uniformStream } from '../../engine/index.js';
 import {
   CheckpointError,
   fromPyTorch,
@@ -132,7 +132,24 @@ for (const [what, file, message] of [
   ['a huge header', () => craft('{}', 0, 2 ** 40), /header claims/],
   ['a header that is no JSON', () => craft('{"a":', 0), /not JSON/],
   ['a header that is no object', () => craft('[1]', 0), /no JSON object/],
-  ['another type', () => craft({ a: { dtype: 'F16', shape: [1], data_offsets: [0, 2] } }, 2), /not F32/],
+  [
+    'another type',
+    () => craft({ a: { dtype: 'U16', shape: [1], data_offsets: [0, 2] } }, 2),
+    /'U16' is none of F64, F32/,
+  ],
+  [
+    'a type from the prototype',
+    () => craft({ a: { dtype: 'toString', shape: [1], data_offsets: [0, 2] } }, 2),
+    /'toString' is none of/,
+  ],
+  [
+    'a PyTorch file',
+    () => {
+      writeFileSync(path('model.pth'), Buffer.concat([Buffer.from('PK\x03\x04'), Buffer.alloc(100)]));
+      return path('model.pth');
+    },
+    /PyTorch checkpoint\. Convert it in Python/,
+  ],
   ['negative sizes', () => craft({ a: { dtype: 'F32', shape: [-1], data_offsets: [0, 4] } }, 4), /malformed/],
   [
     'a shape that does not fill its bytes',
@@ -173,5 +190,77 @@ for (const [what, file, message] of [
 ] as [string, () => string, RegExp][]) {
   test(`${what} is refused`, () => refuses(() => readSafetensors(file()), CheckpointError, message));
 }
+
+test('a bit that flipped is noticed; half, double and integer numbers are read', () => {
+  const file = path('flipped.safetensors');
+  writeSafetensors(file, new Map([['a', { shape: [4], data: Float32Array.of(1, 2, 3, 4) }]]));
+  const bytes = readFileSync(file);
+  for (const at of [bytes.length - 1, bytes.length - 16]) {
+    const turned = Buffer.from(bytes);
+    turned[at]! ^= 1;
+    writeFileSync(file, turned);
+    assert.throws(() => readSafetensors(file), /its numbers are not those that were written/);
+  }
+  const header = JSON.stringify({
+    half: { dtype: 'F16', shape: [2], data_offsets: [0, 4] },
+    brain: { dtype: 'BF16', shape: [1], data_offsets: [4, 6] },
+    double: { dtype: 'F64', shape: [1], data_offsets: [6, 14] },
+    count: { dtype: 'I64', shape: [], data_offsets: [14, 22] },
+  });
+  const body = Buffer.alloc(22);
+  body.writeUInt16LE(0x3c00, 0);
+  body.writeUInt16LE(0xc100, 2);
+  body.writeUInt16LE(0x4049, 4);
+  body.writeDoubleLE(0.1, 6);
+  body.writeBigInt64LE(30000n, 14);
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(header.length));
+  writeFileSync(file, Buffer.concat([length, Buffer.from(header), body]));
+  const { arrays } = readSafetensors(file);
+  assert.equal(Object.fromEntries([...arrays].map(([name, { data }]) => [name, [...data]])), {
+    half: [1, -2.5],
+    brain: [3.140625],
+    double: [Math.fround(0.1)],
+    count: [30000],
+  });
+});
+
+test('thousands of damages: the same numbers, or a CheckpointError', () => {
+  const file = path('damaged.safetensors');
+  writeSafetensors(
+    file,
+    new Map([
+      ['weight', { shape: [2, 3], data: Float32Array.of(1, 2, 3, 4, 5, 6) }],
+      ['b', { shape: [1], data: Float32Array.of(7) }],
+    ]),
+    { config: '{}' },
+  );
+  const whole = readFileSync(file);
+  const expected = readSafetensors(file);
+  const uniform = uniformStream(77);
+  let refused = 0;
+  for (let i = 0; i < 3000; i++) {
+    let bytes = Buffer.from(whole);
+    const at = Math.floor(uniform() * bytes.length);
+    const kind = i % 4;
+    if (kind === 0) bytes[at] = Math.floor(256 * uniform());
+    else if (kind === 1) bytes = bytes.subarray(0, at);
+    else if (kind === 2)
+      bytes = Buffer.concat([bytes.subarray(0, at), bytes.subarray(Math.floor(uniform() * bytes.length))]);
+    else bytes.writeUInt32LE(Math.floor(2 ** 32 * uniform()), Math.min(at, bytes.length - 4));
+    writeFileSync(file, bytes);
+    try {
+      const read = readSafetensors(file);
+      for (const [name, { data }] of read.arrays) {
+        const original = [...expected.arrays.values()].find((array) => array.data.join() === data.join());
+        assert.ok(original, `${name} is ${data}`); // a name may have changed, no number has
+      }
+    } catch (error) {
+      assert.ok(error instanceof CheckpointError, String(error));
+      refused++;
+    }
+  }
+  assert.ok(refused > 2000, `${refused} refused`);
+});
 
 test.run();

@@ -16,8 +16,9 @@ import { drawSlices } from '../pictures.js';
 import { createPredictor, type Predictor } from '../predictor.js';
 import { clock } from '../progress.js';
 import { writeReport } from '../report/page.js';
+import { runFiles } from '../run-folder.js';
 import { loadModel } from '../trained-model.js';
-import { runFiles, train } from '../training.js';
+import { train } from '../training.js';
 
 export const help = `
 usage: wgrad demo [--out DIR] [--iterations N] [--seed S] [--adapter NAME]

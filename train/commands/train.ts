@@ -9,7 +9,8 @@ import { cardiacClasses } from '../data/datasets.js';
 import { interruptible } from '../interrupt.js';
 import { clock } from '../progress.js';
 import { protocolFile, protocolNames } from '../protocol.js';
-import { dryRun, runFiles, train } from '../training.js';
+import { runFiles } from '../run-folder.js';
+import { dryRun, train } from '../training.js';
 
 export const help = `
 usage: wgrad train --data DIR --out RUN [settings]
@@ -20,7 +21,8 @@ Trains a segmenter on DIR and writes everything about it to the new folder RUN.
   --out RUN           run folder: new or empty
   --config FILE       settings as JSON, keys as in RUN/config.json; flags go before it
   --protocol NAME     settings of a published protocol (${protocolNames().join(', ')}); --config and flags go before it
-  --resume            continue RUN where its state ends, with RUN's own settings
+  --resume            continue RUN where its state ends, with RUN's own settings, to the same bits as if it had never stopped
+  --init-weights FILE weights to start from: safetensors with PyTorch's names (SSL4MIS's UNet), heads may be absent
   --dry-run           train and write nothing; print parameters, launches and bytes as JSON
   --adapter NAME      GPU or driver to use: swiftshader, lavapipe, or a part of a GPU's name
   --json              print the result as one JSON document
@@ -36,6 +38,7 @@ export async function run(args: string[]): Promise<number> {
     config: { type: 'string' },
     protocol: { type: 'string' },
     resume: { type: 'boolean' },
+    'init-weights': { type: 'string' },
     'dry-run': { type: 'boolean' },
     adapter: { type: 'string' },
     json: { type: 'boolean' },
@@ -47,6 +50,7 @@ export async function run(args: string[]): Promise<number> {
     config: file,
     protocol,
     resume = false,
+    'init-weights': initWeights,
     'dry-run': dry = false,
     adapter,
     json = false,
@@ -56,6 +60,7 @@ export async function run(args: string[]): Promise<number> {
   const own = out && join(out, runFiles.config);
   const ownOrNone = resume && own && existsSync(own) ? own : undefined;
   const config: Config = resolveConfig(settings, protocol && protocolFile(protocol), file ?? ownOrNone);
+  if (ownOrNone) refuseChanges(resolveConfig({}, ownOrNone), config);
 
   const gpu = await openDevice(adapter ? { adapter } : {});
   try {
@@ -64,7 +69,7 @@ export async function run(args: string[]): Promise<number> {
       return 0;
     }
     const { stop, done } = interruptible();
-    const result = await train({ gpu, config, data: data!, out: out!, resume, stop }).finally(done);
+    const result = await train({ gpu, config, data: data!, out: out!, resume, initWeights, stop }).finally(done);
     if (json) {
       console.log(JSON.stringify(result, null, 2));
     } else {
@@ -86,4 +91,21 @@ export async function run(args: string[]): Promise<number> {
   } finally {
     gpu.close();
   }
+}
+
+/** Settings that a resumed run may change: they do not touch what it computes. */
+const harmless = new Set(['saveEvery', 'keepCheckpoints']);
+
+function refuseChanges(own: Config, asked: Config): void {
+  const changed = Object.entries(own).filter(([key, value]) => {
+    const now = (asked as unknown as Record<string, unknown>)[key];
+    return !harmless.has(key) && JSON.stringify(now) !== JSON.stringify(value);
+  });
+  if (!changed.length) return;
+  const said = changed.map(
+    ([key, value]) => `${key} was ${value} and is ${(asked as unknown as Record<string, unknown>)[key]}`,
+  );
+  throw new UsageError(
+    `train: --resume goes on with the run's own settings, but ${said.join(', ')}. Leave them out, or start a new run with --init-weights.`,
+  );
 }

@@ -1,0 +1,122 @@
+// A run's folder: what is in it, whose it is, and how a process that died at any moment is followed by one that continues.
+//
+// state/last.safetensors is the run: weights, teacher, optimizer, prototypes, counters, of one iteration, in one file. It is written
+// beside and renamed into place, after the one before became state/previous.safetensors, so that one of both is whole at any moment.
+// All else (log, best checkpoint, summary, pictures) is written again, bit for bit, by the iterations after it.
+import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import type { Tensor } from '../engine/index.js';
+import { DamagedCheckpointError, loadTensors, saveTensors, writeAtomically } from './checkpoint.js';
+import { UsageError } from './config.js';
+import { newFolder } from './new-folder.js';
+
+/** Names of what a run folder holds. */
+export const runFiles = {
+  config: 'config.json',
+  environment: 'environment.json',
+  log: 'log.jsonl',
+  last: 'checkpoint-last.safetensors',
+  best: 'checkpoint-best.safetensors',
+  state: join('state', 'last.safetensors'),
+  previous: join('state', 'previous.safetensors'),
+  curves: 'progress',
+  slices: 'slices',
+  summary: 'summary.json',
+  report: 'report.html',
+  lock: 'lock.json',
+} as const;
+
+const isAlive = (pid: number): boolean => {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+};
+
+/** What a process that was killed left half written. */
+function removeLeftovers(out: string): void {
+  for (const name of readdirSync(out, { recursive: true, encoding: 'utf8' }) as string[]) {
+    const pid = /\.(\d+)\.tmp$/.exec(name)?.[1];
+    if (pid && (Number(pid) === process.pid || !isAlive(Number(pid)))) rmSync(join(out, name), { force: true });
+  }
+}
+
+/**
+ * Takes a run folder for this process; call the result to give it back. New, `out` must be empty or not there; to `resume`, it must
+ * hold a run. Throws a UsageError where it does not fit, or where another process is training in it.
+ */
+export function takeRunFolder(out: string, resume: boolean): () => void {
+  const lock = join(out, runFiles.lock);
+  if (resume) {
+    if (!existsSync(join(out, runFiles.config))) {
+      throw new UsageError(`train: '${out}' holds no run to resume. Start it without --resume.`);
+    }
+    if (existsSync(lock)) {
+      let owner: { pid?: number; host?: string } = {};
+      try {
+        owner = JSON.parse(readFileSync(lock, 'utf8')) as typeof owner;
+      } catch {} // cut off by a crash
+      const { pid = 0, host } = owner;
+      const elsewhere = host !== undefined && host !== hostname();
+      if (elsewhere || (pid > 0 && pid !== process.pid && isAlive(pid))) {
+        throw new UsageError(
+          `train: process ${pid} on ${host} trains in '${out}'. Wait for it${elsewhere ? `, or delete ${lock} if it is gone` : ''}.`,
+        );
+      }
+    }
+    removeLeftovers(out);
+  } else {
+    newFolder('train', out, ', or continue it with --resume');
+  }
+  for (const name of ['state', runFiles.slices]) mkdirSync(join(out, name), { recursive: true });
+  writeFileSync(lock, `${JSON.stringify({ pid: process.pid, host: hostname() })}\n`);
+  return () => rmSync(lock, { force: true });
+}
+
+/** Writes a JSON document in one piece. */
+export const writeJson = (path: string, value: unknown): void =>
+  writeAtomically(path, [new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`)]);
+
+/** Makes the state of an iteration the run's, and keeps the one before. */
+export async function saveState(out: string, state: ReadonlyMap<string, Tensor>, iteration: number): Promise<void> {
+  const next = join(out, 'state', 'next.safetensors');
+  const [last, previous] = [join(out, runFiles.state), join(out, runFiles.previous)];
+  await saveTensors(next, state, { iteration: String(iteration) });
+  if (existsSync(last)) renameSync(last, previous);
+  renameSync(next, last);
+}
+
+/**
+ * Loads the run's state and returns its iteration; undefined where none was saved yet. A damaged one is passed over for the one
+ * before, with a word on stderr; a CheckpointError if neither can be read, or if they are of another architecture.
+ */
+export function loadState(out: string, state: ReadonlyMap<string, Tensor>): number | undefined {
+  const files = [runFiles.state, runFiles.previous].map((name) => join(out, name)).filter((path) => existsSync(path));
+  for (const [i, path] of files.entries()) {
+    try {
+      return Number(loadTensors(path, state).iteration);
+    } catch (error) {
+      if (!(error instanceof DamagedCheckpointError) || i === files.length - 1) throw error;
+      console.error(`${error.message} Continuing from the state before it.`);
+    }
+  }
+  return undefined;
+}
+
+const numbered = /^checkpoint-(\d+)\.safetensors$/;
+
+/** Keeps the last checkpoint under its iteration's number, too, and of such older ones the newest `count`. */
+export function keepCheckpoint(out: string, iteration: number, count: number): void {
+  if (count > 0) {
+    const own = join(out, `checkpoint-${String(iteration).padStart(6, '0')}.safetensors`);
+    rmSync(own, { force: true });
+    linkSync(join(out, runFiles.last), own); // the last one is replaced, not written over
+  }
+  const kept = readdirSync(out)
+    .filter((name) => numbered.test(name))
+    .sort((a, b) => Number(numbered.exec(b)![1]) - Number(numbered.exec(a)![1]));
+  for (const name of kept.slice(count)) rmSync(join(out, name), { force: true });
+}
