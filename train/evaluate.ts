@@ -3,6 +3,7 @@ import { keepLargestComponents } from './components.js';
 import { countConfusion, emptyConfusion } from './confusion.js';
 import { DataError } from './data/data-error.js';
 import type { Case } from './data/datasets.js';
+import { readGeometry } from './data/nifti-geometry.js';
 import type { Orient } from './data/orientation.js';
 import { type CaseVolume, type Grid, loadCase, restoreLabels, stackSlices } from './data/slices.js';
 import { volumeScores } from './metrics.js';
@@ -28,6 +29,21 @@ export async function predictCase(
 const shapeOf = ({ depth, height, width }: CaseVolume): [number, number, number] => [depth, height, width];
 
 type EvaluatedGrid = Grid & { classes: number; orient?: Orient };
+
+/** Throws a DataError where a header says no voxel size along an axis: millimetres and millilitres would be made up. */
+export function checkVoxelSize({ volume, case: c }: CaseVolume): void {
+  const { pixdim, sformCode, srow } = readGeometry(volume.header);
+  const isKnown = (axis: number): boolean => {
+    const written = pixdim[axis + 1]!;
+    const side = Math.hypot(srow[axis]!, srow[axis + 4]!, srow[axis + 8]!);
+    return (Number.isFinite(written) && written !== 0) || (sformCode > 0 && side > 0);
+  };
+  if (volume.shape.some((length, axis) => length > 1 && !isKnown(axis))) {
+    throw new DataError(
+      `evaluate: ${c.image} has no voxel size — got pixdim [${pixdim.slice(1, 4).join(', ')}], expected millimetres. Correct the header: distances and volumes need it.`,
+    );
+  }
+}
 
 /** Scores every case by the labels that `predict` gives for it; those may come with the name of their file. */
 async function scoreCases(
@@ -128,6 +144,7 @@ export async function evaluateFiles(
   const files = findPredictions(folder, cases); // all that are missing show before anything is read
   const coding = codingOf(files.values(), cases, config.classes);
   const predict = async (volume: CaseVolume) => {
+    checkVoxelSize(volume);
     const file = files.get(volume.case.id)!;
     const labels = readPrediction(file, volume, coding);
     if (settings.largestComponent) keepLargestComponents(labels, shapeOf(volume), config.classes);

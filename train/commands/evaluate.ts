@@ -6,7 +6,7 @@ import { readCommandLine } from '../command-line.js';
 import { UsageError } from '../config.js';
 import { cardiacClasses, casesToEvaluate, openDataset } from '../data/datasets.js';
 import { type CaseVolume, writeLabels } from '../data/slices.js';
-import { evaluateCases, evaluateFiles } from '../evaluate.js';
+import { checkVoxelSize, evaluateCases, evaluateFiles } from '../evaluate.js';
 import { newFolder } from '../new-folder.js';
 import { createPredictor } from '../predictor.js';
 import { createProgress } from '../progress.js';
@@ -117,6 +117,7 @@ export async function run(args: string[]): Promise<number> {
     if (out) newFolder('evaluate', out);
     const predictor = createPredictor(gpu, model, config.size, { flips });
     const onCase = (volume: CaseVolume, labels: Uint8Array, index: number): string | undefined => {
+      checkVoxelSize(volume);
       progress.update(index + 1, volume.case.id);
       if (!out) return undefined;
       const file = join(out, `${volume.case.id}.nii.gz`);
