@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 import { closeSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { fromHalf, type Tensor } from '../engine/index.js';
+import { whyNot } from './data/data-error.js';
 
 /** A file that is no readable checkpoint, or one of another architecture, or that cannot be written. */
 export class CheckpointError extends Error {
@@ -34,9 +35,9 @@ export function writeAtomically(path: string, parts: readonly Uint8Array[]): voi
     renameSync(temporary, path);
   } catch (error) {
     rmSync(temporary, { force: true });
-    const { code, message } = error as NodeJS.ErrnoException;
-    const why = code === 'ENOSPC' ? 'the disk is full' : message;
-    throw new CheckpointError(`cannot write ${path} — ${why}. What was there before is kept.`, { cause: error });
+    throw new CheckpointError(`cannot write ${path} — ${whyNot(error)}. What was there before is kept.`, {
+      cause: error,
+    });
   }
   const folder = openSync(dirname(path), 'r');
   fsyncSync(folder);

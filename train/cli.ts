@@ -3,6 +3,7 @@
 // to stderr, results to stdout. Each command is a file of its own, loaded when it is called.
 import { flags as engineFlags, GpuLostError } from '../engine/index.js';
 import { nearestName, UsageError } from './config.js';
+import { whyNot } from './data/data-error.js';
 import { version } from './environment.js';
 
 /** What a file in commands/ exports. `run` resolves with the exit code; usage errors and failures are thrown. */
@@ -100,8 +101,10 @@ async function main(args: readonly string[]): Promise<number> {
 
 /** Says what went wrong in one message on stderr and returns the exit code for it. */
 function report(error: unknown): number {
-  const { message, stack } = error instanceof Error ? error : new Error(String(error));
-  console.error(message);
+  const { message, stack, code, syscall } = (
+    error instanceof Error ? error : new Error(String(error))
+  ) as NodeJS.ErrnoException;
+  console.error(code && syscall ? `wgrad: ${message} — ${whyNot(error)}. What was written before is kept.` : message);
   if (error instanceof UsageError) return exitCodes.usage;
   if (Number(process.env.WGRAD_DEBUG ?? 0) > 0) console.error(stack);
   return error instanceof GpuLostError ? exitCodes.lost : exitCodes.failed;

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import type { Tensor } from '../engine/index.js';
 import { DamagedCheckpointError, loadTensors, saveTensors, writeAtomically } from './checkpoint.js';
 import { UsageError } from './config.js';
+import { DataError, whyNot } from './data/data-error.js';
 import { newFolder } from './new-folder.js';
 
 /** Names of what a run folder holds. */
@@ -67,12 +68,16 @@ export function takeRunFolder(out: string, resume: boolean): () => void {
         );
       }
     }
-    removeLeftovers(out);
   } else {
     newFolder('train', out, ', or continue it with --resume');
   }
-  for (const name of ['state', runFiles.slices]) mkdirSync(join(out, name), { recursive: true });
-  writeFileSync(lock, `${JSON.stringify({ pid: process.pid, host: hostname() })}\n`);
+  try {
+    if (resume) removeLeftovers(out);
+    for (const name of ['state', runFiles.slices]) mkdirSync(join(out, name), { recursive: true });
+    writeFileSync(lock, `${JSON.stringify({ pid: process.pid, host: hostname() })}\n`);
+  } catch (error) {
+    throw new DataError(`train: cannot write to '${out}' — ${whyNot(error)}. What was there before is kept.`);
+  }
   return () => rmSync(lock, { force: true });
 }
 

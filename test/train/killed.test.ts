@@ -1,18 +1,8 @@
 // A run that is killed, at random moments and in the middle of saving, and resumed until it is done, ends with the same bytes as one
 // that was left alone. Also: who else may not train in its folder, damaged states, full disks.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import {
-  copyFileSync,
-  cpSync,
-  existsSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  watch,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
+import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
@@ -27,18 +17,8 @@ const folder = mkdtempSync(join(tmpdir(), 'wgrad-killed-'));
 const data = join(folder, 'data');
 const settings = [
   ...['--method', 'lccs', '--size', '16', '--features', '4,8', '--dropout', '0.1', '--batch', '2', '--labeled', '1'],
-  ...[
-    '--iterations',
-    '40',
-    '--eval-every',
-    '10',
-    '--save-every',
-    '2',
-    '--keep-checkpoints',
-    '2',
-    '--warmup-fraction',
-    '0.1',
-  ],
+  ...['--iterations', '40', '--eval-every', '10', '--save-every', '2', '--keep-checkpoints', '2'],
+  ...['--warmup-fraction', '0.1'],
 ];
 const adapter = process.env.WGRAD_ADAPTER ? ['--adapter', process.env.WGRAD_ADAPTER] : [];
 const argsOf = (out: string, resume: boolean): string[] => [
@@ -147,7 +127,7 @@ test('one process at a time; a dead one does not count; other settings are refus
   const out = join(folder, 'locked');
   cpSync(whole, out, { recursive: true });
   const lock = join(out, 'lock.json');
-  const { host } = { host: spawnSync('hostname', { encoding: 'utf8' }).stdout.trim() };
+  const host = hostname();
   writeFileSync(lock, JSON.stringify({ pid: process.pid, host }));
   const refused = trainIn(out, true);
   assert.is(refused.status, 2, refused.stderr);
@@ -178,17 +158,34 @@ test('weights of somebody else start student and teacher; another architecture i
   assert.match(other.stderr, /is of another architecture — .*has shape/);
 });
 
-test('a full disk: the older state stays, and the run can be resumed', () => {
+test('a full disk, one that fills while training, a read-only one: the older state stays, and the run can be resumed', () => {
   const small = join(folder, 'small');
-  const script = `mkdir -p ${small} && mount -t tmpfs -o size=400k none ${small} && cp -r ${whole} ${small}/run && rm ${small}/run/checkpoint-0* && sed -i 's/"iterations": 40/"iterations": 60/' ${small}/run/config.json && head -c 1M /dev/zero > ${small}/fill 2>/dev/null; sha256sum ${small}/run/state/last.safetensors; ${process.execPath} ${argsOf(`${small}/run`, true).join(' ')}; echo exit $?; sha256sum ${small}/run/state/last.safetensors`;
+  const hash = `sha256sum ${small}/run/state/last.safetensors`;
+  const resume = `${process.execPath} ${argsOf(`${small}/run`, true).join(' ')}; echo exit $?; ${hash}`;
+  const script = [
+    `mkdir -p ${small} && mount -t tmpfs -o size=8m none ${small} && cp -r ${whole} ${small}/run && ${hash}`,
+    `sed -i 's/"iterations": 40/"iterations": 60/' ${small}/run/config.json`,
+    `cat /dev/zero > ${small}/fill 2>/dev/null; ${resume}`,
+    `truncate -s -32K ${small}/fill; ${resume}`,
+    `rm ${small}/fill; mount -o remount,ro ${small}; ${resume}`,
+    `mount -o remount,rw ${small}; ${resume}`,
+  ].join('\n');
   const { status, stdout, stderr } = spawnSync('unshare', ['-rm', 'sh', '-c', script], { encoding: 'utf8' });
-  if (status !== 0 || /mount:/.test(stderr))
+  if (status !== 0 || /mount:/.test(stderr)) {
     return console.log('skipped: a full disk — no file system may be mounted here');
-  assert.match(stdout, /exit 1/, stderr);
-  assert.match(stderr, /the disk is full\. What was there before is kept/);
-  const [before, after] = [...stdout.matchAll(/^([0-9a-f]{64})/gm)].map(([hash]) => hash);
-  assert.ok(before !== undefined && before === after);
-  copyFileSync(join(whole, 'config.json'), join(folder, 'config.json'));
+  }
+  assert.equal(
+    [...stdout.matchAll(/^exit (\d)$/gm)].map(([, code]) => code),
+    ['1', '1', '1', '0'],
+    stderr,
+  );
+  assert.match(stderr, /cannot write to '\S+' — the disk is full\. What was there before is kept/);
+  assert.match(stderr, /cannot write \S+next\.safetensors — the disk is full\. What was there before is kept/);
+  assert.match(stderr, /cannot write to '\S+' — the file system is read-only\. What was there before is kept/);
+  const hashes = [...stdout.matchAll(/^([0-9a-f]{64})/gm)].map(([, hash]) => hash);
+  assert.is(hashes.length, 5);
+  assert.is(new Set(hashes.slice(0, 4)).size, 1);
+  assert.is.not(hashes[4], hashes[0]);
 });
 
 test.run();
