@@ -15,30 +15,7 @@ import { type Summary, scoresAsCsv } from '../summary.js';
 import { loadModel } from '../trained-model.js';
 
 export const help = `
-usage: wgrad evaluate --run RUN | --weights FILE | --predictions DIR  --data DIR [--split val|test|train] [--out DIR] [--json]
-
-Dice, Jaccard and surface distances per volume and class, on the volumes' own grids, mean ± standard deviation over volumes:
-  HD95   95th percentile of the distances of both directions pooled (MedPy's hd95); HD95_symmetric the larger of both
-  ASD    mean distance from the prediction's surface to the reference's (MedPy's asd); ASSD the mean of both directions
-in mm (voxel sizes of the header) and in voxels. A structure that is missed or invented has no distance: it is counted.
-
-  --run RUN           a run folder: its best checkpoint
-  --weights FILE      a checkpoint
-  --predictions DIR   label volumes of any tool instead, CASE.nii.gz on the images' grids, with the references' label values
-                      or class numbers; needs no GPU
-  --classes N         with --predictions: classes, background included (default: the data set's, else 4)
-  --data DIR [--split val|test|train] [--out DIR] [--json]
-
-Dice, Jaccard and surface distances per volume and class, on the volumes' own grids, mean ± standard deviation over volumes:
-  HD95   95th percentile of the distances of both directions pooled (MedPy's hd95); HD95_symmetric the larger of both
-  ASD    mean distance from the prediction's surface to the reference's (MedPy's asd); ASSD the mean of both directions
-in mm (voxel sizes of the header) and in voxels. A structure that is missed or invented has no distance: it is counted.
-
-  --run RUN           a run folder: its best checkpoint
-  --weights FILE      a checkpoint
-  --predictions DIR   label volumes of any tool instead, CASE.nii.gz on the images' grids; needs no GPU
-  --classes N         with --predictions: classes, background included (default 4)
-  --data DIR          data set
+usage: wgrad evaluate --run RUN | --weights FILE | --predictions DIR  --data DIR          data set, in any layout that wgrad inspect knows
   --split PART        val, test or train (default test)
   --model ROLE        student (default), or teacher: of the run's last state
   --flips             mean of the probabilities over the flips of each slice

@@ -17,7 +17,7 @@ usage: wgrad train --data DIR --out RUN [settings]
 
 Trains a segmenter on DIR and writes everything about it to the new folder RUN.
 
-  --data DIR          data set (ACDC's layout, with or without splits.json)
+  --data DIR          data set in any layout that wgrad inspect knows, with or without splits.json
   --out RUN           run folder: new or empty
   --config FILE       settings as JSON, keys as in RUN/config.json; flags go before it
   --protocol NAME     settings of a published protocol (${protocolNames().join(', ')}); --config and flags go before it
