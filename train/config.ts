@@ -144,6 +144,10 @@ export const settings = {
 
 export type ConfigKey = keyof typeof settings;
 
+/**
+ * A run's settings, resolved: every key is there. What each means, its bounds and its default are in `settings` above, and in
+ * `wgrad train --help`.
+ */
 export interface Config {
   method: (typeof methods)[number];
   labeled: number;

@@ -11,8 +11,6 @@ import { codingOf, findPredictions, readPrediction } from './prediction-files.js
 import type { Predictor } from './predictor.js';
 import { type CaseSummary, type EvaluationSettings, type Summary, summarize } from './summary.js';
 
-export type { CaseSummary, EvaluationSettings, MeanScore, Scores, Summary } from './summary.js';
-
 /** Labels of a case on its own grid [D, H, W]. */
 export async function predictCase(
   predictor: Predictor,
@@ -28,7 +26,8 @@ export async function predictCase(
 
 const shapeOf = ({ depth, height, width }: CaseVolume): [number, number, number] => [depth, height, width];
 
-type EvaluatedGrid = Grid & { classes: number; orient?: Orient };
+/** What of a run's settings evaluation needs. */
+export type EvaluatedGrid = Grid & { classes: number; orient?: Orient };
 
 /** Throws a DataError where a header says no voxel size along an axis: millimetres and millilitres would be made up. */
 export function checkVoxelSize({ volume, case: c }: CaseVolume): void {

@@ -2,6 +2,7 @@
 // structure that is missed or invented has no distance: it is counted, never scored 0.
 import { type Box, surfaceDistances } from './surface-distances.js';
 
+/** Scores of one class in one volume: overlap, surface distances, volumes, counts of voxels. */
 export interface ClassScore {
   /** 2|A∩B|/(|A|+|B|); null when neither volume has the class. */
   Dice: number | null;

@@ -11,6 +11,7 @@ export type Predictor = (
   withConfidence?: boolean,
 ) => Promise<{ labels: Uint8Array; confidence: Float32Array | undefined }>;
 
+/** How slices are predicted. */
 export interface PredictorOptions {
   /** Slices at a time; default 8. */
   batch?: number;

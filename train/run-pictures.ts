@@ -5,12 +5,12 @@ import type { Config } from './config.js';
 import type { Panel } from './curves.js';
 import { type Case, cardiacClasses } from './data/datasets.js';
 import { loadCase, slicesOf } from './data/slices.js';
-import type { Summary } from './evaluate.js';
 import type { LogRecord } from './log.js';
 import { partsOf } from './method.js';
 import { drawCurves, drawSlices, greyPicture, labelPicture } from './pictures.js';
 import type { Predictor } from './predictor.js';
 import { writeReport } from './report/page.js';
+import type { Summary } from './summary.js';
 import type { EventFile } from './tensorboard.js';
 
 export interface Kept {

@@ -2,6 +2,7 @@
 // where it exists: what is missed or invented is counted beside the means, and never taken for a distance of 0.
 import type { ClassScore } from './metrics.js';
 
+/** The scores of one volume. */
 export interface CaseSummary {
   /** The patient, or the case's name where the data set knows no patients. */
   case: string;
@@ -17,6 +18,7 @@ export interface CaseSummary {
   metrics: Record<string, ClassScore>;
 }
 
+/** The scores that have means. */
 export type ScoreName = Exclude<
   keyof ClassScore,
   'TP' | 'FP' | 'FN' | 'TN' | 'n_pred' | 'n_ref' | 'missed' | 'invented'

@@ -9,12 +9,13 @@ import { type Config, UsageError } from './config.js';
 import { describeDataset, openDataset, type Split, splitDataset } from './data/datasets.js';
 import { createLoader } from './data/loader.js';
 import { environmentOf } from './environment.js';
-import { evaluateCases, type Summary } from './evaluate.js';
+import { evaluateCases } from './evaluate.js';
 import { appendRecord, type LogRecord, readLog, rewindLog } from './log.js';
 import { createPredictor } from './predictor.js';
 import { createProgress } from './progress.js';
 import { keepCheckpoint, loadState, runFiles, saveState, takeRunFolder, writeJson } from './run-folder.js';
 import { drawProgress, drawValidation, type Kept, keptBy, reportOn, showBatch } from './run-pictures.js';
+import type { Summary } from './summary.js';
 import { createEventFile } from './tensorboard.js';
 import { createTrainer, metricNames, type Trainer } from './trainer.js';
 
@@ -23,13 +24,17 @@ export class NonFiniteLossError extends Error {
   override name = 'NonFiniteLossError';
 }
 
+/** What `train` needs. */
 export interface TrainingOptions {
+  /** Where it trains; not closed. */
   gpu: Gpu;
+  /** Settings, as resolveConfig gives them. */
   config: Config;
   /** Data folder. */
   data: string;
   /** Run folder: new or empty, or with `resume` the one to continue. */
   out: string;
+  /** Continue the run in `out` from its last state. */
   resume?: boolean;
   /** Weights to start from (safetensors, PyTorch's names); projection heads may be absent, the teacher starts as a copy. */
   initWeights?: string | undefined;
@@ -37,9 +42,13 @@ export interface TrainingOptions {
   stop?: AbortSignal;
 }
 
+/** What became of a training. */
 export interface TrainingResult {
+  /** Done in all, those before a resumption included. */
   iterations: number;
+  /** Of this process. */
   seconds: number;
+  /** Whether `stop` ended it before its time. */
   interrupted: boolean;
   /** The best validation so far. */
   best: { iteration: number; scores: Pick<Summary, 'mean' | 'foreground_mean'> } | undefined;

@@ -8,7 +8,7 @@ import { type Config, resolveConfig } from '../config.js';
 import { type Case, cardiacClasses, casesToEvaluate, openDataset } from '../data/datasets.js';
 import { writePhantoms } from '../data/phantom-dataset.js';
 import { loadCase, slicesOf } from '../data/slices.js';
-import { evaluateCases, type Summary } from '../evaluate.js';
+import { evaluateCases } from '../evaluate.js';
 import { interruptible } from '../interrupt.js';
 import { readLog } from '../log.js';
 import { newFolder } from '../new-folder.js';
@@ -17,6 +17,7 @@ import { createPredictor, type Predictor } from '../predictor.js';
 import { clock } from '../progress.js';
 import { writeReport } from '../report/page.js';
 import { runFiles } from '../run-folder.js';
+import type { Summary } from '../summary.js';
 import { loadModel } from '../trained-model.js';
 import { train } from '../training.js';
 
