@@ -138,11 +138,12 @@ function selectionLine(run: string): string {
   const last = records.slice(Math.floor(0.75 * records.length));
   const mean = (name: string) => {
     const values = last.map((record) => record[name] as number).filter((value) => value >= 0);
-    return (100 * values.reduce((sum, value) => sum + value, 0)) / Math.max(1, values.length);
+    const sum = values.reduce((total, value) => total + value, 0);
+    return values.length ? `${((100 * sum) / values.length).toFixed(1)} %` : '–';
   };
   return (
-    `lccs kept ${mean('kept').toFixed(1)} % of the unlabelled pixels as unsure (last quarter): ` +
-    `${mean('keptAccuracy').toFixed(1)} % of those were right, ${mean('droppedAccuracy').toFixed(1)} % of the others`
+    `lccs kept ${mean('kept')} of the unlabelled pixels as unsure (last quarter): ` +
+    `${mean('keptAccuracy')} of those were right, ${mean('droppedAccuracy')} of the others`
   );
 }
 
