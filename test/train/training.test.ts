@@ -161,7 +161,19 @@ test('the commands: train, evaluate, predict', async () => {
   const evaluated = await wgrad('evaluate', '--run', run, '--data', data, '--out', join(folder, 'scores'), '--json');
   assert.is(evaluated.code, 0, evaluated.stderr);
   const summary = JSON.parse(evaluated.stdout);
-  assert.equal(Object.keys(summary), ['metric_per_case', 'mean', 'foreground_mean', 'confusion']);
+  assert.equal(Object.keys(summary), [
+    ...[
+      'settings',
+      'metric_per_case',
+      'mean',
+      'std',
+      'foreground_mean',
+      'foreground_std',
+      'missed',
+      'invented',
+      'confusion',
+    ],
+  ]);
   assert.equal(JSON.parse(readFileSync(join(folder, 'scores', 'summary.json'), 'utf8')), summary);
   assert.ok(existsSync(summary.metric_per_case[0].prediction_file));
 
@@ -205,7 +217,7 @@ for (const [what, args, code, message] of [
     'a folder without data',
     ['train', '--data', folder, '--out', join(folder, 'x'), ...flags],
     1,
-    /holds no patientNNN/,
+    /holds no data set that is known .*\n {2}ACDC +patientNNN/,
   ],
   ['an unknown flag', ['train', '--itterations', '5'], 2, /--iterations/],
   [
@@ -230,7 +242,7 @@ for (const [what, args, code, message] of [
     'a folder with nothing to resume',
     ['train', '--data', data, '--out', join(folder, 'x'), '--resume', ...flags],
     2,
-    /no state to resume/,
+    /holds no run to resume/,
   ],
   [
     'too many labelled patients',
