@@ -4,7 +4,7 @@ import { appendFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { LogRecord } from './log.js';
-import { encodePng, type Picture } from './png.js';
+import { encodePng, type Picture } from './pictures/png.js';
 
 /** An event file that is open for writing. What was added is in the file when the call returns. */
 export interface EventFile {

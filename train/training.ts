@@ -9,13 +9,13 @@ import { type Config, UsageError } from './config.js';
 import { describeDataset, openDataset, type Split, splitDataset } from './data/datasets.js';
 import { createLoader } from './data/loader.js';
 import { environmentOf } from './environment.js';
-import { evaluateCases } from './evaluate.js';
+import { evaluateCases } from './evaluation/evaluate.js';
+import type { Summary } from './evaluation/summary.js';
 import { appendRecord, type LogRecord, readLog, rewindLog } from './log.js';
+import { drawProgress, drawValidation, type Kept, keptBy, reportOn, showBatch } from './pictures/run-pictures.js';
 import { createPredictor } from './predictor.js';
 import { createProgress } from './progress.js';
 import { keepCheckpoint, loadState, runFiles, saveState, takeRunFolder, writeJson } from './run-folder.js';
-import { drawProgress, drawValidation, type Kept, keptBy, reportOn, showBatch } from './run-pictures.js';
-import type { Summary } from './summary.js';
 import { createEventFile } from './tensorboard.js';
 import { createTrainer, metricNames, type Trainer } from './trainer.js';
 

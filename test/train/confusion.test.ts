@@ -1,7 +1,7 @@
 // The confusion matrix, counted by hand.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { countConfusion, emptyConfusion } from '../../train/confusion.js';
+import { countConfusion, emptyConfusion } from '../../train/evaluation/confusion.js';
 import { refuses } from '../refuses.js';
 
 const test = suite('confusion');

@@ -3,8 +3,8 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { uniformStream } from '../../engine/index.js';
-import { distanceTransform } from '../../train/distance-transform.js';
-import { volumeScores } from '../../train/metrics.js';
+import { distanceTransform } from '../../train/evaluation/distance-transform.js';
+import { volumeScores } from '../../train/evaluation/metrics.js';
 
 const test = suite('surface distances');
 

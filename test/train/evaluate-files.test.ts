@@ -13,7 +13,7 @@ import { loadHdf5 } from '../../train/data/hdf5.js';
 import { readNifti, writeNifti } from '../../train/data/nifti.js';
 import { type PhantomLayout, phantomLayouts, writePhantoms } from '../../train/data/phantom-dataset.js';
 import { loadCase, writeLabels } from '../../train/data/slices.js';
-import { evaluateFiles } from '../../train/evaluate.js';
+import { evaluateFiles } from '../../train/evaluation/evaluate.js';
 import { refuses } from '../refuses.js';
 
 const test = suite('evaluate files');

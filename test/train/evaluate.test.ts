@@ -12,9 +12,9 @@ import { resolveConfig } from '../../train/config.js';
 import { casesToEvaluate, openDataset } from '../../train/data/datasets.js';
 import { writePhantoms } from '../../train/data/phantom-dataset.js';
 import { loadCase, writeLabels } from '../../train/data/slices.js';
-import { evaluateCases, evaluateFiles } from '../../train/evaluate.js';
+import { evaluateCases, evaluateFiles } from '../../train/evaluation/evaluate.js';
+import type { Summary } from '../../train/evaluation/summary.js';
 import { createPredictor, flipped } from '../../train/predictor.js';
-import type { Summary } from '../../train/summary.js';
 import { closeTo } from '../close-to.js';
 import { testGpu } from '../gpu.js';
 

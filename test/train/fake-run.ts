@@ -1,7 +1,7 @@
 // A run folder as training leaves it, of any length and without training: what the report's tests read.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { drawSlices } from '../../train/pictures.js';
+import { drawSlices } from '../../train/pictures/slice-picture.js';
 
 export interface FakeRun {
   method?: 'lccs' | 'supervised';

@@ -2,11 +2,11 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { uniformStream } from '../../engine/index.js';
-import { keepLargestComponents } from '../../train/components.js';
-import { distanceTransform } from '../../train/distance-transform.js';
-import { volumeScores } from '../../train/metrics.js';
-import { type CaseSummary, scoresAsCsv, summarize } from '../../train/summary.js';
-import { border, percentile } from '../../train/surface-distances.js';
+import { keepLargestComponents } from '../../train/evaluation/components.js';
+import { distanceTransform } from '../../train/evaluation/distance-transform.js';
+import { volumeScores } from '../../train/evaluation/metrics.js';
+import { type CaseSummary, scoresAsCsv, summarize } from '../../train/evaluation/summary.js';
+import { border, percentile } from '../../train/evaluation/surface-distances.js';
 
 const test = suite('metrics');
 

@@ -25,7 +25,7 @@ import {
   slicesOf,
   writeLabels,
 } from '../../train/data/slices.js';
-import { predictCase } from '../../train/evaluate.js';
+import { predictCase } from '../../train/evaluation/evaluate.js';
 import { closeTo } from '../close-to.js';
 import { refuses } from '../refuses.js';
 

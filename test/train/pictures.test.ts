@@ -5,13 +5,21 @@ import { join } from 'node:path';
 import { decode } from 'fast-png';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { blend, type Color, createCanvas, drawLine, drawText, fitText, textWidth } from '../../train/canvas.js';
-import { layOut, niceTicks, tickText } from '../../train/curves.js';
 import { createPhantom } from '../../train/data/phantom.js';
 import { minMaxScaled } from '../../train/data/slices.js';
-import { characters, glyphHeight, glyphOf, glyphWidth } from '../../train/font.js';
-import { drawCurves, drawSlices, slicePicture } from '../../train/pictures.js';
-import type { Picture } from '../../train/png.js';
+import {
+  blend,
+  type Color,
+  createCanvas,
+  drawLine,
+  drawText,
+  fitText,
+  textWidth,
+} from '../../train/pictures/canvas.js';
+import { layOut, niceTicks, tickText } from '../../train/pictures/curves.js';
+import { characters, glyphHeight, glyphOf, glyphWidth } from '../../train/pictures/font.js';
+import type { Picture } from '../../train/pictures/png.js';
+import { drawCurves, drawSlices, slicePicture } from '../../train/pictures/slice-picture.js';
 
 const test = suite('pictures');
 const root = mkdtempSync(join(tmpdir(), 'wgrad-pictures-'));

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { decode } from 'fast-png';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { encodePng, writePng } from '../../train/png.js';
+import { encodePng, writePng } from '../../train/pictures/png.js';
 import { refuses } from '../refuses.js';
 
 const test = suite('png');

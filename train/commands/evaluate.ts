@@ -6,12 +6,12 @@ import { readCommandLine } from '../command-line.js';
 import { UsageError } from '../config.js';
 import { cardiacClasses, casesToEvaluate, openDataset } from '../data/datasets.js';
 import { type CaseVolume, writeLabels } from '../data/slices.js';
-import { checkVoxelSize, evaluateCases, evaluateFiles } from '../evaluate.js';
+import { checkVoxelSize, evaluateCases, evaluateFiles } from '../evaluation/evaluate.js';
+import { scoreTable } from '../evaluation/score-table.js';
+import { type Summary, scoresAsCsv } from '../evaluation/summary.js';
 import { newFolder } from '../new-folder.js';
 import { createPredictor } from '../predictor.js';
 import { createProgress } from '../progress.js';
-import { scoreTable } from '../score-table.js';
-import { type Summary, scoresAsCsv } from '../summary.js';
 import { loadModel } from '../trained-model.js';
 
 export const help = `

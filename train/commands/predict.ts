@@ -6,7 +6,7 @@ import { readCommandLine } from '../command-line.js';
 import { UsageError } from '../config.js';
 import { DataError } from '../data/data-error.js';
 import { loadCase, writeLabels } from '../data/slices.js';
-import { predictCase } from '../evaluate.js';
+import { predictCase } from '../evaluation/evaluate.js';
 import { newFolder } from '../new-folder.js';
 import { createPredictor } from '../predictor.js';
 import { loadModel } from '../trained-model.js';

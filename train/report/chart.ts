@@ -1,7 +1,7 @@
 // One chart as SVG text: the same functions draw it here, for a page without scripts, and in the page, when its scale, its
 // smoothing or its width changes. So they are plain functions that use nothing but each other (page.ts lists them). Colours
 // and dashes are the style sheet's: a line says only which of them it has.
-import { movingAverage, niceTicks, tickText } from '../curves.js';
+import { movingAverage, niceTicks, tickText } from '../pictures/curves.js';
 import { escapeText } from './html.js';
 
 export interface Line {

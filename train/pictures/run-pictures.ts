@@ -1,17 +1,17 @@
 // What a run draws as it trains: validation slices and curves in its folder, a slice of the batch for TensorBoard.
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Config } from './config.js';
+import type { Config } from '../config.js';
+import { type Case, cardiacClasses } from '../data/datasets.js';
+import { loadCase, slicesOf } from '../data/slices.js';
+import type { Summary } from '../evaluation/summary.js';
+import type { LogRecord } from '../log.js';
+import { partsOf } from '../method.js';
+import type { Predictor } from '../predictor.js';
+import { writeReport } from '../report/page.js';
+import type { EventFile } from '../tensorboard.js';
 import type { Panel } from './curves.js';
-import { type Case, cardiacClasses } from './data/datasets.js';
-import { loadCase, slicesOf } from './data/slices.js';
-import type { LogRecord } from './log.js';
-import { partsOf } from './method.js';
-import { drawCurves, drawSlices, greyPicture, labelPicture } from './pictures.js';
-import type { Predictor } from './predictor.js';
-import { writeReport } from './report/page.js';
-import type { Summary } from './summary.js';
-import type { EventFile } from './tensorboard.js';
+import { drawCurves, drawSlices, greyPicture, labelPicture } from './slice-picture.js';
 
 export interface Kept {
   /** What is kept, in words for a title. */

@@ -1,7 +1,8 @@
 // Slices side by side: the image, and beside it what was drawn, predicted or kept, in colour over the same image. Labels are
 // enlarged pixel by pixel, so that what one sees is what was predicted; only the grey image is interpolated.
+
+import { cardiacClasses } from '../data/datasets.js';
 import { blend, type Color, createCanvas, drawText, fillRectangle, fitText, textHeight, textWidth } from './canvas.js';
-import { cardiacClasses } from './data/datasets.js';
 import { type Picture, writePng } from './png.js';
 
 export { drawCurves } from './curves.js';

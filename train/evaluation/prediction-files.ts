@@ -2,11 +2,11 @@
 // be compared at all. It must lie on the image's own grid: nothing is resampled here.
 import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { DataError } from './data/data-error.js';
-import type { Case } from './data/datasets.js';
-import { readNifti, type Volume } from './data/nifti.js';
-import { toPicture } from './data/orientation.js';
-import type { CaseVolume } from './data/slices.js';
+import { DataError } from '../data/data-error.js';
+import type { Case } from '../data/datasets.js';
+import { readNifti, type Volume } from '../data/nifti.js';
+import { toPicture } from '../data/orientation.js';
+import type { CaseVolume } from '../data/slices.js';
 
 /**
  * The prediction of each case in `folder`, by case id: CASE.nii.gz or CASE.nii, or the image's file name where no two cases share
