@@ -4,7 +4,8 @@
 //
 //   node dist/test/run.js [PART OF A FILE'S PATH …]
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { dirname, join, relative, sep } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
@@ -50,14 +51,15 @@ export function judge(
 
 const children = new Set<ChildProcess>();
 
-/** Runs one file; it is killed, and fails, after `timeout` seconds. */
+/** Runs one file, with a temporary folder of its own that goes with it; it is killed, and fails, after `timeout` seconds. */
 export function runFile(file: string, timeout: number): Promise<FileResult> {
   const started = performance.now();
+  const temporary = mkdtempSync(join(tmpdir(), 'wgrad-test-'));
   return new Promise((resolve) => {
     const child = spawn(process.execPath, ['--enable-source-maps', '--unhandled-rejections=strict', file], {
       stdio: ['ignore', 'pipe', 'pipe'],
       detached: process.platform !== 'win32', // a group of its own, so that what it started ends with it
-      env: { ...process.env, FORCE_COLOR: '0', NO_COLOR: '1' },
+      env: { ...process.env, FORCE_COLOR: '0', NO_COLOR: '1', TMPDIR: temporary },
     });
     children.add(child);
     const everything: Buffer[] = [];
@@ -79,6 +81,7 @@ export function runFile(file: string, timeout: number): Promise<FileResult> {
       clearTimeout(timer);
       killGroup(child);
       children.delete(child);
+      rmSync(temporary, { recursive: true, force: true, maxRetries: 5 });
       const output = Buffer.concat(everything)
         .toString()
         .replace(/^Warning: maxDynamic\w+ artificially reduced .*\n/gm, ''); // Dawn, at every start
