@@ -36,8 +36,12 @@ test('twenty kills, each resumed: the same bytes', async () => {
       const inSave = attempt % 2 === 1 && total() < 20;
       const resume = existsSync(join(out, 'config.json'));
       if (!resume) rmSync(out, { recursive: true, force: true }); // killed before it had begun
-      child = spawn(process.execPath, argsOf(data, out, resume), { stdio: 'ignore' });
-      const ended = new Promise<number | null>((resolve) => child.on('exit', resolve));
+      child = spawn(process.execPath, argsOf(data, out, resume), { stdio: ['ignore', 'ignore', 'pipe'] });
+      let said = '';
+      child.stderr!.on('data', (chunk) => {
+        said += chunk;
+      });
+      const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
       const kill = (): void => void child.kill('SIGKILL');
       const saves = 1 + Math.floor(3 * uniform());
       let seen = 0;
@@ -52,7 +56,7 @@ test('twenty kills, each resumed: the same bytes', async () => {
       clearTimeout(timer);
       watched?.close();
       if (code === 0) break;
-      assert.is(code, null, `attempt ${attempt} of ${out} ended with ${code}`);
+      assert.is(code, null, `attempt ${attempt} of ${out} ended with ${code}: ${said}`);
       if (watched) kills.saving++;
       else kills[existsSync(join(out, 'state', 'last.safetensors')) ? 'training' : 'starting']++;
     }
