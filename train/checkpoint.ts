@@ -233,7 +233,12 @@ export function loadTensors(path: string, tensors: ReadonlyMap<string, Tensor>):
   return metadata;
 }
 
-function assign(path: string, arrays: ReadonlyMap<string, NamedArray>, tensors: ReadonlyMap<string, Tensor>): void {
+/** Writes a file's arrays into tensors of the same names and shapes; a CheckpointError lists what does not fit. */
+export function assign(
+  path: string,
+  arrays: ReadonlyMap<string, NamedArray>,
+  tensors: ReadonlyMap<string, Tensor>,
+): void {
   const ours = new Map([...arrays].map(([name, array]) => [name, fromPyTorch(array)] as const));
   const wrong = [
     ...[...tensors].flatMap(([name, t]) => {
@@ -254,6 +259,10 @@ function assign(path: string, arrays: ReadonlyMap<string, NamedArray>, tensors: 
   for (const [name, t] of tensors) t.write(ours.get(name)!.data);
 }
 
+/** Names without the `module.` that PyTorch's DataParallel puts before them. */
+export const withoutModule = (arrays: ReadonlyMap<string, NamedArray>): Map<string, NamedArray> =>
+  new Map([...arrays].map(([name, array]) => [name.replace(/^module\./, ''), array]));
+
 /**
  * Weights that somebody else trained, as the start of ours: names may begin with `module.` (PyTorch's DataParallel); what is not in the
  * file keeps its value only under `mayLack`. A CheckpointError lists what does not fit.
@@ -263,9 +272,7 @@ export function loadForeignTensors(
   tensors: ReadonlyMap<string, Tensor>,
   mayLack: (name: string) => boolean,
 ): void {
-  const arrays = new Map(
-    [...readSafetensors(path).arrays].map(([name, array]) => [name.replace(/^module\./, ''), array]),
-  );
+  const arrays = withoutModule(readSafetensors(path).arrays);
   const lacking = [...tensors.keys()].filter((name) => !arrays.has(name) && mayLack(name));
   assign(path, arrays, new Map([...tensors].filter(([name]) => !lacking.includes(name))));
 }

@@ -23,6 +23,7 @@ const commands: Record<string, { about: string; load: () => Promise<Command> }> 
   train: { about: 'train a segmenter', load: () => import('./commands/train.js') },
   evaluate: { about: 'score a trained model on a data set', load: () => import('./commands/evaluate.js') },
   predict: { about: 'segment NIfTI volumes', load: () => import('./commands/predict.js') },
+  export: { about: 'a trained model as ONNX', load: () => import('./commands/export.js') },
   inspect: {
     about: 'look at a data set or a file, and at what is suspicious',
     load: () => import('./commands/inspect.js'),

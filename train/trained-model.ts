@@ -3,69 +3,68 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Gpu } from '../engine/index.js';
 import { type UNet, unet } from '../model/index.js';
-import {
-  CheckpointError,
-  fromPyTorch,
-  loadForeignTensors,
-  loadTensors,
-  type NamedArray,
-  readSafetensors,
-} from './checkpoint.js';
+import { assign, CheckpointError, type NamedArray, readSafetensors, withoutModule } from './checkpoint.js';
 import { type Config, resolveConfig, UsageError } from './config.js';
 import { runFiles } from './run-folder.js';
 
+/** Where a model is: a run folder or a checkpoint file, and whose weights are meant. */
+export interface ModelSource {
+  run?: string;
+  weights?: string;
+  /** Default: the student. */
+  role?: 'student' | 'teacher';
+}
+
+/** A model's weights as they are in its file: PyTorch's names and layout. */
+export interface TrainedWeights {
+  readonly path: string;
+  readonly arrays: ReadonlyMap<string, NamedArray>;
+  readonly config: Config;
+}
+
 /**
- * The student of a run's best checkpoint (the last one where nothing was validated), or of a checkpoint file; or the teacher of a
- * run's last state, the only place where it is kept.
+ * The weights of the student of a run's best checkpoint (the last one where nothing was validated), or of a checkpoint file; or of
+ * the teacher of a run's last state, the only place where it is kept.
  */
-export function loadModel(
-  gpu: Gpu,
-  from: { run?: string; weights?: string; role?: 'student' | 'teacher' },
-): { model: UNet; config: Config } {
-  if (Boolean(from.run) === Boolean(from.weights))
-    throw new UsageError('model: give either --run RUN or --weights FILE.');
-  const path = from.weights ?? [runFiles.best, runFiles.last].map((name) => join(from.run!, name)).find(existsSync);
-  if (!path) throw new UsageError(`model: '${from.run}' holds no checkpoint. Is it a run folder?`);
-  const { metadata, arrays } = readSafetensors(path);
-  const config = resolveConfig(
-    metadata.config ? (JSON.parse(metadata.config) as Record<string, unknown>) : settingsOf(path, arrays),
-  );
-  const model = unet(gpu, {
-    inChannels: 1,
-    classes: config.classes,
-    features: config.features,
-    dropout: config.dropout,
-  });
-  if (from.role === 'teacher') loadTeacher(from.run, model);
-  else if (metadata.config) loadTensors(path, model.state);
-  else loadForeignTensors(path, model.state, () => false);
+export function readWeights({ run, weights, role = 'student' }: ModelSource): TrainedWeights {
+  if (Boolean(run) === Boolean(weights)) throw new UsageError('model: give either --run RUN or --weights FILE.');
+  if (role === 'teacher' && !run) {
+    throw new UsageError('model: a teacher is kept in a run folder only. Give --run RUN.');
+  }
+  const path = weights ?? [runFiles.best, runFiles.last].map((name) => join(run!, name)).find(existsSync);
+  if (!path) throw new UsageError(`model: '${run}' holds no checkpoint. Is it a run folder?`);
+  const { metadata, arrays: read } = readSafetensors(path);
+  const arrays = withoutModule(read);
+  const settings = metadata.config
+    ? (JSON.parse(metadata.config) as Record<string, unknown>)
+    : settingsOf(path, arrays);
+  const config = resolveConfig(settings);
+  return role === 'teacher' ? { ...teacherOf(run!), config } : { path, arrays, config };
+}
+
+/** The model of such weights, on a device. A CheckpointError lists what is missing, unknown or of another shape. */
+export function loadModel(gpu: Gpu, from: ModelSource): { model: UNet; config: Config } {
+  const { path, arrays, config } = readWeights(from);
+  const { classes, features, dropout } = config;
+  const model = unet(gpu, { inChannels: 1, classes, features, dropout });
+  assign(path, arrays, model.state);
   return { model, config };
 }
 
-function loadTeacher(run: string | undefined, model: UNet): void {
-  if (!run) throw new UsageError('model: a teacher is kept in a run folder only. Give --run RUN.');
+function teacherOf(run: string): Pick<TrainedWeights, 'path' | 'arrays'> {
   const path = join(run, runFiles.state);
-  const { arrays } = readSafetensors(path);
-  for (const [name, t] of model.state) {
-    const found = arrays.get(`teacher.${name}`);
-    if (!found)
-      throw new CheckpointError(
-        `checkpoint: ${path} holds no teacher ('teacher.${name}' is missing). Did the method have one?`,
-      );
-    const { shape, data } = fromPyTorch(found);
-    if (shape.join() !== t.shape.join()) {
-      throw new CheckpointError(
-        `checkpoint: 'teacher.${name}' in ${path} has shape [${shape}], expected [${t.shape}].`,
-      );
-    }
-    t.write(data);
-  }
+  const arrays = new Map(
+    [...readSafetensors(path).arrays]
+      .filter(([name]) => /^teacher\.(encoder|decoder)\./.test(name)) // its projection head is no part of the model
+      .map(([name, array]) => [name.slice('teacher.'.length), array]),
+  );
+  if (!arrays.size) throw new CheckpointError(`checkpoint: ${path} holds no teacher. Did the method have one?`);
+  return { path, arrays };
 }
 
 /** Channels and classes of a UNet that somebody else saved, from the shapes of its weights; all else is the protocol's. */
 function settingsOf(path: string, arrays: ReadonlyMap<string, NamedArray>): Record<string, unknown> {
-  const shapeOf = (name: string): readonly number[] | undefined =>
-    (arrays.get(`${name}.weight`) ?? arrays.get(`module.${name}.weight`))?.shape;
+  const shapeOf = (name: string): readonly number[] | undefined => arrays.get(`${name}.weight`)?.shape;
   const features: number[] = [];
   for (let level = 0; ; level++) {
     const block = level === 0 ? 'encoder.in_conv' : `encoder.down${level}.maxpool_conv.1`;

@@ -1,0 +1,227 @@
+// The UNet as ONNX, run by onnxruntime (its WebAssembly build, the one that pages use): the same logits as ours, on phantoms and on
+// real slices; and what `wgrad export` says to what it cannot use.
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import * as ort from 'onnxruntime-web/wasm';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { type Gpu, noGrad, ShapeError, tensor, uniformStream } from '../../engine/index.js';
+import { openDevice } from '../../engine/node.js';
+import { type UNet, unet, unetOnnx, unetSizes } from '../../model/index.js';
+import { type NamedArray, readSafetensors, saveTensors, toPyTorch, writeSafetensors } from '../../train/checkpoint.js';
+import { run as exportCommand } from '../../train/commands/export.js';
+import { openDataset } from '../../train/data/datasets.js';
+import { createPhantom } from '../../train/data/phantom.js';
+import { loadCase, stackSlices } from '../../train/data/slices.js';
+import { loadModel, readWeights } from '../../train/trained-model.js';
+import { refuses } from '../refuses.js';
+
+const test = suite('export');
+const folder = mkdtempSync(join(tmpdir(), 'wgrad-export-'));
+const acdc = new URL('../../../../shared/data/acdc', import.meta.url).pathname;
+let gpu: Gpu;
+test.before(async () => {
+  ort.env.wasm.numThreads = 1;
+  gpu = await openDevice();
+});
+test.after(() => {
+  gpu.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+interface Sizes {
+  features: number[];
+  classes?: number;
+}
+
+/** A network whose statistics and scales are not those that it starts with, so that a wrong batch norm shows. */
+async function network({ features, classes = 4 }: Sizes): Promise<{ model: UNet; arrays: Map<string, NamedArray> }> {
+  const model = unet(gpu, { inChannels: 1, classes, features, seed: 5 });
+  const uniform = uniformStream(7);
+  for (const [name, t] of model.state) {
+    const shift = /running_var$/.test(name) ? 0.5 : /running_mean$|bias$/.test(name) ? -0.5 : undefined;
+    if (shift !== undefined) t.write(Float32Array.from({ length: t.size }, () => uniform() + shift));
+  }
+  const arrays = new Map<string, NamedArray>();
+  for (const [name, t] of model.state) {
+    arrays.set(name, toPyTorch({ shape: t.shape, data: Float32Array.from(await t.read()) }));
+  }
+  return { model, arrays };
+}
+
+type Images = { data: Float32Array; shape: readonly [number, number, number, number] };
+type Outputs = { logits: Float32Array; probabilities: Float32Array; labels: Uint8Array };
+
+/** What onnxruntime makes of a file; logits and probabilities channels last, as ours are. */
+async function runtime(file: Uint8Array, { data, shape: [n, h, w, c] }: Images): Promise<Outputs> {
+  assert.is(c, 1); // so that channels last and first are the same
+  const session = await ort.InferenceSession.create(file);
+  const { logits, probabilities, labels } = await session.run({ image: new ort.Tensor('float32', data, [n, 1, h, w]) });
+  const last = ({ data: values, dims }: ort.Tensor): Float32Array => {
+    const [batch, classes, ...sides] = dims as [number, number, number, number];
+    assert.equal([batch, ...sides], [n, h, w]);
+    const moved = new Float32Array(values.length);
+    for (let i = 0; i < n; i++)
+      for (let k = 0; k < classes; k++)
+        for (let p = 0; p < h * w; p++)
+          moved[(i * h * w + p) * classes + k] = (values as Float32Array)[(i * classes + k) * h * w + p]!;
+    return moved;
+  };
+  assert.equal(labels!.dims, [n, h, w]);
+  const result = {
+    logits: last(logits!),
+    probabilities: last(probabilities!),
+    labels: Uint8Array.from(labels!.data as Uint8Array),
+  };
+  await session.release();
+  return result;
+}
+
+const ours = (model: UNet, { data, shape }: Images): Promise<ArrayLike<number>> =>
+  noGrad(() => model.forward(tensor(gpu, data, shape), { mode: 'eval' }).logits).read();
+
+/** Compares logits with ours to 1e-4 of their range, probabilities with their softmax, labels with their argmax. */
+async function agrees(what: string, model: UNet, file: Uint8Array, images: Images): Promise<void> {
+  const theirs = await runtime(file, images);
+  const logits = await ours(model, images);
+  assert.is(theirs.logits.length, logits.length);
+  const classes = logits.length / theirs.labels.length;
+  const scale = Array.from(logits).reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+  let [worst, ties, differing] = [0, 0, 0];
+  for (let p = 0; p < theirs.labels.length; p++) {
+    const at = Array.from({ length: classes }, (_, k) => logits[p * classes + k]!);
+    const exponentials = at.map((x) => Math.exp(x - Math.max(...at)));
+    const sum = exponentials.reduce((a, b) => a + b);
+    for (let k = 0; k < classes; k++) {
+      worst = Math.max(worst, Math.abs(theirs.logits[p * classes + k]! - at[k]!) / scale);
+      const off = Math.abs(theirs.probabilities[p * classes + k]! - exponentials[k]! / sum);
+      assert.ok(off < 1e-4, `${what}: probability off by ${off}`);
+    }
+    if (theirs.labels[p] !== at.indexOf(Math.max(...at))) {
+      const [first, second] = [...at].sort((a, b) => b - a) as [number, number];
+      if (first - second < 2e-4 * scale) ties++;
+      else differing++;
+    }
+  }
+  console.log(
+    `  ${what}: logits differ by ${worst.toExponential(1)} of ${scale.toFixed(1)}, ${ties} ties decided otherwise`,
+  );
+  assert.ok(worst < 1e-4, `${what}: logits differ by ${worst}`);
+  assert.is(differing, 0, what);
+}
+
+function phantomSlices(n: number, height: number, width: number): Images {
+  const size = Math.max(height, width);
+  const { image } = createPhantom({ seed: 3, size, index: 0 }).diastole;
+  const greatest = image.reduce((most, value) => Math.max(most, value), 0);
+  const rows = Array.from({ length: n * height }, (_, row) => {
+    const from = (Math.floor(row / height) * size + (row % height)) * size;
+    return Array.from(image.subarray(from, from + width), (value) => value / greatest);
+  });
+  return { data: Float32Array.from(rows.flat()), shape: [n, height, width, 1] };
+}
+
+for (const [features, classes, images, fold] of [
+  [[4, 8], 2, [1, 64, 64], false],
+  [[4, 8, 12], 4, [3, 32, 48], false],
+  [[8, 16, 32, 64], 3, [2, 48, 32], true],
+  [[4, 8, 8, 16, 16], 5, [1, 96, 128], true],
+] as [number[], number, [number, number, number], boolean][]) {
+  const what = `${features.join('-')} features, ${classes} classes, [${images}]${fold ? ', folded' : ''}`;
+  test(what, async () => {
+    const { model, arrays } = await network({ features, classes });
+    assert.equal(unetSizes(arrays), { inChannels: 1, classes, features, multiple: 2 ** (features.length - 1) });
+    await agrees(what, model, unetOnnx(arrays, { fold }), phantomSlices(...images));
+  });
+}
+
+test('sides that the levels do not divide are refused by the runtime, not stretched', async () => {
+  const { arrays } = await network({ features: [4, 8, 12] });
+  let failed = false;
+  try {
+    await runtime(unetOnnx(arrays), phantomSlices(1, 34, 32));
+  } catch {
+    failed = true;
+  }
+  assert.ok(failed);
+});
+
+/** Weights that were trained (the browser example's), whose logits are far from each other. */
+const trained = new URL('../../../examples/browser/demonstration.safetensors', import.meta.url).pathname;
+
+test('trained weights on a phantom', async () => {
+  const { model, config } = loadModel(gpu, { weights: trained });
+  const file = unetOnnx(readWeights({ weights: trained }).arrays);
+  await agrees('trained, phantom', model, file, phantomSlices(4, config.size, config.size));
+});
+
+let skipped = 0;
+const onRealSlices = existsSync(acdc) ? test : test.skip;
+if (!existsSync(acdc)) skipped++;
+onRealSlices('trained weights on real slices, at their size and at 256×256', async () => {
+  const { model, config } = loadModel(gpu, { weights: trained });
+  const file = unetOnnx(readWeights({ weights: trained }).arrays);
+  const { cases } = await openDataset(acdc);
+  const volume = loadCase(cases[0]!, { classes: 4 });
+  for (const size of [config.size, 256]) {
+    const images = stackSlices(volume, { size });
+    const from = Math.floor(volume.depth / 2) * size ** 2;
+    await agrees(`trained, ACDC ${size}²`, model, file, {
+      data: images.slice(from, from + 2 * size ** 2),
+      shape: [2, size, size, 1],
+    });
+  }
+});
+
+test('the command: from a checkpoint, ours or somebody else’s; the file says how it is used', async () => {
+  const { model, arrays } = await network({ features: [4, 8] });
+  const [own, foreign] = [join(folder, 'own.safetensors'), join(folder, 'foreign.safetensors')];
+  await saveTensors(own, model.state, { config: JSON.stringify({ features: [4, 8], dropout: [0, 0], size: 32 }) });
+  writeSafetensors(foreign, new Map([...arrays].map(([name, array]) => [`module.${name}`, array])));
+  const files = [join(folder, 'own.onnx'), join(folder, 'foreign.onnx')];
+  assert.is(await exportCommand(['--onnx', files[0]!, '--weights', own]), 0);
+  assert.is(await exportCommand(['--onnx', files[1]!, '--weights', foreign, '--fold']), 0);
+  for (const file of files) await agrees(file, model, readFileSync(file), phantomSlices(1, 32, 32));
+  const text = readFileSync(files[0]!).toString('latin1');
+  for (const part of ['preprocessing', 'minus its minimum', 'background,right ventricle,myocardium,left ventricle'])
+    assert.ok(text.includes(part), part);
+});
+
+test('what cannot be exported is refused in words', async () => {
+  const { arrays } = await network({ features: [4, 8] });
+  const without = new Map(arrays);
+  without.delete('decoder.up1.conv.conv_conv.1.running_var');
+  await refuses(() => unetOnnx(without), ShapeError, /'decoder\.up1\.conv\.conv_conv\.1\.running_var' is missing/);
+  const more = new Map(arrays).set('decoder.more', { shape: [1], data: new Float32Array(1) });
+  await refuses(() => unetOnnx(more), ShapeError, /'decoder\.more' is unknown/);
+  await refuses(() => unetOnnx(new Map()), ShapeError, /no UNet/);
+
+  const file = join(folder, 'small.safetensors');
+  writeSafetensors(file, arrays);
+  const out = join(folder, 'new.onnx');
+  const cut = join(folder, 'cut.safetensors');
+  writeFileSync(cut, readFileSync(file).subarray(0, 3000));
+  const other = join(folder, 'other.safetensors');
+  writeSafetensors(other, new Map([['weight', { shape: [1], data: new Float32Array(1) }]]));
+  for (const [args, message] of [
+    [[], /--onnx FILE is needed/],
+    [['--onnx', out], /--run RUN or --weights FILE/],
+    [['--onnx', join(folder, 'x.pb'), '--weights', file], /\.onnx/],
+    [['--onnx', file.replace('small.safetensors', 'own.onnx'), '--weights', file], /exists/],
+    [['--onnx', out, '--weights', join(folder, 'nowhere')], /cannot read/],
+    [['--onnx', out, '--weights', cut], /no readable safetensors/],
+    [['--onnx', out, '--weights', other], /SSL4MIS/],
+    [['--onnx', out, '--run', folder], /holds no checkpoint/],
+    [['--onnx', out, '--weights', file, '--model', 'teacher'], /run folder only/],
+    [['--onnx', out, '--weights', file, '--model', 'both'], /student or teacher/],
+    [['--onnx', join(folder, 'none', 'new.onnx'), '--weights', file], /cannot write/],
+  ] as [string[], RegExp][]) {
+    await refuses(() => exportCommand(args), Error, message);
+  }
+  assert.not.ok(existsSync(out));
+  assert.ok(readSafetensors(file).arrays.size === arrays.size);
+});
+
+if (skipped) console.log(`declared skips: ${skipped} no real data at ${acdc}`);
+test.run();
