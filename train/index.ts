@@ -6,6 +6,6 @@ export type { CaseSummary, EvaluationSettings, MeanScore, ScoreName, Scores, Sum
 export { createPredictor, type Predictor, type PredictorOptions } from './predictor.js';
 export { protocolFile, protocolNames } from './protocol.js';
 export { writeReport } from './report/page.js';
-export { loadModel } from './trained-model.js';
+export { loadModel, type ModelSource } from './trained-model.js';
 export { createTrainer, metricNames, type StepResult, type Trainer } from './trainer.js';
 export { type TrainingOptions, type TrainingResult, train } from './training.js';

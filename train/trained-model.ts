@@ -9,7 +9,9 @@ import { runFiles } from './run-folder.js';
 
 /** Where a model is: a run folder or a checkpoint file, and whose weights are meant. */
 export interface ModelSource {
+  /** Run folder. */
   run?: string;
+  /** Checkpoint file. */
   weights?: string;
   /** Default: the student. */
   role?: 'student' | 'teacher';
