@@ -287,12 +287,16 @@ onClick('save-weights', () =>
 );
 onClick('show-keys', actions.help);
 onClick('notice-close', closeNotice);
+const isDark = (): boolean => getComputedStyle(document.documentElement).colorScheme === 'dark';
+const nameTheme = (): void => {
+  button('theme').textContent = isDark() ? 'Light' : 'Dark';
+};
 onClick('theme', () => {
-  const isDark = getComputedStyle(document.documentElement).colorScheme === 'dark';
-  document.documentElement.dataset.theme = isDark ? 'light' : 'dark';
-  button('theme').textContent = isDark ? 'Dark' : 'Light';
+  document.documentElement.dataset.theme = isDark() ? 'light' : 'dark';
+  nameTheme();
 });
-button('theme').textContent = matchMedia('(prefers-color-scheme: dark)').matches ? 'Light' : 'Dark';
+matchMedia('(prefers-color-scheme: dark)').addEventListener('change', nameTheme);
+nameTheme();
 select('study').addEventListener('change', () => choose(page.studies[Number(select('study').value)]!));
 onInput('slice', ({ valueAsNumber }) => {
   view.z = valueAsNumber - 1;
