@@ -68,7 +68,7 @@ export function createProgress(
     while (moments.length > 2 && now - moments[1]!.at > 60_000) moments.shift();
     const first = moments[0]!;
     const rate = (done - first.done) / Math.max(1e-9, (now - first.at) / 1000);
-    const remaining = rate > 0 && (!isFirst || done >= total) ? clock((total - done) / rate) : '?';
+    const remaining = rate > 0 ? clock((total - done) / rate) : '?';
     const parts = [
       `${name} ${done}/${total}`,
       `${rateText(rate)}`,

@@ -7,7 +7,7 @@ import { countParameters } from '../model/index.js';
 import { loadForeignTensors, saveTensors } from './checkpoint.js';
 import { type Config, UsageError } from './config.js';
 import { describeDataset, openDataset, type Split, splitDataset } from './data/datasets.js';
-import { createLoader } from './data/loader.js';
+import { type Batch, createLoader } from './data/loader.js';
 import { environmentOf } from './environment.js';
 import { evaluateCases } from './evaluation/evaluate.js';
 import type { Summary } from './evaluation/summary.js';
@@ -17,7 +17,7 @@ import { createPredictor } from './predictor.js';
 import { createProgress } from './progress.js';
 import { keepCheckpoint, loadState, runFiles, saveState, takeRunFolder, writeJson } from './run-folder.js';
 import { createEventFile } from './tensorboard.js';
-import { createTrainer, metricNames, type Trainer } from './trainer.js';
+import { createTrainer, metricNames, type Schedule, type StepResult, type Trainer } from './trainer.js';
 
 /** A loss became NaN or infinite; the message names the op, the last good checkpoint is on disk. */
 export class NonFiniteLossError extends Error {
@@ -40,6 +40,14 @@ export interface TrainingOptions {
   initWeights?: string | undefined;
   /** Aborted: the iteration ends, the state is saved, `interrupted` is true. */
   stop?: AbortSignal;
+}
+
+/** An iteration whose commands the GPU has, and whose numbers are not read yet. */
+interface Running extends Pick<StepResult, 'cosines'> {
+  readonly batch: Batch;
+  readonly number: number;
+  readonly schedule: Schedule;
+  readonly values: ReturnType<Tensor['read']>;
 }
 
 /** What became of a training. */
@@ -172,47 +180,66 @@ async function trainIn(
     return { iteration, validation: { mean, foreground_mean, ...scores } };
   };
 
+  // The GPU begins an iteration before the numbers of the one before it are read, so that it never waits for their log.
+  const begin = (batch: Batch, number: number): Running => {
+    trainer.setBatch(batch.image, batch.label);
+    const schedule = trainer.setIteration(number);
+    const { metrics, cosines } = trainer.step();
+    const values = metrics.read(); // as they are now: a copy is in the queue
+    values.catch(() => {}); // who awaits it is told
+    return { batch, number, schedule, values, cosines };
+  };
+  const finish = async ({ batch, number, schedule, values, cosines }: Running, withGeometry = false): Promise<Kept> => {
+    const waited = performance.now();
+    const numbers = await values;
+    gpuMs += performance.now() - waited;
+    const named = Object.fromEntries(names.map((name, i) => [name, numbers[i]!]));
+    if (!Number.isFinite(named.loss)) {
+      trainer.setBatch(batch.image, batch.label); // the next iteration's may be there already
+      trainer.setIteration(number);
+      const culprit = await trainer.step.findNonFinite();
+      throw new NonFiniteLossError(
+        `train: the loss is ${named.loss} at iteration ${number} (${batch.cases.join(', ')}) — ${culprit ?? 'no op repeats it'}. ` +
+          `The last good state is in ${file(runFiles.state)}. Lower --lr, or look at these cases.`,
+      );
+    }
+    const geometry = cosines && withGeometry ? { cosines: [...(await cosines.read())] } : {};
+    log({ iteration: number, ...named, ...schedule, ...geometry });
+    const dice = best?.scores.foreground_mean.Dice;
+    const shown = ['loss', 'ce', 'dice', 'consistency', 'separation', 'kept'].filter((name) => name in named);
+    const text = shown.map((name) => `${name} ${named[name]!.toPrecision(3)}`).join('  ');
+    progress.update(
+      number + 1,
+      `${text}${dice === null || dice === undefined ? '' : `  best val Dice ${dice.toFixed(4)}`}`,
+      { data: loader.stats.waitMs, gpu: gpuMs, validation: validationMs },
+    );
+    return keptBy(config, { ...named, ...schedule });
+  };
+
   try {
     await trainer.step.prepare();
     if (saved === undefined) await save(); // so that there is always a state from before a loss that is not finite
+    let running: Running | undefined;
     while (iteration < config.iterations && !stop?.aborted) {
       const batch = await loader.next();
-      trainer.setBatch(batch.image, batch.label);
-      const schedule = trainer.setIteration(iteration);
-      const { metrics, cosines } = trainer.step();
-      const submitted = performance.now();
-      const values = await metrics.read();
-      gpuMs += performance.now() - submitted;
-      const named = Object.fromEntries(names.map((name, i) => [name, values[i]!]));
-      if (!Number.isFinite(named.loss)) {
-        const culprit = await trainer.step.findNonFinite();
-        throw new NonFiniteLossError(
-          `train: the loss is ${named.loss} at iteration ${iteration} (${batch.cases.join(', ')}) — ${culprit ?? 'no op repeats it'}. ` +
-            `The last good state is in ${file(runFiles.state)}. Lower --lr, or look at these cases.`,
-        );
-      }
-      const validated = (iteration + 1) % config.evalEvery === 0 || iteration + 1 === config.iterations;
-      const geometry = cosines && validated ? { cosines: [...(await cosines.read())] } : {};
-      log({ iteration, ...named, ...schedule, ...geometry });
-      iteration++;
-      const dice = best?.scores.foreground_mean.Dice;
-      const shown = ['loss', 'ce', 'dice', 'consistency', 'separation', 'kept'].filter((name) => name in named);
-      const text = shown.map((name) => `${name} ${named[name]!.toPrecision(3)}`).join('  ');
-      progress.update(
-        iteration,
-        `${text}${dice === null || dice === undefined ? '' : `  best val Dice ${dice.toFixed(4)}`}`,
-        { data: loader.stats.waitMs, gpu: gpuMs, validation: validationMs },
-      );
-      if (validated) {
+      const previous = running;
+      running = begin(batch, iteration++);
+      if (previous) await finish(previous);
+      const isValidated = iteration % config.evalEvery === 0 || iteration === config.iterations;
+      const isSaved = iteration % config.saveEvery === 0;
+      if (!isValidated && !isSaved) continue;
+      const kept = await finish(running, isValidated);
+      running = undefined;
+      if (isValidated) {
         const began = performance.now();
-        const kept = keptBy(config, { ...named, ...schedule });
         log(await validate(kept));
         await showBatch(events, iteration, batch, config.size, kept, predictor);
         drawProgress(file(runFiles.curves), readLog(file(runFiles.log)));
         validationMs += performance.now() - began;
       }
-      if (iteration % config.saveEvery === 0) await save();
+      if (isSaved) await save();
     }
+    if (running) await finish(running);
     await save();
   } finally {
     progress.end();
