@@ -8,18 +8,34 @@ type Weights = ReadonlyMap<string, NdArray>;
 
 const leaky = (x: NdArray): NdArray => mapArray(x, (v) => (v > 0 ? v : 0.01 * v));
 
-function block(x: NdArray, weights: Weights, name: string): NdArray {
+type Mode = 'train' | 'eval';
+
+/** γ (x − μ)/√(σ² + ε) + β with given statistics of each channel. */
+const withStatistics = (x: NdArray, [gamma, beta, mean, variance]: NdArray[], epsilon = 1e-5): NdArray =>
+  mapArray(x, (v, i) => {
+    const c = i % x.shape.at(-1)!;
+    return ((v - mean!.data[c]!) / Math.sqrt(variance!.data[c]! + epsilon)) * gamma!.data[c]! + beta!.data[c]!;
+  });
+
+function block(x: NdArray, weights: Weights, name: string, mode: Mode): NdArray {
   const get = (suffix: string) => weights.get(`${name}.conv_conv.${suffix}`)!;
-  const half = (y: NdArray, c: number, n: number) =>
-    leaky(normalization(conv(y, get(`${c}.weight`), get(`${c}.bias`), 1), get(`${n}.weight`), get(`${n}.bias`), 1));
+  const half = (y: NdArray, c: number, n: number) => {
+    const z = conv(y, get(`${c}.weight`), get(`${c}.bias`), 1);
+    const [gamma, beta] = [get(`${n}.weight`), get(`${n}.bias`)];
+    return leaky(
+      mode === 'train'
+        ? normalization(z, gamma, beta, 1)
+        : withStatistics(z, [gamma, beta, get(`${n}.running_mean`), get(`${n}.running_var`)]),
+    );
+  };
   return half(half(x, 0, 1), 4, 5);
 }
 
-/** Logits of a UNet in train mode without dropout. */
-export function unet(x: NdArray, weights: Weights, levels: number): NdArray {
-  const skips = [block(x, weights, 'encoder.in_conv')];
+/** Logits of a UNet without dropout; its batch norms take the batch's statistics, or in eval mode the running ones. */
+export function unet(x: NdArray, weights: Weights, levels: number, mode: Mode = 'train'): NdArray {
+  const skips = [block(x, weights, 'encoder.in_conv', mode)];
   for (let level = 1; level < levels; level++) {
-    skips.push(block(maxPool(skips.at(-1)!), weights, `encoder.down${level}.maxpool_conv.1`));
+    skips.push(block(maxPool(skips.at(-1)!), weights, `encoder.down${level}.maxpool_conv.1`, mode));
   }
   let y = skips.pop()!;
   for (let i = 1; skips.length; i++) {
@@ -30,7 +46,7 @@ export function unet(x: NdArray, weights: Weights, levels: number): NdArray {
     const joined = fromIndex([n, h, w, c + up.shape[3]!], ([a, b, d, k]) =>
       k! < c ? at(skip, [a!, b!, d!, k!]) : at(up, [a!, b!, d!, k! - c]),
     );
-    y = block(joined, weights, `${name}.conv`);
+    y = block(joined, weights, `${name}.conv`, mode);
   }
   return conv(y, weights.get('decoder.out_conv.weight')!, weights.get('decoder.out_conv.bias')!, 1);
 }

@@ -1,6 +1,6 @@
 // The UNet as ONNX, run by onnxruntime (its WebAssembly build, the one that pages use): the same logits as ours, on phantoms and on
 // real slices; and what `wgrad export` says to what it cannot use.
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as ort from 'onnxruntime-web/wasm';
@@ -9,12 +9,26 @@ import * as assert from 'uvu/assert';
 import { type Gpu, noGrad, ShapeError, tensor, uniformStream } from '../../engine/index.js';
 import { openDevice } from '../../engine/node.js';
 import { type UNet, unet, unetOnnx, unetSizes } from '../../model/index.js';
-import { type NamedArray, readSafetensors, saveTensors, toPyTorch, writeSafetensors } from '../../train/checkpoint.js';
-import { run as exportCommand } from '../../train/commands/export.js';
+import {
+  CheckpointError,
+  type NamedArray,
+  readSafetensors,
+  saveTensors,
+  toPyTorch,
+  writeSafetensors,
+} from '../../train/checkpoint.js';
+import { run as exportCommand, help } from '../../train/commands/export.js';
+import { UsageError } from '../../train/config.js';
 import { openDataset } from '../../train/data/datasets.js';
 import { createPhantom } from '../../train/data/phantom.js';
-import { loadCase, stackSlices } from '../../train/data/slices.js';
+import { type CaseVolume, loadCase, minMaxScaled, stackSlices } from '../../train/data/slices.js';
+import { version } from '../../train/environment.js';
+import { predictCase } from '../../train/evaluation/evaluate.js';
+import { createPredictor } from '../../train/predictor.js';
+import { runFiles } from '../../train/run-folder.js';
 import { loadModel, readWeights } from '../../train/trained-model.js';
+import { type NdArray, ndArray } from '../reference/nd-array.js';
+import { unet as referenceUnet } from '../reference/unet.js';
 import { refuses } from '../refuses.js';
 
 const test = suite('export');
@@ -33,15 +47,21 @@ test.after(() => {
 interface Sizes {
   features: number[];
   classes?: number;
+  seed?: number;
 }
 
-/** A network whose statistics and scales are not those that it starts with, so that a wrong batch norm shows. */
-async function network({ features, classes = 4 }: Sizes): Promise<{ model: UNet; arrays: Map<string, NamedArray> }> {
-  const model = unet(gpu, { inChannels: 1, classes, features, seed: 5 });
-  const uniform = uniformStream(7);
+/** A network whose statistics and scales are not those that it starts with, and whose logits follow the image: a wrong node shows. */
+async function network({
+  features,
+  classes = 4,
+  seed = 5,
+}: Sizes): Promise<{ model: UNet; arrays: Map<string, NamedArray> }> {
+  const model = unet(gpu, { inChannels: 1, classes, features, seed });
+  const uniform = uniformStream(seed, 2);
   for (const [name, t] of model.state) {
-    const shift = /running_var$/.test(name) ? 0.5 : /running_mean$|bias$/.test(name) ? -0.5 : undefined;
-    if (shift !== undefined) t.write(Float32Array.from({ length: t.size }, () => uniform() + shift));
+    if (t.shape.length > 1) continue;
+    const [least, range] = /running_var$/.test(name) ? [0.02, 0.1] : /weight$/.test(name) ? [0.5, 1] : [-0.2, 0.4];
+    t.write(Float32Array.from({ length: t.size }, () => least + range * uniform()));
   }
   const arrays = new Map<string, NamedArray>();
   for (const [name, t] of model.state) {
@@ -81,13 +101,35 @@ async function runtime(file: Uint8Array, { data, shape: [n, h, w, c] }: Images):
 const ours = (model: UNet, { data, shape }: Images): Promise<ArrayLike<number>> =>
   noGrad(() => model.forward(tensor(gpu, data, shape), { mode: 'eval' }).logits).read();
 
-/** Compares logits with ours to 1e-4 of their range, probabilities with their softmax, labels with their argmax. */
+/** The same in float64, by the plain loops of the reference. */
+async function exact(model: UNet, { data, shape }: Images, levels: number): Promise<ArrayLike<number>> {
+  const weights = new Map<string, NdArray>();
+  for (const [name, t] of model.state) weights.set(name, ndArray(t.shape, await t.read()));
+  return referenceUnet(ndArray(shape, data), weights, levels, 'eval').data;
+}
+
+/** Compares what onnxruntime makes of a file with our logits. */
 async function agrees(what: string, model: UNet, file: Uint8Array, images: Images): Promise<void> {
-  const theirs = await runtime(file, images);
-  const logits = await ours(model, images);
+  compare(what, await runtime(file, images), await ours(model, images));
+}
+
+/** The largest range of one class's logits: what does not change over the image is no scale. */
+function rangeOf(logits: ArrayLike<number>, classes: number): number {
+  const ranges = Array.from({ length: classes }, (_, k) => {
+    const [least, most] = Array.from(logits).reduce(
+      ([a, b], x, i) => (i % classes === k ? [Math.min(a, x), Math.max(b, x)] : [a, b]),
+      [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY],
+    );
+    return most - least;
+  });
+  return Math.max(...ranges);
+}
+
+/** Compares logits to 1e-4 of their range, probabilities with their softmax, labels with their argmax. */
+function compare(what: string, theirs: Outputs, logits: ArrayLike<number>): void {
   assert.is(theirs.logits.length, logits.length);
   const classes = logits.length / theirs.labels.length;
-  const scale = Array.from(logits).reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+  const scale = rangeOf(logits, classes);
   let [worst, ties, differing] = [0, 0, 0];
   for (let p = 0; p < theirs.labels.length; p++) {
     const at = Array.from({ length: classes }, (_, k) => logits[p * classes + k]!);
@@ -125,14 +167,18 @@ function phantomSlices(n: number, height: number, width: number): Images {
 for (const [features, classes, images, fold] of [
   [[4, 8], 2, [1, 64, 64], false],
   [[4, 8, 12], 4, [3, 32, 48], false],
-  [[8, 16, 32, 64], 3, [2, 48, 32], true],
-  [[4, 8, 8, 16, 16], 5, [1, 96, 128], true],
+  [[4, 8, 12, 16], 3, [3, 32, 48], true],
+  [[4, 8, 12, 16, 20], 5, [1, 96, 128], true],
+  [[3, 4, 5, 6, 7], 4, [3, 16, 16], false], // one pixel at the deepest level
 ] as [number[], number, [number, number, number], boolean][]) {
   const what = `${features.join('-')} features, ${classes} classes, [${images}]${fold ? ', folded' : ''}`;
   test(what, async () => {
     const { model, arrays } = await network({ features, classes });
     assert.equal(unetSizes(arrays), { inChannels: 1, classes, features, multiple: 2 ** (features.length - 1) });
-    await agrees(what, model, unetOnnx(arrays, { fold }), phantomSlices(...images));
+    const slices = phantomSlices(...images);
+    const theirs = await runtime(unetOnnx(arrays, { fold }), slices);
+    compare(what, theirs, await ours(model, slices));
+    compare(`${what}, float64`, theirs, await exact(model, slices, features.length));
   });
 }
 
@@ -151,9 +197,32 @@ test('sides that the levels do not divide are refused by the runtime, not stretc
 const trained = new URL('../../../examples/browser/demonstration.safetensors', import.meta.url).pathname;
 
 test('trained weights on a phantom', async () => {
-  const { model, config } = loadModel(gpu, { weights: trained });
+  const { model } = loadModel(gpu, { weights: trained });
   const file = unetOnnx(readWeights({ weights: trained }).arrays);
-  await agrees('trained, phantom', model, file, phantomSlices(4, config.size, config.size));
+  await agrees('trained, phantom 256²', model, file, phantomSlices(1, 256, 256));
+});
+
+test('the code that the help gives for a page makes the labels that wgrad predict makes', async () => {
+  const { model, config } = loadModel(gpu, { weights: trained });
+  const { shape, diastole } = createPhantom({ seed: 4, size: 50, index: 0 });
+  const [[width, height], slices] = [shape, 3];
+  const voxels = Float32Array.from(diastole.image.subarray(0, slices * height * width));
+  const code = help.slice(help.indexOf('  const session = await'));
+  const AsyncFunction = (async () => {}).constructor as new (...code: string[]) => unknown;
+  const page = new AsyncFunction(
+    ...['ort', 'OUT', 'voxels', 'slices', 'height', 'width', 'size'],
+    `${code}\nawait session.release();\nreturn labels;`,
+  ) as (...values: unknown[]) => Promise<Float32Array>;
+  const file = unetOnnx(readWeights({ weights: trained }).arrays);
+  const labels = await page(ort, file, voxels, slices, height, width, config.size);
+
+  const volume = { depth: slices, height, width, image: minMaxScaled(voxels), label: undefined };
+  const described = { ...volume, case: { id: 'phantom' }, spacing: [1, 1, 1] } as unknown as CaseVolume;
+  const expected = await predictCase(createPredictor(gpu, model, config.size, { batch: slices }), described, config);
+  assert.ok(new Set(expected).size > 1, 'the network finds something');
+  const differing = expected.reduce((n, k, i) => n + Number(k !== labels[i]), 0);
+  assert.is(labels.length, expected.length);
+  assert.ok(differing <= expected.length * 1e-4, `${differing} of ${expected.length} labels differ`); // ties
 });
 
 let skipped = 0;
@@ -164,12 +233,15 @@ onRealSlices('trained weights on real slices, at their size and at 256×256', as
   const file = unetOnnx(readWeights({ weights: trained }).arrays);
   const { cases } = await openDataset(acdc);
   const volume = loadCase(cases[0]!, { classes: 4 });
-  for (const size of [config.size, 256]) {
+  for (const [n, size] of [
+    [3, config.size],
+    [1, 256],
+  ] as [number, number][]) {
     const images = stackSlices(volume, { size });
     const from = Math.floor(volume.depth / 2) * size ** 2;
     await agrees(`trained, ACDC ${size}²`, model, file, {
-      data: images.slice(from, from + 2 * size ** 2),
-      shape: [2, size, size, 1],
+      data: images.slice(from, from + n * size ** 2),
+      shape: [n, size, size, 1],
     });
   }
 });
@@ -181,11 +253,31 @@ test('the command: from a checkpoint, ours or somebody else’s; the file says h
   writeSafetensors(foreign, new Map([...arrays].map(([name, array]) => [`module.${name}`, array])));
   const files = [join(folder, 'own.onnx'), join(folder, 'foreign.onnx')];
   assert.is(await exportCommand(['--onnx', files[0]!, '--weights', own]), 0);
-  assert.is(await exportCommand(['--onnx', files[1]!, '--weights', foreign, '--fold']), 0);
+  writeFileSync(files[1]!, 'what was there before');
+  assert.is(await exportCommand(['--onnx', files[1]!, '--weights', foreign, '--fold', '--force']), 0);
   for (const file of files) await agrees(file, model, readFileSync(file), phantomSlices(1, 32, 32));
   const text = readFileSync(files[0]!).toString('latin1');
-  for (const part of ['preprocessing', 'minus its minimum', 'background,right ventricle,myocardium,left ventricle'])
+  const names = 'background,right ventricle,myocardium,left ventricle';
+  for (const part of ['preprocessing', 'minus its minimum', names, 'wgrad', version()])
     assert.ok(text.includes(part), part);
+  assert.not.ok(text.includes('student'), 'whose method nobody knows');
+});
+
+test('the command: a run’s student is its best checkpoint, its teacher that of the last state', async () => {
+  const [student, teacher] = [await network({ features: [4, 8] }), await network({ features: [4, 8], seed: 6 })];
+  const run = join(folder, 'run');
+  mkdirSync(join(run, 'state'), { recursive: true });
+  const config = JSON.stringify({ features: [4, 8], dropout: [0, 0], size: 32, method: 'mt', orient: 'canonical' });
+  await saveTensors(join(run, runFiles.best), student.model.state, { config });
+  const named = [...teacher.arrays].map(([name, array]) => [`teacher.${name}`, array] as const);
+  writeSafetensors(join(run, runFiles.state), new Map(named));
+  for (const [role, { model }] of Object.entries({ student, teacher })) {
+    const file = join(folder, `${role}.onnx`);
+    assert.is(await exportCommand(['--onnx', file, '--run', run, '--model', role]), 0);
+    await agrees(role, model, readFileSync(file), phantomSlices(1, 32, 32));
+    const text = readFileSync(file).toString('latin1');
+    for (const part of [`mt, ${role}`, 'flipped to RAS']) assert.ok(text.includes(part), part);
+  }
 });
 
 test('what cannot be exported is refused in words', async () => {
@@ -204,20 +296,22 @@ test('what cannot be exported is refused in words', async () => {
   writeFileSync(cut, readFileSync(file).subarray(0, 3000));
   const other = join(folder, 'other.safetensors');
   writeSafetensors(other, new Map([['weight', { shape: [1], data: new Float32Array(1) }]]));
-  for (const [args, message] of [
-    [[], /--onnx FILE is needed/],
-    [['--onnx', out], /--run RUN or --weights FILE/],
-    [['--onnx', join(folder, 'x.pb'), '--weights', file], /\.onnx/],
-    [['--onnx', file.replace('small.safetensors', 'own.onnx'), '--weights', file], /exists/],
-    [['--onnx', out, '--weights', join(folder, 'nowhere')], /cannot read/],
-    [['--onnx', out, '--weights', cut], /no readable safetensors/],
-    [['--onnx', out, '--weights', other], /SSL4MIS/],
-    [['--onnx', out, '--run', folder], /holds no checkpoint/],
-    [['--onnx', out, '--weights', file, '--model', 'teacher'], /run folder only/],
-    [['--onnx', out, '--weights', file, '--model', 'both'], /student or teacher/],
-    [['--onnx', join(folder, 'none', 'new.onnx'), '--weights', file], /cannot write/],
-  ] as [string[], RegExp][]) {
-    await refuses(() => exportCommand(args), Error, message);
+  for (const [args, kind, message] of [
+    [[], UsageError, /--onnx FILE is needed/],
+    [['--onnx', out], UsageError, /--run RUN or --weights FILE/],
+    [['--onnx', out, '--weights', file, '--run', folder], UsageError, /--run RUN or --weights FILE/],
+    [['--onnx', join(folder, 'x.pb'), '--weights', file], UsageError, /\.onnx/],
+    [['--onnx', join(folder, 'own.onnx'), '--weights', file], UsageError, /exists.*--force/],
+    [['--onnx', out, '--weights', file, '--folded'], UsageError, /unknown flag --folded.*--fold/],
+    [['--onnx', out, '--weights', join(folder, 'nowhere')], CheckpointError, /cannot read/],
+    [['--onnx', out, '--weights', cut], CheckpointError, /no readable safetensors/],
+    [['--onnx', out, '--weights', other], CheckpointError, /SSL4MIS/],
+    [['--onnx', out, '--run', folder], UsageError, /holds no checkpoint/],
+    [['--onnx', out, '--weights', file, '--model', 'teacher'], UsageError, /run folder only/],
+    [['--onnx', out, '--weights', file, '--model', 'both'], UsageError, /student or teacher/],
+    [['--onnx', join(folder, 'none', 'new.onnx'), '--weights', file], CheckpointError, /cannot write/],
+  ] as [string[], typeof UsageError | typeof CheckpointError, RegExp][]) {
+    await refuses(() => exportCommand(args), kind, message);
   }
   assert.not.ok(existsSync(out));
   assert.ok(readSafetensors(file).arrays.size === arrays.size);

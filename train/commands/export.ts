@@ -13,23 +13,45 @@ usage: wgrad export --onnx OUT.onnx --run RUN | --weights FILE
 
 Writes the network as ONNX (opset 17), weights included, batch norms in inference mode, no dropout.
 
-  --onnx FILE         where to; FILE must not exist
+  --onnx FILE         where to
   --run RUN           a run folder: its best checkpoint
   --weights FILE      a checkpoint
   --model ROLE        student (default), or teacher: of the run's last state
   --fold              batch norms become part of the convolutions before them
+  --force             FILE may exist; it is replaced
 
-Input   image          float32 [batch, 1, height, width]; sides are multiples of 2^(levels − 1); values in [0, 1]: each volume
-                       minus its minimum, over its range; slices resized to the size that the file's metadata name
+Input   image          float32 [batch, 1, height, width]; sides are multiples of 2^(levels − 1); values in [0, 1]
 Outputs logits, probabilities float32 [batch, classes, height, width]; labels uint8 [batch, height, width]
+Metadata of the file: size, multiple, classes, preprocessing, wgrad (the version). What follows is the preprocessing of runs without
+--spacing and --orient: each volume minus its minimum, over its range; slices resized to size × size, nearest neighbour.
 
 Python, onnxruntime:
+  import nibabel, numpy as np, onnxruntime
   session = onnxruntime.InferenceSession('OUT.onnx')
-  image = (volume - volume.min()) / (volume.max() - volume.min())        # [slices, size, size] after resizing
-  labels, = session.run(['labels'], {'image': image[:, None].astype('float32')})
-A page, onnxruntime-web:
-  const session = await ort.InferenceSession.create('OUT.onnx');
-  const { labels } = await session.run({ image: new ort.Tensor('float32', image, [slices, 1, size, size]) });`;
+  size = int(session.get_modelmeta().custom_metadata_map['size'])
+  at = lambda n, to: np.floor(np.arange(to) * ((n - 1) / (to - 1)) + 0.5).astype(int).clip(max=n - 1)
+  file = nibabel.load('volume.nii.gz')
+  x = file.get_fdata(dtype='float32').T                                  # [slices, height, width]
+  x = (x - x.min()) / (x.max() - x.min())
+  _, height, width = x.shape
+  x = x[:, at(height, size)][:, :, at(width, size)]
+  labels, = session.run(['labels'], {'image': x[:, None]})
+  labels = labels[:, at(size, height)][:, :, at(size, width)].T
+  nibabel.save(nibabel.Nifti1Image(labels, file.affine), 'labels.nii.gz')
+
+A page, onnxruntime-web (voxels: a Float32Array [slices, height, width], width fastest; labels likewise):
+  const session = await ort.InferenceSession.create(OUT);
+  const at = (n, to) => Array.from({ length: to }, (_, i) => Math.min(n - 1, Math.floor((i * (n - 1)) / (to - 1) + 0.5)));
+  const resize = (x, h, w, rows, columns) =>
+    Float32Array.from({ length: slices * rows.length * columns.length }, (_, i) => {
+      const [column, row] = [i % columns.length, Math.floor(i / columns.length)];
+      return x[(Math.floor(row / rows.length) * h + rows[row % rows.length]) * w + columns[column]];
+    });
+  const [least, most] = voxels.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [Infinity, -Infinity]);
+  const scaled = voxels.map((v) => (v - least) / (most - least));
+  const image = resize(scaled, height, width, at(height, size), at(width, size));
+  const output = await session.run({ image: new ort.Tensor('float32', image, [slices, 1, size, size]) });
+  const labels = resize(output.labels.data, size, size, at(size, height), at(size, width));`;
 
 /** Runs `wgrad export`. */
 export async function run(args: string[]): Promise<number> {
@@ -39,11 +61,14 @@ export async function run(args: string[]): Promise<number> {
     weights: { type: 'string' },
     model: { type: 'string' },
     fold: { type: 'boolean' },
+    force: { type: 'boolean' },
   });
-  const { onnx: out, model: role = 'student', fold = false } = flags;
+  const { onnx: out, model: role = 'student', fold = false, force = false } = flags;
   if (!out) throw new UsageError('export: --onnx FILE is needed. See wgrad export --help.');
-  if (!out.endsWith('.onnx')) throw new UsageError(`export: '${out}' does not end in .onnx.`);
-  if (existsSync(out)) throw new UsageError(`export: '${out}' exists. Name another file.`);
+  if (!out.endsWith('.onnx')) throw new UsageError(`export: '${out}' does not end in .onnx. Name it OUT.onnx.`);
+  if (existsSync(out) && !force) {
+    throw new UsageError(`export: '${out}' exists. Name another file, or add --force to replace it.`);
+  }
   if (role !== 'student' && role !== 'teacher') {
     throw new UsageError(`export: --model is student or teacher — got '${role}'.`);
   }
@@ -57,11 +82,14 @@ export async function run(args: string[]): Promise<number> {
       : Array.from({ length: classes }, (_, k) => `${k}`)
     ).join(','),
     preprocessing:
-      'the volume minus its minimum, divided by its range; slices along z, ' +
+      'the volume minus its minimum, divided by its range; ' +
+      (config.orient === 'canonical' ? 'axes reordered and flipped to RAS; ' : '') +
+      'slices along z, ' +
       (config.spacing.some((mm) => mm > 0)
         ? `at ${config.spacing.join(' × ')} mm a pixel, cut or padded to size × size`
         : 'resized to size × size, nearest neighbour'),
-    method: `${config.method}, ${role}`,
+    wgrad: version(),
+    ...(flags.run && { method: `${config.method}, ${role}` }), // of others' weights nobody knows
   };
   writeAtomically(out, [unetOnnx(arrays, { fold, version: version(), metadata })]);
   console.error(`${out}: UNet of ${features.join(', ')} features, ${classes} classes, ONNX opset 17`);
