@@ -27,20 +27,21 @@ usage: wgrad demo [--out DIR] [--iterations N] [--seed S] [--adapter NAME]
 Trains 'supervised' and 'lccs' on phantom hearts of which one has labels, and compares them on unseen hearts.
 
   --out DIR           new folder (default runs/demo, or the next free runs/demo-2, …)
-  --iterations N      of each training (default 320)
+  --iterations N      of each training (default 480)
   --seed S            (default 1337)
   --adapter NAME      GPU or driver to use`;
 
 const patients = 24;
 const settings = {
   labeled: 1,
-  iterations: 320,
+  iterations: 480,
   size: 32,
+  spacing: [5, 5], // 160 of 230 mm: the heart, at as many pixels as a CPU has time for
   features: [8, 16, 32, 64],
   dropout: [0, 0, 0.1, 0.2],
   batch: 6,
   labeledBatch: 3,
-  lr: 0.2,
+  lr: 0.1,
   // The protocol's averages reach back 100 of 30 000 iterations; over a few hundred that teacher would be stale.
   emaDecay: 0.9,
   prototypeMomentum: 0.9,
