@@ -287,7 +287,11 @@ onClick('save-weights', () =>
 );
 onClick('show-keys', actions.help);
 onClick('notice-close', closeNotice);
-const isDark = (): boolean => getComputedStyle(document.documentElement).colorScheme === 'dark';
+const systemIsDark = matchMedia('(prefers-color-scheme: dark)');
+const isDark = (): boolean => {
+  const { theme } = document.documentElement.dataset;
+  return theme ? theme === 'dark' : systemIsDark.matches;
+};
 const nameTheme = (): void => {
   button('theme').textContent = isDark() ? 'Light' : 'Dark';
 };
@@ -295,7 +299,7 @@ onClick('theme', () => {
   document.documentElement.dataset.theme = isDark() ? 'light' : 'dark';
   nameTheme();
 });
-matchMedia('(prefers-color-scheme: dark)').addEventListener('change', nameTheme);
+systemIsDark.addEventListener('change', nameTheme);
 nameTheme();
 select('study').addEventListener('change', () => choose(page.studies[Number(select('study').value)]!));
 onInput('slice', ({ valueAsNumber }) => {

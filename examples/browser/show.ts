@@ -32,57 +32,62 @@ export const layers = [
 const canvas = element<HTMLCanvasElement>('picture');
 export const isPainting = (): boolean => !input('look').checked;
 
-/** Brings every element up to date. */
-export function showAll({ session, studies, study, view, cursor, progress, brush, table, demonstration }: Shown): void {
-  const { weights, busy, learner } = session;
-  const { classes } = weights;
-  table.setCount(classes);
+/** Draws the slice and says which one it is: what follows a pointer or a finger, many times a second. */
+export function showPicture({ study, view, cursor }: Shown): void {
   const paints = isPainting() && study !== undefined;
   draw(canvas, study, view, paints ? cursor : undefined);
   canvas.classList.toggle('paints', paints);
-  element('empty').hidden = study !== undefined;
-  const segmentation = study?.segmentation;
-
   const slice = input('slice');
   Object.assign(slice, { max: String(study?.depth ?? 1), value: String(view.z + 1), disabled: !study });
-  output('slice-text').textContent = study ? `${view.z + 1} of ${study.depth}` : '–';
+  const which = study ? `${view.z + 1} of ${study.depth}` : '–';
+  output('slice-text').textContent = which;
+  canvas.setAttribute('aria-label', study ? `${study.name}, slice ${which}` : 'No volume is open');
+  [...element('marks').children].forEach((mark, z) => {
+    mark.classList.toggle('here', z === view.z);
+  });
+
+  const [least, most] = study?.range ?? [0, 1];
+  const inFile = (value: number) => (study ? Number(value.toPrecision(3)).toString() : '–');
+  output('window-text').textContent = inFile(view.window * (most - least));
+  output('level-text').textContent = inFile(least + view.level * (most - least));
+  input('window').value = String(100 * view.window);
+  input('level').value = String(100 * view.level);
+  input('labelled').disabled = !study;
+  input('labelled').checked = study?.labelled[view.z] ?? false;
+}
+
+/** Brings every element up to date, with the numbers that take a walk over all voxels. */
+export function showAll(shown: Shown): void {
+  const { session, studies, study, view, progress, brush, table, demonstration } = shown;
+  const { weights, busy, learner } = session;
+  const { classes } = weights;
+  table.setCount(classes);
+  element('empty').hidden = study !== undefined;
   element('marks').replaceChildren(
-    ...(study?.labelled ?? []).map((on, z) => {
+    ...(study?.labelled ?? []).map((on) => {
       const mark = document.createElement('i');
-      mark.className = [on && 'on', z === view.z && 'here'].filter(Boolean).join(' ');
+      mark.classList.toggle('on', on);
       return mark;
     }),
   );
-  canvas.setAttribute(
-    'aria-label',
-    study ? `${study.name}, slice ${view.z + 1} of ${study.depth}` : 'No volume is open',
-  );
+  showPicture(shown);
 
   const names = select('study');
   element('study-label').hidden = studies.length < 2;
-  names.replaceChildren(...studies.map(({ name }, i) => new Option(name, String(i), false, studies[i] === study)));
-
-  const [least, most] = study?.range ?? [0, 1];
-  const inFile = (share: number) => Number((share * (most - least)).toPrecision(3)).toString();
-  output('window-text').textContent = study ? inFile(view.window) : '';
-  output('level-text').textContent = study
-    ? Number((least + view.level * (most - least)).toPrecision(3)).toString()
-    : '';
+  for (const { name } of studies.slice(names.length)) names.add(new Option(name));
+  names.selectedIndex = study ? studies.indexOf(study) : -1;
   output('opacity-text').textContent = `${Math.round(100 * view.opacity)} %`;
   output('diameter-text').textContent = input('diameter').value;
-  input('window').value = String(100 * view.window);
-  input('level').value = String(100 * view.level);
   for (const [id, key] of layers) input(id).checked = view[key];
   element('confidence-key').hidden = !view.showConfidence;
 
+  const segmentation = study?.segmentation;
   const labelled = study?.labelled.filter(Boolean).length ?? 0;
   table.setVolumes(
     study && labelled ? volumesOf(study, study.labels, classes) : undefined,
     study && segmentation ? volumesOf(study, segmentation.labels, classes) : undefined,
   );
   showAgreement(study, classes, labelled);
-  input('labelled').disabled = !study;
-  input('labelled').checked = study?.labelled[view.z] ?? false;
   element('labelled-text').textContent = study
     ? `${labelled} of ${study.depth} slices are labelled.`
     : 'What you paint counts as labelled.';
