@@ -22,8 +22,12 @@ export interface Brush {
   replace(pixels: Uint8Array): void;
   /** Ends the stroke; a slice that was touched counts as labelled. */
   end(): void;
+  /** Takes the stroke back as if it had not begun. */
+  cancel(): void;
   undo(): Study | undefined;
   redo(): Study | undefined;
+  /** Whether a stroke has begun and not ended. */
+  readonly isDown: boolean;
   readonly canUndo: boolean;
   readonly canRedo: boolean;
   /** The slice that the last undo or redo changed. */
@@ -59,6 +63,7 @@ export function createBrush(): Brush {
 
   return {
     begin(study, slice) {
+      this.end();
       open = {
         study,
         z: slice,
@@ -105,6 +110,10 @@ export function createBrush(): Brush {
       done = edits.length;
       open = undefined;
     },
+    cancel() {
+      if (open) apply(open, open.before, open.wasLabelled);
+      open = undefined;
+    },
     undo() {
       const edit = edits[done - 1];
       if (!edit || open) return undefined;
@@ -116,6 +125,9 @@ export function createBrush(): Brush {
       if (!edit || open) return undefined;
       done++;
       return apply(edit, edit.after!, true);
+    },
+    get isDown() {
+      return open !== undefined;
     },
     get canUndo() {
       return done > 0;

@@ -41,8 +41,8 @@ const withoutNode: Plugin = {
 export async function buildPage(out = join(source, 'dist')): Promise<string> {
   mkdirSync(out, { recursive: true });
   await build({
-    entryPoints: [join(source, 'page.ts')],
-    outfile: join(out, 'page.js'),
+    entryPoints: [join(source, 'page.ts'), join(source, 'page.css')],
+    outdir: out,
     bundle: true,
     minify: true,
     format: 'iife',
@@ -54,11 +54,11 @@ export async function buildPage(out = join(source, 'dist')): Promise<string> {
     loader: { '.safetensors': 'binary' },
     logLevel: 'warning',
   });
-  for (const file of ['index.html', 'page.css']) cpSync(join(source, file), join(out, file));
+  cpSync(join(source, 'index.html'), join(out, 'index.html'));
   return pathToFileURL(join(out, 'index.html')).href;
 }
 
 if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
   const address = await buildPage();
-  console.log(`Open this in a browser with WebGPU (Chrome, Edge, Safari 26, Firefox 141 or newer):\n${address}`);
+  console.log(`Open this in a browser with WebGPU (Chrome, Edge, Safari 26, Firefox 145, or newer):\n${address}`);
 }

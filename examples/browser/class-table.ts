@@ -70,7 +70,10 @@ export function createClassTable(shown: boolean[], changed: () => void): ClassTa
             changed();
           });
           cell(row, '', label);
-          cell(row, '', box);
+          const around = document.createElement('label'); // larger than the box, for fingers
+          around.className = 'check';
+          around.append(box);
+          cell(row, '', around);
           return { radio, labels: cell(row, 'number', '–'), segmented: cell(row, 'number', '–') };
         });
     },

@@ -1,7 +1,7 @@
 // Opening the GPU, and plain words where there is none.
 import { type Gpu, openDevice } from 'wgrad';
 
-const browsers = 'Chrome or Edge 113 and newer, Safari 26, Firefox 141 on Windows and 145 on Macs';
+const browsers = 'Chrome or Edge 123, Safari 26, Firefox 141 on Windows, Firefox 145 on Macs, and newer';
 
 /** Why there is no GPU, and what can be done; each line a paragraph. */
 export class NoGpuError extends Error {
@@ -17,7 +17,7 @@ export async function openGpu(): Promise<Gpu> {
   }
   if (!navigator.gpu) {
     throw new NoGpuError(
-      `This browser has no WebGPU, which the network runs on. These have it: ${browsers}. In Chrome on Linux, set chrome://flags/#enable-unsafe-webgpu; in Safari before 26, Settings → Feature Flags → WebGPU. Looking at volumes and labelling work without it.`,
+      `This browser has no WebGPU, which the network runs on. It runs in ${browsers}. In Chrome on Linux, switch on “Unsafe WebGPU Support” at chrome://flags/#enable-unsafe-webgpu; in Safari 18, “WebGPU” in the settings’ Feature Flags. Looking at volumes and labelling work without it.`,
     );
   }
   try {

@@ -25,8 +25,8 @@ export interface Learner {
   readonly method: string;
   /** Steps done. */
   readonly iteration: number;
-  /** The longest time, in ms, for which a step held up the page. */
-  readonly longestTask: number;
+  /** For how long, in ms, the page was held up: once, to record the step, and at most by a step. */
+  readonly heldUp: { readonly once: number; readonly step: number };
   /** Sorts the slices again by whether they are labelled now. Throws an Error where none is. */
   lookAgain(): void;
   /** One step; what the log would say of it, by name. */
@@ -48,7 +48,7 @@ function deck(all: readonly Place[], next: () => number): () => Place {
 }
 
 /** The slices of the studies, by whether they are labelled. Throws an Error where none is. */
-function sorted(studies: readonly Study[]) {
+export function slicesToLearnFrom(studies: readonly Study[]) {
   const places = studies.flatMap((study) => Array.from({ length: study.depth }, (_, z) => ({ study, z })));
   const labelled = places.filter(({ study, z }) => study.labelled[z]);
   const unlabelled = places.filter(({ study, z }) => !study.labelled[z]);
@@ -63,7 +63,7 @@ export async function createLearner(
   weights: Weights,
   { iterations, batch, lr, seed, fromScratch }: LearningOptions,
 ): Promise<Learner> {
-  const { unlabelled } = sorted(studies);
+  const { unlabelled } = slicesToLearnFrom(studies);
   const method = unlabelled.length ? 'lccs' : 'supervised';
   const { classes, features, size, spacing } = weights;
   const config = resolveConfig({
@@ -80,14 +80,14 @@ export async function createLearner(
   }
   const started = performance.now();
   const compiled = trainer.step.prepare(); // records now, compiles elsewhere
-  let longestTask = performance.now() - started;
+  const heldUp = { once: performance.now() - started, step: 0 };
   await compiled;
 
   const names = metricNames(config);
   const next = uniformStream(seed, 0xba7c);
   let [fromLabelled, fromUnlabelled] = [deck([], next), deck([], next)];
   const lookAgain = (): void => {
-    const now = sorted(studies);
+    const now = slicesToLearnFrom(studies);
     fromLabelled = deck(now.labelled, next);
     fromUnlabelled = deck(now.unlabelled.length ? now.unlabelled : now.labelled, next);
   };
@@ -112,9 +112,7 @@ export async function createLearner(
     get iteration() {
       return iteration;
     },
-    get longestTask() {
-      return longestTask;
-    },
+    heldUp,
     lookAgain,
     async step() {
       const begun = performance.now();
@@ -122,7 +120,7 @@ export async function createLearner(
       trainer.setBatch(images, labels);
       trainer.setIteration(iteration);
       const reading = trainer.step().metrics.read();
-      longestTask = Math.max(longestTask, performance.now() - begun);
+      heldUp.step = Math.max(heldUp.step, performance.now() - begun);
       const values = await reading;
       iteration++;
       const said = Object.fromEntries(names.map((name, i) => [name, values[i]!]));

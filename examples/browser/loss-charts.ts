@@ -24,12 +24,12 @@ export function createLossCharts(): LossCharts {
   ];
   const text = element('learning');
   return {
-    add(values, { iteration, trainer, method, longestTask }) {
+    add(values, { iteration, trainer, method, heldUp }) {
       for (const chart of both) chart.add(values);
       const { iterations } = trainer.config;
       element<HTMLProgressElement>('progress').value = iteration / iterations;
       const how = method === 'lccs' ? '' : ', supervised since every slice is labelled';
-      text.textContent = `Step ${iteration} of ${iterations}${how}. The page was never held up longer than ${Math.ceil(longestTask)} ms.`;
+      text.textContent = `Step ${iteration} of ${iterations}${how}. The page was held up for ${Math.ceil(heldUp.once)} ms at the start, and for at most ${Math.ceil(heldUp.step)} ms by a step.`;
       element('chart-unlabelled').hidden = method !== 'lccs';
     },
     clear() {

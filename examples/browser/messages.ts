@@ -17,11 +17,15 @@ export function notice(text: string, action?: { name: string; run: () => void })
     closeNotice();
     action?.run();
   };
+  if (action) act.focus();
 }
 
-export const closeNotice = (): void => {
-  element('notice').hidden = true;
-};
+/** Closes it; the keyboard, where it was there, goes on at the picture. */
+export function closeNotice(): void {
+  const place = element('notice');
+  if (place.contains(document.activeElement)) element('picture').focus();
+  place.hidden = true;
+}
 
 /** Runs work; why it failed becomes a notice. */
 export async function attempt(work: () => Promise<void> | void): Promise<void> {

@@ -1,25 +1,25 @@
-// The page: what is open, how it is looked at, and what each control, key and gesture does to it. Whatever changes something
-// calls `show`, which draws everything with the next frame.
+// The page: what is open, and what controls, keys and gestures have it do. Whatever changes something calls `show`, which
+// draws everything with the next frame, or `showSlice` where only the picture is concerned.
 import { createBrush } from './brush.js';
 import { createClassTable } from './class-table.js';
 import { classNames } from './classes.js';
+import { listenToControls } from './controls.js';
 import demonstrationBytes from './demonstration.safetensors';
 import { nameOf } from './device.js';
-import { button, element, input, select } from './elements.js';
-import { download, labelFile } from './files.js';
-import { listen } from './gestures.js';
+import { element, input } from './elements.js';
 import { listenToKeys } from './keys.js';
+import { slicesToLearnFrom } from './learn.js';
 import { createLossCharts } from './loss-charts.js';
-import { attempt, closeNotice, notice, say } from './messages.js';
+import { attempt, notice, say } from './messages.js';
 import { sortFiles, studyFor } from './opening.js';
+import { listenToPicture } from './picture.js';
 import { createSession } from './session.js';
-import { isPainting, layers, type Shown, showAll } from './show.js';
-import { phantomStudy, type Study, sliceAt, studyOf, takeLabels } from './study.js';
-import { keepInSight, newView, pixelAt } from './viewer.js';
-import { decodeWeights, encodeWeights } from './weights.js';
+import { type layers, type Shown, showAll, showPicture } from './show.js';
+import { type Study, sliceAt, studyOf, takeLabels } from './study.js';
+import { newView } from './viewer.js';
+import { decodeWeights } from './weights.js';
 
 const demonstration = decodeWeights(demonstrationBytes, 'Demonstration weights (phantom hearts)');
-const canvas = element<HTMLCanvasElement>('picture');
 const charts = createLossCharts();
 const session = createSession(demonstration, {
   changed: () => show(),
@@ -45,15 +45,23 @@ const page: Shown = {
   progress: 0,
 };
 
-let waiting = false;
-function show(): void {
+let waiting: ((shown: Shown) => void) | undefined; // what the next frame draws
+const draw = (what: (shown: Shown) => void): void => {
   if (!waiting) {
     requestAnimationFrame(() => {
-      waiting = false;
-      showAll(page);
+      const now = waiting!;
+      waiting = undefined;
+      now(page);
     });
   }
-  waiting = true;
+  if (waiting !== showAll) waiting = what;
+};
+/** Brings the whole page up to date with the next frame; `showSlice` the picture alone, which is quick. */
+function show(): void {
+  draw(showAll);
+}
+function showSlice(): void {
+  draw(showPicture);
 }
 
 const sayGpu = async (): Promise<void> => say(`The network runs on ${nameOf(await session.open())}.`);
@@ -139,9 +147,14 @@ async function train(): Promise<void> {
     seed: 1337,
     fromScratch: input('from-scratch').checked,
   };
+  slicesToLearnFrom(page.studies); // throws where there is none, before anything starts
   if (!session.learner) charts.clear();
+  say('Learns. You can go on looking and painting; what you label counts from the next segmentation on.');
   const done = await session.learn(page.studies, () => page.study, options);
-  if (done) say(`${session.learner ? 'Stopped' : 'Done'}. In use: ${session.weights.name}.`);
+  if (done)
+    say(
+      `${session.learner ? 'Stopped' : 'Done'}. The segmentation is the trained network's, and so are the weights to save.`,
+    );
 }
 
 // ---- Labelling.
@@ -164,32 +177,19 @@ function showEdit(changed: Study | undefined): void {
 }
 
 const actions = {
-  turn(slices: number) {
-    if (page.study) view.z = Math.max(0, Math.min(page.study.depth - 1, view.z + slices));
-    show();
-  },
-  zoom(factor: number, x = canvas.clientWidth / 2, y = canvas.clientHeight / 2, dx = 0, dy = 0) {
-    const { study } = page;
-    if (!study) return;
-    const before = pixelAt(study, view, canvas, x - dx, y - dy);
-    view.zoom = Math.max(1, Math.min(16, view.zoom * factor));
-    const after = pixelAt(study, view, canvas, x, y);
-    view.centre.x += (before.x - after.x) / study.width;
-    view.centre.y += (before.y - after.y) / study.height;
-    keepInSight(view);
-    show();
-  },
-  fit() {
-    Object.assign(view, { zoom: 1, centre: { x: 0.5, y: 0.5 }, window: 1, level: 0.5 });
-    show();
-  },
-  undo: () => showEdit(brush.undo()),
-  redo: () => showEdit(brush.redo()),
+  ...listenToPicture(page, showSlice, show),
+  openFiles,
+  openStudy,
+  choose,
   segment: () => void attempt(segment),
   train: () => void attempt(train),
   open: () => input('files').click(),
   help: () => element<HTMLDialogElement>('keys').showModal(),
+  undo: () => showEdit(brush.undo()),
+  redo: () => showEdit(brush.redo()),
   takeSegmentation: () => takeOver(page.study?.segmentation?.labels),
+  takeTruth: () => takeOver(page.study?.truth),
+  isOpen: () => page.study !== undefined,
   toggle(layer: (typeof layers)[number][1]) {
     view[layer] = !view[layer];
     show();
@@ -200,148 +200,20 @@ const actions = {
   },
   chooseTool(tool: 'look' | 'brush' | 'erase' | 'fill') {
     input(tool).checked = true;
-    show();
+    showSlice();
   },
   chooseClass(k: number) {
     table.chosen = k;
-    say(`Paints ${classNames(session.weights.classes)[table.chosen]}.`);
+    say(`The brush paints: ${classNames(session.weights.classes)[table.chosen]}.`);
   },
   resize(by: number) {
-    const diameter = input('diameter');
-    diameter.valueAsNumber += by;
-    show();
+    input('diameter').valueAsNumber += by;
+    if (page.cursor) page.cursor = { ...page.cursor, diameter: input('diameter').valueAsNumber };
+    showSlice();
   },
 };
 listenToKeys(actions);
-
-// ---- Gestures on the picture.
-
-const at = (x: number, y: number) => pixelAt(page.study!, view, canvas, x, y);
-function stroke(x: number, y: number): void {
-  const { x: column, y: row } = at(x, y);
-  if (input('fill').checked) brush.fill(column, row, table.chosen);
-  else brush.disc(column, row, input('diameter').valueAsNumber, input('erase').checked ? 0 : table.chosen);
-  show();
-}
-listen(canvas, {
-  paints: () => isPainting() && page.study !== undefined,
-  turn: actions.turn,
-  window(dx, dy) {
-    const share = (pixels: number) => pixels / Math.max(200, canvas.clientWidth);
-    view.window = Math.max(0.01, Math.min(1, view.window + share(dx)));
-    view.level = Math.max(0, Math.min(1, view.level + share(dy)));
-    show();
-  },
-  zoom: actions.zoom,
-  fit: actions.fit,
-  strokeStart(x, y) {
-    brush.begin(page.study!, view.z);
-    stroke(x, y);
-  },
-  strokeMove(x, y) {
-    if (!input('fill').checked) stroke(x, y);
-  },
-  strokeEnd(undone) {
-    brush.end();
-    if (undone) brush.undo();
-    show();
-  },
-  hover(point) {
-    page.cursor =
-      point && page.study ? { ...at(point.x, point.y), diameter: input('diameter').valueAsNumber } : undefined;
-    if (isPainting()) show();
-  },
-});
-
-// ---- Controls.
-
-const onClick = (id: string, work: () => Promise<void> | void) =>
-  button(id).addEventListener('click', () => void attempt(work));
-const onInput = (id: string, work: (control: HTMLInputElement) => void) =>
-  input(id).addEventListener('input', () => {
-    work(input(id));
-    show();
-  });
-const save = async (what: string, voxels: Uint8Array): Promise<void> => {
-  const stem = page.study!.name.replace(/\.nii(\.gz)?$/i, '').replaceAll(' ', '-');
-  download(`${stem}_${what}.nii.gz`, await labelFile(page.study!, voxels));
-};
-
-let phantoms = 0;
-onClick('open', actions.open);
-onClick('open-weights', actions.open);
-onClick('phantom', () => openStudy(phantomStudy(phantoms++)));
-onClick('segment', segment);
-onClick('train', train);
-onClick('forget', () => session.forget());
-onClick('demonstration', () => session.use(demonstration));
-onClick('undo', actions.undo);
-onClick('redo', actions.redo);
-onClick('fit', actions.fit);
-onClick('take-segmentation', actions.takeSegmentation);
-onClick('take-truth', () => takeOver(page.study?.truth));
-onClick('save-labels', () => save('labels', page.study!.labels));
-onClick('save-segmentation', () => save('segmentation', page.study!.segmentation!.labels));
-onClick('save-weights', () =>
-  download('wgrad-page.safetensors', new Blob([encodeWeights(session.weights) as BlobPart])),
-);
-onClick('show-keys', actions.help);
-onClick('notice-close', closeNotice);
-const systemIsDark = matchMedia('(prefers-color-scheme: dark)');
-const isDark = (): boolean => {
-  const { theme } = document.documentElement.dataset;
-  return theme ? theme === 'dark' : systemIsDark.matches;
-};
-const nameTheme = (): void => {
-  button('theme').textContent = isDark() ? 'Light' : 'Dark';
-};
-onClick('theme', () => {
-  document.documentElement.dataset.theme = isDark() ? 'light' : 'dark';
-  nameTheme();
-});
-systemIsDark.addEventListener('change', nameTheme);
-nameTheme();
-select('study').addEventListener('change', () => choose(page.studies[Number(select('study').value)]!));
-onInput('slice', ({ valueAsNumber }) => {
-  view.z = valueAsNumber - 1;
-});
-onInput('window', ({ valueAsNumber }) => {
-  view.window = valueAsNumber / 100;
-});
-onInput('level', ({ valueAsNumber }) => {
-  view.level = valueAsNumber / 100;
-});
-onInput('opacity', ({ valueAsNumber }) => {
-  view.opacity = valueAsNumber / 100;
-});
-for (const id of ['diameter', 'look', 'brush', 'erase', 'fill']) onInput(id, () => {});
-for (const [id, layer] of layers) {
-  onInput(id, ({ checked }) => {
-    view[layer] = checked;
-  });
-}
-onInput('labelled', ({ checked }) => {
-  if (page.study) page.study.labelled[view.z] = checked;
-});
-input('files').addEventListener('change', () => {
-  const files = [...(input('files').files ?? [])];
-  input('files').value = ''; // so that the same file can be opened again
-  void attempt(() => openFiles(files));
-});
-document.addEventListener('dragover', (event) => {
-  event.preventDefault();
-  document.body.classList.add('dropping');
-});
-document.addEventListener('dragleave', (event) => {
-  if (!event.relatedTarget) document.body.classList.remove('dropping');
-});
-document.addEventListener('drop', (event) => {
-  event.preventDefault();
-  document.body.classList.remove('dropping');
-  const files = [...(event.dataTransfer?.files ?? [])];
-  void attempt(() => openFiles(files));
-});
-new ResizeObserver(show).observe(canvas);
+listenToControls(page, actions, showSlice, show);
 
 // For the console, and for tests.
 Object.assign(globalThis, { page });

@@ -125,7 +125,7 @@ export function createSession(initial: Weights, hooks: Hooks): Session {
         const keep = async () => {
           const study = current();
           if (study) study.segmentation = await segmenter!(study);
-          weights = await weightsOf(trainer.student, weights, `learned here in ${learner!.iteration} steps`);
+          weights = await weightsOf(trainer.student, weights, `Learned here in ${learner!.iteration} steps`);
           hooks.changed();
         };
         while (learner.iteration < iterations && !stopping) {

@@ -52,6 +52,8 @@ export function showPicture({ study, view, cursor }: Shown): void {
   output('level-text').textContent = inFile(least + view.level * (most - least));
   input('window').value = String(100 * view.window);
   input('level').value = String(100 * view.level);
+  output('opacity-text').textContent = `${Math.round(100 * view.opacity)} %`;
+  output('diameter-text').textContent = input('diameter').value;
   input('labelled').disabled = !study;
   input('labelled').checked = study?.labelled[view.z] ?? false;
 }
@@ -76,8 +78,6 @@ export function showAll(shown: Shown): void {
   element('study-label').hidden = studies.length < 2;
   for (const { name } of studies.slice(names.length)) names.add(new Option(name));
   names.selectedIndex = study ? studies.indexOf(study) : -1;
-  output('opacity-text').textContent = `${Math.round(100 * view.opacity)} %`;
-  output('diameter-text').textContent = input('diameter').value;
   for (const [id, key] of layers) input(id).checked = view[key];
   element('confidence-key').hidden = !view.showConfidence;
 

@@ -115,9 +115,8 @@ export function draw(canvas: HTMLCanvasElement, study: Study | undefined, view: 
     paint(context, study, place, false, (rgba) => {
       for (let i = 0; i < confidence.length; i++) {
         const doubt = (255 - confidence[i]!) / 128; // 1 at a confidence of one half
-        if (doubt < 0.02) continue;
         rgba.set([255, 235 - 200 * Math.min(1, doubt), 60], 4 * i);
-        rgba[4 * i + 3] = 255 * Math.min(1, 0.25 + doubt);
+        rgba[4 * i + 3] = 255 * Math.min(1, doubt ** 0.6);
       }
     });
   }
