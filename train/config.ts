@@ -1,10 +1,14 @@
 // Every setting of a training run in one flat object: its default, its flag, its line of help. Unknown keys are errors.
 // The paper gives no numbers; the defaults are ours, those of the protocol SSL4MIS's (README).
-import { readFileSync } from 'node:fs';
+import { cut, readable, whyNot } from './data/data-error.js';
+import { textIn } from './data/text-file.js';
 
 /** Wrong usage: the command line ends with exit code 2. */
 export class UsageError extends Error {
   override name = 'UsageError';
+  constructor(message: string, options?: ErrorOptions) {
+    super(readable(message), options);
+  }
 }
 
 export const methods = ['lccs', 'lccs-consistency', 'lccs-separation', 'mt', 'uamt', 'supervised'] as const;
@@ -263,7 +267,7 @@ export const configHelp = (): string =>
 /** A setting's value from JSON or from a flag's text. */
 function parse(key: string, setting: Setting, value: unknown): unknown {
   const refuse = (expected: string): never => {
-    throw new UsageError(`config: ${key} must be ${expected} — got ${JSON.stringify(value)}.`);
+    throw new UsageError(`config: ${key} must be ${expected} — got ${cut(JSON.stringify(value))}.`);
   };
   const text = typeof value === 'string' ? value.trim() : undefined;
   const bounded = (raw: unknown, whole: boolean, min: number, max = most): number => {
@@ -305,7 +309,7 @@ export function settingKey(name: string): ConfigKey {
   if (key) return key as ConfigKey;
   const near = nearestName(name, [...keyOf.keys()]);
   throw new UsageError(
-    `config: unknown setting '${name}'. ${near ? `Did you mean '${near}'?` : 'wgrad train --help lists them.'}`,
+    `config: unknown setting '${cut(name)}'. ${near ? `Did you mean '${near}'?` : 'wgrad train --help lists them.'}`,
   );
 }
 
@@ -337,11 +341,11 @@ export function resolveConfig(overrides: Record<string, unknown> = {}, ...files:
 /** The object in a JSON file; throws a UsageError where there is none. */
 export function readJson(file: string): Record<string, unknown> {
   try {
-    const value: unknown = JSON.parse(readFileSync(file, 'utf8'));
+    const value: unknown = JSON.parse(textIn(file));
     if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
     throw new Error('it holds no JSON object');
   } catch (error) {
-    throw new UsageError(`config: cannot read ${file} — ${(error as Error).message}.`);
+    throw new UsageError(`config: cannot read ${file} — ${cut(whyNot(error), 160)}.`);
   }
 }
 

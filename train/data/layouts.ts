@@ -1,8 +1,9 @@
 // How public data sets are laid out, each recognised by looking at folder and file names. A layout lists its cases and
 // the split that comes with it; which of the cases are for training is decided in datasets.ts.
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { DataError, whyNot } from './data-error.js';
+import { cut, DataError, whyNot } from './data-error.js';
+import { linesOf, textIn } from './text-file.js';
 
 /** One volume of one patient. */
 export interface Case {
@@ -327,19 +328,15 @@ function listSplit(folders: readonly string[], cases: readonly Case[]): Listing[
   const read = (name: string): string[] | undefined => {
     const file = join(dir, name);
     if (!existsSync(file)) return undefined;
-    const lines = readText(file)
-      .split(/\r?\n/)
-      .map((line) => line.trim())
-      .filter(Boolean);
     return unique(
-      lines.map((line) => {
+      linesOf(readText(file)).map((line) => {
         const owner = owners.get(
           basename(line)
             .replace(/\.h5$/, '')
             .replace(/_slice_\d+$/, ''),
         );
         if (owner) return owner;
-        throw new DataError(`split: ${file} names ${line}, which has no file. Remove it there, or copy the file.`);
+        throw new DataError(`split: ${file} names ${cut(line)}, which has no file. Remove it there, or copy the file.`);
       }),
     );
   };
@@ -368,7 +365,7 @@ export const layouts: readonly Layout[] = [acdc, nnunet, la, ssl4mis, uamt];
 /** A text file of the data set; throws DataError. */
 export function readText(file: string): string {
   try {
-    return readFileSync(file, 'utf8');
+    return textIn(file);
   } catch (error) {
     throw new DataError(`split: cannot read ${file} — ${whyNot(error)}.`);
   }
@@ -380,6 +377,8 @@ export function readJson(file: string): unknown {
   try {
     return JSON.parse(text);
   } catch (error) {
-    throw new DataError(`split: cannot read ${file} — ${whyNot(error)}.`);
+    throw new DataError(
+      `split: cannot read ${file} — it is not JSON: ${cut((error as Error).message, 120)}. Correct it.`,
+    );
   }
 }
