@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { loadavg } from 'node:os';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import { flags as engineFlags, type Gpu } from '../engine/index.js';
+import type { Gpu } from '../engine/index.js';
 import { type Environment, environmentOf } from '../train/environment.js';
 import { table } from './harness.js';
 
@@ -158,7 +158,7 @@ export function openHistory(bench: string, args: readonly string[]) {
       flags: { readonly save?: boolean; readonly compare?: boolean; readonly json?: boolean },
       result: { settings: Record<string, unknown>; rows: Record<string, number>; report: unknown; text: string },
     ): void {
-      const { fuse, tune } = engineFlags as { readonly fuse: boolean; readonly tune?: boolean };
+      const { fuse, tune } = gpu.flags;
       const settings = { ...result.settings, fuse, tune };
       const measurement = { bench, adapter: adapterName(gpu), settings, rows: result.rows };
       const earlier = flags.compare ? newestAlike(measurement, readMeasurements()) : undefined;

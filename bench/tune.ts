@@ -4,7 +4,7 @@ import { adapterFamily, remembered } from '../engine/choices.js';
 import {
   type AdapterDescription,
   askedFor,
-  flags as engineFlags,
+  environmentFlags,
   type Gpu,
   type Job,
   recall,
@@ -111,7 +111,8 @@ export async function run(args: string[]): Promise<number> {
     ...configFlags,
   } as const);
   const { only = '', again, turns = 7, adapter, json, 'print-table': print, ...settings } = flags;
-  if (!engineFlags.tune) throw new UsageError('bench: --tune and --no-tune (or WGRAD_TUNE=0) exclude each other.');
+  if (!environmentFlags().tune)
+    throw new UsageError('bench: --tune and --no-tune (or WGRAD_TUNE=0) exclude each other.');
   const gpu = await openDevice(adapter ? { adapter } : {});
   try {
     const jobs = jobsOfStep(gpu, settings).filter(({ key }) => key.includes(only));

@@ -1,7 +1,6 @@
 // A captured step: the recording is made once, placed once, and replayed for ever. What is frozen at the first call:
 // JavaScript numbers, branches, shapes, and the buffers of the returned tensors, which every call overwrites.
 import { type Gpu, GpuError } from './device.js';
-import { flags } from './flags.js';
 import { type Kernel, startCompiling } from './kernel.js';
 import { release, releaseWhenCollected, type Storage } from './memory.js';
 import { type LaunchTime, profileTable, summarize } from './profile.js';
@@ -72,20 +71,20 @@ export function capture<T>(gpu: Gpu, work: () => T): Step<T> {
       unsharedBytes: recording.plan.unsharedBytes,
       externalBytes: externals.reduce((sum, { bytes }) => sum + bytes, 0),
     };
-    report(info);
+    report(gpu, info);
     placed = false;
     return (made = { result, recording, externals, info });
   };
 
   const ready = (): NonNullable<typeof made> => {
-    if (!flags.capture) made = undefined;
+    if (!gpu.flags.capture) made = undefined;
     const step = recorded();
     flush(gpu);
     if (!placed) {
       const buffers = place(gpu, step.recording.launches, step.recording.plan);
       abandoned.register(step.recording, { gpu, buffers });
       placed = true;
-      if (flags.debug >= 3) list(step.recording);
+      if (gpu.flags.debug >= 3) list(step.recording);
     }
     const lost = step.externals.find(({ dead }) => dead);
     if (lost) {
@@ -99,7 +98,7 @@ export function capture<T>(gpu: Gpu, work: () => T): Step<T> {
   const step = (): T => {
     const { result, recording } = ready();
     submit(gpu, recording.launches);
-    if (flags.debug === 2) {
+    if (gpu.flags.debug === 2) {
       void timeLaunches(gpu, recording.launches).then((times) => console.error(profileTable(summarize(times))));
     }
     return result;
@@ -119,8 +118,8 @@ export function capture<T>(gpu: Gpu, work: () => T): Step<T> {
 
 const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
-function report({ launches, unsharedBytes, plannedBytes, buffers }: StepInfo): void {
-  if (flags.debug < 1) return;
+function report(gpu: Gpu, { launches, unsharedBytes, plannedBytes, buffers }: StepInfo): void {
+  if (gpu.flags.debug < 1) return;
   console.error(
     `capture: ${launches} launches, temporaries ${mebibytes(unsharedBytes)} → ${mebibytes(plannedBytes)} in ${buffers} buffers`,
   );

@@ -2,7 +2,6 @@
 // family's default. Ops ask while they record, so nothing waits for the GPU here; a remembered choice counts only while it
 // is among the candidates and the text of its kernels is what was measured.
 import type { AdapterDescription, Gpu } from './device.js';
-import { flags } from './flags.js';
 import type { Grid } from './stream.js';
 import type { Dtype } from './tensor.js';
 import { tuned } from './tuned.js';
@@ -81,7 +80,7 @@ function choicesOf(gpu: Gpu): Choices {
 export function choose<T>(gpu: Gpu, key: string, candidates: readonly T[], measure?: Measure<T>): T {
   const standard = candidates[0];
   if (standard === undefined) throw new Error(`internal: choose: '${key}' has no candidates.`);
-  if (!flags.tune) return standard;
+  if (!gpu.flags.tune) return standard;
   const { table, asked, fresh } = choicesOf(gpu);
   if (!asked.get(key)) asked.set(key, measure && ({ key, candidates, ...measure } as Job));
   const remembered = table.get(key);

@@ -2,6 +2,8 @@
 // device, so several can live in one process and an embedder can pass in a device of its own. On such a device others work,
 // too: its uncaptured errors are theirs, and what wgrad does there runs in error scopes.
 
+import { environmentFlags, type Flags } from './flags.js';
+
 // WebGPU's names, for programs that are type-checked without them: with TypeScript's DOM library (6 and later), or with
 // @webgpu/types, these are merged with the real ones and add nothing.
 declare global {
@@ -58,6 +60,8 @@ export class Gpu {
   readonly matrixSizes: readonly MatrixSize[];
   /** Threads of a subgroup, the fewest and the most; equal where all have the same. */
   readonly subgroupSizes: { readonly min: number; readonly max: number };
+  /** Developer switches of this Gpu's own; when it is opened, the environment's. */
+  readonly flags: Flags;
   /** The first failure; every later call on this device throws it. */
   failure: Error | undefined;
   /** Whether wgrad opened the device, and so destroys it. */
@@ -66,7 +70,7 @@ export class Gpu {
   readonly #closers: (() => void)[] = [];
   #closed = false;
 
-  constructor(device: GPUDevice, adapter: AdapterDescription, owned: boolean) {
+  constructor(device: GPUDevice, adapter: AdapterDescription, owned: boolean, switches: Partial<Flags> = {}) {
     this.device = device;
     this.adapter = adapter;
     this.features = device.features as ReadonlySet<string>;
@@ -77,6 +81,7 @@ export class Gpu {
       : [];
     this.subgroupSizes = { min: info?.subgroupMinSize ?? 4, max: info?.subgroupMaxSize ?? 128 };
     this.owned = owned;
+    this.flags = { ...environmentFlags(), ...switches };
     const uncaptured = (event: GPUUncapturedErrorEvent): void => {
       event.preventDefault();
       const error = new GpuError(`device: ${event.error.message} Run with WGRAD_SYNC=1 to see the op call.`);
@@ -203,17 +208,21 @@ const describe = (
   software: about.software ?? Boolean((info as { isFallbackAdapter?: boolean } | undefined)?.isFallbackAdapter),
 });
 
+/** What a device does not tell of itself, and developer switches that differ from the environment's. */
+export interface GpuOptions {
+  readonly software?: boolean;
+  readonly driver?: string;
+  readonly flags?: Partial<Flags> | undefined;
+}
+
 /** Opens the adapter's device with the adapter's own limits and every optional feature wgrad can use. */
-export async function requestGpu(
-  adapter: GPUAdapter,
-  about: { software?: boolean; driver?: string } = {},
-): Promise<Gpu> {
+export async function requestGpu(adapter: GPUAdapter, about: GpuOptions = {}): Promise<Gpu> {
   const device = await adapter.requestDevice({
     label: 'wgrad',
     requiredFeatures: wantedFeatures.filter((name) => adapter.features.has(name)) as GPUFeatureName[],
     requiredLimits: Object.fromEntries(wantedLimits.map((name) => [name, adapter.limits[name]])),
   });
-  return new Gpu(device, describe(adapter.info, about), true);
+  return new Gpu(device, describe(adapter.info, about), true, about.flags);
 }
 
 /**
@@ -221,8 +230,8 @@ export async function requestGpu(
  * submits runs in the order of submission. `about` fills in what a device does not tell of itself. Ask the adapter for the
  * limits and features you want (`requestGpu` asks for all that wgrad can use).
  */
-export function fromDevice(device: GPUDevice, about: { software?: boolean; driver?: string } = {}): Gpu {
-  return new Gpu(device, describe(device.adapterInfo, about), false);
+export function fromDevice(device: GPUDevice, about: GpuOptions = {}): Gpu {
+  return new Gpu(device, describe(device.adapterInfo, about), false, about.flags);
 }
 
 /** Opens the browser's GPU. Under Node use `openDevice` of `wgrad/node`. */

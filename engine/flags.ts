@@ -1,29 +1,42 @@
-// Developer switches, read once from the environment (WGRAD_…). In a browser there is no environment: all are off.
+// Developer switches. Each Gpu has its own, `gpu.flags`, which it takes from the environment (WGRAD_…) when it is opened.
+// In a browser there is no environment: all are off.
 
-const environment: Record<string, string | undefined> =
-  (globalThis as { process?: { env?: Record<string, string | undefined> } }).process?.env ?? {};
-
-const on = (name: string, fallback: boolean): boolean => {
-  const value = environment[name];
-  return value === undefined || value === '' ? fallback : value !== '0';
-};
-
-/** The developer switches; they may be set while nothing is recorded. */
-export const flags = {
+/** Developer switches. `gpu.flags` are a Gpu's own; they may be set while nothing is recorded. */
+export interface Flags {
   /** 1: per capture launches, temporaries, bytes · 2: time of every launch · 3: the recorded list and its buffers · 4: WGSL. */
-  debug: Number(environment.WGRAD_DEBUG ?? 0),
+  debug: number;
   /** Submit and check every launch on its own; errors carry the stack of the op call. */
-  sync: on('WGRAD_SYNC', false),
+  sync: boolean;
   /** 0: captured steps are recorded anew at every call. */
-  capture: on('WGRAD_CAPTURE', true),
+  capture: boolean;
   /** 0: one buffer per tensor, nothing shared. */
-  pool: on('WGRAD_POOL', true),
+  pool: boolean;
   /** 0: every op is a launch of its own; nothing rides along with another. */
-  fuse: on('WGRAD_FUSE', true),
+  fuse: boolean;
   /** 0: every kernel family runs its default; nothing measured is looked up. */
-  tune: on('WGRAD_TUNE', true),
+  tune: boolean;
   /** Fill every buffer of a temporary with NaN before use: finds reads of unwritten memory (use with WGRAD_POOL=0). */
-  poison: on('WGRAD_POISON', false),
-  /** Check every launch's output; the next read names the first op that produced a NaN or an infinity. */
-  checkNan: on('WGRAD_CHECK_NAN', false),
-};
+  poison: boolean;
+  /** Check every launch's output; whoever reads a result hears of the first op that produced a NaN or an infinity. */
+  checkNan: boolean;
+}
+
+/** What the environment says now: the switches that a new Gpu starts from. */
+export function environmentFlags(): Flags {
+  const environment: Record<string, string | undefined> =
+    (globalThis as { process?: { env?: Record<string, string | undefined> } }).process?.env ?? {};
+  const on = (name: string, fallback: boolean): boolean => {
+    const value = environment[name];
+    return value === undefined || value === '' ? fallback : value !== '0';
+  };
+  return {
+    debug: Number(environment.WGRAD_DEBUG ?? 0),
+    sync: on('WGRAD_SYNC', false),
+    capture: on('WGRAD_CAPTURE', true),
+    pool: on('WGRAD_POOL', true),
+    fuse: on('WGRAD_FUSE', true),
+    tune: on('WGRAD_TUNE', true),
+    poison: on('WGRAD_POISON', false),
+    checkNan: on('WGRAD_CHECK_NAN', false),
+  };
+}

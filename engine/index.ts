@@ -12,7 +12,7 @@ export {
   openDevice,
   requestGpu,
 } from './device.js';
-export { flags } from './flags.js';
+export { environmentFlags, type Flags } from './flags.js';
 export { memoryOf } from './memory.js';
 export * from './ops/index.js';
 export { type LaunchTime, type ProfileRow, profileTable, summarize } from './profile.js';

@@ -2,7 +2,6 @@
 // names and access from them, builds the layout, and binds tensors by name.
 
 import { type Gpu, GpuError } from './device.js';
-import { flags } from './flags.js';
 
 export interface Binding {
   readonly name: string;
@@ -67,7 +66,7 @@ function parse(gpu: Gpu, source: string): Kernel {
 }
 
 function descriptor(gpu: Gpu, kernel: Kernel): { module: GPUShaderModule; pipeline: GPUComputePipelineDescriptor } {
-  if (flags.debug >= 4) console.error(numbered(kernel.source));
+  if (gpu.flags.debug >= 4) console.error(numbered(kernel.source));
   const module = gpu.device.createShaderModule({ label: kernel.label, code: kernel.source });
   const layout = gpu.device.createPipelineLayout({ label: kernel.label, bindGroupLayouts: [kernel.layout] });
   return { module, pipeline: { label: kernel.label, layout, compute: { module, entryPoint: kernel.label } } };

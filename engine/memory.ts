@@ -2,7 +2,6 @@
 // (a buffer bound for reading and writing in one launch is invalid even for disjoint ranges, so there is no arena).
 
 import { type Gpu, GpuError } from './device.js';
-import { flags } from './flags.js';
 
 /** Contents that nobody has computed yet: `materialize` records the launch that does, from `reads`. */
 export interface Deferred {
@@ -95,7 +94,7 @@ export function acquire(gpu: Gpu, bytes: number, label: string): GPUBuffer {
   gpu.check();
   const pool = poolOf(gpu);
   const size = Math.max(16, Math.ceil(bytes / 16) * 16);
-  if (flags.pool) {
+  if (gpu.flags.pool) {
     let best = -1;
     for (let i = 0; i < pool.free.length; i++) {
       const candidate = pool.free[i]!.size;
@@ -123,7 +122,7 @@ export function acquire(gpu: Gpu, bytes: number, label: string): GPUBuffer {
 /** Gives a buffer back. Launches submitted before may still use it: later ones run after them. */
 export function release(gpu: Gpu, buffer: GPUBuffer): void {
   const pool = poolOf(gpu);
-  if (!flags.pool) discard(pool, buffer);
+  if (!gpu.flags.pool) discard(pool, buffer);
   else if (pool.all.has(buffer)) pool.free.push(buffer);
 }
 
@@ -151,8 +150,9 @@ export interface Plan {
 /**
  * Assigns the storages that have no buffer yet to slots: largest first, each into the smallest slot whose tenants'
  * lifetimes (first to last use, both inclusive) do not touch its own. `kept` storages live to the end of the list.
+ * Without `share` each has a slot of its own.
  */
-export function plan(uses: readonly (readonly Storage[])[], kept: (storage: Storage) => boolean): Plan {
+export function plan(uses: readonly (readonly Storage[])[], kept: (storage: Storage) => boolean, share = true): Plan {
   const lives = new Map<Storage, { first: number; last: number }>();
   uses.forEach((storages, i) => {
     for (const storage of storages) {
@@ -169,7 +169,7 @@ export function plan(uses: readonly (readonly Storage[])[], kept: (storage: Stor
     if (keep) life.last = Number.POSITIVE_INFINITY;
     const fits = (slot: (typeof slots)[number]) => slot.lives.every((l) => l.last < life.first || life.last < l.first);
     // Slots are in decreasing size, so the last that fits is the smallest.
-    let slot = flags.pool ? slots.findLast(fits) : undefined;
+    let slot = share ? slots.findLast(fits) : undefined;
     if (!slot) slots.push((slot = { bytes: storage.bytes, storages: [], kept: false, lives: [] }));
     slot.storages.push(storage);
     slot.lives.push(life);

@@ -3,7 +3,7 @@
 import { isMainThread } from 'node:worker_threads';
 import { type Gpu, GpuError, requestGpu } from './device.js';
 import { driverPackage, loadVulkan, swiftShaderManifest, systemDriverFiles, systemManifests } from './drivers.js';
-import { flags } from './flags.js';
+import type { Flags } from './flags.js';
 import { loadTuning } from './tuner-cache.js';
 
 export { saveTuning, tuningFile } from './tuner-cache.js';
@@ -102,6 +102,8 @@ export interface OpenOptions {
   readonly adapter?: string | undefined;
   /** Says nothing when only a software driver was found. */
   readonly quiet?: boolean;
+  /** Developer switches that differ from the environment's. */
+  readonly flags?: Partial<Flags>;
 }
 
 /**
@@ -115,13 +117,13 @@ export async function openDevice(options: OpenOptions = {}): Promise<Gpu> {
     announced = true;
     console.error(wording[found.driver as keyof typeof wording] ?? `no GPU found: ${found.driver} on the CPU, slow`);
   }
-  const gpu = await requestGpu(found.adapter, { software: found.software, driver: found.driver });
+  const gpu = await requestGpu(found.adapter, { software: found.software, driver: found.driver, flags: options.flags });
   void gpu.device.lost.then(({ reason }) => {
     if (reason === 'destroyed') return;
     retired.push(...instances.values());
     instances.clear();
   });
-  if (flags.tune) loadTuning(gpu);
+  if (gpu.flags.tune) loadTuning(gpu);
   return gpu;
 }
 

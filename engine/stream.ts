@@ -3,7 +3,6 @@
 
 import { checkFiniteShader } from '../shaders/check-finite.js';
 import { type Gpu, GpuError } from './device.js';
-import { flags } from './flags.js';
 import { type Binding, compileAll, type Kernel, kernel, pipelineOf } from './kernel.js';
 import { acquire, type Plan, plan, release, type Storage } from './memory.js';
 import type { LaunchTime } from './profile.js';
@@ -91,7 +90,7 @@ export function run(source: string, args: Record<string, Bindable>, grid: Grid):
     args: ordered,
     workgroups: workgroupsOf(k, grid),
     bindGroup: undefined,
-    stack: flags.sync ? new Error('recorded').stack : undefined,
+    stack: gpu.flags.sync ? new Error('recorded').stack : undefined,
   });
 }
 
@@ -208,7 +207,7 @@ const usesOf = (launches: readonly Launch[]): Storage[][] => launches.map(({ arg
 export function place(gpu: Gpu, launches: readonly Launch[], planned: Plan): GPUBuffer[] {
   const buffers = planned.slots.map((slot) => {
     const buffer = acquire(gpu, slot.bytes, slot.storages[0]!.label);
-    if (flags.poison) gpu.device.queue.writeBuffer(buffer, 0, new Uint32Array(buffer.size / 4).fill(0x7fc00000));
+    if (gpu.flags.poison) gpu.device.queue.writeBuffer(buffer, 0, new Uint32Array(buffer.size / 4).fill(0x7fc00000));
     for (const storage of slot.storages) storage.buffer = buffer;
     return buffer;
   });
@@ -237,13 +236,13 @@ export function place(gpu: Gpu, launches: readonly Launch[], planned: Plan): GPU
 /** Encodes launches into one compute pass and submits it. */
 export function submit(gpu: Gpu, launches: readonly Launch[]): void {
   gpu.check();
-  if (flags.checkNan) {
+  if (gpu.flags.checkNan) {
     gpu.track(
       findNonFinite(gpu, launches).then((found) => {
         if (found) gpu.fail(new GpuError(found));
       }),
     );
-  } else if (flags.sync) {
+  } else if (gpu.flags.sync) {
     for (const launch of launches) {
       gpu.guard(
         () => encode(gpu, [launch]),
@@ -279,7 +278,7 @@ export function flush(gpu: Gpu): void {
   const launches = stream.pending;
   stream.pending = [];
   if (launches.length) {
-    const planned = plan(usesOf(launches), (storage) => !storage.dead);
+    const planned = plan(usesOf(launches), (storage) => !storage.dead, gpu.flags.pool);
     const buffers = place(gpu, launches, planned);
     submit(gpu, launches);
     planned.slots.forEach((slot, i) => {
@@ -328,7 +327,7 @@ export function recordList<T>(
     const launches = stream.pending;
     if (!launches.length)
       throw new GpuError('capture: the step records nothing. Call at least one op in it, on tensors of its device.');
-    const planned = plan(usesOf(launches), (storage) => kept.has(storage));
+    const planned = plan(usesOf(launches), (storage) => kept.has(storage), gpu.flags.pool);
     const constants = [...scope.created].filter((storage) => storage.buffer);
     // What the step does not return shares its buffer with others: reading it afterwards would give someone else's values.
     for (const storage of scope.created) if (!storage.buffer && !kept.has(storage)) storage.dead = true;

@@ -6,7 +6,6 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { adapterIdentity, fnv1a, remember } from './choices.js';
 import type { AdapterDescription, Gpu } from './device.js';
-import { flags } from './flags.js';
 import type { Tuning } from './tuning.js';
 
 /** Of the layout below; another one is not read. */
@@ -30,14 +29,14 @@ export function tuningFile(adapter: AdapterDescription): string {
 
 /** Remembers what the file holds for this adapter. Says under WGRAD_DEBUG why it is ignored, if it is. */
 export function loadTuning(gpu: Gpu): void {
-  const saved = read(gpu.adapter);
+  const saved = read(gpu);
   if (saved) remember(gpu, saved.choices);
 }
 
 /** Adds choices to the adapter's file: written beside it and renamed, so that nobody ever reads half of it. Returns its path. */
 export function saveTuning(gpu: Gpu, choices: Readonly<Record<string, Tuning>>): string {
   const file = tuningFile(gpu.adapter);
-  const all = { ...read(gpu.adapter)?.choices, ...choices };
+  const all = { ...read(gpu)?.choices, ...choices };
   const sorted = Object.fromEntries(Object.entries(all).sort(([a], [b]) => (a < b ? -1 : 1)));
   const saved: Saved = { format, adapter: adapterIdentity(gpu.adapter), choices: sorted };
   const half = `${file}.${process.pid}-${randomBytes(4).toString('hex')}`;
@@ -52,7 +51,7 @@ export function saveTuning(gpu: Gpu, choices: Readonly<Record<string, Tuning>>):
   return file;
 }
 
-function read(adapter: AdapterDescription): Saved | undefined {
+function read({ adapter, flags }: Gpu): Saved | undefined {
   const file = tuningFile(adapter);
   try {
     const saved: unknown = JSON.parse(readFileSync(file, 'utf8'));

@@ -12,7 +12,6 @@
 //   });
 import { fnv1a, hashOf, type Job, remember, type Trial, type TrialTensor } from './choices.js';
 import { type Gpu, GpuError } from './device.js';
-import { flags } from './flags.js';
 import { type Kernel, kernel } from './kernel.js';
 import { acquire, trim } from './memory.js';
 import { uniformStream } from './random.js';
@@ -76,7 +75,7 @@ const hopelessAt = 2;
  */
 export async function tune(gpu: Gpu, jobs: readonly Job[], options: TuneOptions = {}): Promise<TuneResult[]> {
   if (isCapturing(gpu)) throw new GpuError('tune: inside a captured step. Tune before it is recorded.');
-  if (flags.checkNan || flags.sync) {
+  if (gpu.flags.checkNan || gpu.flags.sync) {
     throw new GpuError('tune: a wrong candidate would fail the device. Unset WGRAD_CHECK_NAN and WGRAD_SYNC.');
   }
   if (gpu.adapter.driver === 'null') throw new GpuError('tune: the null adapter computes nothing. Use another one.');

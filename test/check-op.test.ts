@@ -1,9 +1,10 @@
 // The checker must fail: each case is an op with one fault.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { empty, flags, record, run, type Tensor, tensor } from '../engine/index.js';
+import { empty, record, run, type Tensor, tensor } from '../engine/index.js';
 import { checkOp } from './check-op.js';
 import { closeTo } from './close-to.js';
+import { testGpu } from './gpu.js';
 import { mapArray } from './reference/nd-array.js';
 
 const test = suite('checkOp');
@@ -99,10 +100,11 @@ test('data frozen at record time', () => {
 });
 
 test('flags are as before', async () => {
-  const before = { ...flags };
+  const gpu = await testGpu();
+  const before = { ...gpu.flags };
   await check((x) => scaled(x, 'y[i] = 3.0 * x[i];'));
   await check((x) => scaled(x, 'y[i] = 2.0 * x[i];')).catch(() => {});
-  assert.equal({ ...flags }, before);
+  assert.equal({ ...gpu.flags }, before);
 });
 
 test('closeTo', () => {

@@ -1,7 +1,7 @@
 // One-line checks of an op: its value against a float64 reference, its gradient against central differences of that
 // reference with a random cotangent (a plain sum hides transposed gradients); eagerly, then captured and replayed with
 // other data; in shared buffers, then in buffers of their own that start as NaN (reads of unwritten memory show).
-import { backward, capture, type Dtype, flags, scope, type Tensor, tensor, uniformStream } from '../engine/index.js';
+import { backward, capture, type Dtype, scope, type Tensor, tensor, uniformStream } from '../engine/index.js';
 import { fromHalf, toHalf } from '../engine/tensor.js';
 import { closeTo } from './close-to.js';
 import { testGpu } from './gpu.js';
@@ -169,12 +169,12 @@ export async function checkOp(check: OpCheck): Promise<void> {
     });
   };
 
-  const before = { ...flags };
+  const before = { ...gpu.flags };
   try {
     await execute(false);
-    Object.assign(flags, { poison: true, pool: false });
+    Object.assign(gpu.flags, { poison: true, pool: false });
     await execute(true);
   } finally {
-    Object.assign(flags, before);
+    Object.assign(gpu.flags, before);
   }
 }

@@ -11,7 +11,6 @@ import {
   concat,
   conv,
   createRandom,
-  flags,
   type Gpu,
   leakyRelu,
   maxPool,
@@ -83,8 +82,8 @@ async function outcome(
   work: (make: Make) => () => { outputs: Tensor[] },
 ): Promise<Outcome> {
   const gpu = await testGpu();
-  const before = { fuse: flags.fuse, poison: flags.poison, pool: flags.pool };
-  Object.assign(flags, { fuse, poison: true, pool: captured });
+  const before = { ...gpu.flags };
+  Object.assign(gpu.flags, { fuse, poison: true, pool: captured });
   try {
     return await scope(gpu, async () => {
       const make = maker(gpu);
@@ -119,7 +118,7 @@ async function outcome(
       return { values, launches: recorded?.info.launches ?? 0 };
     });
   } finally {
-    Object.assign(flags, before);
+    Object.assign(gpu.flags, before);
   }
 }
 
@@ -187,8 +186,8 @@ test('the tiled kernels, chosen as the tuner would, fuse the same', async () => 
       return { outputs: [conv(a2, w3, b3), square(a2)] };
     };
   };
-  const before = flags.tune;
-  flags.tune = true;
+  const before = gpu.flags.tune;
+  gpu.flags.tune = true;
   try {
     await outcome(true, false, work); // asks for its choices
     const jobs = askedFor(gpu).jobs.filter(({ key }) => key.includes(' 1x9x11 ') || key.includes(' 1x1x99 '));
@@ -203,7 +202,7 @@ test('the tiled kernels, chosen as the tuner would, fuse the same', async () => 
     assert.ok(chosen >= 4, `${chosen} tiled candidates`);
     await compare(work);
   } finally {
-    flags.tune = before;
+    gpu.flags.tune = before;
   }
 });
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // The command `wgrad`: finds the subcommand, runs it, turns errors into one line and an exit code. Progress and errors go
 // to stderr, results to stdout. Each command is a file of its own, loaded when it is called.
-import { flags as engineFlags, GpuLostError } from '../engine/index.js';
+import { GpuLostError } from '../engine/index.js';
 import { nearestName, UsageError } from './config.js';
 import { whyNot } from './data/data-error.js';
 import { version } from './environment.js';
@@ -37,15 +37,8 @@ const commands: Record<string, { about: string; load: () => Promise<Command> }> 
   },
 };
 
-/** Switches of the engine, which every command takes. */
-const switches: Record<string, () => void> = {
-  '--no-fuse': () => {
-    engineFlags.fuse = false;
-  },
-  '--no-tune': () => {
-    engineFlags.tune = false;
-  },
-};
+/** Switches of the engine, which every command takes: the environment's, by another name. */
+const switches: Record<string, string> = { '--no-fuse': 'WGRAD_FUSE', '--no-tune': 'WGRAD_TUNE' };
 
 const help = `wgrad: semi-supervised segmentation on WebGPU
 
@@ -92,7 +85,7 @@ async function main(args: readonly string[]): Promise<number> {
       console.log((helpOf?.(name === 'help' ? rest.slice(1) : flags) ?? commandHelp).trim());
       return exitCodes.done;
     }
-    for (const [name, set] of Object.entries(switches)) if (flags.includes(name)) set();
+    for (const [name, variable] of Object.entries(switches)) if (flags.includes(name)) process.env[variable] = '0';
     const beyond = rest.length - flags.length;
     return await run([...flags.filter((flag) => !Object.hasOwn(switches, flag)), ...rest.slice(rest.length - beyond)]);
   } catch (error) {

@@ -5,7 +5,6 @@ import {
   concat,
   crossEntropy,
   diceLoss,
-  flags,
   lowConfidenceMask,
   maskedConsistency,
   meanTeacherLoss,
@@ -59,7 +58,7 @@ export function imageLosses(
   teacher?: TeacherTerms,
 ): ImageLosses {
   const labeledPixels = (labels.size / labels.shape[0]!) * labeledItems;
-  if (!flags.fuse) return composition(logits, labels, labeledItems, labeledPixels, teacher);
+  if (!logits.gpu.flags.fuse) return composition(logits, labels, labeledItems, labeledPixels, teacher);
   const of = { labels, labeledPixels };
   if (!teacher) {
     const { loss, terms } = meanTeacherLoss(logits, of);

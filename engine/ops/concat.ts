@@ -2,7 +2,6 @@
 // copied there, one launch an input (the kernels of shaders/slice.ts). Gradients stay in their slots until somebody needs them in a row.
 import { copyRows } from '../../shaders/slice.js';
 import { record } from '../autograd.js';
-import { flags } from '../flags.js';
 import { normalizeAxes, ShapeError, show, sizeOf } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
@@ -27,7 +26,7 @@ export function concat(xs: readonly Tensor[], axis: number): Tensor {
   const starts = counts.map((_, i) => counts.slice(0, i).reduce((sum, n) => sum + n, 0));
   const inner = sizeOf(first.shape.slice(at + 1));
   const y = empty(first.gpu, first.shape.with(at, total), first.dtype, 'concat');
-  const last = at === first.shape.length - 1 && flags.fuse;
+  const last = at === first.shape.length - 1 && first.gpu.flags.fuse;
   const aligned = counts.every((n) => n % 4 === 0);
   xs.forEach((x, i) => {
     const write = last && aligned ? waitingWriter(x) : undefined;

@@ -9,7 +9,6 @@ import type { Parts } from '../../shaders/conv-fusion.js';
 import type { ConvGeometry, WeightOrder } from '../../shaders/conv-geometry.js';
 import { gradientLike, record } from '../autograd.js';
 import type { Gpu } from '../device.js';
-import { flags } from '../flags.js';
 import { ShapeError, sameShape, show, sizeOf } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type GradientFlow, type Tensor } from '../tensor.js';
@@ -45,7 +44,7 @@ export function conv(
   const g = flattened(geometry);
   const kernel = convKernel(gpu, types, g, false);
   const load = kernel.loads ? activationToLoad(x, kernel.draws.load) : undefined;
-  const sums = statistics && flags.fuse ? partialSums(gpu, kernel.parts, g) : undefined;
+  const sums = statistics && gpu.flags.fuse ? partialSums(gpu, kernel.parts, g) : undefined;
   const { source, grid, weights } = kernel.launch({
     bias: bias !== undefined,
     fusion: { load: load?.activation, statistics: sums !== undefined },

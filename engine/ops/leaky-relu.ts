@@ -1,7 +1,6 @@
 import { leakyReluShader } from '../../shaders/leaky-relu.js';
 import { record } from '../autograd.js';
 import type { Gpu } from '../device.js';
-import { flags } from '../flags.js';
 import { defer, run } from '../stream.js';
 import { empty, type Tensor, tensor } from '../tensor.js';
 import { floatType } from './float-type.js';
@@ -14,7 +13,7 @@ export function leakyRelu(x: Tensor, slope = 0.01): Tensor {
   const y = empty(x.gpu, x.shape, dtype, 'leakyRelu');
   const write = (): void => run(leakyReluShader(dtype, slope, 'forward', width), { x, y }, { threads: x.size / width });
   // An image that a convolution may load: the activation of a norm that changes nothing. (0·∞ is NaN, so relu stays a pass.)
-  const waits = flags.fuse && x.shape.length >= 4 && slope > 0 && slope <= 1;
+  const waits = x.gpu.flags.fuse && x.shape.length >= 4 && slope > 0 && slope <= 1;
   if (waits) {
     const coefficients = identity(x.gpu, x.shape.at(-1)!);
     setActivation(y, { z: x, coefficients, activation: { slope, dropout: 0 }, draws: {} });

@@ -1,6 +1,5 @@
 import { maxPoolBackward, maxPoolForward, poolParts, poolWindows } from '../../shaders/max-pool.js';
 import { record } from '../autograd.js';
-import { flags } from '../flags.js';
 import { ShapeError, show } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
@@ -25,7 +24,7 @@ export function maxPool(x: Tensor): Tensor {
 
   return record('maxPool', y, [x], (dy, _, flow) => {
     const dx = empty(x.gpu, x.shape, x.dtype, 'dmaxPool');
-    if (!flags.fuse) {
+    if (!x.gpu.flags.fuse) {
       run(maxPoolBackward(sizes), { x, dy, dx }, { threads: poolWindows(sizes) });
       return [dx];
     }

@@ -13,7 +13,6 @@ import {
 import { chunksOf, quadsOf } from '../../shaders/norm-sizes.js';
 import { normStatistics } from '../../shaders/normalization.js';
 import { gradientLike, record } from '../autograd.js';
-import { flags } from '../flags.js';
 import { ShapeError } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor, tensor } from '../tensor.js';
@@ -41,7 +40,7 @@ export function normActivation(z: Tensor, gamma: Tensor, beta: Tensor, options: 
   const rate = options.dropout?.rate ?? 0;
   if (!(slope >= 0 && slope <= 1)) throw new ShapeError(`normActivation: slope must be in [0, 1] — got ${slope}.`);
   if (!(rate >= 0 && rate < 1)) throw new ShapeError(`normActivation: dropout must be in [0, 1) — got ${rate}.`);
-  if (!flags.fuse) {
+  if (!z.gpu.flags.fuse) {
     const y = leakyRelu(batchNorm(z, gamma, beta, options), slope);
     return rate > 0 ? dropout(y, rate, options.dropout!.random) : y;
   }

@@ -3,7 +3,6 @@
 import { adamwCorrectionShader, adamwShader, emaShader, sgdShader } from '../../shaders/optimizer.js';
 import { copyRows } from '../../shaders/slice.js';
 import type { Gradients } from '../autograd.js';
-import { flags } from '../flags.js';
 import { ShapeError, sameShape, show } from '../shape.js';
 import { run } from '../stream.js';
 import { type Pack, pack, packOf, partsOf, type Tensor, tensor } from '../tensor.js';
@@ -49,7 +48,7 @@ function inLaunches(
   }
   const most = Math.min(gpu.limits.maxStorageBuffersPerShaderStage, 32);
   const perLaunch = Math.max(1, Math.floor((most - Object.keys(scalars).length) / names.length));
-  const width = flags.fuse && rows.length === 1 && rows[0]![0]!.size % 4 === 0 ? 4 : 1;
+  const width = gpu.flags.fuse && rows.length === 1 && rows[0]![0]!.size % 4 === 0 ? 4 : 1;
   for (let first = 0; first < rows.length; first += perLaunch) {
     const part = rows.slice(first, first + perLaunch);
     const args: Record<string, Tensor> = {};
@@ -82,7 +81,7 @@ function zerosLike(parameters: readonly Tensor[], label: string): Tensor[] {
 
 /** The pack that consists of exactly these tensors. */
 function wholePack(tensors: readonly Tensor[]): Pack | undefined {
-  const whole = flags.fuse && tensors[0] ? packOf(tensors[0]) : undefined;
+  const whole = tensors[0]?.gpu.flags.fuse ? packOf(tensors[0]) : undefined;
   return whole?.tensors.length === tensors.length && tensors.every((t, i) => t === whole.tensors[i])
     ? whole
     : undefined;

@@ -1,6 +1,5 @@
 import { upsampleBackward, upsampleForward } from '../../shaders/upsample.js';
 import { record } from '../autograd.js';
-import { flags } from '../flags.js';
 import { ShapeError, show } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
@@ -16,7 +15,7 @@ export function upsample(x: Tensor): Tensor {
   const y = empty(x.gpu, [batch, 2 * height, 2 * width, channels], x.dtype, 'upsample');
   const write = (slot: SlotOf): void =>
     run(upsampleForward(sizes, slot), { x, y: slot.source }, { threads: y.size / lanes });
-  if (flags.fuse) deferWrite(y, [x], write);
+  if (x.gpu.flags.fuse) deferWrite(y, [x], write);
   else write({ source: y, row: channels, offset: 0 });
 
   return record('upsample', y, [x], (dy) => {

@@ -7,7 +7,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { flags } from '../../engine/index.js';
 import { openDevice } from '../../engine/node.js';
 import { buildPage } from '../../examples/browser/build.js';
 import { readSafetensors } from '../../train/checkpoint.js';
@@ -189,8 +188,11 @@ inBrowser('the segmentation is Node’s, voxel by voxel', async () => {
   console.log(`  segmented in ${seconds(started)} s: ${await text('status')}`);
   const ours = await voxels('page.study.segmentation.labels');
 
-  flags.tune = false; // the page has nothing measured
-  const gpu = await openDevice({ adapter: 'swiftshader', quiet: true });
+  const gpu = await openDevice({
+    adapter: 'swiftshader',
+    quiet: true,
+    flags: { tune: false }, // the page has nothing measured
+  });
   const weights = join(root, 'page-weights.safetensors');
   writeFileSync(weights, (await saved('save-weights')).bytes);
   const { model, config } = loadModel(gpu, { weights });

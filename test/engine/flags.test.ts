@@ -1,12 +1,16 @@
 // Developer switches, each shown to do what it says. A failure is kept by its device, so faults get devices of their own.
 import { execFileSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
   add,
   capture,
   empty,
-  flags,
+  environmentFlags,
+  type Flags,
   type Gpu,
   GpuError,
   memoryOf,
@@ -22,18 +26,9 @@ import { refuses } from '../refuses.js';
 
 const test = suite('flags');
 
-async function withFlags(set: Partial<typeof flags>, work: () => Promise<void>): Promise<void> {
-  const before = { ...flags };
-  try {
-    Object.assign(flags, set);
-    await work();
-  } finally {
-    Object.assign(flags, before);
-  }
-}
-
-async function withDevice(work: (gpu: Gpu) => Promise<void>): Promise<void> {
-  const gpu = await openDevice({ quiet: true });
+/** A device of its own with these switches. */
+async function withDevice(set: Partial<Flags>, work: (gpu: Gpu) => Promise<void>): Promise<void> {
+  const gpu = await openDevice({ quiet: true, flags: set });
   try {
     await work(gpu);
   } finally {
@@ -53,7 +48,7 @@ function tooSmall(gpu: Gpu): void {
 test('the environment sets them', () => {
   const read = (env: Record<string, string>): Record<string, unknown> => {
     const url = new URL('../../engine/flags.js', import.meta.url).href;
-    const script = `import(${JSON.stringify(url)}).then(({ flags }) => console.log(JSON.stringify(flags)))`;
+    const script = `import(${JSON.stringify(url)}).then(({ environmentFlags }) => console.log(JSON.stringify(environmentFlags())))`;
     return JSON.parse(
       execFileSync(process.execPath, ['-e', script], { env: { PATH: process.env.PATH, ...env } }).toString(),
     );
@@ -90,23 +85,46 @@ test('the environment sets them', () => {
   );
 });
 
+test('every Gpu has switches of its own, from the environment of the moment it is opened', async () => {
+  const gpu = await testGpu();
+  await withDevice({ fuse: false }, async (other) => {
+    assert.equal(other.flags, { ...environmentFlags(), fuse: false });
+    other.flags.checkNan = true;
+    assert.equal(gpu.flags, environmentFlags());
+    assert.is(environmentFlags().checkNan, false);
+  });
+});
+
+test("nothing in the engine, the models or the trainer reads the environment's switches but what opens a Gpu", () => {
+  const root = fileURLToPath(new URL('../../../', import.meta.url));
+  const readers = ['engine', 'model', 'train'].flatMap((room) =>
+    (readdirSync(join(root, room), { recursive: true, encoding: 'utf8' }) as string[])
+      .filter((name) => name.endsWith('.ts'))
+      .map((name) => join(room, name))
+      .filter((path) =>
+        /import \{[^}]*\benvironmentFlags\b[^}]*\} from '[./]*(flags|engine\/index)\.js'/.test(
+          readFileSync(join(root, path), 'utf8'),
+        ),
+      ),
+  );
+  assert.equal(readers, [join('engine', 'device.ts'), join('train', 'commands', 'sweep.ts')]); // which passes them on
+});
+
 test('a refused launch is reported; WGRAD_SYNC=1 adds the op and the line that called it', async () => {
-  await withDevice(async (gpu) => {
+  await withDevice({}, async (gpu) => {
     tooSmall(gpu);
     await refuses(() => tensor(gpu, [1]).read(), GpuError, /too_small/);
   });
-  await withFlags({ sync: true }, () =>
-    withDevice(async (gpu) => {
-      mul(tensor(gpu, [1]), 2);
-      tooSmall(gpu);
-      await refuses(() => tensor(gpu, [1]).read(), GpuError, /^too_small: [\s\S]*tooSmall.*flags\.test/);
-    }),
-  );
+  await withDevice({ sync: true }, async (gpu) => {
+    mul(tensor(gpu, [1]), 2);
+    tooSmall(gpu);
+    await refuses(() => tensor(gpu, [1]).read(), GpuError, /^too_small: [\s\S]*tooSmall.*flags\.test/);
+  });
 });
 
 test('WGRAD_SYNC=1 computes the same', () =>
-  withFlags({ sync: true }, async () => {
-    const x = tensor(await testGpu(), [1, 2]);
+  withDevice({ sync: true }, async (gpu) => {
+    const x = tensor(gpu, [1, 2]);
     const step = capture(x.gpu, () => add(mul(x, x), 1));
     assert.equal([...(await step().read())], [2, 5]);
     x.write([3, 4]);
@@ -114,17 +132,15 @@ test('WGRAD_SYNC=1 computes the same', () =>
   }));
 
 test('WGRAD_CHECK_NAN=1 names the first op that makes a NaN or an infinity', () =>
-  withFlags({ checkNan: true }, async () => {
-    await withDevice(async (gpu) => {
-      const x = tensor(gpu, [1, 1e30, 2], [3], { label: 'image' });
-      assert.equal([...(await mul(x, 2).read())], [2, Math.fround(2e30), 4]);
-      const y = sum(mul(square(mul(x, 3)), 0));
-      await refuses(
-        () => y.read(),
-        GpuError,
-        /elementwise_square: launch 1 of 4 wrote a NaN or an infinity to 'result' \[3\]. Its inputs: mul \[3\]/,
-      );
-    });
+  withDevice({ checkNan: true }, async (gpu) => {
+    const x = tensor(gpu, [1, 1e30, 2], [3], { label: 'image' });
+    assert.equal([...(await mul(x, 2).read())], [2, Math.fround(2e30), 4]);
+    const y = sum(mul(square(mul(x, 3)), 0));
+    await refuses(
+      () => y.read(),
+      GpuError,
+      /elementwise_square: launch 1 of 4 wrote a NaN or an infinity to 'result' \[3\]. Its inputs: mul \[3\]/,
+    );
   }));
 
 test('a step names its first non-finite op, and goes on', async () => {
@@ -143,13 +159,16 @@ test('WGRAD_POOL=0 computes the same in more memory, and gives it back', async (
   const step = () => capture(gpu, () => sum(mul(mul(mul(x, 2), 2), 2)));
   const shared = step();
   const expected = await shared().item();
-  await withFlags({ pool: false }, async () => {
+  gpu.flags.pool = false;
+  try {
     const apart = step();
     assert.is(await apart().item(), expected);
     assert.is(apart.info.plannedBytes, apart.info.unsharedBytes);
     assert.ok(shared.info.plannedBytes < apart.info.plannedBytes);
     assert.is(await sum(mul(mul(x, 2), 4)).item(), expected);
-  });
+  } finally {
+    gpu.flags.pool = true;
+  }
   assert.ok(memoryOf(gpu).bytes > 0);
 });
 

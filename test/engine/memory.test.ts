@@ -1,7 +1,7 @@
 // The planner, checked on random lists against what it promises; no GPU is needed.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { flags, uniformStream } from '../../engine/index.js';
+import { uniformStream } from '../../engine/index.js';
 import { type Plan, plan, Storage } from '../../engine/memory.js';
 
 const test = suite('memory');
@@ -110,15 +110,10 @@ test('the checker notices a bad plan', () => {
 
 test('WGRAD_POOL=0 shares nothing', () => {
   const { uses, kept } = randomList(3, 40);
-  try {
-    flags.pool = false;
-    const planned = plan(uses, (storage) => kept.has(storage));
-    check(uses, kept, planned);
-    assert.is(planned.plannedBytes, planned.unsharedBytes);
-    assert.ok(planned.slots.every(({ storages }) => storages.length === 1));
-  } finally {
-    flags.pool = true;
-  }
+  const planned = plan(uses, (storage) => kept.has(storage), false);
+  check(uses, kept, planned);
+  assert.is(planned.plannedBytes, planned.unsharedBytes);
+  assert.ok(planned.slots.every(({ storages }) => storages.length === 1));
 });
 
 test.run();

@@ -10,7 +10,6 @@ import {
   askedFor,
   capture,
   choose,
-  flags,
   type Gpu,
   GpuError,
   type Job,
@@ -23,7 +22,7 @@ import {
   tune,
 } from '../../engine/index.js';
 import { trim } from '../../engine/memory.js';
-import { openDevice, saveTuning, tuningFile } from '../../engine/node.js';
+import { type OpenOptions, openDevice, saveTuning, tuningFile } from '../../engine/node.js';
 import { winner } from '../../engine/tuner.js';
 import { testGpu } from '../gpu.js';
 import { refuses } from '../refuses.js';
@@ -89,8 +88,8 @@ const job = (key: string, candidates: readonly Tile[], columns = 256): Job =>
 
 const quick = { turns: 3, turnMs: 2 };
 
-async function withDevice(work: (gpu: Gpu) => Promise<void>, adapter?: string): Promise<void> {
-  const gpu = await openDevice({ quiet: true, ...(adapter && { adapter }) });
+async function withDevice(work: (gpu: Gpu) => Promise<void>, options: OpenOptions = {}): Promise<void> {
+  const gpu = await openDevice({ quiet: true, ...options });
   try {
     await work(gpu);
   } finally {
@@ -198,7 +197,7 @@ test('a reference that fails, or shows nothing, measures nothing: the default st
 });
 
 test('an adapter that computes nothing is refused', () =>
-  withDevice((gpu) => refuses(() => tune(gpu, []), GpuError, /^tune: the null adapter computes nothing/), 'null'));
+  withDevice((gpu) => refuses(() => tune(gpu, []), GpuError, /^tune: the null adapter computes nothing/), { adapter: 'null' }));
 
 for (const type of ['f32', 'f16'] as const) {
   for (const columns of [1, 3, 256, 20_000]) {
@@ -358,12 +357,12 @@ test('a choice holds while it is a candidate and the text of its kernels is the 
   assert.ok(holds('a', [...candidates, { repeat: 2 }], measure(8)), 'more candidates do no harm');
   assert.not.ok(holds('b', [{ repeat: 3 }, { repeat: 2 }], measure(8)));
   assert.not.ok(holds('c', candidates, measure(9)), 'another text');
-  flags.tune = false;
+  gpu.flags.tune = false;
   try {
     assert.is(choose(gpu, 'a', candidates, measure(8)), candidates[0], 'WGRAD_TUNE=0');
     assert.is(choose(gpu, 'never asked', candidates), candidates[0]);
   } finally {
-    flags.tune = true;
+    gpu.flags.tune = true;
   }
   assert.not.ok(askedFor(gpu).keys.includes('never asked'));
   assert.is(choose(gpu, 'a', candidates, measure(8)), candidates[1]);
@@ -386,11 +385,11 @@ test('it refuses to run inside a step, or where a wrong candidate fails the devi
   })();
   await refuses(() => inside, GpuError, /^tune: inside a captured step/);
   for (const name of ['checkNan', 'sync'] as const) {
-    flags[name] = true;
+    gpu.flags[name] = true;
     try {
       await refuses(() => tune(gpu, []), GpuError, /^tune: .* Unset WGRAD_CHECK_NAN and WGRAD_SYNC/);
     } finally {
-      flags[name] = false;
+      gpu.flags[name] = false;
     }
   }
 });
@@ -412,12 +411,7 @@ test('the disk keeps choices: what is saved is there when a device is opened, un
       assert.equal(remembered(gpu).other, tuning(2), 'what was there before is kept');
       assert.is(choose(gpu, 'on disk', [{ repeat: 9 }, { repeat: 3 }]).repeat, 3);
     });
-    flags.tune = false;
-    try {
-      await withDevice(async (gpu) => assert.is(remembered(gpu)['on disk'], undefined));
-    } finally {
-      flags.tune = true;
-    }
+    await withDevice(async (gpu) => assert.is(remembered(gpu)['on disk'], undefined), { flags: { tune: false } });
   }));
 
 test('a damaged or foreign file is ignored, with a line under WGRAD_DEBUG', () =>
@@ -433,13 +427,11 @@ test('a damaged or foreign file is ignored, with a line under WGRAD_DEBUG', () =
       writeFileSync(file, text);
       said.length = 0;
       console.error = (line: string) => void said.push(line);
-      flags.debug = 1;
       try {
         let found = false;
-        await withDevice(async (gpu) => void (found = 'key' in remembered(gpu)));
+        await withDevice(async (gpu) => void (found = 'key' in remembered(gpu)), { flags: { debug: 1 } });
         return { found, lines: said.filter((line) => line.startsWith('tuner:')) };
       } finally {
-        flags.debug = 0;
         console.error = error;
       }
     };

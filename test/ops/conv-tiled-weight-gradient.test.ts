@@ -1,6 +1,5 @@
 // The weight gradient that stages in workgroup memory, against plain loops and against the composition of plain ops.
 import { suite } from 'uvu';
-import { flags } from '../../engine/index.js';
 import {
   type TiledWeightGradientTile,
   weightGradientTiledShader,
@@ -17,7 +16,7 @@ import {
 
 const test = suite('conv-tiled-weight-gradient');
 
-flags.poison = true; // what a kernel reads without having written it is NaN
+(await testGpu()).flags.poison = true; // what a kernel reads without having written it is NaN
 
 interface Case extends ConvCase {
   tile: TiledWeightGradientTile;

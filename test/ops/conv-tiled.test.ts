@@ -1,7 +1,6 @@
 // The kernels that stage in workgroup memory, against plain loops and against the composition of plain ops.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { flags } from '../../engine/index.js';
 import type { WeightOrder } from '../../shaders/conv-geometry.js';
 import { tileParts } from '../../shaders/conv-staging.js';
 import { convTiledShader, convTiledWorkgroups, type TiledConvTile } from '../../shaders/conv-tiled.js';
@@ -23,7 +22,7 @@ import {
 
 const test = suite('conv-tiled');
 
-flags.poison = true; // what a kernel reads without having written it is NaN
+(await testGpu()).flags.poison = true; // what a kernel reads without having written it is NaN
 
 interface Case extends ConvCase {
   tile: Partial<TiledConvTile>;

@@ -3,7 +3,6 @@ import * as assert from 'uvu/assert';
 import {
   backward,
   type ConsistencyOptions,
-  flags,
   lowConfidenceMask,
   type MaskOptions,
   maskedConsistency,
@@ -90,8 +89,8 @@ for (const confidence of confidences) {
 
 test('the mask, how many, and zero in the spare bytes of its last word', async () => {
   const gpu = await testGpu();
-  const before = { ...flags };
-  Object.assign(flags, { poison: true, pool: false });
+  const before = { ...gpu.flags };
+  Object.assign(gpu.flags, { poison: true, pool: false });
   try {
     for (const pixels of [1, 2, 3, 4, 257]) {
       const uniform = uniformStream(pixels, 5);
@@ -118,7 +117,7 @@ test('the mask, how many, and zero in the spare bytes of its last word', async (
       }
     }
   } finally {
-    Object.assign(flags, before);
+    Object.assign(gpu.flags, before);
   }
 });
 
@@ -143,8 +142,8 @@ test('the teacher gets no gradient, certain predictions no NaN', async () => {
 
 test('pixels that are not kept get exactly no gradient', async () => {
   const gpu = await testGpu();
-  const before = { ...flags };
-  Object.assign(flags, { poison: true, pool: false });
+  const before = { ...gpu.flags };
+  Object.assign(gpu.flags, { poison: true, pool: false });
   try {
     for (const kind of kinds) {
       for (const classes of [3, 4]) {
@@ -176,7 +175,7 @@ test('pixels that are not kept get exactly no gradient', async () => {
       }
     }
   } finally {
-    Object.assign(flags, before);
+    Object.assign(gpu.flags, before);
   }
 });
 

@@ -9,7 +9,6 @@ import {
   crossEntropy,
   type Dtype,
   diceLoss,
-  flags,
   type Gpu,
   lowConfidenceMask,
   maskedConsistency,
@@ -196,12 +195,13 @@ const packed = (values: ArrayLike<number>): Uint8Array =>
 
 /** Runs `work` on buffers that start as NaN, none shared. */
 async function poisoned(work: () => Promise<void>): Promise<void> {
-  const before = { ...flags };
-  Object.assign(flags, { poison: true, pool: false });
+  const gpu = await testGpu();
+  const before = { ...gpu.flags };
+  Object.assign(gpu.flags, { poison: true, pool: false });
   try {
     await work();
   } finally {
-    Object.assign(flags, before);
+    Object.assign(gpu.flags, before);
   }
 }
 

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { flags, memoryOf, scope, uniformStream } from '../../engine/index.js';
+import { memoryOf, scope, uniformStream } from '../../engine/index.js';
 import { loadTensors, saveTensors } from '../../train/checkpoint.js';
 import { methods, resolveConfig } from '../../train/config.js';
 import { createTrainer, metricNames, type Trainer } from '../../train/trainer.js';
@@ -16,8 +16,8 @@ const test = suite('trainer');
 async function threeSteps(fuse: boolean, options: Record<string, unknown>) {
   const first = options.method === 'uamt' ? 36 : 20; // uamt's threshold nears ln K, the entropy of an untrained network
   const gpu = await testGpu();
-  const before = flags.fuse;
-  flags.fuse = fuse;
+  const before = gpu.flags.fuse;
+  gpu.flags.fuse = fuse;
   try {
     return await scope(gpu, async () => {
       const small = { size: 16, features: '8,12', batch: 4, iterations: 40, lr: 0.05 };
@@ -41,7 +41,7 @@ async function threeSteps(fuse: boolean, options: Record<string, unknown>) {
       return { metrics, weights, names: [...t.state.keys()], logged: metricNames(config), info: t.step.info };
     });
   } finally {
-    flags.fuse = before;
+    gpu.flags.fuse = before;
   }
 }
 

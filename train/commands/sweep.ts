@@ -1,6 +1,6 @@
 // wgrad sweep: a list or a grid of trainings, each a process of `wgrad train`, and one table at the end.
 import { join, resolve } from 'node:path';
-import { flags as engineFlags } from '../../engine/index.js';
+import { environmentFlags } from '../../engine/index.js';
 import { writeAtomically } from '../checkpoint.js';
 import { readCommandLine } from '../command-line.js';
 import { UsageError } from '../config.js';
@@ -68,6 +68,7 @@ export async function run(args: string[]): Promise<number> {
   const out = flags.out ?? plan.out ?? join('runs', sweepName(file));
   const mine = shardOf(plan.runs, flags.shard);
   if (!data && !dry) throw new UsageError('sweep: --data is needed. See wgrad sweep --help.');
+  const engineFlags = environmentFlags();
   const switches = [...(engineFlags.fuse ? [] : ['--no-fuse']), ...(engineFlags.tune ? [] : ['--no-tune'])];
   const more = [...(adapter ? ['--adapter', adapter] : []), ...switches];
 
