@@ -197,7 +197,9 @@ test('a reference that fails, or shows nothing, measures nothing: the default st
 });
 
 test('an adapter that computes nothing is refused', () =>
-  withDevice((gpu) => refuses(() => tune(gpu, []), GpuError, /^tune: the null adapter computes nothing/), { adapter: 'null' }));
+  withDevice((gpu) => refuses(() => tune(gpu, []), GpuError, /^tune: the null adapter computes nothing/), {
+    adapter: 'null',
+  }));
 
 for (const type of ['f32', 'f16'] as const) {
   for (const columns of [1, 3, 256, 20_000]) {
