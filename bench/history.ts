@@ -5,6 +5,7 @@ import { loadavg } from 'node:os';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import type { Gpu } from '../engine/index.js';
+import type { Flags } from '../train/command-line.js';
 import { type Environment, environmentOf } from '../train/environment.js';
 import { table } from './harness.js';
 
@@ -137,17 +138,14 @@ export function compareSaved(folder = resultsFolder): string {
 
 /** Flags of every benchmark. */
 export const commonFlags = {
-  adapter: { type: 'string' },
-  save: { type: 'boolean' },
-  compare: { type: 'boolean' },
-  json: { type: 'boolean' },
-} as const;
-
-export const commonHelp = `  --adapter NAME   swiftshader, lavapipe, or a part of a GPU's name
-  --no-fuse        every op a launch of its own
-  --save           write the result to ${resultsFolder}/
-  --compare        print old, new and ratio against the newest saved result of this adapter and these settings
-  --json           one JSON document on stdout`;
+  adapter: { type: 'string', value: 'NAME', help: "swiftshader, lavapipe, or a part of a GPU's name" },
+  save: { type: 'boolean', help: `write the result to ${resultsFolder}/` },
+  compare: {
+    type: 'boolean',
+    help: 'print old, new and ratio against the newest saved result of this adapter and these settings',
+  },
+  json: { type: 'boolean', help: 'one JSON document on stdout' },
+} as const satisfies Flags;
 
 /** Notes the load of the machine, then saves, compares and prints what was measured. */
 export function openHistory(bench: string, args: readonly string[]) {

@@ -1,5 +1,6 @@
 // `wgrad bench`: which benchmark to run.
 
+import type { Described } from '../train/command-line.js';
 import { nearestName, UsageError } from '../train/config.js';
 import { compareSaved } from './history.js';
 import * as kernels from './kernels.js';
@@ -8,23 +9,23 @@ import * as step from './step.js';
 import * as tune from './tune.js';
 
 interface Benchmark {
-  readonly help: string;
+  readonly command: Pick<Described, 'help'>;
   run(args: string[]): Promise<number>;
 }
 
 const benchmarks: Record<string, Benchmark> = { kernels, step, peers, '--tune': tune };
 
-export const help = `
-usage: wgrad bench ${Object.keys(benchmarks).join('|')} [flags]
+/** The table of each benchmark, by what names it. */
+export const parts = Object.fromEntries(Object.entries(benchmarks).map(([name, { command: own }]) => [name, own]));
+
+export const command = {
+  help: `usage: wgrad bench ${Object.keys(benchmarks).join('|')} [flags]
        wgrad bench --compare      the newest saved result of each against the one before it, measuring nothing
 
-${Object.values(benchmarks)
-  .map(({ help: text }) => text.trim())
-  .join('\n\n\n')}`;
-
-/** The help of one benchmark, where it is named. */
-export const helpOf = ([name]: readonly string[]): string =>
-  (name !== undefined && Object.hasOwn(benchmarks, name) && benchmarks[name]?.help) || help;
+${Object.values(parts)
+  .map(({ help }) => help)
+  .join('\n\n\n')}`,
+};
 
 /** Runs one benchmark by name; resolves with the exit code. */
 export async function run(args: string[]): Promise<number> {

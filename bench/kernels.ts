@@ -2,10 +2,10 @@
 // adapter can do at most, which is measured in the same run.
 import { type Gpu, scope } from '../engine/index.js';
 import { openDevice } from '../engine/node.js';
-import { readCommandLine } from '../train/command-line.js';
+import { describeCommand } from '../train/command-line.js';
 import { resolveConfig, UsageError } from '../train/config.js';
 import { table } from './harness.js';
-import { adapterName, commonFlags, commonHelp, openHistory } from './history.js';
+import { adapterName, commonFlags, openHistory } from './history.js';
 import { type KernelSizes, kernelCases } from './kernel-cases.js';
 import { measureRoofline, profiledMs, type Roofline, type Share, shareOf } from './roofline.js';
 
@@ -57,37 +57,35 @@ export function kernelsTable({ adapter, roofline, results }: KernelsReport): str
   return `${table([heads, ...rows])}\n${adapter}: ${most} (above 100 %: from caches)`;
 }
 
-export const help = `wgrad bench kernels: every kernel of the training step against the adapter's roofline
-
-usage: wgrad bench kernels [flags]
-
-  --size N         pixels of a side (default 64)
-  --features LIST  channels of the UNet's levels (default 16,32,64,128)
-  --batch N        images in a batch (default 4)
-  --classes N      classes (default 4)
-  --repeats N      runs of each; the median counts (default 9)
-  --only TEXT      only kernels whose name holds TEXT, for instance 'weight gradient'
-${commonHelp}
-
-The roofline is measured in the same run: a plain copy of a large buffer, and chains of multiply-adds in registers.`;
+export const command = describeCommand({
+  name: 'bench kernels',
+  about: "Every kernel of the training step against the adapter's roofline.",
+  flags: {
+    size: { type: 'integer', min: 2, default: 64, help: 'pixels of a side' },
+    features: { type: 'string', value: 'LIST', default: '16,32,64,128', help: "channels of the UNet's levels" },
+    batch: { type: 'integer', min: 2, default: 4, help: 'images in a batch' },
+    classes: { type: 'integer', min: 2, max: 16, default: 4, help: 'classes' },
+    repeats: { type: 'integer', min: 1, default: 9, help: 'runs of each; the median counts' },
+    only: {
+      type: 'string',
+      value: 'TEXT',
+      help: "only kernels whose name holds TEXT, for instance 'weight gradient'",
+    },
+    ...commonFlags,
+  },
+  notes:
+    'The roofline is measured in the same run: a plain copy of a large buffer, and chains of multiply-adds in registers.',
+});
 
 /** `wgrad bench kernels`. */
 export async function run(args: string[]): Promise<number> {
-  const { flags } = readCommandLine('bench kernels', args, {
-    size: { type: 'integer', min: 2 },
-    features: { type: 'string' },
-    batch: { type: 'integer', min: 2 },
-    classes: { type: 'integer', min: 2, max: 16 },
-    repeats: { type: 'integer', min: 1 },
-    only: { type: 'string' },
-    ...commonFlags,
-  });
-  const { repeats = 9, only, ...given } = flags;
+  const { flags } = command.read(args);
+  const { repeats, only } = flags;
   const { size, features, batch, classes } = resolveConfig({
-    size: given.size ?? 64,
-    features: given.features ?? '16,32,64,128',
-    batch: given.batch ?? 4,
-    classes: given.classes,
+    size: flags.size,
+    features: flags.features,
+    batch: flags.batch,
+    classes: flags.classes,
   });
   const sizes: KernelSizes = { size, features, batch, classes };
   const history = openHistory('kernels', args);

@@ -4,7 +4,7 @@
 // and jax-js drops results that nobody waits for, both silently, and what is dropped looks fast.)
 import type { Gpu } from '../engine/index.js';
 import { openDevice } from '../engine/node.js';
-import { readCommandLine } from '../train/command-line.js';
+import { describeCommand } from '../train/command-line.js';
 import { UsageError } from '../train/config.js';
 import {
   type ConvContender,
@@ -19,7 +19,7 @@ import {
 } from './conv-work.js';
 import { exportWork } from './export-work.js';
 import { disagreement, geometricMean, race, table } from './harness.js';
-import { adapterName, commonFlags, commonHelp, openHistory } from './history.js';
+import { adapterName, commonFlags, openHistory } from './history.js';
 import { type Engine, type PeerName, peerNames } from './peer.js';
 import { pretendBrowser } from './pretend-browser.js';
 import {
@@ -170,53 +170,66 @@ export function peersReport(adapter: string, names: readonly PeerName[], results
   return { adapter, results, geomean: Object.fromEntries(names.map((name) => [name, geometricMean(ratios(name))])) };
 }
 
-export const help = `wgrad bench peers: against tfjs (WebGPU) and jax-js (jitted), in turns on one adapter
+const ofConvolutions = 'Of convolutions';
+const ofTheStep = 'Of the step (dropout and noise are 0 for all, because every engine draws other random numbers)';
 
-usage: wgrad bench peers [flags]
-
-  --work NAME      conv: convolutions; step: the whole mean-teacher training step; all (default)
-  --peers LIST     tfjs,jax-js (default: both)
-  --rounds N       turns; the median counts (default 9; of the step 5)
-  --batch N        images in a batch (default 4)
-
-of convolutions:
-  --shapes LIST    INPUTS-OUTPUTS@SIZE, 1×1 with k1 behind; or unet (default: ${standardShapes})
-
-of the step (dropout and noise are 0 for all, because every engine draws other random numbers):
-  --size N         pixels of a side (default 32)
-  --features LIST  channels of the UNet's levels (default 8,16,32)
-  --method NAME    lccs (default), or mt: without prototypes
-  --threshold X    confidence below which a pixel is kept (default: that of training)
-  --export DIR     time nothing; write the step for bench/pytorch/step.py: batch, weights, and wgrad's result
-
-${commonHelp}`;
+export const command = describeCommand({
+  name: 'bench peers',
+  about: 'Against tfjs (WebGPU) and jax-js (jitted), in turns on one adapter.',
+  flags: {
+    work: {
+      type: 'string',
+      choices: ['conv', 'step', 'all'],
+      default: 'all',
+      help: 'conv: convolutions; step: the whole mean-teacher training step',
+    },
+    peers: { type: 'string', value: 'LIST', default: peerNames.join(), help: 'who else runs it' },
+    rounds: { type: 'integer', min: 1, help: 'turns; the median counts (default 9; of the step 5)' },
+    batch: { type: 'integer', min: 1, default: 4, help: 'images in a batch' },
+    ...commonFlags,
+    shapes: {
+      type: 'string',
+      value: 'LIST',
+      default: standardShapes,
+      help: 'INPUTS-OUTPUTS@SIZE, 1×1 with k1 behind; or unet',
+      under: ofConvolutions,
+    },
+    size: { type: 'integer', min: 8, help: 'pixels of a side (default 32)', under: ofTheStep },
+    features: {
+      type: 'string',
+      value: 'LIST',
+      help: "channels of the UNet's levels (default 8,16,32)",
+      under: ofTheStep,
+    },
+    method: { type: 'string', value: 'NAME', help: 'lccs (default), or mt: without prototypes', under: ofTheStep },
+    threshold: {
+      type: 'number',
+      value: 'X',
+      min: 0,
+      max: 1,
+      help: 'confidence below which a pixel is kept (default: that of training)',
+      under: ofTheStep,
+    },
+    export: {
+      type: 'string',
+      value: 'DIR',
+      help: "time nothing; write the step for bench/pytorch/step.py: batch, weights, and wgrad's result",
+      under: ofTheStep,
+    },
+  },
+});
 
 /** `wgrad bench peers`. */
 export async function run(args: string[]): Promise<number> {
-  const { flags } = readCommandLine('bench peers', args, {
-    work: { type: 'string' },
-    shapes: { type: 'string' },
-    batch: { type: 'integer', min: 1 },
-    size: { type: 'integer', min: 8 },
-    features: { type: 'string' },
-    method: { type: 'string' },
-    threshold: { type: 'number', min: 0, max: 1 },
-    peers: { type: 'string' },
-    rounds: { type: 'integer', min: 1 },
-    export: { type: 'string' },
-    ...commonFlags,
-  });
-  const { work: kind = 'all', batch = 4, rounds, size, features, method, threshold } = flags;
-  if (!['conv', 'step', 'all'].includes(kind)) {
-    throw new UsageError(`bench: --work is '${kind}', expected conv, step or all.`);
-  }
-  const names = (flags.peers ?? peerNames.join()).split(',').map((name) => {
+  const { flags } = command.read(args);
+  const { work: kind, batch, rounds, size, features, method, threshold } = flags;
+  const names = flags.peers.split(',').map((name) => {
     const known = peerNames.find((peer) => peer === name.trim());
     if (!known)
       throw new UsageError(`bench: unknown peer '${name}', expected ${peerNames.join(' or ')}. Correct --peers.`);
     return known;
   });
-  const shapes = flags.shapes === 'unet' ? unetShapes : (flags.shapes ?? standardShapes);
+  const shapes = flags.shapes === 'unet' ? unetShapes : flags.shapes;
   const convolutions = kind === 'step' ? [] : readConvShapes(shapes, batch);
   const step = kind === 'conv' ? undefined : readStepSettings({ size, features, batch, method, threshold });
 

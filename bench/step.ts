@@ -2,11 +2,11 @@
 // launches, bytes and time by kernel. Synthetic batches: no loading is timed.
 import { type Gpu, type LaunchTime, memoryOf, uniformStream } from '../engine/index.js';
 import { openDevice } from '../engine/node.js';
-import { readCommandLine } from '../train/command-line.js';
-import { configFlags, configHelp, resolveConfig } from '../train/config.js';
+import { describeCommand } from '../train/command-line.js';
+import { configFlags, resolveConfig } from '../train/config.js';
 import { createTrainer } from '../train/trainer.js';
 import { median, table } from './harness.js';
-import { adapterName, commonFlags, commonHelp, openHistory } from './history.js';
+import { adapterName, commonFlags, openHistory } from './history.js';
 
 /** What one kernel does in a step. */
 export interface KernelShare {
@@ -132,25 +132,21 @@ export function stepText(figures: StepFigures, byKernel: boolean): string {
   return `${lines.join('\n')}\n\n${table([['kernel', 'launches', 'MB', 'ms', 'GB/s'], ...rows])}`;
 }
 
-export const help = `wgrad bench step: the whole training step
-
-usage: wgrad bench step [flags] [settings of wgrad train]
-
-  --repeats N      steps that are timed; the median counts (default 10)
-  --profile        also launches, bytes and time by kernel (--json always has them)
-${commonHelp}
-
-${configHelp()}`;
+export const command = describeCommand({
+  name: 'bench step',
+  about: 'The whole training step, with any of the settings of wgrad train.',
+  flags: {
+    repeats: { type: 'integer', min: 1, default: 10, help: 'steps that are timed; the median counts' },
+    profile: { type: 'boolean', help: 'also launches, bytes and time by kernel (--json always has them)' },
+    ...commonFlags,
+    ...configFlags,
+  },
+});
 
 /** `wgrad bench step`. */
 export async function run(args: string[]): Promise<number> {
-  const { flags } = readCommandLine('bench step', args, {
-    repeats: { type: 'integer', min: 1 },
-    profile: { type: 'boolean' },
-    ...commonFlags,
-    ...configFlags,
-  } as const);
-  const { repeats = 10, profile = false, adapter, save, compare, json, ...settings } = flags;
+  const { flags } = command.read(args);
+  const { repeats, profile, adapter, save, compare, json, ...settings } = flags;
   resolveConfig(settings); // refuses before a GPU is opened
   const history = openHistory('step', args);
   const gpu = await openDevice({ adapter });

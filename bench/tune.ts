@@ -15,22 +15,34 @@ import {
 import { openDevice, saveTuning, tuningFile } from '../engine/node.js';
 import { tuned } from '../engine/tuned.js';
 import type { Tuning } from '../engine/tuning.js';
-import { readCommandLine } from '../train/command-line.js';
+import { describeCommand } from '../train/command-line.js';
 import { configFlags, resolveConfig, UsageError } from '../train/config.js';
 import { environmentOf } from '../train/environment.js';
 import { createTrainer } from '../train/trainer.js';
 import { table } from './harness.js';
 
-export const help = `wgrad bench --tune: measure the kernels that a training step may use, and remember the best
-
-usage: wgrad bench --tune [--only TEXT] [--again] [--turns N] [--adapter NAME] [--json] [--print-table] [settings of wgrad train]
-
-  --only TEXT      keys that contain TEXT
-  --again          also what was measured before
-  --turns N        how often each candidate gets its turn; the median of its runs counts (default 7)
-  --adapter NAME   swiftshader, lavapipe, or a part of a GPU's name
-  --json           one JSON document on stdout
-  --print-table    the text of engine/tuned.ts, with what is remembered for this adapter`;
+export const command = describeCommand({
+  name: 'bench --tune',
+  about:
+    'Measures the kernels that a training step may use, and remembers the best. The step is that of any settings of wgrad train.',
+  flags: {
+    only: { type: 'string', value: 'TEXT', help: 'keys that contain TEXT' },
+    again: { type: 'boolean', help: 'also what was measured before' },
+    turns: {
+      type: 'integer',
+      min: 1,
+      default: 7,
+      help: 'how often each candidate gets its turn; the median of its runs counts',
+    },
+    adapter: { type: 'string', value: 'NAME', help: "swiftshader, lavapipe, or a part of a GPU's name" },
+    json: { type: 'boolean', help: 'one JSON document on stdout' },
+    'print-table': {
+      type: 'boolean',
+      help: 'the text of engine/tuned.ts, with what is remembered for this adapter',
+    },
+    ...configFlags,
+  },
+});
 
 /** The choices that the step of a configuration asks for. Nothing is run. */
 export function jobsOfStep(gpu: Gpu, settings: Record<string, unknown>): Job[] {
@@ -101,16 +113,8 @@ ${text.join('')}];
 
 /** `wgrad bench --tune`. */
 export async function run(args: string[]): Promise<number> {
-  const { flags } = readCommandLine('bench --tune', args, {
-    only: { type: 'string' },
-    again: { type: 'boolean' },
-    turns: { type: 'integer', min: 1 },
-    adapter: { type: 'string' },
-    json: { type: 'boolean' },
-    'print-table': { type: 'boolean' },
-    ...configFlags,
-  } as const);
-  const { only = '', again, turns = 7, adapter, json, 'print-table': print, ...settings } = flags;
+  const { flags } = command.read(args);
+  const { only = '', again, turns, adapter, json, 'print-table': print, ...settings } = flags;
   if (!environmentFlags().tune)
     throw new UsageError('bench: --tune and --no-tune (or WGRAD_TUNE=0) exclude each other.');
   const gpu = await openDevice(adapter ? { adapter } : {});

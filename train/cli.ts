@@ -2,43 +2,17 @@
 // The command `wgrad`: finds the subcommand, runs it, turns errors into one line and an exit code. Progress and errors go
 // to stderr, results to stdout. Each command is a file of its own, loaded when it is called.
 import { GpuLostError } from '../engine/index.js';
+import { flagLines, switches } from './command-line.js';
+import { commands } from './commands/index.js';
 import { nearestName, UsageError } from './config.js';
 import { whyNot } from './data/data-error.js';
 import { version } from './environment.js';
 
-/** What a file in commands/ exports. `run` resolves with the exit code; usage errors and failures are thrown. */
-export interface Command {
-  readonly help: string;
-  /** Of what the arguments name, where a command has parts. */
-  helpOf?(args: readonly string[]): string;
-  run(args: string[]): Promise<number>;
-}
-
 /** Of what ends here; a command that was interrupted returns 130 itself, after saving. */
 const exitCodes = { done: 0, failed: 1, usage: 2, lost: 3 } as const;
 
-const commands: Record<string, { about: string; load: () => Promise<Command> }> = {
-  info: { about: 'the GPU, its driver, features and limits', load: () => import('./commands/info.js') },
-  phantom: { about: 'write an ACDC-like data set with ground truth', load: () => import('./commands/phantom.js') },
-  train: { about: 'train a segmenter', load: () => import('./commands/train.js') },
-  evaluate: { about: 'score a trained model on a data set', load: () => import('./commands/evaluate.js') },
-  predict: { about: 'segment NIfTI volumes', load: () => import('./commands/predict.js') },
-  export: { about: 'a trained model as ONNX', load: () => import('./commands/export.js') },
-  inspect: {
-    about: 'look at a data set or a file, and at what is suspicious',
-    load: () => import('./commands/inspect.js'),
-  },
-  report: { about: 'runs as one HTML page: curves, slices, scores', load: () => import('./commands/report.js') },
-  sweep: { about: 'many trainings from one file, compared', load: () => import('./commands/sweep.js') },
-  bench: { about: 'measure kernels and the training step', load: () => import('./commands/bench.js') },
-  demo: {
-    about: 'phantom data, two methods compared, a picture (npm start)',
-    load: () => import('./commands/demo.js'),
-  },
-};
-
-/** Switches of the engine, which every command takes: the environment's, by another name. */
-const switches: Record<string, string> = { '--no-fuse': 'WGRAD_FUSE', '--no-tune': 'WGRAD_TUNE' };
+/** The switches that every command takes are the environment's, by another name. */
+const variables: Record<keyof typeof switches, string> = { 'no-fuse': 'WGRAD_FUSE', 'no-tune': 'WGRAD_TUNE' };
 
 const help = `wgrad: semi-supervised segmentation on WebGPU
 
@@ -53,8 +27,7 @@ wgrad --version
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the GPU was lost, 130 interrupted (after saving).
 Every command takes:
-  --no-fuse              every op is a launch of its own (to find out whether fusing is at fault)
-  --no-tune              every kernel runs its default, whatever was measured (wgrad bench --tune)
+${flagLines(switches)}
 
 WGRAD_ADAPTER=NAME     the GPU or driver to use: swiftshader, lavapipe, or a part of a GPU's name`;
 
@@ -79,15 +52,18 @@ async function main(args: readonly string[]): Promise<number> {
         `wgrad: unknown ${kind} '${wanted}'. ${near ? `Did you mean ${near}?` : 'See wgrad --help.'}`,
       );
     }
-    const { help: commandHelp, helpOf, run } = await command.load();
+    const { command: table, parts = {}, run } = await command.load();
     const flags = rest.includes('--') ? rest.slice(0, rest.indexOf('--')) : rest;
     if (name === 'help' || flags.includes('--help') || flags.includes('-h')) {
-      console.log((helpOf?.(name === 'help' ? rest.slice(1) : flags) ?? commandHelp).trim());
+      const part = (name === 'help' ? rest.slice(1) : flags)[0] ?? '';
+      console.log((Object.hasOwn(parts, part) ? parts[part]! : table).help);
       return exitCodes.done;
     }
-    for (const [name, variable] of Object.entries(switches)) if (flags.includes(name)) process.env[variable] = '0';
-    const beyond = rest.length - flags.length;
-    return await run([...flags.filter((flag) => !Object.hasOwn(switches, flag)), ...rest.slice(rest.length - beyond)]);
+    for (const [name, variable] of Object.entries(variables)) {
+      if (flags.includes(`--${name}`)) process.env[variable] = '0';
+    }
+    const own = flags.filter((flag) => !(flag.startsWith('--') && Object.hasOwn(switches, flag.slice(2))));
+    return await run([...own, ...rest.slice(flags.length)]);
   } catch (error) {
     return report(error);
   }

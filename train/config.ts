@@ -227,42 +227,27 @@ export function nearestName(name: string, known: readonly string[]): string | un
 
 export const flagOf = (key: string): string => key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 
-/** The flags of all settings, for `readCommandLine`; a boolean setting's flag takes `true` or `false`. */
+/** What stands for a setting's value in the help. */
+const shownValue = (setting: Setting): string => {
+  if (setting.kind === 'choice') return setting.choices.join('|');
+  return { boolean: 'true|false', list: 'N,N,…', integer: 'N', number: 'N' }[setting.kind];
+};
+
+const shownDefault = (setting: Setting): string =>
+  setting.kind === 'number' ? `${Number(setting.default.toPrecision(3))}` : `${setting.default}`;
+
+/** The flags of all settings, for a command's table; a boolean setting's flag takes `true` or `false`. */
 export const configFlags = Object.fromEntries(
-  Object.keys(settings).map((key) => [flagOf(key), { type: 'string' as const }]),
+  Object.entries(settings as Record<string, Setting>).map(([key, setting]) => [
+    flagOf(key),
+    {
+      type: 'string' as const,
+      value: shownValue(setting),
+      help: `${setting.help} (${shownDefault(setting)})`,
+      under: 'Settings (default)',
+    },
+  ]),
 );
-
-const show = (value: unknown): string => (Array.isArray(value) ? value.join(',') : String(value));
-
-/** Words in lines of at most `width` characters. */
-function wrapped(text: string, width: number): string[] {
-  const lines = [''];
-  for (const word of text.split(' ')) {
-    const line = lines.at(-1)!;
-    if (line && line.length + 1 + word.length > width) lines.push(word);
-    else lines[lines.length - 1] = line ? `${line} ${word}` : word;
-  }
-  return lines;
-}
-
-/** Help lines of all settings. */
-export const configHelp = (): string =>
-  Object.entries(settings as Record<string, Setting>)
-    .map(([key, setting]) => {
-      const kind =
-        setting.kind === 'choice'
-          ? setting.choices.join('|')
-          : setting.kind === 'boolean'
-            ? 'true|false'
-            : setting.kind === 'list'
-              ? 'N,N,…'
-              : 'N';
-      const value = setting.kind === 'number' ? Number(setting.default.toPrecision(3)) : show(setting.default);
-      const name = `  --${flagOf(key)} ${kind}`;
-      const help = wrapped(`${setting.help} (${value})`, 84).map((line) => ' '.repeat(44) + line);
-      return name.length < 44 ? help.join('\n').replace(' '.repeat(44), name.padEnd(44)) : [name, ...help].join('\n');
-    })
-    .join('\n');
 
 /** A setting's value from JSON or from a flag's text. */
 function parse(key: string, setting: Setting, value: unknown): unknown {

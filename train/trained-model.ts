@@ -4,8 +4,27 @@ import { join } from 'node:path';
 import type { Gpu } from '../engine/index.js';
 import { type UNet, unet } from '../model/index.js';
 import { assign, CheckpointError, type NamedArray, readSafetensors, withoutModule } from './checkpoint.js';
+import type { Flags } from './command-line.js';
 import { type Config, resolveConfig, UsageError } from './config.js';
 import { runFiles } from './run-folder.js';
+
+/** Flags of the commands that take a trained model. */
+export const modelFlags = {
+  run: { type: 'string', value: 'RUN', needed: 'one', help: 'a run folder: its best checkpoint' },
+  weights: { type: 'string', value: 'FILE', needed: 'one', help: 'a checkpoint' },
+  model: {
+    type: 'string',
+    choices: ['student', 'teacher'],
+    default: 'student',
+    help: "teacher: of the run's last state, the only place where it is kept",
+  },
+} as const satisfies Flags;
+
+/** Flags of the commands that predict: how labels are made of what the model says. */
+export const predictionFlags = {
+  flips: { type: 'boolean', help: 'mean of the probabilities over the flips of each slice' },
+  'largest-component': { type: 'boolean', help: 'of each class only the largest component (26-connected)' },
+} as const satisfies Flags;
 
 /** Where a model is: a run folder or a checkpoint file, and whose weights are meant. */
 export interface ModelSource {

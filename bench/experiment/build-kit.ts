@@ -6,7 +6,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
-import { readCommandLine } from '../../train/command-line.js';
+import { describeCommand } from '../../train/command-line.js';
 import { pack } from './archive.js';
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));
@@ -91,12 +91,17 @@ const bytesOf = (folder: string): number =>
     .map((name) => statSync(join(folder, name)))
     .reduce((sum, entry) => sum + (entry.isFile() ? entry.size : 0), 0);
 
-const { flags, positionals } = readCommandLine(
-  'build-kit',
-  process.argv.slice(2),
-  { data: { type: 'string' }, piece: { type: 'number', min: 1 } },
-  ['OUT…'],
-);
+const command = describeCommand({
+  name: 'build-kit',
+  called: 'node dist/bench/experiment/build-kit.js',
+  about: 'Writes the built program and the packages that it loads to OUT.',
+  positionals: ['OUT…'],
+  flags: {
+    data: { type: 'string', value: 'DIR', help: 'a data set to add, in pieces' },
+    piece: { type: 'number', min: 1, default: 20, help: 'MiB of a piece' },
+  },
+});
+const { flags, positionals } = command.read(process.argv.slice(2));
 const out = positionals[0]!;
 const program = join(out, 'wgrad');
 rmSync(program, { recursive: true, force: true });
@@ -111,7 +116,7 @@ console.log(`${program}: ${(bytesOf(program) / 2 ** 20).toFixed(1)} MiB`);
 if (flags.data) {
   const name = join(out, 'data');
   const pieces = pack(flags.data, name, {
-    piece: (flags.piece ?? 20) * 2 ** 20,
+    piece: flags.piece * 2 ** 20,
     filter: (path) => !path.endsWith('.cfg'),
   });
   for (const path of pieces) console.log(`${path}: ${(statSync(path).size / 2 ** 20).toFixed(1)} MiB`);

@@ -4,36 +4,53 @@ import { spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { readCommandLine } from '../../train/command-line.js';
+import { describeCommand } from '../../train/command-line.js';
 import { UsageError } from '../../train/config.js';
 import { readLog } from '../../train/log.js';
 import { pack, piecesOf, unpack } from './archive.js';
 import { legs } from './legs.js';
 
-const command = fileURLToPath(new URL('../../train/cli.js', import.meta.url));
+const cli = fileURLToPath(new URL('../../train/cli.js', import.meta.url));
 
-const help = `The published experiment, one run at a time
+const called = 'node dist/bench/experiment/run-leg.js';
 
-usage: node dist/bench/experiment/run-leg.js NAME --data DIR --work DIR --out DIR [--from DIR] [--minutes N] [-- FLAGS]
-       node dist/bench/experiment/run-leg.js unpack DIR/NAME FOLDER
+const command = describeCommand({
+  name: 'run-leg',
+  called,
+  about: `
+The published experiment, one run at a time. NAME: ${legs.map(({ name }) => name).join(', ')}.
 
-NAME: ${legs.map(({ name }) => name).join(', ')}
-
-  --data DIR       the data set
-  --work DIR       where runs live on this machine: a run that is there is continued
-  --from DIR       where pieces of an earlier time lie, NAME-0001, …: unpacked first if the run is not in --work
-  --out DIR        where the run is packed to when the time is up or it is done, in pieces of at most 15 MiB
-  --minutes N      stop and save after N minutes (default 9)
-  -- FLAGS         more flags for wgrad train, for instance -- --precision f16
-
-unpack: restores an archive (a data set, a run) from its pieces.
-
-Exit codes: 0 done or saved to be continued, else those of wgrad train.`;
+       ${called} NAME … -- FLAGS               more flags for wgrad train, for instance -- --precision f16
+       ${called} unpack DIR/NAME FOLDER        restores an archive (a data set, a run) from its pieces`,
+  positionals: ['NAME'],
+  flags: {
+    data: { type: 'string', value: 'DIR', needed: true, help: 'the data set' },
+    work: {
+      type: 'string',
+      value: 'DIR',
+      needed: true,
+      help: 'where runs live on this machine: a run that is there is continued',
+    },
+    from: {
+      type: 'string',
+      value: 'DIR',
+      help: 'where pieces of an earlier time lie, NAME-0001, …: unpacked first if the run is not in --work',
+    },
+    out: {
+      type: 'string',
+      value: 'DIR',
+      needed: true,
+      help: 'where the run is packed to when the time is up or it is done, in pieces of at most 15 MiB',
+    },
+    minutes: { type: 'number', min: 0, default: 9, help: 'stop and save after N minutes' },
+  },
+  notes: 'Exit codes: 0 done or saved to be continued, else those of wgrad train.',
+});
 
 /** Trains until it ends or `seconds` are over; resolves with the exit code. */
 function trainFor(seconds: number, args: readonly string[]): Promise<number> {
   return new Promise((done, fail) => {
-    const child = spawn(process.execPath, [command, 'train', ...args], { stdio: ['ignore', 'inherit', 'inherit'] });
+    const child = spawn(process.execPath, [cli, 'train', ...args], { stdio: ['ignore', 'inherit', 'inherit'] });
     const timer = setTimeout(() => child.kill('SIGINT'), 1000 * seconds);
     child.on('error', fail);
     child.on('exit', (code, signal) => {
@@ -47,7 +64,7 @@ async function main(args: readonly string[]): Promise<number> {
   const end = args.indexOf('--');
   const [own, more] = end < 0 ? [[...args], []] : [args.slice(0, end), args.slice(end + 1)];
   if (!own.length || own.includes('--help')) {
-    console.log(help);
+    console.log(command.help);
     return own.length ? 0 : 2;
   }
   if (own[0] === 'unpack') {
@@ -56,25 +73,13 @@ async function main(args: readonly string[]): Promise<number> {
     console.log(`${unpack(archive, folder).length} files in ${folder}`);
     return 0;
   }
-  const { flags, positionals } = readCommandLine(
-    'run-leg',
-    own,
-    {
-      data: { type: 'string' },
-      work: { type: 'string' },
-      out: { type: 'string' },
-      from: { type: 'string' },
-      minutes: { type: 'number', min: 0 },
-    },
-    ['NAME'],
-  );
+  const { flags, positionals } = command.read(own);
   const found = legs.find(({ name }) => name === positionals[0]);
   if (!found)
     throw new UsageError(
       `run-leg: unknown leg '${positionals[0]}', expected one of ${legs.map((l) => l.name).join(', ')}.`,
     );
-  const { data, work, out, from, minutes = 9 } = flags;
-  if (!data || !work || !out) throw new UsageError('run-leg: --data, --work and --out are needed.');
+  const { data, work, out, from, minutes } = flags;
   const run = resolve(work, found.name);
   if (!existsSync(run) && from && piecesOf(join(from, found.name)).length) unpack(join(from, found.name), run);
   const isContinued = existsSync(join(run, 'config.json'));

@@ -3,9 +3,9 @@ import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { help as kernelsHelp } from '../../bench/kernels.js';
-import { help as peersHelp } from '../../bench/peers.js';
-import { kernelShares, type StepFigures, help as stepHelp } from '../../bench/step.js';
+import { command as kernels } from '../../bench/kernels.js';
+import { command as peers } from '../../bench/peers.js';
+import { kernelShares, type StepFigures, command as step } from '../../bench/step.js';
 
 const test = suite('bench step');
 const cli = fileURLToPath(new URL('../../train/cli.js', import.meta.url));
@@ -64,20 +64,10 @@ for (const [args, says] of refused) {
   });
 }
 
-test('--help says every flag of every benchmark', () => {
+test('--help holds the help of every benchmark', () => {
   const { status, stdout } = bench('--help');
   assert.is(status, 0);
-  const own: [string, string, string[]][] = [
-    ['kernels', kernelsHelp, ['size', 'features', 'batch', 'classes', 'repeats', 'only']],
-    ['step', stepHelp, ['repeats', 'profile', 'labeled-batch']],
-    ['peers', peersHelp, ['work', 'peers', 'rounds', 'batch', 'shapes', 'size', 'features', 'method', 'threshold']],
-  ];
-  for (const [name, text, flags] of own) {
-    assert.ok(stdout.includes(text.trim()), name);
-    for (const flag of [...flags, 'adapter', 'no-fuse', 'save', 'compare', 'json']) {
-      assert.ok(text.includes(`\n  --${flag} `), `${name} --${flag}`);
-    }
-  }
+  for (const { help } of [kernels, step, peers]) assert.ok(stdout.includes(help), help.slice(0, 40));
 });
 
 test.run();

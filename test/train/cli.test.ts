@@ -6,10 +6,13 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import type { Described } from '../../train/command-line.js';
+import { commands } from '../../train/commands/index.js';
+import { UsageError } from '../../train/config.js';
+import { refuses } from '../refuses.js';
 
 const test = suite('command line');
 const cli = fileURLToPath(new URL('../../train/cli.js', import.meta.url));
-const commands = ['info', 'phantom', 'train', 'evaluate', 'predict', 'report', 'bench', 'demo'];
 
 interface Ended {
   readonly code: number | null;
@@ -40,13 +43,66 @@ async function refused(args: string[], says: RegExp): Promise<void> {
 test('help for all, help for each', async () => {
   const { code, stdout } = await wgrad('--help');
   assert.is(code, 0);
-  for (const name of commands) assert.match(stdout, new RegExp(`^ {2}${name} `, 'm'));
-  for (const name of commands) {
-    const own = await wgrad(name, '--help');
-    assert.is(own.code, 0, own.stderr);
-    assert.match(own.stdout, new RegExp(`^usage: wgrad ${name}`));
-    assert.is((await wgrad('help', name)).stdout, own.stdout);
+  for (const [name, { load }] of Object.entries(commands)) {
+    assert.match(stdout, new RegExp(`^ {2}${name} `, 'm'));
+    const { command } = await load();
+    assert.match(command.help, new RegExp(`^usage: wgrad ${name} `));
   }
+  // What a process prints is that text.
+  for (const args of [
+    ['evaluate', '--help'],
+    ['help', 'evaluate'],
+    ['evaluate', '--data', 'x', '-h'],
+  ]) {
+    const own = await wgrad(...args);
+    assert.is(own.code, 0, own.stderr);
+    assert.is(own.stdout, `${(await commands.evaluate!.load()).command.help}\n`);
+  }
+  assert.match((await wgrad('bench', 'step', '--help')).stdout, /^usage: wgrad bench step /);
+});
+
+/** The flags that a help lists, a line each: with the dashes, and what stands for the value. */
+const listedIn = (help: string): { name: string; value: string | undefined }[] =>
+  [...help.matchAll(/^ {2}(?:-\w, )?--([a-z-]+)(?: (\S+))?/gm)].map(([, name, value]) => ({ name: name!, value }));
+
+test('every flag that is parsed is in the help, once, and the other way round: all commands, all flags', async () => {
+  const tables: Described[] = [];
+  for (const { load } of Object.values(commands)) {
+    const { command, parts } = await load();
+    tables.push(...(parts ? (Object.values(parts) as Described[]) : [command as Described]));
+  }
+  assert.is(tables.length, Object.keys(commands).length + 3, 'bench has four parts');
+  let flags = 0;
+  for (const { name, flags: known, positionals = [], help, read } of tables) {
+    const listed = listedIn(help);
+    assert.equal(listed.map((flag) => flag.name).sort(), Object.keys(known).sort(), name);
+    const others = positionals.map((positional) => positional.replace(/[[\]…]/g, ''));
+    for (const flag of listed) {
+      const { type, choices, min = 0 } = known[flag.name]!;
+      const isNumber = type === 'integer' || type === 'number';
+      const value = type === 'boolean' ? [] : [choices?.[0] ?? (isNumber ? String(min) : 'x')];
+      const needed = Object.entries(known).filter(([key, each]) => each.needed === true && key !== flag.name);
+      const one = Object.keys(known).filter((key) => known[key]!.needed === 'one');
+      const rest = [
+        ...needed.flatMap(([key]) => [`--${key}`, 'x']),
+        ...(one.length && !one.includes(flag.name) ? [`--${one[0]}`, 'x'] : []),
+      ];
+      const given = read([`--${flag.name}`, ...value, ...rest, ...others]).flags as Record<string, unknown>;
+      assert.not.equal(given[flag.name], undefined, `${name} --${flag.name}`);
+      // A letter less is another flag, and the message names this one.
+      const mistyped = `--${flag.name.slice(0, -1)}`;
+      if (!Object.hasOwn(known, mistyped.slice(2)) && flag.name.length > 3) {
+        await refuses(
+          () => read([mistyped]),
+          UsageError,
+          new RegExp(`^${name}: unknown flag ${mistyped}\\. (Did you|See)`),
+        );
+      }
+      flags++;
+    }
+    for (const line of help.split('\n')) assert.ok(line.length <= 132, `${name}: ${line}`);
+  }
+  assert.ok(flags > 150, `${flags} flags`);
 });
 
 test('no command at all is wrong usage, and shows the help', async () => {

@@ -17,7 +17,7 @@ import {
   toPyTorch,
   writeSafetensors,
 } from '../../train/checkpoint.js';
-import { run as exportCommand, help } from '../../train/commands/export.js';
+import { command, run as exportCommand } from '../../train/commands/export.js';
 import { UsageError } from '../../train/config.js';
 import { openDataset } from '../../train/data/datasets.js';
 import { createPhantom } from '../../train/data/phantom.js';
@@ -207,7 +207,7 @@ test('the code that the help gives for a page makes the labels that wgrad predic
   const { shape, diastole } = createPhantom({ seed: 4, size: 50, index: 0 });
   const [[width, height], slices] = [shape, 3];
   const voxels = Float32Array.from(diastole.image.subarray(0, slices * height * width));
-  const code = help.slice(help.indexOf('  const session = await'));
+  const code = command.help.slice(command.help.indexOf('  const session = await'));
   const AsyncFunction = (async () => {}).constructor as new (...code: string[]) => unknown;
   const page = new AsyncFunction(
     ...['ort', 'OUT', 'voxels', 'slices', 'height', 'width', 'size'],

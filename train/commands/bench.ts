@@ -1,1 +1,1 @@
-export { help, helpOf, run } from '../../bench/index.js';
+export { command, parts, run } from '../../bench/index.js';

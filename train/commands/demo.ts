@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { openDevice } from '../../engine/node.js';
-import { readCommandLine } from '../command-line.js';
+import { describeCommand } from '../command-line.js';
 import { type Config, resolveConfig } from '../config.js';
 import { type Case, cardiacClasses, casesToEvaluate, openDataset } from '../data/datasets.js';
 import { writePhantoms } from '../data/phantom-dataset.js';
@@ -21,20 +21,23 @@ import { runFiles } from '../run-folder.js';
 import { loadModel } from '../trained-model.js';
 import { train } from '../training.js';
 
-export const help = `
-usage: wgrad demo [--out DIR] [--iterations N] [--seed S] [--adapter NAME]
+const defaults = { iterations: 480, seed: 1337 };
 
-Trains 'supervised' and 'lccs' on phantom hearts of which one has labels, and compares them on unseen hearts.
-
-  --out DIR           new folder (default runs/demo, or the next free runs/demo-2, …)
-  --iterations N      of each training (default 480)
-  --seed S            (default 1337)
-  --adapter NAME      GPU or driver to use`;
+export const command = describeCommand({
+  name: 'demo',
+  about:
+    "Trains 'supervised' and 'lccs' on phantom hearts of which one has labels, and compares them on unseen hearts.",
+  flags: {
+    out: { type: 'string', value: 'DIR', help: 'new folder (default runs/demo, or the next free runs/demo-2, …)' },
+    iterations: { type: 'integer', min: 1, default: defaults.iterations, help: 'of each training' },
+    seed: { type: 'integer', value: 'S', min: 0, default: defaults.seed, help: 'fixes weights, batches and noise' },
+    adapter: { type: 'string', value: 'NAME', help: 'GPU or driver to use' },
+  },
+});
 
 const patients = 24;
 const settings = {
   labeled: 1,
-  iterations: 480,
   size: 32,
   spacing: [5, 5], // 160 of 230 mm: the heart, at as many pixels as a CPU has time for
   features: [8, 16, 32, 64],
@@ -59,13 +62,7 @@ function freeFolder(): string {
 
 /** Runs `wgrad demo`. */
 export async function run(args: string[]): Promise<number> {
-  const known = {
-    out: { type: 'string' },
-    iterations: { type: 'integer', min: 1 },
-    seed: { type: 'integer', min: 0 },
-    adapter: { type: 'string' },
-  } as const;
-  const { flags } = readCommandLine('demo', args, known);
+  const { flags } = command.read(args);
   const out = flags.out ?? freeFolder();
   newFolder('demo', out);
   const start = performance.now();
@@ -82,7 +79,7 @@ export async function run(args: string[]): Promise<number> {
     const results: { config: Config; summary: Summary; predictor: Predictor; run: string }[] = [];
     for (const method of ['supervised', 'lccs'] as const) {
       const { iterations, seed } = flags;
-      const config = resolveConfig({ ...settings, method, iterations: iterations ?? settings.iterations, seed });
+      const config = resolveConfig({ ...settings, method, iterations, seed });
       const folder = join(out, method);
       const { interrupted } = await train({ gpu, config, data, out: folder, stop });
       if (interrupted) {

@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { openDevice } from '../../engine/node.js';
-import { readCommandLine } from '../command-line.js';
+import { describeCommand } from '../command-line.js';
 import { UsageError } from '../config.js';
 import { cardiacClasses, casesToEvaluate, openDataset } from '../data/datasets.js';
 import { type CaseVolume, writeLabels } from '../data/slices.js';
@@ -12,49 +12,49 @@ import { type Summary, scoresAsCsv } from '../evaluation/summary.js';
 import { newFolder } from '../new-folder.js';
 import { createPredictor } from '../predictor.js';
 import { createProgress } from '../progress.js';
-import { loadModel } from '../trained-model.js';
+import { loadModel, modelFlags, predictionFlags } from '../trained-model.js';
 
-export const help = `
-usage: wgrad evaluate --run RUN | --weights FILE | --predictions DIR  --data DIR          data set, in any layout that wgrad inspect knows
-  --split PART        val, test or train (default test)
-  --model ROLE        student (default), or teacher: of the run's last state
-  --flips             mean of the probabilities over the flips of each slice
-  --largest-component of each class only the largest component (26-connected)
-  --out DIR           new folder for summary.json, scores.csv (a row a volume and class) and the predicted labels as NIfTI
-  --adapter NAME      GPU or driver to use
-  --json              print the summary as JSON`;
-
-const parts = ['val', 'test', 'train'] as const;
+export const command = describeCommand({
+  name: 'evaluate',
+  about: `
+Scores a model, or label volumes that any tool has written, on one part of a data set: Dice, Jaccard, HD95 and ASD of every
+volume and class, on each image's own grid.`,
+  flags: {
+    ...modelFlags,
+    predictions: {
+      type: 'string',
+      value: 'DIR',
+      needed: 'one',
+      help: "scored as they are: CASE.nii.gz for each case, on its image's grid, classes as 0 … N-1 or as the data set has them",
+    },
+    data: { type: 'string', value: 'DIR', needed: true, help: 'data set, in any layout that wgrad inspect knows' },
+    split: { type: 'string', choices: ['val', 'test', 'train'], default: 'test', help: 'the part that is scored' },
+    classes: {
+      type: 'integer',
+      min: 2,
+      max: 255,
+      help: "of --predictions, background included (default: the data set's own, else 4)",
+    },
+    ...predictionFlags,
+    out: {
+      type: 'string',
+      value: 'DIR',
+      help: 'new folder for summary.json, scores.csv (a row a volume and class) and the predicted labels as NIfTI',
+    },
+    adapter: { type: 'string', value: 'NAME', help: 'GPU or driver to use' },
+    json: { type: 'boolean', help: 'print the summary as JSON' },
+  },
+});
 
 /** Runs `wgrad evaluate`. */
 export async function run(args: string[]): Promise<number> {
-  const { flags } = readCommandLine('evaluate', args, {
-    run: { type: 'string' },
-    weights: { type: 'string' },
-    predictions: { type: 'string' },
-    classes: { type: 'integer', min: 2, max: 255 },
-    data: { type: 'string' },
-    split: { type: 'string' },
-    model: { type: 'string' },
-    flips: { type: 'boolean' },
-    'largest-component': { type: 'boolean' },
-    out: { type: 'string' },
-    adapter: { type: 'string' },
-    json: { type: 'boolean' },
-  } as const);
-  const { data, out, adapter, predictions, flips = false } = flags;
-  const part = parts.find((name) => name === (flags.split ?? 'test'));
-  if (!part) throw new UsageError(`evaluate: --split must be one of ${parts.join(', ')} — got '${flags.split}'.`);
-  const role = (['student', 'teacher'] as const).find((name) => name === (flags.model ?? 'student'));
-  if (!role) throw new UsageError(`evaluate: --model must be student or teacher — got '${flags.model}'.`);
-  if (!data) throw new UsageError('evaluate: --data is needed. See wgrad evaluate --help.');
-  if (predictions && (flags.run || flags.weights || flips || flags.model)) {
-    throw new UsageError(
-      'evaluate: --predictions are scored as they are. Leave --run, --weights, --model and --flips out.',
-    );
+  const { flags } = command.read(args);
+  const { data, out, adapter, predictions, flips, split: part, model: role } = flags;
+  if (predictions && (flips || role === 'teacher')) {
+    throw new UsageError('evaluate: --predictions are scored as they are. Leave --model and --flips out.');
   }
   if (flags.classes && !predictions) throw new UsageError('evaluate: a model knows its classes. Leave --classes out.');
-  const largestComponent = flags['largest-component'] ?? false;
+  const largestComponent = flags['largest-component'];
   const dataset = await openDataset(data);
   const cases = casesToEvaluate(dataset, part);
   const named = dataset.classNames;

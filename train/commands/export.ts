@@ -2,24 +2,22 @@
 import { existsSync } from 'node:fs';
 import { unetOnnx, unetSizes } from '../../model/index.js';
 import { writeAtomically } from '../checkpoint.js';
-import { readCommandLine } from '../command-line.js';
+import { describeCommand } from '../command-line.js';
 import { UsageError } from '../config.js';
 import { cardiacClasses } from '../data/datasets.js';
 import { version } from '../environment.js';
-import { readWeights } from '../trained-model.js';
+import { modelFlags, readWeights } from '../trained-model.js';
 
-export const help = `
-usage: wgrad export --onnx OUT.onnx --run RUN | --weights FILE
-
-Writes the network as ONNX (opset 17), weights included, batch norms in inference mode, no dropout.
-
-  --onnx FILE         where to
-  --run RUN           a run folder: its best checkpoint
-  --weights FILE      a checkpoint
-  --model ROLE        student (default), or teacher: of the run's last state
-  --fold              batch norms become part of the convolutions before them
-  --force             FILE may exist; it is replaced
-
+export const command = describeCommand({
+  name: 'export',
+  about: 'Writes the network as ONNX (opset 17), weights included, batch norms in inference mode, no dropout.',
+  flags: {
+    onnx: { type: 'string', value: 'OUT.onnx', needed: true, help: 'where to' },
+    ...modelFlags,
+    fold: { type: 'boolean', help: 'batch norms become part of the convolutions before them' },
+    force: { type: 'boolean', help: 'OUT.onnx may exist; it is replaced' },
+  },
+  notes: `
 Input   image          float32 [batch, 1, height, width]; sides are multiples of 2^(levels − 1); values in [0, 1]
 Outputs logits, probabilities float32 [batch, classes, height, width]; labels uint8 [batch, height, width]
 Metadata of the file: size, multiple, classes, preprocessing, wgrad (the version). What follows is the preprocessing of runs without
@@ -51,26 +49,16 @@ A page, onnxruntime-web (voxels: a Float32Array [slices, height, width], width f
   const scaled = voxels.map((v) => (v - least) / (most - least));
   const image = resize(scaled, height, width, at(height, size), at(width, size));
   const output = await session.run({ image: new ort.Tensor('float32', image, [slices, 1, size, size]) });
-  const labels = resize(output.labels.data, size, size, at(size, height), at(size, width));`;
+  const labels = resize(output.labels.data, size, size, at(size, height), at(size, width));`,
+});
 
 /** Runs `wgrad export`. */
 export async function run(args: string[]): Promise<number> {
-  const { flags } = readCommandLine('export', args, {
-    onnx: { type: 'string' },
-    run: { type: 'string' },
-    weights: { type: 'string' },
-    model: { type: 'string' },
-    fold: { type: 'boolean' },
-    force: { type: 'boolean' },
-  });
-  const { onnx: out, model: role = 'student', fold = false, force = false } = flags;
-  if (!out) throw new UsageError('export: --onnx FILE is needed. See wgrad export --help.');
+  const { flags } = command.read(args);
+  const { onnx: out, model: role, fold, force } = flags;
   if (!out.endsWith('.onnx')) throw new UsageError(`export: '${out}' does not end in .onnx. Name it OUT.onnx.`);
   if (existsSync(out) && !force) {
     throw new UsageError(`export: '${out}' exists. Name another file, or add --force to replace it.`);
-  }
-  if (role !== 'student' && role !== 'teacher') {
-    throw new UsageError(`export: --model is student or teacher — got '${role}'.`);
   }
   const { arrays, config } = readWeights({ ...flags, role });
   const { features, classes, multiple } = unetSizes(arrays);

@@ -1,16 +1,21 @@
 // wgrad info: which adapter, driven by what, and what it can do.
 import type { Gpu } from '../../engine/index.js';
 import { openDevice } from '../../engine/node.js';
-import { readCommandLine } from '../command-line.js';
+import { describeCommand } from '../command-line.js';
 import { environmentOf } from '../environment.js';
 
-export const help = `
-usage: wgrad info [--adapter NAME] [--json]
-
-Opens the GPU that training would use and prints adapter, driver, features, limits and versions.
-
-  --adapter NAME   swiftshader, lavapipe, null, or a part of a GPU's name (default: the best there is)
-  --json           one JSON document on stdout`;
+export const command = describeCommand({
+  name: 'info',
+  about: 'Opens the GPU that training would use and prints adapter, driver, features, limits and versions.',
+  flags: {
+    adapter: {
+      type: 'string',
+      value: 'NAME',
+      help: "swiftshader, lavapipe, null, or a part of a GPU's name (default: the best there is)",
+    },
+    json: { type: 'boolean', help: 'one JSON document on stdout' },
+  },
+});
 
 const shownLimits = [
   ['maxBufferSize', 'bytes'],
@@ -35,7 +40,7 @@ const describe = (gpu: Gpu) => ({
 
 /** Runs `wgrad info`. */
 export async function run(args: string[]): Promise<number> {
-  const { flags } = readCommandLine('info', args, { adapter: { type: 'string' }, json: { type: 'boolean' } });
+  const { flags } = command.read(args);
   const gpu = await openDevice({ adapter: flags.adapter });
   try {
     const about = describe(gpu);

@@ -1,28 +1,34 @@
 // wgrad inspect: what a data set or a file holds, and what is suspicious about it, before anything is trained on it.
 import { statSync } from 'node:fs';
-import { readCommandLine } from '../command-line.js';
+import { describeCommand } from '../command-line.js';
 import { DataError, whyNot } from '../data/data-error.js';
 import { type Inspection, inspectDataset, type PartFacts, type Spread } from '../data/inspect-dataset.js';
 import { countValues, factsOf, type Intensities, readImages, type VolumeFacts } from '../data/inspect-volume.js';
 import type { Volume } from '../data/nifti.js';
 import { geometryProblems, readGeometry } from '../data/nifti-geometry.js';
 
-export const help = `
-usage: wgrad inspect DATA|FILE [--classes N] [--json]
-
+export const command = describeCommand({
+  name: 'inspect',
+  about: `
 Reads a data set (or one .nii, .nii.gz, .h5 file) completely and says what was found: layout, split, sizes, spacing,
 intensities, labels, orientation; and what is suspicious: files that cannot be read, labels that do not fit their images,
-unknown labels, duplicates, constant images, patients in two parts, voxels unlike the others'.
-
-  --classes N    classes, background included; labels are 0 to N-1 (default: the data set's own; 4 of ACDC)
-  --json         print everything found, case by case, as one JSON document
-
-Exit code: 0, with or without warnings; 1 where something cannot be used.`;
+unknown labels, duplicates, constant images, patients in two parts, voxels unlike the others'.`,
+  positionals: ['DATA|FILE'],
+  flags: {
+    classes: {
+      type: 'integer',
+      min: 2,
+      max: 256,
+      help: "classes, background included; labels are 0 to N-1 (default: the data set's own; 4 of ACDC)",
+    },
+    json: { type: 'boolean', help: 'print everything found, case by case, as one JSON document' },
+  },
+  notes: 'Exit code: 0, with or without warnings; 1 where something cannot be used.',
+});
 
 /** Runs `wgrad inspect DATA|FILE`. */
 export async function run(args: string[]): Promise<number> {
-  const known = { classes: { type: 'integer', min: 2, max: 256 }, json: { type: 'boolean' } } as const;
-  const { flags, positionals } = readCommandLine('inspect', args, known, ['DATA|FILE']);
+  const { flags, positionals } = command.read(args);
   const path = positionals[0]!;
   return isFolder(path) ? inspectFolder(path, flags) : inspectFile(path, flags);
 }

@@ -2,42 +2,34 @@
 import { readdirSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { openDevice } from '../../engine/node.js';
-import { readCommandLine } from '../command-line.js';
+import { describeCommand } from '../command-line.js';
 import { UsageError } from '../config.js';
 import { DataError } from '../data/data-error.js';
 import { loadCase, writeLabels } from '../data/slices.js';
 import { predictCase } from '../evaluation/evaluate.js';
 import { newFolder } from '../new-folder.js';
 import { createPredictor } from '../predictor.js';
-import { loadModel } from '../trained-model.js';
+import { loadModel, modelFlags, predictionFlags } from '../trained-model.js';
 
-export const help = `
-usage: wgrad predict --run RUN | --weights FILE  --out DIR INPUT …
-
+export const command = describeCommand({
+  name: 'predict',
+  about: `
 Writes a label volume for each input to the new folder DIR: uint8 NIfTI with the classes 0, 1, 2, …, on the input's own grid,
 geometry copied bit for bit. An input is a .nii or .nii.gz file, or a folder: every volume in it but labels (NAME_gt.nii.gz).
-nnU-Net's NAME_0000.nii.gz becomes NAME.nii.gz. What cannot be read is said, and the others are predicted all the same.
-
-  --run RUN           a run folder: its best checkpoint
-  --weights FILE      a checkpoint
-  --out DIR           new or empty folder
-  --flips             mean of the probabilities over the flips of each slice
-  --largest-component of each class only the largest component (26-connected)
-  --adapter NAME      GPU or driver to use`;
+nnU-Net's NAME_0000.nii.gz becomes NAME.nii.gz. What cannot be read is said, and the others are predicted all the same.`,
+  positionals: ['INPUT…'],
+  flags: {
+    ...modelFlags,
+    out: { type: 'string', value: 'DIR', needed: true, help: 'new or empty folder' },
+    ...predictionFlags,
+    adapter: { type: 'string', value: 'NAME', help: 'GPU or driver to use' },
+  },
+});
 
 /** Runs `wgrad predict`. */
 export async function run(args: string[]): Promise<number> {
-  const known = {
-    run: { type: 'string' },
-    weights: { type: 'string' },
-    out: { type: 'string' },
-    flips: { type: 'boolean' },
-    'largest-component': { type: 'boolean' },
-    adapter: { type: 'string' },
-  } as const;
-  const { flags, positionals } = readCommandLine('predict', args, known, ['INPUT…']);
+  const { flags, positionals } = command.read(args);
   const { out, adapter } = flags;
-  if (!out) throw new UsageError('predict: --out is needed. See wgrad predict --help.');
   const inputs = positionals.flatMap(volumesIn);
   const outputs = inputs.map((input) => join(out, `${basename(input).replace(/(_0000)?\.nii(\.gz)?$/, '')}.nii.gz`));
   const twice = outputs.find((name, i) => outputs.indexOf(name) !== i);
@@ -47,8 +39,8 @@ export async function run(args: string[]): Promise<number> {
 
   const gpu = await openDevice(adapter ? { adapter } : {});
   try {
-    const { model, config } = loadModel(gpu, flags);
-    const predictor = createPredictor(gpu, model, config.size, { flips: flags.flips ?? false });
+    const { model, config } = loadModel(gpu, { ...flags, role: flags.model });
+    const predictor = createPredictor(gpu, model, config.size, { flips: flags.flips });
     let failed = 0;
     for (const [i, image] of inputs.entries()) {
       try {
@@ -57,7 +49,7 @@ export async function run(args: string[]): Promise<number> {
           config,
         );
         const labels = await predictCase(predictor, volume, config, {
-          largestComponent: flags['largest-component'] ?? false,
+          largestComponent: flags['largest-component'],
         });
         writeLabels(outputs[i]!, volume, labels);
         console.log(outputs[i]);

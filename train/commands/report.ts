@@ -1,30 +1,32 @@
 // wgrad report: run folders as one HTML page, and their essentials as a table.
 import { existsSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
-import { readCommandLine } from '../command-line.js';
+import { describeCommand } from '../command-line.js';
 import { UsageError } from '../config.js';
 import { makeFolder } from '../new-folder.js';
 import { overview, overviewText } from '../report/numbers.js';
 import { readRuns, writePage } from '../report/page.js';
 
-export const help = `
-usage: wgrad report --run RUN [--run RUN …] [--out FILE] [--json]
-
+export const command = describeCommand({
+  name: 'report',
+  about: `
 Writes one self-contained HTML page: curves, slices, scores by class and case, confusion, settings. Several runs are laid
-over each other and compared. A run may be unfinished, interrupted or old: the page says what is missing.
-
-  --run RUN           a run folder; more may follow, with or without the flag
-  --out FILE          the page (default RUN/report.html; report.html here for several runs)
-  --json              print what the table says as JSON, with the page's path`;
+over each other and compared. A run may be unfinished, interrupted or old: the page says what is missing.`,
+  positionals: ['[RUN…]'],
+  flags: {
+    run: { type: 'string', many: true, value: 'RUN', help: 'a run folder; more may follow, with or without the flag' },
+    out: {
+      type: 'string',
+      value: 'FILE',
+      help: 'the page (default RUN/report.html; report.html here for several runs)',
+    },
+    json: { type: 'boolean', help: "print what the table says as JSON, with the page's path" },
+  },
+});
 
 /** Runs `wgrad report`. */
 export async function run(args: string[]): Promise<number> {
-  const known = {
-    run: { type: 'string', many: true },
-    out: { type: 'string' },
-    json: { type: 'boolean' },
-  } as const;
-  const { flags, positionals } = readCommandLine('report', args, known, ['[RUN…]']);
+  const { flags, positionals } = command.read(args);
   const folders = [...(flags.run ?? []), ...positionals];
   if (!folders.length) throw new UsageError('report: --run is needed. Name a folder that wgrad train wrote.');
   for (const folder of folders) {

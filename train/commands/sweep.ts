@@ -2,15 +2,15 @@
 import { join, resolve } from 'node:path';
 import { environmentFlags } from '../../engine/index.js';
 import { writeAtomically } from '../checkpoint.js';
-import { readCommandLine } from '../command-line.js';
+import { describeCommand } from '../command-line.js';
 import { UsageError } from '../config.js';
 import { makeFolder } from '../new-folder.js';
 import { readSweep, resultsOf, shardOf, standingOf, sweepCsv, sweepName, sweepRows, sweepTable } from '../sweep.js';
 import { runSweep } from '../sweep-processes.js';
 
-export const help = `
-usage: wgrad sweep FILE.json --data DIR [--out DIR] [--shard i/n] [--jobs N]
-
+export const command = describeCommand({
+  name: 'sweep',
+  about: `
 Trains every combination of settings in FILE and compares them. Each run is a process of wgrad train with a folder of its own in
 --out, named after what differs. Repeat the command at any time: finished runs are skipped, interrupted ones go on, failed ones
 are tried again. Ctrl-C saves what is running.
@@ -19,16 +19,25 @@ are tried again. Ctrl-C saves what is running.
     "base": { "labeled": 7, "iterations": 3000 },            settings of all runs
     "grid": { "method": ["supervised", "mt", "lccs"], "seed": [1, 2, 3] } }
 
-In the grid's place, "list": [{ "method": "mt" }, { "method": "lccs", "threshold": 0.9 }] names every run.
-
-  --data DIR          data set (or "data" in FILE)
-  --out DIR           folder of run folders (or "out" in FILE; default runs/ and FILE's name)
-  --shard i/n         only every n-th run, from the i-th on; i from 0 to n − 1
-  --jobs N            trainings at a time on this machine (default 1)
-  --dry-run           list the runs, their state, and for each the command that runs it alone; train nothing
-  --adapter NAME      GPU or driver to use
-  --json              print runs and table as one JSON document
-
+In the grid's place, "list": [{ "method": "mt" }, { "method": "lccs", "threshold": 0.9 }] names every run.`,
+  positionals: ['FILE.json'],
+  flags: {
+    data: { type: 'string', value: 'DIR', help: 'data set (or "data" in FILE)' },
+    out: {
+      type: 'string',
+      value: 'DIR',
+      help: 'folder of run folders (or "out" in FILE; default runs/ and FILE\'s name)',
+    },
+    shard: { type: 'string', value: 'i/n', help: 'only every n-th run, from the i-th on; i from 0 to n − 1' },
+    jobs: { type: 'integer', min: 1, default: 1, help: 'trainings at a time on this machine' },
+    'dry-run': {
+      type: 'boolean',
+      help: 'list the runs, their state, and for each the command that runs it alone; train nothing',
+    },
+    adapter: { type: 'string', value: 'NAME', help: 'GPU or driver to use' },
+    json: { type: 'boolean', help: 'print runs and table as one JSON document' },
+  },
+  notes: `
 At the end: the foreground's scores at the best validation, mean ± standard deviation over seeds, the best of each column starred;
 the same as sweep.csv (a line a run) and sweep.json in --out. Exit code 1 when a run failed, 130 when interrupted.
 
@@ -43,26 +52,14 @@ As an indexed Job of Kubernetes (completionMode: Indexed, completions: 12, paral
   command: [sh, -c, 'exec node_modules/.bin/wgrad sweep sweep.json --data /acdc --out /runs/sweep
     --shard $JOB_COMPLETION_INDEX/12']
 
-Afterwards, wgrad sweep FILE.json --data DIR --out DIR prints the table of all, and wgrad report compares their curves.`;
+Afterwards, wgrad sweep FILE.json --data DIR --out DIR prints the table of all, and wgrad report compares their curves.`,
+});
 
 /** Runs `wgrad sweep FILE`. */
 export async function run(args: string[]): Promise<number> {
-  const { flags, positionals } = readCommandLine(
-    'sweep',
-    args,
-    {
-      data: { type: 'string' },
-      out: { type: 'string' },
-      shard: { type: 'string' },
-      jobs: { type: 'integer', min: 1 },
-      'dry-run': { type: 'boolean' },
-      adapter: { type: 'string' },
-      json: { type: 'boolean' },
-    } as const,
-    ['FILE'],
-  );
+  const { flags, positionals } = command.read(args);
   const file = positionals[0]!;
-  const { 'dry-run': dry = false, json = false, jobs = 1, adapter } = flags;
+  const { 'dry-run': dry, json, jobs, adapter } = flags;
   const plan = readSweep(file);
   const data = flags.data ?? plan.data;
   const out = flags.out ?? plan.out ?? join('runs', sweepName(file));

@@ -3,8 +3,8 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { openDevice } from '../../engine/node.js';
-import { readCommandLine } from '../command-line.js';
-import { type Config, configFlags, configHelp, resolveConfig, UsageError } from '../config.js';
+import { describeCommand } from '../command-line.js';
+import { type Config, configFlags, resolveConfig, UsageError } from '../config.js';
 import { cardiacClasses } from '../data/datasets.js';
 import { interruptible } from '../interrupt.js';
 import { clock } from '../progress.js';
@@ -12,48 +12,55 @@ import { protocolFile, protocolNames } from '../protocol.js';
 import { runFiles } from '../run-folder.js';
 import { dryRun, train } from '../training.js';
 
-export const help = `
-usage: wgrad train --data DIR --out RUN [settings]
-
-Trains a segmenter on DIR and writes everything about it to the new folder RUN.
-
-  --data DIR          data set in any layout that wgrad inspect knows, with or without splits.json
-  --out RUN           run folder: new or empty
-  --config FILE       settings as JSON, keys as in RUN/config.json; flags go before it
-  --protocol NAME     settings of a published protocol (${protocolNames().join(', ')}); --config and flags go before it
-  --resume            continue RUN where its state ends, with RUN's own settings, to the same bits as if it had never stopped
-  --init-weights FILE weights to start from: safetensors with PyTorch's names (SSL4MIS's UNet), heads may be absent
-  --dry-run           train and write nothing; print parameters, launches and bytes as JSON
-  --adapter NAME      GPU or driver to use: swiftshader, lavapipe, or a part of a GPU's name
-  --json              print the result as one JSON document
-
-Settings (default):
-${configHelp()}`;
+export const command = describeCommand({
+  name: 'train',
+  about: 'Trains a segmenter on DIR and writes everything about it to the new folder RUN.',
+  flags: {
+    data: {
+      type: 'string',
+      value: 'DIR',
+      help: 'data set in any layout that wgrad inspect knows, with or without splits.json (needed but for --dry-run)',
+    },
+    out: { type: 'string', value: 'RUN', help: 'run folder: new or empty (needed but for --dry-run)' },
+    config: { type: 'string', value: 'FILE', help: 'settings as JSON, keys as in RUN/config.json; flags override it' },
+    protocol: {
+      type: 'string',
+      value: 'NAME',
+      help: `settings of a published protocol (${protocolNames().join(', ')}); --config and flags override it`,
+    },
+    resume: {
+      type: 'boolean',
+      help: "continue RUN where its state ends, with RUN's own settings, to the same bits as if it had never stopped",
+    },
+    'init-weights': {
+      type: 'string',
+      value: 'FILE',
+      help: "weights to start from: safetensors with PyTorch's names (SSL4MIS's UNet), heads may be absent",
+    },
+    'dry-run': { type: 'boolean', help: 'train and write nothing; print parameters, launches and bytes as JSON' },
+    adapter: {
+      type: 'string',
+      value: 'NAME',
+      help: "GPU or driver to use: swiftshader, lavapipe, or a part of a GPU's name",
+    },
+    json: { type: 'boolean', help: 'print the result as one JSON document' },
+    ...configFlags,
+  },
+});
 
 /** Runs `wgrad train`. */
 export async function run(args: string[]): Promise<number> {
-  const { flags } = readCommandLine('train', args, {
-    data: { type: 'string' },
-    out: { type: 'string' },
-    config: { type: 'string' },
-    protocol: { type: 'string' },
-    resume: { type: 'boolean' },
-    'init-weights': { type: 'string' },
-    'dry-run': { type: 'boolean' },
-    adapter: { type: 'string' },
-    json: { type: 'boolean' },
-    ...configFlags,
-  } as const);
+  const { flags } = command.read(args);
   const {
     data,
     out,
     config: file,
     protocol,
-    resume = false,
+    resume,
     'init-weights': initWeights,
-    'dry-run': dry = false,
+    'dry-run': dry,
     adapter,
-    json = false,
+    json,
     ...settings
   } = flags;
   if (!dry && (!data || !out)) throw new UsageError('train: --data and --out are needed. See wgrad train --help.');
