@@ -208,7 +208,8 @@ function checkedValue(command: string, name: string, flag: Flag, value: string |
   }
   if (value === undefined) throw new UsageError(`${command}: ${name} needs a value. See wgrad ${command} --help.`);
   if (flag.choices && !flag.choices.includes(value)) {
-    throw new UsageError(`${command}: ${name} must be one of ${flag.choices.join(', ')} — got '${value}'.`);
+    const any = flag.choices.length === 2 ? flag.choices.join(' or ') : `one of ${flag.choices.join(', ')}`;
+    throw new UsageError(`${command}: ${name} must be ${any} — got '${value}'.`);
   }
   if (flag.type === 'string') {
     // An empty path is a variable that a script forgot to set; it would mean this folder.
