@@ -5,7 +5,7 @@ import { GpuLostError } from '../engine/index.js';
 import { flagLines, switches } from './command-line.js';
 import { commands } from './commands/index.js';
 import { nearestName, UsageError } from './config.js';
-import { whyNot } from './data/data-error.js';
+import { cut, whyNot } from './data/data-error.js';
 import { version } from './environment.js';
 
 /** Of what ends here; a command that was interrupted returns 130 itself, after saving. */
@@ -49,7 +49,7 @@ async function main(args: readonly string[]): Promise<number> {
       const near = nearestName(wanted, Object.keys(commands));
       const kind = wanted.startsWith('-') ? 'flag' : 'command';
       throw new UsageError(
-        `wgrad: unknown ${kind} '${wanted}'. ${near ? `Did you mean ${near}?` : 'See wgrad --help.'}`,
+        `wgrad: unknown ${kind} '${cut(wanted)}'. ${near ? `Did you mean ${near}?` : 'See wgrad --help.'}`,
       );
     }
     const { command: table, parts = {}, run } = await command.load();

@@ -2,6 +2,7 @@
 // that the other does not. Reading is node's parseArgs with types checked, and a UsageError that names the nearest known flag.
 import { parseArgs } from 'node:util';
 import { nearestName, UsageError } from './config.js';
+import { cut } from './data/data-error.js';
 
 /** One flag. `many` texts are a list, one for each time that the flag stands. */
 export interface Flag {
@@ -163,7 +164,7 @@ function readCommandLine<F extends Flags>(table: CommandTable<F>, args: readonly
       if (!flag) {
         const near = nearestName(token.name, [...Object.keys(known), ...Object.keys(switches)]);
         const hint = near === undefined ? see : `Did you mean --${near}?`;
-        throw new UsageError(`${command}: unknown flag ${token.rawName}. ${hint}`);
+        throw new UsageError(`${command}: unknown flag ${cut(token.rawName)}. ${hint}`);
       }
       const value = checkedValue(command, token.rawName, flag, token.value);
       flags[token.name] = flag.many ? [...((flags[token.name] as string[]) ?? []), String(value)] : value;
@@ -176,7 +177,7 @@ function readCommandLine<F extends Flags>(table: CommandTable<F>, args: readonly
   }
   if (rest.length > positionals.length && !variadic) {
     throw new UsageError(
-      `${command}: unexpected argument '${rest[positionals.length]}' — it takes ${positionals.length ? positionals.join(' ') : 'flags only'}.`,
+      `${command}: unexpected argument '${cut(rest[positionals.length]!)}' — it takes ${positionals.length ? positionals.join(' ') : 'flags only'}.`,
     );
   }
   checkNeeded(command, see, known, flags);
@@ -203,13 +204,13 @@ function checkNeeded(command: string, see: string, known: Flags, given: Readonly
 
 function checkedValue(command: string, name: string, flag: Flag, value: string | undefined): string | number | boolean {
   if (flag.type === 'boolean') {
-    if (value !== undefined) throw new UsageError(`${command}: ${name} takes no value — got '${value}'.`);
+    if (value !== undefined) throw new UsageError(`${command}: ${name} takes no value — got '${cut(value)}'.`);
     return true;
   }
   if (value === undefined) throw new UsageError(`${command}: ${name} needs a value. See wgrad ${command} --help.`);
   if (flag.choices && !flag.choices.includes(value)) {
     const any = flag.choices.length === 2 ? flag.choices.join(' or ') : `one of ${flag.choices.join(', ')}`;
-    throw new UsageError(`${command}: ${name} must be ${any} — got '${value}'.`);
+    throw new UsageError(`${command}: ${name} must be ${any} — got '${cut(value)}'.`);
   }
   if (flag.type === 'string') {
     // An empty path is a variable that a script forgot to set; it would mean this folder.
@@ -222,7 +223,7 @@ function checkedValue(command: string, name: string, flag: Flag, value: string |
   const bound = flag.max !== undefined ? ` from ${min} to ${max}` : flag.min !== undefined ? ` of at least ${min}` : '';
   const whole = flag.type === 'number' ? Number.isFinite(number) : Number.isSafeInteger(number);
   if (!whole || number < min || number > max) {
-    throw new UsageError(`${command}: ${name} must be ${what}${bound} — got '${value}'.`);
+    throw new UsageError(`${command}: ${name} must be ${what}${bound} — got '${cut(value)}'.`);
   }
   return number;
 }

@@ -50,7 +50,7 @@ const refused: [string[], RegExp][] = [
   [['peers', '--shapes', '16x16'], /INPUTS-OUTPUTS@SIZE/],
   [['peers', '--shapes', '16-16@8k2'], /odd kernel/],
   [['peers', '--peers', 'torch'], /unknown peer 'torch'/],
-  [['peers', '--work', 'all of it'], /expected conv, step or all/],
+  [['peers', '--work', 'all of it'], /must be one of conv, step, all — got 'all of it'/],
   [['peers', '--work', 'step', '--method', 'supervised'], /has no teacher/],
 ];
 
