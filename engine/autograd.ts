@@ -1,56 +1,152 @@
 // Define-by-run reverse mode. Each op leaves one node on its output: its inputs and a closure that records the launches
-// from dy to the inputs' gradients. The closure keeps alive what it needs; nothing is declared twice.
+// from dy to the inputs' gradients. The closure keeps alive what it needs; nothing is declared twice. What autograd knows
+// beyond the tape belongs to the Gpu: whether ops are remembered, and the gradients of packed parameters.
 import { accumulateShader } from '../shaders/accumulate.js';
+import type { Parts } from '../shaders/conv-fusion.js';
 import { fillShader } from '../shaders/fill.js';
+import { type Gpu, GpuError } from './device.js';
 import type { Storage } from './memory.js';
-import { ShapeError, sameShape, show } from './shape.js';
+import { type Shape, ShapeError, sameShape, show } from './shape.js';
 import { run } from './stream.js';
-import { empty, type GradientFlow, packOf, partsOf, type Tensor } from './tensor.js';
+import { empty, packOf, partsOf, type TapeNode, type Tensor } from './tensor.js';
 
-let enabled = true;
-let nodes = 0;
+/** Partial sums that a kernel wrote beside its output, [parts, 2, C]. */
+export interface PartialSums {
+  readonly partials: Tensor;
+  readonly parts: Parts;
+}
 
-/** Runs `work` without remembering how results were made (teacher, evaluation, optimizers). */
-export function noGrad<T>(work: () => T): T {
-  const before = enabled;
-  enabled = false;
-  try {
-    return work();
-  } finally {
-    enabled = before;
+/**
+ * The gradient of an activation a = d · l(n) with the activation's derivative taken: g = da · d · l'(n), and the sums Σ g and
+ * Σ g·(z − μ) of each part (shaders/conv-fusion.ts). It is no tensor, as it is not the gradient of a.
+ */
+export class ActivatedGradient {
+  readonly g: Tensor;
+  readonly sums: PartialSums;
+
+  constructor(g: Tensor, sums: PartialSums) {
+    this.g = g;
+    this.sums = sums;
+  }
+
+  get shape(): Shape {
+    return this.g.shape;
   }
 }
 
+/** What a backward closure may know of the other gradients of its inputs (by their positions). */
+export interface GradientFlow {
+  /**
+   * Whether an ActivatedGradient may be returned: the input's own op takes one, every other op that used the input has given its
+   * gradient, and nobody but that op will look at the sum.
+   */
+  activated(input: number): boolean;
+  /** Takes the sum so far, if there is one: what the closure returns then includes it. */
+  take(input: number): Tensor | undefined;
+}
+
+/** Records the gradients' launches from dy, of type D; undefined where none is wanted or none exists. */
+export type Backward<D = Tensor> = (
+  dy: D,
+  needs: boolean[],
+  flow: GradientFlow,
+) => (Tensor | ActivatedGradient | undefined)[];
+
+type Closure =
+  | { readonly takes: 'plain'; readonly backward: Backward }
+  | { readonly takes: 'activated'; readonly backward: Backward<Tensor | ActivatedGradient> };
+
+/** The one kind of node that tensors carry. */
+class OpNode implements TapeNode {
+  readonly id: number;
+  readonly name: string;
+  readonly inputs: readonly Tensor[];
+  readonly closure: Closure;
+
+  constructor(id: number, name: string, inputs: readonly Tensor[], closure: Closure) {
+    this.id = id;
+    this.name = name;
+    this.inputs = inputs;
+    this.closure = closure;
+  }
+}
+
+const nodeOf = (y: Tensor): OpNode | undefined => y.node as OpNode | undefined;
+
+interface Tape {
+  /** False under `noGrad`. */
+  enabled: boolean;
+  nodes: number;
+  /** Gradients of the backward pass that is being recorded: by the packed parameters' storage, the flat tensor and its free parts. */
+  packed: Map<Storage, { flat: Tensor; free: Map<Tensor, Tensor> }>;
+}
+
+const tapes = new WeakMap<Gpu, Tape>();
+
+function tapeOf(gpu: Gpu): Tape {
+  let tape = tapes.get(gpu);
+  if (!tape) tapes.set(gpu, (tape = { enabled: true, nodes: 0, packed: new Map() }));
+  return tape;
+}
+
+/**
+ * Runs `work` without remembering how results on `gpu` were made (teacher, evaluation, optimizers). Throws a GpuError when `work`
+ * is asynchronous: what it does after its first `await` would be remembered.
+ */
+export function noGrad<T>(gpu: Gpu, work: () => T): T {
+  const tape = tapeOf(gpu);
+  const before = tape.enabled;
+  tape.enabled = false;
+  let result: T;
+  try {
+    result = work();
+  } finally {
+    tape.enabled = before;
+  }
+  if (result instanceof Promise) {
+    result.catch(() => {}); // the error below is the one to hear of
+    throw new GpuError(
+      'noGrad: the work is asynchronous — expected a function that does not wait. Record inside, and read the returned tensors afterwards.',
+    );
+  }
+  return result;
+}
+
 const tracks = (x: Tensor): boolean => x.requiresGrad || x.node !== undefined;
+
+function remember(name: string, y: Tensor, inputs: readonly Tensor[], closure: Closure): Tensor {
+  const tape = tapeOf(y.gpu);
+  if (tape.enabled && inputs.some(tracks)) y.node = new OpNode(tape.nodes++, name, inputs, closure);
+  return y;
+}
 
 /**
  * Says how `y` came from `inputs`. `backward` gets dy and, per input, whether a gradient is wanted; it returns gradients of
  * the inputs' shapes (undefined where none is wanted or none exists). Returns y.
  */
-export function record(
+export const record = (name: string, y: Tensor, inputs: readonly Tensor[], backward: Backward): Tensor =>
+  remember(name, y, inputs, { takes: 'plain', backward });
+
+/** As `record`, for an op that makes an activation: its `backward` may get the gradient with the derivative taken. */
+export const recordActivation = (
   name: string,
   y: Tensor,
   inputs: readonly Tensor[],
-  backward: (dy: Tensor, needs: boolean[], flow: GradientFlow) => (Tensor | undefined)[],
-): Tensor {
-  if (enabled && inputs.some(tracks)) y.node = { id: nodes++, name, inputs, backward };
-  return y;
-}
-
-/** Packed gradients of the backward pass that is being recorded: by the parameters' storage, the flat tensor and its free parts. */
-let packedGradients = new Map<Storage, { flat: Tensor; free: Map<Tensor, Tensor> }>();
+  backward: Backward<Tensor | ActivatedGradient>,
+): Tensor => remember(name, y, inputs, { takes: 'activated', backward });
 
 /** Where the gradient of x goes: beside the others if x is packed (the first one of it), else a tensor of its own. f32. */
 export function gradientLike(x: Tensor): Tensor {
   const pack = packOf(x);
   if (!pack?.tensors.includes(x)) return empty(x.gpu, x.shape, 'f32', `d${x.label}`);
-  let gradients = packedGradients.get(x.storage);
+  const { packed } = tapeOf(x.gpu);
+  let gradients = packed.get(x.storage);
   if (!gradients) {
     const flat = empty(x.gpu, pack.flat.shape, 'f32', 'gradients');
     run(fillShader('f32', 0), { y: flat }, { threads: flat.size }); // between the parameters nothing else writes
     const parts = partsOf(flat, pack.tensors);
     gradients = { flat, free: new Map(pack.tensors.map((t, i) => [t, parts[i]!])) };
-    packedGradients.set(x.storage, gradients);
+    packed.set(x.storage, gradients);
   }
   const place = gradients.free.get(x);
   gradients.free.delete(x);
@@ -89,8 +185,9 @@ export class Gradients {
 }
 
 /**
- * Records the gradient of `loss` (shape []) with respect to everything it was made from that leads to a parameter.
- * `seed` replaces d(loss) = 1, and then `loss` may have any shape.
+ * Records the gradient of `loss` (shape []) with respect to everything it was made from that leads to a parameter. `seed`, of the
+ * loss's shape, dtype and device, replaces d(loss) = 1; then `loss` may have any shape. Throws a ShapeError when the loss is not
+ * one number, depends on no parameter, or the seed does not fit it.
  */
 export function backward(loss: Tensor, seed?: Tensor): Gradients {
   if (loss.size !== 1 && !seed) {
@@ -98,14 +195,42 @@ export function backward(loss: Tensor, seed?: Tensor): Gradients {
       `backward: the loss must be one number — got ${show(loss.shape)}. Reduce it with mean() or sum().`,
     );
   }
+  if (seed && (seed.gpu !== loss.gpu || seed.dtype !== loss.dtype || !sameShape(seed.shape, loss.shape))) {
+    const where = seed.gpu === loss.gpu ? '' : ' on another device';
+    throw new ShapeError(
+      `backward: the seed is the gradient of the loss — got ${seed.dtype} ${show(seed.shape)}${where}, expected ${loss.dtype} ${show(loss.shape)} on the loss's device. Make it of the loss's shape and type.`,
+    );
+  }
   if (!tracks(loss)) {
     throw new ShapeError(
       'backward: the loss depends on no parameter. Set requiresGrad, and do not call it under noGrad.',
     );
   }
+  const { gpu } = loss;
+  const tape = tapeOf(gpu);
+  const gradients = new Gradients();
+  tape.packed = new Map();
+  try {
+    noGrad(gpu, () => {
+      if (!seed) {
+        seed = empty(gpu, loss.shape, loss.dtype, 'dloss');
+        run(fillShader(loss.dtype as 'f32', 1), { y: seed }, { threads: 1 });
+      }
+      gradients.add(loss, seed);
+      walk(loss, gradients);
+    });
+    gradients.packed = tape.packed;
+  } finally {
+    tape.packed = new Map();
+  }
+  return gradients;
+}
+
+/** Runs the closures of all that `loss` was made from, the latest op first. */
+function walk(loss: Tensor, gradients: Gradients): void {
+  const uses = new Map<Tensor, number>(); // whose closures have not run yet
   const reached = new Set<Tensor>();
   const stack = [loss];
-  const uses = new Map<Tensor, number>(); // whose closures have not run yet
   for (let y = stack.pop(); y; y = stack.pop()) {
     if (reached.has(y)) continue;
     reached.add(y);
@@ -115,41 +240,45 @@ export function backward(loss: Tensor, seed?: Tensor): Gradients {
       uses.set(x, (uses.get(x) ?? 0) + 1);
     }
   }
-  const gradients = new Gradients();
-  packedGradients = new Map();
-  noGrad(() => {
-    if (!seed) {
-      seed = empty(loss.gpu, loss.shape, loss.dtype, 'dloss');
-      run(fillShader(loss.dtype as 'f32', 1), { y: seed }, { threads: 1 });
-    }
-    gradients.add(loss, seed);
-    const ordered = [...reached].filter((y) => y.node).sort((a, b) => b.node!.id - a.node!.id);
-    for (const y of ordered) {
-      const { name, inputs, backward: closure } = y.node!;
-      const dy = gradients.get(y);
-      if (!y.requiresGrad) gradients.drop(y);
-      const needs = inputs.map(tracks);
-      const flow: GradientFlow = {
-        last: (i) => uses.get(inputs[i]!) === 1 && !inputs[i]!.requiresGrad,
-        take: (i) => {
-          const sum = gradients.get(inputs[i]!);
-          gradients.drop(inputs[i]!);
-          return sum;
-        },
-      };
-      const dxs = dy ? closure(dy, needs, flow) : [];
-      for (const x of inputs) if (uses.has(x)) uses.set(x, uses.get(x)! - 1);
-      dxs.forEach((dx, i) => {
+  const activated = new Map<Tensor, ActivatedGradient>();
+  const ordered = [...reached].filter((y) => y.node).sort((a, b) => b.node!.id - a.node!.id);
+  for (const y of ordered) {
+    const { name, inputs, closure } = nodeOf(y)!;
+    const needs = inputs.map(tracks);
+    const flow: GradientFlow = {
+      activated: (i) => {
         const x = inputs[i]!;
-        if (!dx || !needs[i]) return;
-        if (!sameShape(dx.shape, x.shape)) {
-          throw new ShapeError(`${name}: gradient ${i} has shape ${show(dx.shape)}, its input has ${show(x.shape)}.`);
-        }
+        return uses.get(x) === 1 && !x.requiresGrad && nodeOf(x)?.closure.takes === 'activated';
+      },
+      take: (i) => {
+        const sum = gradients.get(inputs[i]!);
+        gradients.drop(inputs[i]!);
+        return sum;
+      },
+    };
+    const dy = gradients.get(y);
+    if (!y.requiresGrad) gradients.drop(y);
+    const g = activated.get(y);
+    activated.delete(y);
+    let dxs: ReturnType<Backward> = [];
+    if (closure.takes === 'activated') dxs = (g ?? dy) ? closure.backward((g ?? dy)!, needs, flow) : [];
+    else if (dy) dxs = closure.backward(dy, needs, flow);
+    dxs.forEach((dx, i) => {
+      const x = inputs[i]!;
+      if (!dx || !needs[i]) return;
+      if (!sameShape(dx.shape, x.shape)) {
+        throw new ShapeError(`${name}: gradient ${i} has shape ${show(dx.shape)}, its input has ${show(x.shape)}.`);
+      }
+      if (!(dx instanceof ActivatedGradient)) {
         gradients.add(x, dx);
-      });
-    }
-  });
-  gradients.packed = packedGradients;
-  packedGradients = new Map();
-  return gradients;
+      } else if (flow.activated(i) && !gradients.get(x)) {
+        activated.set(x, dx);
+      } else {
+        throw new GpuError(
+          `${name}: gradient ${i} has its activation's derivative taken, and is not the whole gradient of that activation. Return a tensor unless flow.activated(${i}), and take what there is.`,
+        );
+      }
+    });
+    for (const x of inputs) if (uses.has(x)) uses.set(x, uses.get(x)! - 1);
+  }
 }

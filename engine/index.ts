@@ -1,5 +1,5 @@
 // The engine's public surface: re-exports only.
-export { backward, Gradients, gradientLike, noGrad, record } from './autograd.js';
+export { type Backward, backward, type GradientFlow, Gradients, gradientLike, noGrad, record } from './autograd.js';
 export { type BufferRange, bufferOf, fromBuffer } from './buffer.js';
 export { capture, type Step, type StepInfo } from './capture.js';
 export {
@@ -23,7 +23,6 @@ export {
   type Dtype,
   empty,
   fromHalf,
-  type GradientFlow,
   type Pack,
   pack,
   scope,

@@ -38,6 +38,8 @@ interface Stream {
   scopes: Scope[];
   /** Storages whose contents wait for a reader. */
   deferred: Set<Storage>;
+  /** Storages whose first contents are being recorded: nobody waits for older ones. */
+  computing: Set<Storage>;
   /** Buffers of dead storages that pending launches may still use. */
   retiring: GPUBuffer[];
   capturing: boolean;
@@ -52,7 +54,15 @@ function streamOf(gpu: Gpu): Stream {
   if (!stream) {
     streams.set(
       gpu,
-      (stream = { pending: [], scopes: [], deferred: new Set(), retiring: [], capturing: false, onKernel: undefined }),
+      (stream = {
+        pending: [],
+        scopes: [],
+        deferred: new Set(),
+        computing: new Set(),
+        retiring: [],
+        capturing: false,
+        onKernel: undefined,
+      }),
     );
   }
   return stream;
@@ -97,17 +107,23 @@ export function run(source: string, args: Record<string, Bindable>, grid: Grid):
 /**
  * Leaves the contents of a storage to its first reader. Until then another op may compute them on the way (fusion); whatever
  * binds the storage to a launch, or reads it, has `compute` record the launch that writes all of it. `reads` are what it is
- * computed from: before any of them is overwritten, it is computed.
+ * computed from: before any of them is overwritten, it is computed. Where one of them is itself deferred, its first contents
+ * are what is read, so recording those does not count as overwriting.
  */
 export function defer(gpu: Gpu, storage: Storage, reads: readonly Storage[], compute: () => void): void {
-  const { deferred } = streamOf(gpu);
+  const { deferred, computing } = streamOf(gpu);
   deferred.add(storage);
   storage.deferred = {
     reads,
     materialize: () => {
       deferred.delete(storage);
       storage.deferred = undefined;
-      compute();
+      computing.add(storage);
+      try {
+        compute();
+      } finally {
+        computing.delete(storage);
+      }
     },
   };
 }
@@ -115,8 +131,11 @@ export function defer(gpu: Gpu, storage: Storage, reads: readonly Storage[], com
 /** Records what computes a deferred storage; does nothing for others. */
 export const materialize = (storage: Storage): void => storage.deferred?.materialize();
 
+/** Records what waits to read the contents that are about to be overwritten. */
 function beforeWrite(gpu: Gpu, storage: Storage): void {
-  for (const waiting of [...streamOf(gpu).deferred]) {
+  const { deferred, computing } = streamOf(gpu);
+  if (computing.has(storage)) return;
+  for (const waiting of [...deferred]) {
     if (!waiting.dead && waiting.deferred?.reads.includes(storage)) waiting.deferred.materialize();
   }
 }

@@ -12,21 +12,11 @@ export type TypedArray = Float32Array | Uint32Array | Int32Array | Uint16Array |
 
 const elementBytes: Record<Dtype, number> = { f32: 4, f16: 2, u32: 4, i32: 4, u8: 1 };
 
-/** What a backward closure may know of the other gradients of its inputs (by their positions). */
-export interface GradientFlow {
-  /** Whether every other op that used this input has given its gradient, and nobody will look at the sum but the input's own op. */
-  last(input: number): boolean;
-  /** Takes the sum so far, if there is one: what the closure returns then includes it. */
-  take(input: number): Tensor | undefined;
-}
-
 /** What autograd remembers of the op that made a tensor. */
 export interface TapeNode {
   readonly id: number;
   readonly name: string;
   readonly inputs: readonly Tensor[];
-  /** Records the gradients' launches; undefined where none is wanted. */
-  readonly backward: (dy: Tensor, needs: boolean[], flow: GradientFlow) => (Tensor | undefined)[];
 }
 
 /** An array of numbers on one device; made by `tensor`, `fromBuffer` and ops. */

@@ -76,5 +76,5 @@ export const countParameters = (...modules: Module[]): number =>
 /** Copies parameters and running statistics of `from` into `to`, a module of the same architecture, on the GPU. */
 export function copyState(to: Module, from: Module): void {
   const zero = tensor(to.gpu, 0, [], { label: 'copy.decay' });
-  noGrad(() => ema([...to.state.values()], [...from.state.values()], zero));
+  noGrad(to.gpu, () => ema([...to.state.values()], [...from.state.values()], zero));
 }

@@ -12,14 +12,18 @@ import {
   conv,
   createRandom,
   type Gpu,
+  gaussianNoise,
   leakyRelu,
   maxPool,
   mean,
   mul,
   normActivation,
+  relu,
+  reshape,
   ShapeError,
   scope,
   square,
+  sub,
   sum,
   type Tensor,
   tensor,
@@ -316,6 +320,159 @@ test('a gradient is kept for a result that asks for it, and then is the plain on
     closeTo(await gradients.get(a)!.read(), [1, 2, 3, 4]);
     closeTo(await gradients.get(x)!.read(), [0.5, 2, 3, 2], { rtol: 1e-5 });
     assert.is(leakyRelu(a).dtype, 'f32');
+  });
+});
+
+/** normActivation of a leaf [1, 4, 4, 8]. */
+const activated = (make: Make) => {
+  const x = make.data([1, 4, 4, 8]);
+  const norm = make.norm(8);
+  return () => normActivation(x, norm.gamma, norm.beta, { running: norm.running, training: true, slope });
+};
+
+const reshapedUses: Record<string, (make: Make) => () => Tensor[]> = {
+  'conv of other sides': (make) => {
+    const [a, w] = [activated(make), make.data([4, 3, 3, 4])];
+    return () => [conv(reshape(a(), [1, 4, 8, 4]), w)];
+  },
+  'conv of more channels': (make) => {
+    const [a, w] = [activated(make), make.data([4, 3, 3, 16])];
+    return () => [conv(reshape(a(), [1, 2, 4, 16]), w)];
+  },
+  'conv of the same shape, and another consumer': (make) => {
+    const [a, w] = [activated(make), make.data([8, 3, 3, 8])];
+    return () => {
+      const x = a();
+      return [add(conv(reshape(x, [1, 4, 4, 8]), w), square(x))];
+    };
+  },
+  maxPool: (make) => {
+    const a = activated(make);
+    return () => [maxPool(reshape(a(), [1, 4, 8, 4]))];
+  },
+  'concat of an upsampled one': (make) => {
+    const [x, other] = [make.data([1, 4, 4, 8]), make.data([1, 8, 16, 4])];
+    return () => [concat([reshape(upsample(x), [1, 8, 16, 4]), other], -1)];
+  },
+  'concat of the same twice': (make) => {
+    const a = activated(make);
+    return () => {
+      const x = reshape(a(), [1, 4, 8, 4]);
+      return [concat([x, x], -1)];
+    };
+  },
+  'conv of a leakyRelu': (make) => {
+    const [z, w] = [make.data([1, 4, 4, 8]), make.data([4, 3, 3, 4])];
+    return () => [conv(reshape(leakyRelu(z, 0.1), [1, 4, 8, 4]), w)];
+  },
+  'a 3-D convolution of a 2-D activation': (make) => {
+    const [a, w] = [activated(make), make.data([4, 3, 3, 3, 4])];
+    return () => [conv(reshape(a(), [1, 2, 4, 4, 4]), w)];
+  },
+};
+for (const [what, work] of Object.entries(reshapedUses)) {
+  test(`a reshaped tensor is another tensor: ${what}`, () =>
+    compare((make) => {
+      const forward = work(make);
+      return () => ({ outputs: forward() });
+    }, false));
+}
+
+const between: Record<string, (h: Tensor, skip: Tensor, gpu: Gpu) => Tensor> = {
+  'add to what it came from': (h, skip) => add(h, skip),
+  'add to itself': (h) => add(h, h),
+  sub: (h, skip) => sub(skip, h),
+  'reshape there and back': (h) => reshape(reshape(h, [h.size]), h.shape),
+  gaussianNoise: (h, _, gpu) => gaussianNoise(h, { deviation: 0.1, random: createRandom(gpu, 7) }),
+  'another leakyRelu': (h) => leakyRelu(h, 0.3),
+  relu: (h) => relu(h),
+  'a concatenation with itself': (h) => concat([h, h], -1),
+  'a pool and an upsampling': (h) => upsample(maxPool(h)),
+  nothing: (h) => h,
+};
+for (const [what, link] of Object.entries(between)) {
+  test(`between two activations: ${what}`, () =>
+    compare((make) => {
+      const [x, w] = [make.data([1, 4, 6, 4]), make.data([4, 3, 3, 4])];
+      const channels = what.startsWith('a concat') ? 8 : 4;
+      const [w2, norm] = [make.data([4, 1, 1, channels]), make.norm(channels)];
+      const options = { running: norm.running, training: true, slope: 0.2 };
+      return () => {
+        const joined = link(leakyRelu(conv(x, w), 0.1), x, make.gpu);
+        return {
+          outputs: [conv(leakyRelu(joined, 0.2), w2), conv(normActivation(joined, norm.gamma, norm.beta, options), w2)],
+        };
+      };
+    }, false));
+}
+
+for (const [shape, kernel] of [
+  [
+    [1, 6, 5, 4],
+    [3, 3],
+  ],
+  [
+    [1, 3, 4, 5, 4],
+    [3, 3, 3],
+  ],
+] as const) {
+  test(`residual blocks of ${shape.length - 2}-D images`, () =>
+    compare((make) => {
+      const x = make.data([...shape]);
+      const weights = [1, 2, 3].map(() => make.data([4, ...kernel, 4]));
+      return () => ({
+        outputs: [weights.reduce((h, w) => leakyRelu(add(leakyRelu(conv(h, w), slope), h), slope), x)],
+      });
+    }, false));
+}
+
+test('an activation with two consumers of which one is a view', () =>
+  compare((make) => {
+    const [x, w, v] = [make.data([1, 4, 6, 4]), make.data([4, 3, 3, 4]), make.data([4, 1, 1, 8])];
+    return () => {
+      const a = leakyRelu(conv(x, w), 0.2);
+      return { outputs: [conv(a, w), conv(reshape(a, [1, 4, 3, 8]), v)] };
+    };
+  }, false));
+
+test('deferred over deferred', () =>
+  compare((make) => {
+    const [x, w, norm] = [make.data([1, 3, 4, 4]), make.data([8, 3, 3, 4]), make.norm(4)];
+    const options = { running: norm.running, training: true, slope: 0.2 };
+    return () => {
+      const up = leakyRelu(upsample(x), 0.1);
+      const twice = leakyRelu(normActivation(up, norm.gamma, norm.beta, options), 0.3);
+      return { outputs: [conv(up, w), conv(twice, w), maxPool(twice), upsample(upsample(twice))] };
+    };
+  }, false));
+
+test('nested concatenations, as in a UNet++', () =>
+  compare((make) => {
+    const [x, y, z] = [make.data([1, 4, 4, 4]), make.data([1, 2, 2, 4]), make.data([1, 4, 4, 8])];
+    const [w, norm] = [make.data([4, 3, 3, 8]), make.norm(8)];
+    const options = { running: norm.running, training: true, slope: 0.2 };
+    return () => {
+      const inner = concat([x, upsample(y)], -1);
+      const outer = concat([normActivation(inner, norm.gamma, norm.beta, options), inner, z], -1);
+      const deep = concat([concat([concat([upsample(maxPool(x)), x], -1), upsample(y)], -1), x], -1);
+      return { outputs: [outer, deep, conv(inner, w), maxPool(inner)] };
+    };
+  }, false));
+
+test('leakyRelu of an upsampling, read at once', async () => {
+  const gpu = await testGpu();
+  await scope(gpu, async () => {
+    const x = tensor(gpu, [-1, 2, -3, 4], [1, 1, 1, 4]);
+    const up = upsample(x);
+    const y = leakyRelu(up, 0.5);
+    closeTo(
+      await y.read(),
+      [1, 2, 3, 4].flatMap(() => [-0.5, 2, -1.5, 4]),
+    );
+    closeTo(
+      await up.read(),
+      [1, 2, 3, 4].flatMap(() => [-1, 2, -3, 4]),
+    );
   });
 });
 

@@ -74,7 +74,7 @@ export function imageLosses(
   }
   const { loss, terms, mask } = meanTeacherLoss(logits, of, options);
   if (wanted === 'loss' || !mask) return { loss, terms: [terms] };
-  const [x, kept, truth] = noGrad(() =>
+  const [x, kept, truth] = noGrad(logits.gpu, () =>
     [logits, mask, labels].map((each) => slice(each, 0, labeledItems, labels.shape[0]! - labeledItems)),
   );
   return { loss, terms: [terms], statistics: selectionStatistics(x!, kept!, truth!) };

@@ -40,7 +40,7 @@ export function createPredictor(
     }
   };
   if (flips) {
-    const step = capture(gpu, () => noGrad(() => softmax(model(image, { mode: 'eval' }))));
+    const step = capture(gpu, () => noGrad(gpu, () => softmax(model(image, { mode: 'eval' }))));
     return async (slices) => {
       const sums = new Float32Array(slices.length * model.classes);
       for (const flip of [0, 1, 2, 3] as const) {
@@ -55,7 +55,7 @@ export function createPredictor(
     };
   }
   const step = capture(gpu, () =>
-    noGrad(() => {
+    noGrad(gpu, () => {
       const logits = model(image, { mode: 'eval' });
       return { labels: argmax(logits), confidence: max(softmax(logits), -1) };
     }),

@@ -56,8 +56,8 @@ export function createTeacher(gpu: Gpu, config: Config, network: UNetOptions, st
     model,
     random,
     predict: (images) =>
-      noGrad(() => forward(clean ? concat([slice(images, 0, 0, labeled), noisy(images)], 0) : noisy(images))),
-    uncertainty: (images) => meanEntropy(config.uncertaintyPasses, () => forward(noisy(images)).logits),
+      noGrad(gpu, () => forward(clean ? concat([slice(images, 0, 0, labeled), noisy(images)], 0) : noisy(images))),
+    uncertainty: (images) => meanEntropy(gpu, config.uncertaintyPasses, () => forward(noisy(images)).logits),
     averageBuffers(from, decay, unless) {
       if (config.emaBuffers) ema(buffersOf(model), buffersOf(from), decay, unless);
     },

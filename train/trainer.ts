@@ -135,7 +135,7 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
       // 4. Prototypes from reliable pixels; low-confidence pixels are pulled to the prototype of their (pseudo-)class.
       const { mask, classes: classOf, reliable } = segmentation.selected;
       const z = heads ? heads.student(features) : features;
-      const zTeacher = noGrad(() => (heads ? heads.teacher(q.features) : q.features));
+      const zTeacher = noGrad(gpu, () => (heads ? heads.teacher(q.features) : q.features));
       updatePrototypes(prototypes, {
         features: zTeacher,
         ...(reliable

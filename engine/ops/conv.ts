@@ -7,15 +7,15 @@ import {
 } from '../../shaders/conv.js';
 import type { Parts } from '../../shaders/conv-fusion.js';
 import type { ConvGeometry, WeightOrder } from '../../shaders/conv-geometry.js';
-import { gradientLike, record } from '../autograd.js';
+import { ActivatedGradient, type GradientFlow, gradientLike, type PartialSums, record } from '../autograd.js';
 import type { Gpu } from '../device.js';
 import { ShapeError, sameShape, show, sizeOf } from '../shape.js';
 import { run } from '../stream.js';
-import { empty, type GradientFlow, type Tensor } from '../tensor.js';
+import { empty, type Tensor } from '../tensor.js';
 import { type ConvTypes, convKernel } from './conv-variants.js';
 import { onePass, weightGradientKernel } from './conv-weight-variants.js';
 import { floatType } from './float-type.js';
-import { activationOf, activationToLoad, type PartialSums, setGradientSums, setStatistics } from './fusion.js';
+import { activationOf, activationToLoad, setStatistics } from './fusion.js';
 
 /** The step between outputs (1 if not given), and what rides along. */
 export interface ConvOptions {
@@ -150,7 +150,13 @@ function flattened(g: ConvGeometry): ConvGeometry {
   return { ...g, batch: 1, input: [1, 1, pixels], output: [1, 1, pixels] };
 }
 
-function inputGradient(x: Tensor, weight: Tensor, dy: Tensor, geometry: ConvGeometry, flow: GradientFlow): Tensor {
+function inputGradient(
+  x: Tensor,
+  weight: Tensor,
+  dy: Tensor,
+  geometry: ConvGeometry,
+  flow: GradientFlow,
+): Tensor | ActivatedGradient {
   const types = typesOf(x, weight);
   const { gpu } = x;
   const dx = empty(gpu, x.shape, types.dtype, 'dConv');
@@ -162,7 +168,7 @@ function inputGradient(x: Tensor, weight: Tensor, dy: Tensor, geometry: ConvGeom
   const g = flattened({ ...geometry, inputs: geometry.outputs, outputs: geometry.inputs });
   const kernel = convKernel(gpu, types, g, true);
   // The last gradient that x gets, and x is an activation: its derivative and its norm's sums are taken on the way out.
-  const activation = flow.last(0) ? activationOf(x) : undefined;
+  const activation = flow.activated(0) ? activationOf(x) : undefined;
   const of = activation?.activation.dropout && !kernel.draws.gradient ? undefined : activation;
   const sums = of && partialSums(gpu, kernel.parts, g);
   const base = sums && flow.take(0);
@@ -181,8 +187,7 @@ function inputGradient(x: Tensor, weight: Tensor, dy: Tensor, geometry: ConvGeom
     },
     grid,
   );
-  if (sums) setGradientSums(dx, sums);
-  return dx;
+  return sums ? new ActivatedGradient(dx, sums) : dx;
 }
 
 function weightGradient(

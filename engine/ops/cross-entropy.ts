@@ -13,7 +13,7 @@ export function crossEntropy(logits: Tensor, labels: Tensor): Tensor {
   const threads = partialThreads(sizes.pixels);
   const partials = empty(logits.gpu, [threads], 'f32', 'crossEntropy.partials');
   run(crossEntropyForward(sizes), { logits, labels, partials }, { threads });
-  const loss = noGrad(() => mul(sum(partials), 1 / sizes.pixels));
+  const loss = noGrad(logits.gpu, () => mul(sum(partials), 1 / sizes.pixels));
 
   return record('crossEntropy', loss, [logits], (dloss) => {
     const dlogits = empty(logits.gpu, logits.shape, logits.dtype, 'dlogits');

@@ -15,7 +15,7 @@ export function diceLoss(logits: Tensor, labels: Tensor, epsilon = 1e-5): Tensor
   const threads = partialThreads(sizes.pixels);
   const partials = empty(logits.gpu, [threads, 3 * sizes.classes], 'f32', 'diceLoss.partials');
   run(diceSums(sizes), { logits, labels, partials }, { threads });
-  const sums = noGrad(() => sum(partials, 0));
+  const sums = noGrad(logits.gpu, () => sum(partials, 0));
   const loss = empty(logits.gpu, [], 'f32', 'diceLoss');
   run(diceLossValue(sizes.classes, epsilon), { sums, loss }, { threads: 1 });
 

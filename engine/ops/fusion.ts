@@ -1,7 +1,18 @@
-// What ops tell each other about a tensor, so that work can ride along with a launch that touches the data anyway. All of it
-// is optional: whoever does not ask gets the plain tensor.
-import type { Activation, Parts } from '../../shaders/conv-fusion.js';
-import type { Storage } from '../memory.js';
+// What ops tell each other about a tensor, so that work can ride along with a launch that touches the data anyway. A fact
+// belongs to one tensor: a view of it, or whatever else shares its memory, has none of its own.
+//
+// | fact                                   | set by                               | read by                                  | who ignores it gets            |
+// |----------------------------------------|--------------------------------------|------------------------------------------|--------------------------------|
+// | activation: a is d·l(norm z)           | normActivation, leakyRelu            | conv and maxPool, forward and backward   | a, computed by its first reader |
+// | statistics: partial moments of y       | conv, when asked                     | normActivation                           | a pass of their own            |
+// | slot: x lies in columns of a source    | concat's backward                    | upsample's and maxPool's backward        | a copy in a row                |
+// | writer: y can be computed elsewhere    | normActivation, upsample             | concat                                   | y, which concat then copies    |
+//
+// The fifth fact would change what a tensor means, so it is a type: an `ActivatedGradient` (autograd.ts) is the gradient of an
+// activation with the activation's derivative taken. The backward of conv and maxPool returns one where `flow.activated` allows
+// it; only the op that made the activation receives it, and autograd neither adds it to anything nor passes it on.
+import type { Activation } from '../../shaders/conv-fusion.js';
+import type { PartialSums } from '../autograd.js';
 import { defer } from '../stream.js';
 import type { Tensor } from '../tensor.js';
 
@@ -15,12 +26,6 @@ export interface ActivationOf {
   readonly draws: Record<string, Tensor>;
 }
 
-/** Partial sums that a kernel wrote beside its output, [parts, 2, C]. */
-export interface PartialSums {
-  readonly partials: Tensor;
-  readonly parts: Parts;
-}
-
 /** A tensor that is columns `offset` … of the last axis of `source`, whose last axis has `row` elements. */
 export interface SlotOf {
   readonly source: Tensor;
@@ -31,40 +36,35 @@ export interface SlotOf {
 /** Writes the tensor's values into a slot of another one. */
 export type WriteInto = (slot: SlotOf) => void;
 
-const activations = new WeakMap<Storage, ActivationOf>();
-const statistics = new WeakMap<Storage, PartialSums>();
-const gradientSums = new WeakMap<Storage, PartialSums>();
-const slots = new WeakMap<Storage, SlotOf>();
-const writers = new WeakMap<Storage, WriteInto>();
+const activations = new WeakMap<Tensor, ActivationOf>();
+const statistics = new WeakMap<Tensor, PartialSums>();
+const slots = new WeakMap<Tensor, SlotOf>();
+const writers = new WeakMap<Tensor, WriteInto>();
 
-/** Set by normActivation: of what its output is the activation. */
-export const setActivation = (a: Tensor, of: ActivationOf): unknown => activations.set(a.storage, of);
-export const activationOf = (a: Tensor): ActivationOf | undefined => activations.get(a.storage);
-/** The same as long as nobody has computed the output; with dropout only for a consumer that `draws` it again. */
+/** Says of what `a` is the activation. The op that says so takes an ActivatedGradient of `a` (`recordActivation`). */
+export const setActivation = (a: Tensor, of: ActivationOf): unknown => activations.set(a, of);
+export const activationOf = (a: Tensor): ActivationOf | undefined => activations.get(a);
+/** The same as long as nobody has computed `a`; with dropout only for a consumer that `draws` it again. */
 export function activationToLoad(a: Tensor, draws = false): ActivationOf | undefined {
-  const of = activations.get(a.storage);
+  const of = activations.get(a);
   return a.storage.deferred && (draws || of?.activation.dropout === 0) ? of : undefined;
 }
 
-/** Set by conv: partial means and Σ (y − mean)² of its output. */
-export const setStatistics = (y: Tensor, sums: PartialSums): unknown => statistics.set(y.storage, sums);
-export const statisticsOf = (y: Tensor): PartialSums | undefined => statistics.get(y.storage);
-
-/** Set by an op's backward: the gradient it gives is g, not da, of a normActivation, with these sums of g (norm-activation.ts). */
-export const setGradientSums = (g: Tensor, sums: PartialSums): unknown => gradientSums.set(g.storage, sums);
-export const gradientSumsOf = (g: Tensor): PartialSums | undefined => gradientSums.get(g.storage);
+/** Says what the partial means and Σ (y − mean)² of y are. */
+export const setStatistics = (y: Tensor, sums: PartialSums): unknown => statistics.set(y, sums);
+export const statisticsOf = (y: Tensor): PartialSums | undefined => statistics.get(y);
 
 /** A tensor whose values are found in `slot` until somebody needs them in a row: `copy` records that. */
 export function deferSlot(x: Tensor, slot: SlotOf, copy: () => void): Tensor {
-  slots.set(x.storage, slot);
+  slots.set(x, slot);
   defer(x.gpu, x.storage, [slot.source.storage], copy);
   return x;
 }
-export const waitingSlot = (x: Tensor): SlotOf | undefined => (x.storage.deferred ? slots.get(x.storage) : undefined);
+export const waitingSlot = (x: Tensor): SlotOf | undefined => (x.storage.deferred ? slots.get(x) : undefined);
 
 /** Leaves computing `y` to its reader: `write` records the launch, into y itself or into the slot of a concatenation. */
 export function deferWrite(y: Tensor, reads: readonly Tensor[], write: WriteInto): void {
-  writers.set(y.storage, write);
+  writers.set(y, write);
   const channels = y.shape.at(-1)!;
   defer(
     y.gpu,
@@ -73,5 +73,4 @@ export function deferWrite(y: Tensor, reads: readonly Tensor[], write: WriteInto
     () => write({ source: y, row: channels, offset: 0 }),
   );
 }
-export const waitingWriter = (y: Tensor): WriteInto | undefined =>
-  y.storage.deferred ? writers.get(y.storage) : undefined;
+export const waitingWriter = (y: Tensor): WriteInto | undefined => (y.storage.deferred ? writers.get(y) : undefined);

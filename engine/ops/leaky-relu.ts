@@ -1,10 +1,10 @@
 import { leakyReluShader } from '../../shaders/leaky-relu.js';
-import { record } from '../autograd.js';
+import { ActivatedGradient, record, recordActivation } from '../autograd.js';
 import type { Gpu } from '../device.js';
 import { defer, run } from '../stream.js';
 import { empty, type Tensor, tensor } from '../tensor.js';
 import { floatType } from './float-type.js';
-import { gradientSumsOf, setActivation } from './fusion.js';
+import { setActivation } from './fusion.js';
 
 /** x where positive, slope·x elsewhere. */
 export function leakyRelu(x: Tensor, slope = 0.01): Tensor {
@@ -22,12 +22,13 @@ export function leakyRelu(x: Tensor, slope = 0.01): Tensor {
     write();
   }
 
-  return record('leakyRelu', y, [x], (dy) => {
-    if (waits && gradientSumsOf(dy)) return [dy]; // the convolution has taken the derivative on its way out
+  const gradient = (dy: Tensor): Tensor => {
     const dx = empty(x.gpu, x.shape, dtype, 'dLeakyRelu');
     run(leakyReluShader(dtype, slope, 'backward', width), { x, dy, dx }, { threads: x.size / width });
-    return [dx];
-  });
+    return dx;
+  };
+  if (!waits) return record('leakyRelu', y, [x], (dy) => [gradient(dy)]);
+  return recordActivation('leakyRelu', y, [x], (dy) => [dy instanceof ActivatedGradient ? dy.g : gradient(dy)]);
 }
 
 /** Coefficients [4, C] of a norm with mean 0, deviation 1, γ 1 and β 0. */

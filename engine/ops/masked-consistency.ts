@@ -103,7 +103,7 @@ export function maskedConsistency(
     { student, teacher, threshold: options.threshold, mask, partials, ...given(options) },
     { threads },
   );
-  const sums = noGrad(() => sum(partials, 0));
+  const sums = noGrad(gpu, () => sum(partials, 0));
   const loss = empty(gpu, [], 'f32', 'maskedConsistency');
   run(consistencyValue(options.kind, sizes.classes), { sums, loss }, { threads: 1 });
 

@@ -1,10 +1,10 @@
 import { maxPoolBackward, maxPoolForward, poolParts, poolWindows } from '../../shaders/max-pool.js';
-import { record } from '../autograd.js';
+import { ActivatedGradient, record } from '../autograd.js';
 import { ShapeError, show } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
 import { floatType } from './float-type.js';
-import { activationToLoad, setGradientSums, waitingSlot } from './fusion.js';
+import { activationToLoad, waitingSlot } from './fusion.js';
 
 /** 2×2 maximum with stride 2: x [N, H, W, C] → [N, ⌊H/2⌋, ⌊W/2⌋, C]. */
 export function maxPool(x: Tensor): Tensor {
@@ -32,7 +32,7 @@ export function maxPool(x: Tensor): Tensor {
     const base = flow.take(0);
     const slot = base && (waitingSlot(base) ?? { source: base, row: channels, offset: 0 });
     const parts = poolParts(sizes);
-    const sums = load && flow.last(0) ? empty(x.gpu, [parts, 2, channels], 'f32', 'maxPool.partials') : undefined;
+    const sums = load && flow.activated(0) ? empty(x.gpu, [parts, 2, channels], 'f32', 'maxPool.partials') : undefined;
     run(
       maxPoolBackward(sizes, { load: load?.activation, base: slot, sums: sums !== undefined }),
       {
@@ -45,7 +45,6 @@ export function maxPool(x: Tensor): Tensor {
       },
       { threads: sums ? (parts * channels) / lanes : poolWindows(sizes) },
     );
-    if (sums) setGradientSums(dx, { partials: sums, parts: { count: parts, pixelsOf: '0u' } });
-    return [dx];
+    return [sums ? new ActivatedGradient(dx, { partials: sums, parts: { count: parts, pixelsOf: '0u' } }) : dx];
   });
 }

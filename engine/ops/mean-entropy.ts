@@ -1,19 +1,20 @@
 import { meanEntropyPass } from '../../shaders/mean-entropy.js';
 import { noGrad } from '../autograd.js';
+import type { Gpu } from '../device.js';
 import { ShapeError, show } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
 import { pixelSizes } from './labeled-pixels.js';
 
 /**
- * Entropy f32 [...], in nats, of the mean softmax of the logits [..., K] that `passes` calls of `pass` give (formula in
+ * Entropy f32 [...], in nats, of the mean softmax of the logits [..., K] on `gpu` that `passes` calls of `pass` give (formula in
  * shaders/mean-entropy.ts). What a pass made is free for the next one; only the mean is kept. No gradient.
  */
-export function meanEntropy(passes: number, pass: () => Tensor): Tensor {
+export function meanEntropy(gpu: Gpu, passes: number, pass: () => Tensor): Tensor {
   if (!Number.isSafeInteger(passes) || passes < 1) {
     throw new ShapeError(`meanEntropy: got ${passes} passes, expected a whole number of at least 1.`);
   }
-  return noGrad(() => {
+  return noGrad(gpu, () => {
     let mean: Tensor | undefined;
     let entropy: Tensor | undefined;
     for (let t = 0; t < passes; t++) {

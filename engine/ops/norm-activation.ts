@@ -12,13 +12,13 @@ import {
 } from '../../shaders/norm-activation.js';
 import { chunksOf, quadsOf } from '../../shaders/norm-sizes.js';
 import { normStatistics } from '../../shaders/normalization.js';
-import { gradientLike, record } from '../autograd.js';
+import { ActivatedGradient, gradientLike, type PartialSums, recordActivation } from '../autograd.js';
 import { ShapeError } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor, tensor } from '../tensor.js';
 import { type BatchNormOptions, batchNorm } from './batch-norm.js';
 import { dropout } from './dropout.js';
-import { deferWrite, gradientSumsOf, type PartialSums, setActivation, statisticsOf } from './fusion.js';
+import { deferWrite, setActivation, statisticsOf } from './fusion.js';
 import { leakyRelu } from './leaky-relu.js';
 import { sizesOf } from './normalization.js';
 import type { Random } from './random.js';
@@ -91,9 +91,11 @@ export function normActivation(z: Tensor, gamma: Tensor, beta: Tensor, options: 
     run(normActivationForward(sizes, activation, slot), { z, coefficients, a: slot.source, ...draws }, elements),
   );
 
-  return record('normActivation', a, [z, gamma, beta], (dy, [needsZ]) => {
-    let sums = gradientSumsOf(dy);
-    const from = sums ? 'g' : 'da';
+  return recordActivation('normActivation', a, [z, gamma, beta], (gradient, [needsZ]) => {
+    const taken = gradient instanceof ActivatedGradient;
+    const dy = taken ? gradient.g : gradient;
+    let sums = taken ? gradient.sums : undefined;
+    const from = taken ? 'g' : 'da';
     if (!sums) {
       sums = chunked();
       const args = { z, coefficients, da: dy, partials: sums.partials, ...draws };

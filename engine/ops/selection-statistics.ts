@@ -16,6 +16,6 @@ export function selectionStatistics(logits: Tensor, mask: Tensor, labels: Tensor
   const partials = empty(logits.gpu, [threads, 4], 'f32', 'selectionStatistics.partials');
   run(selectionSums(sizes), { logits, mask, labels, partials }, { threads });
   const statistics = empty(logits.gpu, [4], 'f32', 'selectionStatistics');
-  run(selectionValue(sizes.pixels), { sums: noGrad(() => sum(partials, 0)), statistics }, { threads: 1 });
+  run(selectionValue(sizes.pixels), { sums: noGrad(logits.gpu, () => sum(partials, 0)), statistics }, { threads: 1 });
   return statistics;
 }

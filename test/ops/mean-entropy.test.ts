@@ -43,7 +43,7 @@ for (const [passes, pixels, classes] of [
         return entropy;
       });
       let next = 0;
-      const entropy = meanEntropy(passes, () => drawn[next++]!);
+      const entropy = meanEntropy(gpu, passes, () => drawn[next++]!);
       assert.equal(entropy.shape, [pixels]);
       closeTo(await entropy.read(), expected, { rtol: 3e-6, atol: 2e-6 });
     });
@@ -54,16 +54,16 @@ test('eight passes take the memory of two', async () => {
   const gpu = await testGpu();
   const x = tensor(gpu, 1, [512, 4]);
   const planned = (passes: number) =>
-    capture(gpu, (): Tensor => mean(meanEntropy(passes, () => mul(mul(mul(x, 2), 3), 4)))).info.plannedBytes;
+    capture(gpu, (): Tensor => mean(meanEntropy(gpu, passes, () => mul(mul(mul(x, 2), 3), 4)))).info.plannedBytes;
   assert.is(planned(8), planned(2));
 });
 
 test('no passes, or passes of different sizes, are refused', async () => {
   const gpu = await testGpu();
-  await refuses(() => meanEntropy(0, () => tensor(gpu, 0, [3, 2])), ShapeError, /got 0 passes/);
+  await refuses(() => meanEntropy(gpu, 0, () => tensor(gpu, 0, [3, 2])), ShapeError, /got 0 passes/);
   let size = 2;
   await refuses(
-    () => meanEntropy(3, () => tensor(gpu, 0, [size++, 2])),
+    () => meanEntropy(gpu, 3, () => tensor(gpu, 0, [size++, 2])),
     ShapeError,
     /pass 1 gave \[3,2\], expected \[2,2\]/,
   );

@@ -113,7 +113,7 @@ test('flips: the mean of the probabilities of four readings', async () => {
   const sums = new Float32Array(slices.length * 4);
   for (const flip of [0, 1, 2, 3] as const) {
     const image = tensor(gpu, flipped(slices, 16, 1, flip), [3, 16, 16, 1]);
-    const p = (await noGrad(() => softmax(net(image))).read()) as Float32Array;
+    const p = (await noGrad(gpu, () => softmax(net(image))).read()) as Float32Array;
     flipped(p, 16, 4, flip).forEach((value, i) => {
       sums[i]! += value / 4;
     });

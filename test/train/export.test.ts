@@ -99,7 +99,7 @@ async function runtime(file: Uint8Array, { data, shape: [n, h, w, c] }: Images):
 }
 
 const ours = (model: UNet, { data, shape }: Images): Promise<ArrayLike<number>> =>
-  noGrad(() => model.forward(tensor(gpu, data, shape), { mode: 'eval' }).logits).read();
+  noGrad(gpu, () => model.forward(tensor(gpu, data, shape), { mode: 'eval' }).logits).read();
 
 /** The same in float64, by the plain loops of the reference. */
 async function exact(model: UNet, { data, shape }: Images, levels: number): Promise<ArrayLike<number>> {

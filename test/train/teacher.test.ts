@@ -47,7 +47,7 @@ test('mt sees the unlabelled items, lccs the labelled ones before them, clean', 
     // Without noise and dropout the teacher is the student: batch statistics are of what it sees.
     const { student, teacher, images } = await teacherOf(configOf({ method, noise: 0, dropout: '0' }));
     const seen = slice(images, 0, 4 - items, items);
-    const expected = noGrad(() => student(seen, { mode: 'train' }));
+    const expected = noGrad(student.gpu, () => student(seen, { mode: 'train' }));
     closeTo(await teacher.predict(images).logits.read(), await expected.read(), { atol: 1e-6 }, method);
   }
 });
