@@ -4,7 +4,7 @@
 import { backward, capture, type Dtype, scope, type Tensor, tensor, uniformStream } from '../engine/index.js';
 import { fromHalf, toHalf } from '../engine/tensor.js';
 import { closeTo } from './close-to.js';
-import { testGpu } from './gpu.js';
+import { lacking, testGpu } from './gpu.js';
 import { type NdArray, ndArray } from './reference/nd-array.js';
 
 export interface CheckedInput {
@@ -104,8 +104,7 @@ export async function checkOp(check: OpCheck): Promise<void> {
   const { atol = 1e-5, rtol = 1e-5, gradAtol = 1e-4, gradRtol = 1e-3 } = check;
   const gpu = await testGpu();
   if (check.inputs.some(({ dtype }) => dtype === 'f16') && !gpu.features.has('shader-f16')) {
-    console.log('skipped: this adapter has no shader-f16.');
-    return;
+    throw new Error(`checkOp: an input is f16 and ${await lacking('shader-f16')}. Register the test by \`unless\`.`);
   }
   const wants = check.inputs.map(({ dtype = 'f32', grad = true }) => grad && dtype === 'f32');
   const anyGradient = wants.some(Boolean);

@@ -7,10 +7,13 @@ import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { patience } from './patience.js';
+import { unless } from './unless.js';
 
 const test = suite('drivers');
 const dist = resolve(dirname(fileURLToPath(import.meta.url)), '..');
 const carried = process.platform === 'linux' && process.arch === 'x64';
+const testCarried = unless(carried ? undefined : 'the carried SwiftShader runs on Linux x64 only', test);
 let folder = '';
 test.before(() => {
   folder = mkdtempSync(join(tmpdir(), 'wgrad-drivers-'));
@@ -56,7 +59,7 @@ function open(options: string, environment: Record<string, string> = {}, root?: 
   return new Promise<Opened>((done, fail) => {
     const child = spawn(program!, args, {
       env: { ...inherited, XDG_CACHE_HOME: join(folder, 'cache'), ...environment },
-      timeout: 60_000,
+      timeout: patience,
     });
     let stdout = '';
     let stderr = '';
@@ -97,58 +100,53 @@ test('without the package webgpu: what to install', async () => {
   assert.match((await open(`{ adapter: 'null' }`, {}, bare)).error!, /^GpuError device: .*Run: npm install webgpu$/);
 });
 
-if (carried) {
-  test('SwiftShader is unpacked once, whole, by several processes at a time', async () => {
-    const cache = join(folder, 'fresh');
-    const opened = await Promise.all(
-      [1, 2].map(() => open(`{ adapter: 'swiftshader' }`, { XDG_CACHE_HOME: cache, VK_DRIVER_FILES: '/nowhere.json' })),
-    );
-    for (const found of opened) {
-      assert.is(found.driver, 'SwiftShader', found.error);
-      assert.is(found.software, true);
-      assert.equal(found.y, [2, 4, 6]);
-    }
-    assert.is(readdirSync(join(cache, 'wgrad')).length, 1, 'nothing half unpacked is left');
-  });
-
-  test('no driver of the system works: SwiftShader, announced', async () => {
-    const found = await open('{}', { VK_DRIVER_FILES: '/nowhere.json' });
+testCarried('SwiftShader is unpacked once, whole, by several processes at a time', async () => {
+  const cache = join(folder, 'fresh');
+  const opened = await Promise.all(
+    [1, 2].map(() => open(`{ adapter: 'swiftshader' }`, { XDG_CACHE_HOME: cache, VK_DRIVER_FILES: '/nowhere.json' })),
+  );
+  for (const found of opened) {
     assert.is(found.driver, 'SwiftShader', found.error);
-    assert.match(found.stderr, /^no GPU found: SwiftShader on the CPU, slow$/m);
-  });
-
-  test('no place to unpack to: which places were tried', async () => {
-    const nowhere = { XDG_CACHE_HOME: '/dev/null', TMPDIR: '/dev/null' };
-    const { error } = await open(`{ adapter: 'swiftshader' }`, nowhere);
-    assert.match(error!, /^GpuError device: SwiftShader cannot be unpacked to any of .*set XDG_CACHE_HOME/);
-  });
-
-  // A machine without any Vulkan: the system's loader, drivers and loader cache are hidden in a mount namespace.
-  const hide = `
-    for f in $(find /lib /usr/lib /lib64 /usr/lib64 /usr/local/lib -maxdepth 2 -name 'libvulkan*' 2>/dev/null) /etc/ld.so.cache; do
-      [ -f "$f" ] && mount --bind /dev/null "$(realpath "$f")"; done
-    for d in /usr/share/vulkan /etc/vulkan; do [ -d "$d" ] && mount -t tmpfs none "$d"; done
-    exec "$@"`;
-  const isolated = ['unshare', '--map-root-user', '--mount', 'bash', '-c', hide, 'bash'];
-  if (spawnSync(isolated[0]!, [...isolated.slice(1), 'true']).status === 0) {
-    test('a machine without Vulkan: npm alone is enough', async () => {
-      const found = await open('{}', {}, undefined, isolated);
-      assert.is(found.driver, 'SwiftShader', found.error);
-      assert.equal(found.y, [2, 4, 6]);
-      assert.match((await open(`{ adapter: 'lavapipe' }`, {}, undefined, isolated)).error!, /no lavapipe here/);
-    });
-  } else {
-    console.log('skipped: the machine without Vulkan needs mount namespaces (unshare)');
+    assert.is(found.software, true);
+    assert.equal(found.y, [2, 4, 6]);
   }
-} else {
-  console.log('skipped: the carried SwiftShader runs on Linux x64 only');
-}
+  assert.is(readdirSync(join(cache, 'wgrad')).length, 1, 'nothing half unpacked is left');
+});
 
-if (existsSync('/usr/share/vulkan/icd.d/lvp_icd.json')) {
-  test('lavapipe is either opened or refused with its reason', async () => {
-    const found = await open(`{ adapter: 'lavapipe' }`);
-    assert.match(found.error ?? found.driver!, /^lavapipe$|Mesa 25 or later/);
-  });
-}
+testCarried('no driver of the system works: SwiftShader, announced', async () => {
+  const found = await open('{}', { VK_DRIVER_FILES: '/nowhere.json' });
+  assert.is(found.driver, 'SwiftShader', found.error);
+  assert.match(found.stderr, /^no GPU found: SwiftShader on the CPU, slow$/m);
+});
+
+testCarried('no place to unpack to: which places were tried', async () => {
+  const nowhere = { XDG_CACHE_HOME: '/dev/null', TMPDIR: '/dev/null' };
+  const { error } = await open(`{ adapter: 'swiftshader' }`, nowhere);
+  assert.match(error!, /^GpuError device: SwiftShader cannot be unpacked to any of .*set XDG_CACHE_HOME/);
+});
+
+// A machine without any Vulkan: the system's loader, drivers and loader cache are hidden in a mount namespace.
+const hide = `
+  for f in $(find /lib /usr/lib /lib64 /usr/lib64 /usr/local/lib -maxdepth 2 -name 'libvulkan*' 2>/dev/null) /etc/ld.so.cache; do
+    [ -f "$f" ] && mount --bind /dev/null "$(realpath "$f")"; done
+  for d in /usr/share/vulkan /etc/vulkan; do [ -d "$d" ] && mount -t tmpfs none "$d"; done
+  exec "$@"`;
+const isolated = ['unshare', '--map-root-user', '--mount', 'bash', '-c', hide, 'bash'];
+const isolates = carried && spawnSync(isolated[0]!, [...isolated.slice(1), 'true']).status === 0;
+unless(isolates ? undefined : 'no mount namespace (unshare) to hide Vulkan in', test)(
+  'a machine without Vulkan: npm alone is enough',
+  async () => {
+    const found = await open('{}', {}, undefined, isolated);
+    assert.is(found.driver, 'SwiftShader', found.error);
+    assert.equal(found.y, [2, 4, 6]);
+    assert.match((await open(`{ adapter: 'lavapipe' }`, {}, undefined, isolated)).error!, /no lavapipe here/);
+  },
+);
+
+const lavapipe = existsSync('/usr/share/vulkan/icd.d/lvp_icd.json') ? undefined : 'this system has no lavapipe';
+unless(lavapipe, test)('lavapipe is either opened or refused with its reason', async () => {
+  const found = await open(`{ adapter: 'lavapipe' }`);
+  assert.match(found.error ?? found.driver!, /^lavapipe$|Mesa 25 or later/);
+});
 
 test.run();

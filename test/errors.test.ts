@@ -3,6 +3,7 @@
 import { spawn } from 'node:child_process';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { patience } from './patience.js';
 
 const test = suite('errors');
 
@@ -46,7 +47,7 @@ writeSync(1, JSON.stringify({ ...found, later }));
 gpu.close();
 `;
 
-/** Runs `body` with a device, in a process that must end by itself within 60 s. */
+/** Runs `body` with a device, in a process that must end by itself. */
 function outcome(body: string, adapter = '', environment: Record<string, string> = {}): Promise<Outcome> {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, ['--input-type=module', '-', adapter], {
@@ -60,7 +61,7 @@ function outcome(body: string, adapter = '', environment: Record<string, string>
     const timer = setTimeout(() => {
       child.kill('SIGKILL');
       reject(new Error(`hangs: ${body}\n${stdout}\n${stderr}`));
-    }, 60_000);
+    }, patience);
     child.on('close', (code) => {
       clearTimeout(timer);
       if (code !== 0) reject(new Error(`exit code ${code}: ${body}\n${stdout}\n${stderr}`));
@@ -147,7 +148,7 @@ cases('GpuLostError', /^device: the GPU was lost \(.+\)\. Everything on it is go
     await step().y.read();`,
   'a device lost while nothing waits': `
     gpu.device.destroy();
-    await new Promise((done) => setTimeout(done, 50));
+    await gpu.device.lost;
     op();`,
 });
 

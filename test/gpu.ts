@@ -12,3 +12,7 @@ export function testGpu(): Promise<Gpu> {
   });
   return opened;
 }
+
+/** Why a test that needs a feature cannot run on the shared device, for `unless`; undefined where it can. */
+export const lacking = async (feature: GPUFeatureName): Promise<string | undefined> =>
+  (await testGpu()).features.has(feature) ? undefined : `this adapter has no ${feature}`;

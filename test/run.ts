@@ -1,6 +1,7 @@
 // Runs every *.test.js below this folder, each in a process of its own, two at a time. uvu alone exits 0 for a throwing
 // hook, a thrown non-Error, a forgotten test.run(), a pattern without files or a leftover .only, so this runner counts:
-// exit code 0, a total above 0, all passed, none skipped unless the file prints `declared skips: N reason`.
+// exit code 0, a total above 0, all passed, none skipped unless the file prints `declared skips: N reason` (unless.ts does).
+// Its last lines are how many were skipped, by reason, and then `N passed, N failed`, where a skipped test is neither.
 //
 //   node dist/test/run.js [PART OF A FILE'S PATH …]
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -14,44 +15,66 @@ export interface FileResult {
   readonly file: string;
   readonly passed: number;
   readonly failed: number;
+  /** How many tests were declared as skipped, by reason. */
+  readonly skipped: ReadonlyMap<string, number>;
   readonly seconds: number;
   /** Why the file failed; undefined when it passed. */
   readonly problem: string | undefined;
   readonly output: string;
 }
 
-/** Paths of all `*.test.js` below a folder, sorted. */
+/** The files that take longest, longest first, as the seconds printed by a run say: begun last, one would be waited for alone. */
+export const longestFirst: readonly string[] = ['train/training', 'browser-example/page', 'train/sweep'];
+
+/** Paths of all `*.test.js` below a folder: those of `longestFirst`, then the others by name. */
 export function testFiles(folder: string): string[] {
+  const rank = (name: string) => {
+    const at = longestFirst.indexOf(name.slice(0, -'.test.js'.length).split(sep).join('/'));
+    return at < 0 ? longestFirst.length : at;
+  };
   return (readdirSync(folder, { recursive: true, encoding: 'utf8' }) as string[])
     .filter((name) => name.endsWith('.test.js') && !name.split(sep).includes('node_modules'))
-    .map((name) => join(folder, name))
-    .sort();
+    .sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1))
+    .map((name) => join(folder, name));
 }
 
-/** Reads uvu's summaries on stdout: how many passed and failed, and why the file does not count as passed, if so. */
-export function judge(
-  stdout: string,
-  exitCode: number | null,
-): { passed: number; failed: number; problem: string | undefined } {
+/** What a file's own output says of it. */
+export type Verdict = Pick<FileResult, 'passed' | 'failed' | 'skipped' | 'problem'>;
+
+/** Reads uvu's summaries on stdout: how many passed, failed and were skipped, and why the file does not count as passed, if so. */
+export function judge(stdout: string, exitCode: number | null): Verdict {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: terminal colours
   const plain = stdout.replace(/\x1b\[[0-9;]*m/g, '');
-  const summaries = [...plain.matchAll(/^ {2}Total: +(\d+)\n {2}Passed: +(\d+)\n {2}Skipped: +(\d+)\n {2}Duration:/gm)];
+  const summary = /^ {2}Total: +(\d+)\n {2}Passed: +(\d+)\n {2}Skipped: +(\d+)\n {2}Duration:/gm;
+  const summaries = [...plain.matchAll(summary)];
   const sum = (column: number) => summaries.reduce((total, columns) => total + Number(columns[column]), 0);
-  const [total, passed, skipped] = [sum(1), sum(2), sum(3)];
-  const declared = [...plain.matchAll(/^declared skips: (\d+) +\S/gm)].reduce((n, [, some]) => n + Number(some), 0);
-  const bad = (problem: string) => ({ passed, failed: Math.max(1, total - passed), problem });
+  const [total, passed, skips] = [sum(1), sum(2), sum(3)];
+  const skipped = new Map<string, number>();
+  const declaration = /^declared skips: (\d+) +(\S.*)$/gm;
+  for (const [, count, reason] of plain.matchAll(declaration)) addTo(skipped, reason!, Number(count));
+  const declared = [...skipped.values()].reduce((n, some) => n + some, 0);
+  const silent = /\bskip(?:s|ped|ping)?\b *[:–—-].*/i.exec(plain.replace(summary, '').replace(declaration, ''));
+  const bad = (problem: string) => ({ passed, failed: Math.max(1, total - passed), skipped, problem });
   if (passed !== total) return bad(`${total - passed} of ${total} failed, or a hook threw`);
   if (exitCode !== 0) return bad(exitCode === null ? 'was killed by a signal' : `exit code ${exitCode}`);
   if (total === 0) return bad('no test ran: is `test.run()` missing?');
-  if (skipped !== declared) {
-    return bad(`${skipped} skipped, ${declared} declared. Print \`declared skips: N reason\`, or do not skip.`);
+  if (skips !== declared) {
+    return bad(`${skips} skipped, ${declared} declared. Print \`declared skips: N reason\`, or do not skip.`);
   }
-  return { passed, failed: 0, problem: undefined };
+  if (silent) return bad(`a test prints '${silent[0]}' and counts as passed. Register it by \`unless\``);
+  return { passed, failed: 0, skipped, problem: undefined };
+}
+
+function addTo(counts: Map<string, number>, key: string, count: number): void {
+  counts.set(key, (counts.get(key) ?? 0) + count);
 }
 
 const children = new Set<ChildProcess>();
 
-/** Runs one file, with a temporary folder of its own that goes with it; it is killed, and fails, after `timeout` seconds. */
+/**
+ * Runs one file, with a temporary folder of its own that goes with it. It is killed, and fails, when it has printed nothing (each
+ * test that ends prints) for `timeout` seconds: how long a whole file takes depends on what else the machine does.
+ */
 export function runFile(file: string, timeout: number): Promise<FileResult> {
   const started = performance.now();
   const temporary = mkdtempSync(join(tmpdir(), 'wgrad-test-'));
@@ -64,16 +87,17 @@ export function runFile(file: string, timeout: number): Promise<FileResult> {
     children.add(child);
     const everything: Buffer[] = [];
     const summary: Buffer[] = [];
-    child.stdout.on('data', (chunk: Buffer) => {
-      everything.push(chunk);
-      summary.push(chunk);
-    });
-    child.stderr.on('data', (chunk: Buffer) => everything.push(chunk));
     let timedOut = false;
     const timer = setTimeout(() => {
       timedOut = true;
       killGroup(child);
     }, 1000 * timeout);
+    child.stdout.on('data', (chunk: Buffer) => {
+      everything.push(chunk);
+      summary.push(chunk);
+      timer.refresh();
+    });
+    child.stderr.on('data', (chunk: Buffer) => everything.push(chunk));
     let settled = false;
     const settle = (code: number | null, error?: Error) => {
       if (settled) return;
@@ -87,7 +111,7 @@ export function runFile(file: string, timeout: number): Promise<FileResult> {
         .replace(/^Warning: maxDynamic\w+ artificially reduced .*\n/gm, ''); // Dawn, at every start
       const seconds = (performance.now() - started) / 1000;
       const verdict = judge(Buffer.concat(summary).toString(), code);
-      const problem = timedOut ? `still running after ${timeout} s` : (error?.message ?? verdict.problem);
+      const problem = timedOut ? `still running, and silent for ${timeout} s` : (error?.message ?? verdict.problem);
       resolve({ file, ...verdict, failed: problem ? Math.max(1, verdict.failed) : 0, problem, seconds, output });
     };
     child.on('error', (error) => settle(1, error));
@@ -104,13 +128,30 @@ function killGroup(child: ChildProcess): void {
   } catch {}
 }
 
-/** What uvu would pass over in silence and a file's text shows: a leftover `.only(`, a suite that is never run. */
+/**
+ * What uvu would pass over in silence and a file's text shows: a leftover `.only(`, a suite that is never run, a test that returns
+ * early on a condition and so counts as passed without having tested anything.
+ */
 export function sourceProblems(text: string): string[] {
   const problems: string[] = [];
   if (/\b\w+\.only\(/.test(text)) problems.push('holds .only( — remove it, or nothing else of the file runs');
   for (const [, name] of text.matchAll(/\b(\w+) = suite\(/g)) {
     if (!new RegExp(`\\b${name}\\.run\\(\\)`).test(text))
       problems.push(`the suite '${name}' is never run: add ${name}.run()`);
+  }
+  // As esbuild writes it: `test("name", async () => {`, or the function on a line of its own; indented by two, so that a statement of
+  // the test's own body stands two deeper.
+  for (const [, indent, body] of text.matchAll(
+    /^( *)(?:\w+(?:\(.*\))?\(.*, )?(?:async )?\([\w, ]*\) => \{\n([\s\S]*?)^\1\}/gm,
+  )) {
+    const deeper = (by: number) => `^ {${indent!.length + by}}`;
+    const early = new RegExp(
+      `${deeper(2)}if \\(.*\\) (?:return\\b.*|\\{\\n(?:${deeper(4)}.*\\n)*?${deeper(4)}return\\b.*)$`,
+      'm',
+    );
+    const found = early.exec(body!);
+    if (found)
+      problems.push(`a test ends early by '${found[0].trim()}' and counts as passed. Register it by \`unless\``);
   }
   return problems;
 }
@@ -127,6 +168,7 @@ export async function runAll(
     : all;
   let passed = 0;
   let failed = 0;
+  const skipped = new Map<string, number>();
   for (const file of files) {
     for (const problem of sourceProblems(readFileSync(file, 'utf8'))) {
       failed++;
@@ -148,9 +190,10 @@ export async function runAll(
         failed += result.failed;
         const name = relative(folder, file);
         if (result.problem) print(`\n${result.output.trimEnd()}\n`);
-        for (const [line] of result.output.matchAll(/^(declared skips|skipped): .*/gm)) print(`  ${name}: ${line}`);
+        for (const [reason, count] of result.skipped) addTo(skipped, reason, count);
+        const skips = [...result.skipped].map(([reason, count]) => `, ${count} skipped: ${reason}`).join('');
         print(
-          `${result.problem ? 'FAILED' : 'ok    '} ${result.seconds.toFixed(1).padStart(6)} s ${name}: ${result.passed} passed${result.problem ? ` — ${result.problem}` : ''}`,
+          `${result.problem ? 'FAILED' : 'ok    '} ${result.seconds.toFixed(1).padStart(6)} s ${name}: ${result.passed} passed${skips}${result.problem ? ` — ${result.problem}` : ''}`,
         );
       }
     }),
@@ -159,6 +202,7 @@ export async function runAll(
     failed++;
     print(`FAILED: ${files.length - ran.size} files did not run.`);
   }
+  for (const [reason, count] of skipped) print(`${count} skipped: ${reason}`);
   print(`${passed} passed, ${failed} failed`);
   return failed || !passed ? 1 : 0;
 }

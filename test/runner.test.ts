@@ -2,10 +2,12 @@
 // written to a temporary folder and run by the runner's own functions.
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
-import { suite } from 'uvu';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { suite, type Test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { judge, runAll, sourceProblems } from './run.js';
+import { judge, longestFirst, runAll, sourceProblems, testFiles } from './run.js';
+import { unless } from './unless.js';
 
 const test = suite('runner');
 const uvu = import.meta.resolve('uvu');
@@ -13,6 +15,7 @@ const good = `test('good', () => {});`;
 // Spelled apart, so that the runner does not take the fixtures' text for this file's own.
 const only = 'only';
 const make = 'suite';
+const lines = (...all: string[]) => all.join('\n');
 
 /** Runs fixtures (name → body of a file with a uvu suite `test`); returns the exit code and what was printed. */
 async function run(files: Record<string, string>, options: { timeout?: number; filters?: string[] } = {}) {
@@ -66,9 +69,39 @@ const red: Record<string, { body: string; says: RegExp; last?: RegExp }> = {
     body: `console.log('declared skips: 2 no data here'); ${good} test.skip('later', () => {}); test.run();`,
     says: /1 skipped, 2 declared/,
   },
+  'a skip that is printed and passed': {
+    body: `${good} test('f16', () => console.log('skipped: no f16 here')); test.run();`,
+    says: /a test prints 'skipped: no f16 here' and counts as passed/,
+  },
+  'a skip beside a declared one': {
+    body: `console.log('declared skips: 1 no data here'); test.skip('later', () => {}); test('f16', () => console.log('Skipping — no f16')); test.run();`,
+    says: /a test prints 'Skipping — no f16' and counts as passed/,
+  },
+  'a test that returns early without a word': {
+    body: lines(
+      `test('f16', async () => {`,
+      '  if (!globalThis.f16) return;',
+      `  throw new Error('x');`,
+      '});',
+      'test.run();',
+    ),
+    says: /a test ends early by 'if \(!globalThis\.f16\) return;' and counts as passed/,
+  },
+  'a test that prints in other words and returns': {
+    body: lines(
+      `test('f16', async () => {`,
+      '  if (!globalThis.f16) {',
+      `    console.log('only the refusal is tested');`,
+      '    return;',
+      '  }',
+      '});',
+      'test.run();',
+    ),
+    says: /a test ends early by 'if \(!globalThis\.f16\) \{/,
+  },
   'a test that never ends': {
     body: `test('hangs', () => new Promise(() => { setInterval(() => {}, 1000); })); test.run();`,
-    says: /still running after 1 s/,
+    says: /still running, and silent for 1 s/,
   },
   'a promise that never settles': {
     body: `test('ends early', () => new Promise(() => {})); test.run();`,
@@ -107,11 +140,12 @@ test('green: good files, a filter, declared skips, several suites', async () => 
   const files = {
     'ops/one': `${good} test.run(); const more = ${make}('more'); more('m', () => {}); more.run();`,
     two: `console.log('declared skips: 1 no data here'); ${good} test.skip('later', () => {}); test.run();`,
+    three: `console.log('declared skips: 2 no data here'); console.log('declared skips: 1 no f16'); for (let i = 0; i < 3; i++) test.skip('later', () => {}); ${good} test.run();`,
   };
   const all = await run(files);
   assert.is(all.code, 0, all.text);
-  assert.is(all.last, '3 passed, 0 failed');
-  assert.match(all.text, /two\.test\.js: declared skips: 1 no data here/);
+  assert.equal(all.text.split('\n').slice(-3), ['3 skipped: no data here', '1 skipped: no f16', '4 passed, 0 failed']);
+  assert.match(all.text, /two\.test\.js: 1 passed, 1 skipped: no data here$/m);
   assert.is((await run(files, { filters: ['ops'] })).last, '2 passed, 0 failed');
 });
 
@@ -119,6 +153,42 @@ test('one red file turns the whole run red', async () => {
   const result = await run({ a: `${good} test.run();`, b: `test('bad', () => { throw 1; }); test.run();` });
   assert.is(result.code, 1);
   assert.is(result.last, '1 passed, 1 failed');
+});
+
+test('an early end is seen in a test of any shape, and only there', () => {
+  const early = (...body: string[]) => sourceProblems(lines(...body)).length;
+  const end = '  if (!data) return;';
+  assert.is(early(`test("a", async () => {`, end, '});'), 1);
+  assert.is(early(`  inBrowser(\`a\`, async (page, url) => {`, `  ${end}`, '  });'), 1);
+  assert.is(early('unless(missing, test)(', `  "a",`, '  () => {', `  ${end}`, '  }', ');'), 1);
+  assert.is(early('for (const f of files) {', '  test(f, async () => {', `  ${end}`, '  });', '}'), 1);
+  assert.is(early(`test("a", async () => {`, '  for (const x of all) {', `  ${end}`, '  }', '});'), 0);
+  assert.is(early('function part() {', end, '}', `test("a", () => {`, '  part();', '});'), 0);
+});
+
+test('what is missing is declared by `unless`, what is there is tested', () => {
+  const registered: string[] = [];
+  const fixture = Object.assign((name: string) => registered.push(name), { skip: () => registered.push('skip') });
+  const { log } = console;
+  const printed: string[] = [];
+  console.log = (line: string) => printed.push(line);
+  try {
+    unless(undefined, fixture as unknown as Test)('there', () => {});
+    unless('no data here', fixture as unknown as Test)('missing', () => {});
+  } finally {
+    console.log = log;
+  }
+  assert.equal(registered, ['there', 'skip']);
+  assert.equal(printed, ['declared skips: 1 no data here']);
+});
+
+test('the files that take longest are there, and begin first', () => {
+  const folder = dirname(fileURLToPath(import.meta.url));
+  const files = testFiles(folder).map((file) => relative(folder, file));
+  assert.equal(
+    files.slice(0, longestFirst.length),
+    longestFirst.map((name) => `${name}.test.js`),
+  );
 });
 
 test('a summary is believed only as uvu writes it', () => {

@@ -6,11 +6,12 @@ import * as assert from 'uvu/assert';
 import { command as kernels } from '../../bench/kernels.js';
 import { command as peers } from '../../bench/peers.js';
 import { kernelShares, type StepFigures, command as step } from '../../bench/step.js';
+import { patience } from '../patience.js';
 
 const test = suite('bench step');
 const cli = fileURLToPath(new URL('../../train/cli.js', import.meta.url));
 const bench = (...args: string[]) =>
-  spawnSync(process.execPath, [cli, 'bench', ...args], { encoding: 'utf8', timeout: 120_000 });
+  spawnSync(process.execPath, [cli, 'bench', ...args], { encoding: 'utf8', timeout: patience });
 
 test('launches, bytes and times are summed by kernel, most bytes first', () => {
   const launch = (label: string, bytes: number, ms: number) => ({ label, bytes, ms, shapes: '' });

@@ -16,6 +16,8 @@ import { loadCase, restoreLabels, stackSlices } from '../../train/data/slices.js
 import { createPredictor } from '../../train/predictor.js';
 import { loadModel } from '../../train/trained-model.js';
 import { type Browser, openBrowser, type Page } from '../browser/chromium.js';
+import { patience } from '../patience.js';
+import { unless } from '../unless.js';
 
 const test = suite('browser example');
 const root = mkdtempSync(join(tmpdir(), 'wgrad-example-'));
@@ -46,14 +48,7 @@ test('a browser starts, or says why it does not', () => {
   assert.ok(browser ? !unavailable : unavailable.length > 10, unavailable);
 });
 
-let skipped = 0;
-function inBrowser(name: string, work: () => Promise<void>): void {
-  if (browser) test(name, work);
-  else {
-    skipped++;
-    test.skip(name);
-  }
-}
+const inBrowser = unless(browser ? undefined : `no browser starts: ${unavailable}`, test);
 
 // ---- What a user does.
 
@@ -62,14 +57,14 @@ const click = (id: string) => page.evaluate(`document.getElementById('${id}').cl
 const frame = () =>
   page.evaluate('new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))');
 /** Waits for an expression in the page to be true; a notice in the meantime is an error. */
-async function until(expression: string, most = 60): Promise<void> {
-  const end = performance.now() + 1000 * most;
+async function until(expression: string): Promise<void> {
+  const end = performance.now() + patience;
   while (!(await page.evaluate<boolean>(expression))) {
     const notice = await page.evaluate<string>(
       `document.getElementById('notice').hidden ? '' : document.getElementById('notice-text').textContent`,
     );
     if (notice) throw new Error(`the page says: ${notice}`);
-    if (performance.now() > end) throw new Error(`not within ${most} s: ${expression}`);
+    if (performance.now() > end) throw new Error(`this never became true: ${expression}`);
     await sleep(50);
   }
 }
@@ -114,7 +109,7 @@ async function saved(id: string): Promise<{ name: string; bytes: Buffer }> {
   const { browserContextId } = targetInfo;
   await page.send('Browser.setDownloadBehavior', { behavior: 'allow', downloadPath: folder, browserContextId });
   await click(id);
-  for (let i = 0; i < 200; i++) {
+  for (const end = performance.now() + patience; performance.now() < end; ) {
     const name = readdirSync(folder).find((each) => !each.endsWith('.crdownload'));
     const bytes = name ? readFileSync(join(folder, name)) : Buffer.alloc(0);
     if (bytes.length) return { name: name!, bytes };
@@ -276,7 +271,7 @@ inBrowser('ten steps of the method, without holding up the page', async () => {
   const started = performance.now();
   await click('train');
   await until(`page.session.busy === 'learning'`);
-  await until(`page.session.busy === undefined`, 80);
+  await until(`page.session.busy === undefined`);
   await frame();
   const longest = await page.evaluate<number>('Math.max(0, ...tasks)');
   const frames = await page.evaluate<number>('frames');
@@ -445,5 +440,4 @@ inBrowser('without WebGPU it says so in plain words, and volumes can be looked a
   assert.equal(page.errors, []);
 });
 
-if (skipped) console.log(`declared skips: ${skipped} no browser: ${unavailable}`);
 test.run();

@@ -1,7 +1,7 @@
 // A headless Chromium for tests, from npm alone: the binary of @sparticuz/chromium, unpacked once to the cache, driven over
 // the DevTools protocol through two pipes (messages end with a zero byte), so that no port and no WebSocket is needed.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { accessSync, constants, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
+import { accessSync, constants, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -73,6 +73,17 @@ async function unpacked(): Promise<string> {
   return target;
 }
 
+/**
+ * A fontconfig file that names the fonts where they lie. The package's own names folders of AWS Lambda, and /tmp/fonts: where nobody
+ * else has put fonts, a page has none, its texts have no width, and a canvas or a form ends the browser.
+ */
+function fontSettings(folder: string, profile: string): string {
+  const file = join(profile, 'fonts.conf');
+  const [fonts, cache] = [join(folder, 'fonts'), join(profile, 'fonts-cache')];
+  writeFileSync(file, `<fontconfig><dir>${fonts}</dir><cachedir>${cache}</cachedir></fontconfig>\n`);
+  return file;
+}
+
 const flags = [
   '--headless=shell',
   '--no-sandbox',
@@ -100,7 +111,7 @@ export async function openBrowser(more: readonly string[] = []): Promise<Browser
     env: {
       ...process.env,
       LD_LIBRARY_PATH: [join(folder, 'al2023', 'lib'), process.env.LD_LIBRARY_PATH ?? ''].filter(Boolean).join(':'),
-      FONTCONFIG_PATH: join(folder, 'fonts'),
+      FONTCONFIG_FILE: fontSettings(folder, profile),
       XDG_RUNTIME_DIR: profile,
       HOME: profile,
     },
@@ -126,6 +137,8 @@ export async function openBrowser(more: readonly string[] = []): Promise<Browser
 interface Connection {
   send(method: string, params?: Json, sessionId?: string): Promise<Json>;
   listen(sessionId: string, on: (method: string, params: Json) => void): void;
+  /** Rejects when the browser ends: what waits for an event, and not for an answer, waits for this, too. */
+  readonly end: Promise<never>;
 }
 
 function connect(child: ChildProcess): Connection {
@@ -134,8 +147,14 @@ function connect(child: ChildProcess): Connection {
   const listeners = new Map<string, (method: string, params: Json) => void>();
   let said = '';
   let ended: Error | undefined;
+  let reject: (error: Error) => void;
+  const whenEnded = new Promise<never>((_, fail) => {
+    reject = fail;
+  });
+  whenEnded.catch(() => {}); // who waits for it is told
   const end = (why: string) => {
-    ended ??= new Error(`the browser ended: ${why}. ${said.trim().split('\n').slice(-3).join(' ')}`.trim());
+    ended ??= new Error(`the browser ended: ${why}. ${said.trim().split('\n').slice(-12).join(' ')}`.trim());
+    reject(ended);
     for (const { reject } of pending.values()) reject(ended);
     pending.clear();
   };
@@ -180,6 +199,7 @@ function connect(child: ChildProcess): Connection {
       return answer;
     },
     listen: (sessionId, on) => listeners.set(sessionId, on),
+    end: whenEnded,
   };
 }
 
@@ -212,7 +232,7 @@ async function openPage(connection: Connection): Promise<Page> {
       });
       const { errorText } = await send('Page.navigate', { url });
       if (errorText) throw new Error(`${url}: ${errorText}`);
-      await done;
+      await Promise.race([done, connection.end]);
     },
     async evaluate<T>(expression: string) {
       const options = { expression, returnByValue: true, awaitPromise: true };

@@ -9,6 +9,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { writeReport } from '../../train/report/page.js';
 import { writeFakeRun } from '../train/fake-run.js';
+import { unless } from '../unless.js';
 import { type Browser, openBrowser, type Page } from './chromium.js';
 
 const test = suite('report in a browser');
@@ -38,15 +39,10 @@ test('a browser starts, or says why it does not', () => {
   assert.ok(browser ? !unavailable : unavailable.length > 10, unavailable);
 });
 
-let skipped = 0;
+const register = unless(browser ? undefined : `no browser starts: ${unavailable}`, test);
 /** A test with a new page on a report; skipped, with the reason, where no browser starts. */
 function inBrowser(name: string, work: (page: Page, url: string) => Promise<void>, file = 'one.html'): void {
-  if (!browser) {
-    skipped++;
-    test.skip(name);
-    return;
-  }
-  test(name, async () => {
+  register(name, async () => {
     const page = await browser!.page();
     const url = pathToFileURL(join(root, file)).href;
     await work(page, url);
@@ -255,5 +251,4 @@ inBrowser('printed: light, without tools', async (page, url) => {
   if (keep) writeFileSync(join(keep, 'one.pdf'), Buffer.from(data as string, 'base64'));
 });
 
-if (skipped) console.log(`declared skips: ${skipped} no browser: ${unavailable}`);
 test.run();

@@ -24,10 +24,14 @@ import {
 import { trim } from '../../engine/memory.js';
 import { type OpenOptions, openDevice, saveTuning, tuningFile } from '../../engine/node.js';
 import { winner } from '../../engine/tuner.js';
-import { testGpu } from '../gpu.js';
+import { lacking, testGpu } from '../gpu.js';
 import { refuses } from '../refuses.js';
+import { unless } from '../unless.js';
 
 const test = suite('tuner');
+const noHalf = await lacking('shader-f16');
+const testHalf = unless(noHalf, test);
+const testNoHalf = unless(noHalf ? undefined : 'this adapter has shader-f16', test);
 
 type Fault = 'drops a term' | 'skips a row' | 'NaN' | 'syntax' | 'too many threads' | 'small binding';
 interface Tile {
@@ -203,20 +207,30 @@ test('an adapter that computes nothing is refused', () =>
 
 for (const type of ['f32', 'f16'] as const) {
   for (const columns of [1, 3, 256, 20_000]) {
-    test(`${type}, ${columns} terms: another order of summing passes, a missing term does not`, async (): Promise<void> => {
-      const gpu = await testGpu();
-      const candidates: Tile[] = [{ repeat: 1 }, { repeat: 1, backwards: true }, { repeat: 1, fault: 'drops a term' }];
-      const sums = { ...measure(columns, type), key: `order ${type} ${columns}`, candidates } as Job;
-      const [result] = await tune(gpu, [sums], { turns: 1, turnMs: 1 });
-      if (type === 'f16' && !gpu.features.has('shader-f16')) {
-        console.log('skipped: this adapter has no shader-f16.');
-        return assert.match(result!.problem!, /^the reference cannot be launched: matrix_vector: works on f16/);
-      }
-      const excluded = result!.candidates.map((candidate) => candidate.excluded !== undefined);
-      assert.equal(excluded, [false, false, true], result!.problem ?? JSON.stringify(result!.candidates));
-    });
+    (type === 'f16' ? testHalf : test)(
+      `${type}, ${columns} terms: another order of summing passes, a missing term does not`,
+      async (): Promise<void> => {
+        const gpu = await testGpu();
+        const candidates: Tile[] = [
+          { repeat: 1 },
+          { repeat: 1, backwards: true },
+          { repeat: 1, fault: 'drops a term' },
+        ];
+        const sums = { ...measure(columns, type), key: `order ${type} ${columns}`, candidates } as Job;
+        const [result] = await tune(gpu, [sums], { turns: 1, turnMs: 1 });
+        const excluded = result!.candidates.map((candidate) => candidate.excluded !== undefined);
+        assert.equal(excluded, [false, false, true], result!.problem ?? JSON.stringify(result!.candidates));
+      },
+    );
   }
 }
+
+testNoHalf('f16 on an adapter without it is a problem of the job', async () => {
+  const candidates: Tile[] = [{ repeat: 1 }];
+  const job = { ...measure(3, 'f16'), key: 'no f16', candidates } as Job;
+  const [result] = await tune(await testGpu(), [job], { turns: 1, turnMs: 1 });
+  assert.match(result!.problem!, /^the reference cannot be launched: matrix_vector: works on f16/);
+});
 
 test('a second pass belongs to its candidate: launches share tensors by name, and times add up', async () => {
   const gpu = await testGpu();

@@ -13,12 +13,14 @@ import {
   updateQuantileThreshold,
 } from '../../engine/index.js';
 import { closeTo } from '../close-to.js';
-import { testGpu } from '../gpu.js';
+import { lacking, testGpu } from '../gpu.js';
 import { ndArray } from '../reference/nd-array.js';
 import { argmaxOf, softmaxRows } from '../reference/softmax-rows.js';
 import { refuses } from '../refuses.js';
+import { unless } from '../unless.js';
 
 const test = suite('adaptive thresholds');
+const testHalf = unless(await lacking('shader-f16'), test);
 
 const confidences = ['student', 'teacher', 'mean', 'min'] as const;
 type Source = (typeof confidences)[number];
@@ -166,9 +168,8 @@ test('all pixels alike, or certain; quantiles 0 and 1', async () => {
   closeTo(await state.value.read(), [1], {}, 'certain pixels are in the last bin');
 });
 
-test('f16 logits', async () => {
+testHalf('f16 logits', async () => {
   const gpu = await testGpu();
-  if (!gpu.features.has('shader-f16')) return console.log('skipped: this adapter has no shader-f16.');
   const dtype: Dtype = 'f16';
   const uniform = uniformStream(9, 33);
   const x = tensor(

@@ -1,11 +1,13 @@
 import { suite } from 'uvu';
 import { add, div, mul, ShapeError, sub, type Tensor, tensor } from '../../engine/index.js';
 import { checkOp } from '../check-op.js';
-import { testGpu } from '../gpu.js';
+import { lacking, testGpu } from '../gpu.js';
 import { at, fromIndex, mapArray, type NdArray } from '../reference/nd-array.js';
 import { refuses } from '../refuses.js';
+import { unless } from '../unless.js';
 
 const test = suite('arithmetic');
+const testHalf = unless(await lacking('shader-f16'), test);
 
 type Operand = Tensor | number;
 const ops: [string, (a: Operand, b: Operand) => Tensor, (a: number, b: number) => number][] = [
@@ -83,7 +85,7 @@ test('one tensor on both sides', () =>
     inputs: [{ shape: [9] }],
   }));
 
-test('f16', () =>
+testHalf('f16', () =>
   checkOp({
     op: (x, y) => add(mul(x!, y!), 1),
     reference: (x, y) => broadcast(x!, y!, (a, b) => a * b + 1),
@@ -93,7 +95,8 @@ test('f16', () =>
     ],
     atol: 4e-3,
     rtol: 2e-3,
-  }));
+  }),
+);
 
 test('what does not fit is refused', async () => {
   const gpu = await testGpu();

@@ -22,7 +22,8 @@ import { tileParts } from '../../shaders/conv-staging.js';
 import { knownUnits, type MatrixUnit } from '../../shaders/matrix-unit.js';
 import { resolveConfig } from '../../train/config.js';
 import { createTrainer } from '../../train/trainer.js';
-import { testGpu } from '../gpu.js';
+import { lacking } from '../gpu.js';
+import { unless } from '../unless.js';
 import {
   type ConvCase,
   checkActivationGradient,
@@ -36,6 +37,7 @@ import {
 } from './conv-kernel-checks.js';
 
 const test = suite('conv-matrix');
+const testHalf = unless(await lacking('shader-f16'), test);
 
 (await testGpu()).flags.poison = true; // what a kernel reads without having written it is NaN
 
@@ -203,9 +205,7 @@ for (const c of gradients) {
     checkWeightGradient(c, gradientOf(c), 'f32', c.rate));
 }
 
-test('f16 operands: storage f16, weights f32 or f16', async () => {
-  const gpu = await testGpu();
-  if (!gpu.features.has('shader-f16')) return console.log('skipped: f16 — this adapter has no shader-f16');
+testHalf('f16 operands: storage f16, weights f32 or f16', async () => {
   const half = { ...large, component: 'f16' as const };
   const c = { ...cases[1]!, unit: half };
   await checkForward(c, kernelOf(c), 'f16', 'f32');

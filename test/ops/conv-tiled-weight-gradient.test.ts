@@ -5,7 +5,8 @@ import {
   weightGradientTiledShader,
   weightGradientTiledWorkgroups,
 } from '../../shaders/conv-tiled-weight-gradient.js';
-import { testGpu } from '../gpu.js';
+import { lacking } from '../gpu.js';
+import { unless } from '../unless.js';
 import {
   type ConvCase,
   checkWeightGradient,
@@ -15,6 +16,7 @@ import {
 } from './conv-kernel-checks.js';
 
 const test = suite('conv-tiled-weight-gradient');
+const testHalf = unless(await lacking('shader-f16'), test);
 
 (await testGpu()).flags.poison = true; // what a kernel reads without having written it is NaN
 
@@ -74,9 +76,7 @@ for (const c of cases) {
   test(`${titleOf(c)}${tail}`, () => checkWeightGradient(c, kernelOf(c), 'f32', c.rate));
 }
 
-test('f16', async () => {
-  const gpu = await testGpu();
-  if (!gpu.features.has('shader-f16')) return console.log('skipped: f16 — this adapter has no shader-f16');
+testHalf('f16', async () => {
   for (const c of [cases[2]!, cases[11]!]) await checkWeightGradient(c, kernelOf(c), 'f16');
 });
 

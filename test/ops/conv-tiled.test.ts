@@ -5,9 +5,10 @@ import type { WeightOrder } from '../../shaders/conv-geometry.js';
 import { tileParts } from '../../shaders/conv-staging.js';
 import { convTiledShader, convTiledWorkgroups, type TiledConvTile } from '../../shaders/conv-tiled.js';
 import { closeTo } from '../close-to.js';
-import { testGpu } from '../gpu.js';
+import { lacking } from '../gpu.js';
 import * as reference from '../reference/conv.js';
 import { ndArray } from '../reference/nd-array.js';
+import { unless } from '../unless.js';
 import {
   type ConvCase,
   checkActivationGradient,
@@ -21,6 +22,7 @@ import {
 } from './conv-kernel-checks.js';
 
 const test = suite('conv-tiled');
+const testHalf = unless(await lacking('shader-f16'), test);
 
 (await testGpu()).flags.poison = true; // what a kernel reads without having written it is NaN
 
@@ -97,9 +99,7 @@ const cases: Case[] = [
 for (const c of cases) test(`${c.order}: ${titleOf(c)}`, () => checkForward(c, kernelOf(c)));
 
 for (const parameters of ['f16', 'f32'] as const) {
-  test(`f16, parameters ${parameters}`, async () => {
-    const gpu = await testGpu();
-    if (!gpu.features.has('shader-f16')) return console.log('skipped: f16 — this adapter has no shader-f16');
+  testHalf(`f16, parameters ${parameters}`, async () => {
     const c = cases[parameters === 'f16' ? 4 : 8]!;
     await checkForward(c, kernelOf(c), 'f16', parameters);
   });

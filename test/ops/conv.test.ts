@@ -26,12 +26,14 @@ import {
 } from '../../shaders/conv.js';
 import { checkOp } from '../check-op.js';
 import { closeTo } from '../close-to.js';
-import { testGpu } from '../gpu.js';
+import { lacking, testGpu } from '../gpu.js';
 import * as reference from '../reference/conv.js';
 import { type NdArray, ndArray } from '../reference/nd-array.js';
 import { refuses } from '../refuses.js';
+import { unless } from '../unless.js';
 
 const test = suite('conv');
+const testHalf = unless(await lacking('shader-f16'), test);
 
 interface Case {
   x: number[];
@@ -223,9 +225,8 @@ for (const [parameters, stride] of [
   ['f32', 1],
   ['f32', 2],
 ] as const) {
-  test(`f16 in and out, summed in f32, weights ${parameters}, stride ${stride}`, async () => {
+  testHalf(`f16 in and out, summed in f32, weights ${parameters}, stride ${stride}`, async () => {
     const gpu = await testGpu();
-    if (!gpu.features.has('shader-f16')) return console.log('skipped: f16 — this adapter has no shader-f16');
     const half = (a: NdArray): NdArray =>
       ndArray(
         a.shape,

@@ -1,11 +1,13 @@
 import { suite } from 'uvu';
 import { matmul, ShapeError, tensor } from '../../engine/index.js';
 import { checkOp } from '../check-op.js';
-import { testGpu } from '../gpu.js';
+import { lacking, testGpu } from '../gpu.js';
 import { type NdArray, ndArray } from '../reference/nd-array.js';
 import { refuses } from '../refuses.js';
+import { unless } from '../unless.js';
 
 const test = suite('matmul');
+const testHalf = unless(await lacking('shader-f16'), test);
 
 function reference(a: NdArray, b: NdArray): NdArray {
   const [k, n] = b.shape.slice(-2) as [number, number];
@@ -86,7 +88,7 @@ for (const [m, k, n] of [
   [33, 20, 17],
   [8, 16, 12],
 ]) {
-  test(`f16 [${m},${k}] [${k},${n}]`, () =>
+  testHalf(`f16 [${m},${k}] [${k},${n}]`, () =>
     checkOp({
       op: (x, y) => matmul(x!, y!),
       reference: (x, y) => reference(x!, y!),
@@ -96,7 +98,8 @@ for (const [m, k, n] of [
       ],
       atol: 2e-2,
       rtol: 2e-3,
-    }));
+    }),
+  );
 }
 
 test('what does not fit is refused', async () => {

@@ -3,12 +3,14 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { capture, mean, meanEntropy, mul, ShapeError, type Tensor, tensor, uniformStream } from '../../engine/index.js';
 import { closeTo } from '../close-to.js';
-import { testGpu } from '../gpu.js';
+import { lacking, testGpu } from '../gpu.js';
 import { ndArray } from '../reference/nd-array.js';
 import { softmaxRows } from '../reference/softmax-rows.js';
 import { refuses } from '../refuses.js';
+import { unless } from '../unless.js';
 
 const test = suite('meanEntropy');
+const testHalf = unless(await lacking('shader-f16'), test);
 
 for (const [passes, pixels, classes] of [
   [1, 257, 4],
@@ -17,36 +19,36 @@ for (const [passes, pixels, classes] of [
   [8, 257, 4],
 ] as const) {
   for (const dtype of ['f32', 'f16'] as const) {
-    test(`${passes} passes, ${pixels} pixels, ${classes} classes, ${dtype}`, async () => {
-      const gpu = await testGpu();
-      if (dtype === 'f16' && !gpu.features.has('shader-f16')) {
-        return console.log('skipped: this adapter has no shader-f16.');
-      }
-      const uniform = uniformStream(passes, 41);
-      const drawn = Array.from({ length: passes }, () =>
-        tensor(
-          gpu,
-          Float32Array.from({ length: pixels * classes }, () => 12 * uniform() - 6),
-          [pixels, classes],
-          { dtype },
-        ),
-      );
-      const rows = await Promise.all(
-        drawn.map(async (x) => softmaxRows(ndArray(x.shape, (await x.read()) as Float32Array))),
-      );
-      const expected = Array.from({ length: pixels }, (_, i) => {
-        let entropy = 0;
-        for (let k = 0; k < classes; k++) {
-          const p = rows.reduce((sum, row) => sum + row[i]![k]!, 0) / passes;
-          entropy -= p * Math.log(p + 1e-6);
-        }
-        return entropy;
-      });
-      let next = 0;
-      const entropy = meanEntropy(gpu, passes, () => drawn[next++]!);
-      assert.equal(entropy.shape, [pixels]);
-      closeTo(await entropy.read(), expected, { rtol: 3e-6, atol: 2e-6 });
-    });
+    (dtype === 'f16' ? testHalf : test)(
+      `${passes} passes, ${pixels} pixels, ${classes} classes, ${dtype}`,
+      async () => {
+        const gpu = await testGpu();
+        const uniform = uniformStream(passes, 41);
+        const drawn = Array.from({ length: passes }, () =>
+          tensor(
+            gpu,
+            Float32Array.from({ length: pixels * classes }, () => 12 * uniform() - 6),
+            [pixels, classes],
+            { dtype },
+          ),
+        );
+        const rows = await Promise.all(
+          drawn.map(async (x) => softmaxRows(ndArray(x.shape, (await x.read()) as Float32Array))),
+        );
+        const expected = Array.from({ length: pixels }, (_, i) => {
+          let entropy = 0;
+          for (let k = 0; k < classes; k++) {
+            const p = rows.reduce((sum, row) => sum + row[i]![k]!, 0) / passes;
+            entropy -= p * Math.log(p + 1e-6);
+          }
+          return entropy;
+        });
+        let next = 0;
+        const entropy = meanEntropy(gpu, passes, () => drawn[next++]!);
+        assert.equal(entropy.shape, [pixels]);
+        closeTo(await entropy.read(), expected, { rtol: 3e-6, atol: 2e-6 });
+      },
+    );
   }
 }
 

@@ -24,12 +24,14 @@ import {
 } from '../../engine/index.js';
 import { type CheckedInput, checkOp } from '../check-op.js';
 import { closeTo } from '../close-to.js';
-import { testGpu } from '../gpu.js';
+import { lacking, testGpu } from '../gpu.js';
 import { type NdArray, ndArray } from '../reference/nd-array.js';
 import { argmaxOf, softmaxRows } from '../reference/softmax-rows.js';
 import { refuses } from '../refuses.js';
+import { unless } from '../unless.js';
 
 const test = suite('meanTeacherLoss');
+const testHalf = unless(await lacking('shader-f16'), test);
 
 const kinds = ['mse', 'kl', 'ce'] as const;
 type Choice = Omit<ConsistencyOptions, 'threshold' | 'scores'> & {
@@ -297,9 +299,7 @@ for (const [width, classes] of [
 test('16 classes, all parts', () =>
   compare({ labeled: 1, unlabeled: 1, width: 9, classes: 16 }, { kind: 'mse', confidence: 'min' }, { about: 0.2 }));
 
-test('f16 logits: as the composition', async () => {
-  const gpu = await testGpu();
-  if (!gpu.features.has('shader-f16')) return console.log('skipped: this adapter has no shader-f16.');
+testHalf('f16 logits: as the composition', async () => {
   for (const kind of kinds) {
     await compare({ ...few, classes: kind === 'kl' ? 5 : 4 }, { kind, confidence: 'student' }, { dtype: 'f16' });
   }

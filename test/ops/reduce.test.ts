@@ -2,11 +2,13 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { backward, max, mean, ShapeError, sum, tensor } from '../../engine/index.js';
 import { checkOp } from '../check-op.js';
-import { testGpu } from '../gpu.js';
+import { lacking, testGpu } from '../gpu.js';
 import { type NdArray, ndArray } from '../reference/nd-array.js';
 import { refuses } from '../refuses.js';
+import { unless } from '../unless.js';
 
 const test = suite('reduce');
+const testHalf = unless(await lacking('shader-f16'), test);
 
 /** Reduction over axes by one loop over x. */
 function reduce(x: NdArray, axes: number[], keepDims: boolean, kind: 'sum' | 'mean' | 'max'): NdArray {
@@ -87,14 +89,15 @@ test('a number over no axes', async () => {
   await checkOp({ op: (x) => max(x!, []), reference: (x) => x!, inputs: [{ shape: [2, 3] }] });
 });
 
-test('f16 in, f32 between', () =>
+testHalf('f16 in, f32 between', () =>
   checkOp({
     op: (x) => mean(x!, [0]),
     reference: (x) => reduce(x!, [0], false, 'mean'),
     inputs: [{ shape: [3000, 2], dtype: 'f16', range: [0, 100] }],
     atol: 0,
     rtol: 1e-3,
-  }));
+  }),
+);
 
 test('a million ones', async () => {
   const x = tensor(await testGpu(), 1, [1 << 20]);

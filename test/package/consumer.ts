@@ -5,6 +5,7 @@ import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, syml
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { patience } from '../patience.js';
 
 /** The repository, seen from a compiled test. */
 export const repository = resolve(dirname(fileURLToPath(import.meta.url)), '../../..');
@@ -30,19 +31,19 @@ export interface Ended {
   readonly stderr: string;
 }
 
-/** Runs a program to its end; kills it after `seconds`. */
+/** Runs a program to its end; kills it when it does not end. */
 export function execute(
   program: string,
   args: readonly string[],
   folder: string,
-  { seconds = 120, environment = {} }: { seconds?: number; environment?: Record<string, string> } = {},
+  { environment = {} }: { environment?: Record<string, string> } = {},
 ): Promise<Ended> {
   return new Promise((done, fail) => {
     const child = spawn(program, args, {
       cwd: folder,
       env: { ...process.env, ...environment },
       stdio: ['ignore', 'pipe', 'pipe'],
-      timeout: 1000 * seconds,
+      timeout: patience,
       killSignal: 'SIGKILL',
     });
     let stdout = '';

@@ -2,10 +2,10 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 
-/** The folder, or undefined after printing that a test is skipped. WGRAD_ACDC overrides ../shared/data/acdc. */
-export function acdcFolder(test: string): string | undefined {
-  const dir = process.env.WGRAD_ACDC ?? resolve('../shared/data/acdc');
-  if (existsSync(join(dir, 'splits.json'))) return dir;
-  console.log(`skipped: ${test} — no ACDC files at ${dir}. Set WGRAD_ACDC to their folder.`);
-  return undefined;
-}
+/** The folder: WGRAD_ACDC, else ../shared/data/acdc. */
+export const acdcFolder = process.env.WGRAD_ACDC ?? resolve('../shared/data/acdc');
+
+/** Why a test that needs the files cannot run, for `unless`; undefined where they are there. */
+export const withoutAcdc = existsSync(join(acdcFolder, 'splits.json'))
+  ? undefined
+  : `no ACDC files at ${acdcFolder} (WGRAD_ACDC names their folder)`;

@@ -9,6 +9,7 @@ import * as assert from 'uvu/assert';
 import type { Described } from '../../train/command-line.js';
 import { commands } from '../../train/commands/index.js';
 import { UsageError } from '../../train/config.js';
+import { patience } from '../patience.js';
 import { refuses } from '../refuses.js';
 
 const test = suite('command line');
@@ -22,7 +23,7 @@ interface Ended {
 
 const wgrad = (...args: string[]): Promise<Ended> =>
   new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [cli, ...args], { stdio: ['ignore', 'pipe', 'pipe'], timeout: 60_000 });
+    const child = spawn(process.execPath, [cli, ...args], { stdio: ['ignore', 'pipe', 'pipe'], timeout: patience });
     let stdout = '';
     let stderr = '';
     child.stdout.on('data', (text) => (stdout += text));

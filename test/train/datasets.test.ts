@@ -9,7 +9,8 @@ import { casesToEvaluate, type Dataset, openDataset, splitDataset, splitPatients
 import { writePhantoms } from '../../train/data/phantom-dataset.js';
 import { loadCase } from '../../train/data/slices.js';
 import { refuses } from '../refuses.js';
-import { acdcFolder } from './acdc.js';
+import { unless } from '../unless.js';
+import { acdcFolder, withoutAcdc } from './acdc.js';
 
 const test = suite('datasets');
 const root = mkdtempSync(join(tmpdir(), 'wgrad-datasets-'));
@@ -143,10 +144,8 @@ test('a missing label is refused where it is needed only', async () => {
   await refuses(() => casesToEvaluate(reopened, 'train'), DataError, /has no ground truth/);
 });
 
-test('real ACDC: the first 3, 7, 14 patients have 68, 136, 256 slices', async () => {
-  const dir = acdcFolder('slice counts of ACDC');
-  if (!dir) return;
-  const dataset = await openDataset(dir);
+unless(withoutAcdc, test)('real ACDC: the first 3, 7, 14 patients have 68, 136, 256 slices', async () => {
+  const dataset = await openDataset(acdcFolder);
   const slices = splitDataset(dataset, { labeled: 14 }).labeled.map((c) => loadCase(c).depth);
   const total = (cases: number) => slices.slice(0, cases).reduce((sum, n) => sum + n, 0);
   assert.equal([total(6), total(14), total(28)], [68, 136, 256]);

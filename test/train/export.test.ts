@@ -30,10 +30,11 @@ import { loadModel, readWeights } from '../../train/trained-model.js';
 import { type NdArray, ndArray } from '../reference/nd-array.js';
 import { unet as referenceUnet } from '../reference/unet.js';
 import { refuses } from '../refuses.js';
+import { unless } from '../unless.js';
+import { acdcFolder, withoutAcdc } from './acdc.js';
 
 const test = suite('export');
 const folder = mkdtempSync(join(tmpdir(), 'wgrad-export-'));
-const acdc = new URL('../../../../shared/data/acdc', import.meta.url).pathname;
 let gpu: Gpu;
 test.before(async () => {
   ort.env.wasm.numThreads = 1;
@@ -225,13 +226,10 @@ test('the code that the help gives for a page makes the labels that wgrad predic
   assert.ok(differing <= expected.length * 1e-4, `${differing} of ${expected.length} labels differ`); // ties
 });
 
-let skipped = 0;
-const onRealSlices = existsSync(acdc) ? test : test.skip;
-if (!existsSync(acdc)) skipped++;
-onRealSlices('trained weights on real slices, at their size and at 256×256', async () => {
+unless(withoutAcdc, test)('trained weights on real slices, at their size and at 256×256', async () => {
   const { model, config } = loadModel(gpu, { weights: trained });
   const file = unetOnnx(readWeights({ weights: trained }).arrays);
-  const { cases } = await openDataset(acdc);
+  const { cases } = await openDataset(acdcFolder);
   const volume = loadCase(cases[0]!, { classes: 4 });
   for (const [n, size] of [
     [3, config.size],
@@ -317,5 +315,4 @@ test('what cannot be exported is refused in words', async () => {
   assert.ok(readSafetensors(file).arrays.size === arrays.size);
 });
 
-if (skipped) console.log(`declared skips: ${skipped} no real data at ${acdc}`);
 test.run();

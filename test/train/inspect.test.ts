@@ -11,7 +11,8 @@ import { inspectDataset } from '../../train/data/inspect-dataset.js';
 import { countValues, intensitiesOf } from '../../train/data/inspect-volume.js';
 import { readNifti, writeNifti } from '../../train/data/nifti.js';
 import { writePhantoms } from '../../train/data/phantom-dataset.js';
-import { acdcFolder } from './acdc.js';
+import { unless } from '../unless.js';
+import { acdcFolder, withoutAcdc } from './acdc.js';
 
 const test = suite('inspect');
 const root = mkdtempSync(join(tmpdir(), 'wgrad-inspect-'));
@@ -193,11 +194,9 @@ test('the command: text, JSON, files of each kind, and what is not there', async
   assert.is(wgrad('inspect', phantoms, '--clases', '4').code, 2);
 });
 
-test('real ACDC: 1312 training slices, and a patient that is there twice', async () => {
-  const dir = acdcFolder('inspecting ACDC');
-  if (!dir) return;
+unless(withoutAcdc, test)('real ACDC: 1312 training slices, and a patient that is there twice', async () => {
   let told = 0;
-  const found = await inspectDataset(dir, { onCase: (done, all) => void (told = done / all) });
+  const found = await inspectDataset(acdcFolder, { onCase: (done, all) => void (told = done / all) });
   assert.is(told, 1);
   assert.equal(found.errors, []);
   assert.is(found.parts.train!.slices, 1312);

@@ -13,8 +13,10 @@ import { type Batch, createLoader, type LoaderOptions } from '../../train/data/l
 import { readNifti, writeNifti } from '../../train/data/nifti.js';
 import { writePhantoms } from '../../train/data/phantom-dataset.js';
 import { loadCase, nativeSlices, resizeNearest, slicesOf } from '../../train/data/slices.js';
+import { patience } from '../patience.js';
 import { refuses } from '../refuses.js';
-import { acdcFolder } from './acdc.js';
+import { unless } from '../unless.js';
+import { acdcFolder, withoutAcdc } from './acdc.js';
 
 const test = suite('loader');
 const root = mkdtempSync(join(tmpdir(), 'wgrad-loader-'));
@@ -186,14 +188,12 @@ test('a loader that nobody closes does not keep the process alive', () => {
     const loader = createLoader(${JSON.stringify(options)});
     await loader.next();
     console.log('got one');`;
-  const output = execFileSync(process.execPath, ['--input-type=module', '--eval', script], { timeout: 20_000 });
+  const output = execFileSync(process.execPath, ['--input-type=module', '--eval', script], { timeout: patience });
   assert.is(String(output).trim(), 'got one');
 });
 
-test('real ACDC: 7 labelled patients, 136 slices, and batches faster than a step', async () => {
-  const acdc = acdcFolder('loading ACDC');
-  if (!acdc) return;
-  const loader = createLoader({ dir: acdc, labeled: 7, size: 96, batch: 8, labeledBatch: 4, seed: 1337 });
+unless(withoutAcdc, test)('real ACDC: 7 labelled patients, 136 slices, and batches faster than a step', async () => {
+  const loader = createLoader({ dir: acdcFolder, labeled: 7, size: 96, batch: 8, labeledBatch: 4, seed: 1337 });
   const info = await loader.ready();
   assert.is(info.labeledSlices, 136);
   for (let i = 0; i < 20; i++) {

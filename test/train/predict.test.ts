@@ -12,6 +12,7 @@ import { type AxisOrder, inPictureOrder, toFile, toPicture } from '../../train/d
 import { writePhantoms } from '../../train/data/phantom-dataset.js';
 import { train } from '../../train/training.js';
 import { testGpu } from '../gpu.js';
+import { patience } from '../patience.js';
 
 const test = suite('predict');
 const root = mkdtempSync(join(tmpdir(), 'wgrad-predict-'));
@@ -28,7 +29,7 @@ await train({ gpu: await testGpu(), config, data, out: run });
 const cli = fileURLToPath(new URL('../../train/cli.js', import.meta.url));
 const wgrad = (...args: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> =>
   new Promise((resolve) => {
-    const child = execFile(process.execPath, [cli, ...args], { timeout: 120_000 }, (_, stdout, stderr) =>
+    const child = execFile(process.execPath, [cli, ...args], { timeout: patience }, (_, stdout, stderr) =>
       resolve({ code: child.exitCode, stdout, stderr }),
     );
   });

@@ -19,6 +19,7 @@ import {
   sweepRows,
   sweepTable,
 } from '../../train/sweep.js';
+import { patience } from '../patience.js';
 import { refuses } from '../refuses.js';
 
 const test = suite('sweep');
@@ -208,13 +209,13 @@ interface Ended {
 }
 const sweep = (...args: string[]): Promise<Ended> =>
   new Promise((resolve) => {
-    const child = execFile(process.execPath, [cli, 'sweep', ...args], { timeout: 240_000 }, (_, stdout, stderr) =>
+    const child = execFile(process.execPath, [cli, 'sweep', ...args], { timeout: patience }, (_, stdout, stderr) =>
       resolve({ code: child.exitCode, stdout, stderr }),
     );
   });
 
 const until = async (what: string, holds: () => boolean): Promise<void> => {
-  const deadline = Date.now() + 120_000;
+  const deadline = Date.now() + patience;
   while (!holds()) {
     if (Date.now() > deadline) throw new Error(`${what} did not happen.`);
     await new Promise((resolve) => setTimeout(resolve, 10));

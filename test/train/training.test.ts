@@ -13,6 +13,7 @@ import { writePhantoms } from '../../train/data/phantom-dataset.js';
 import { readLog } from '../../train/log.js';
 import { dryRun, NonFiniteLossError, train } from '../../train/training.js';
 import { testGpu } from '../gpu.js';
+import { patience } from '../patience.js';
 import { refuses } from '../refuses.js';
 
 const test = suite('training');
@@ -49,7 +50,7 @@ interface Ended {
 
 const wgrad = (...args: string[]): Promise<Ended> =>
   new Promise((resolve) => {
-    const child = execFile(process.execPath, [cli, ...args], { timeout: 120_000 }, (_, stdout, stderr) =>
+    const child = execFile(process.execPath, [cli, ...args], { timeout: patience }, (_, stdout, stderr) =>
       resolve({ code: child.exitCode, stdout, stderr }),
     );
   });
@@ -202,8 +203,9 @@ test('interrupt: saved, exit 130', async () => {
   );
   const ended = new Promise<number | null>((resolve) => child.on('exit', resolve));
   const log = join(out, 'log.jsonl');
-  const deadline = Date.now() + 60_000;
-  while (readLog(log).length < 2 && Date.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 20));
+  const deadline = Date.now() + patience;
+  while (readLog(log).length < 2 && child.exitCode === null && Date.now() < deadline)
+    await new Promise((resolve) => setTimeout(resolve, 20));
   child.kill('SIGINT');
   assert.is(await ended, 130);
   assert.ok(existsSync(join(out, 'checkpoint-last.safetensors')));
