@@ -22,7 +22,7 @@ import { tileParts } from '../../shaders/conv-staging.js';
 import { knownUnits, type MatrixUnit } from '../../shaders/matrix-unit.js';
 import { resolveConfig } from '../../train/config.js';
 import { createTrainer } from '../../train/trainer.js';
-import { lacking } from '../gpu.js';
+import { lacking, testGpu } from '../gpu.js';
 import { unless } from '../unless.js';
 import {
   type ConvCase,

@@ -5,7 +5,7 @@ import {
   weightGradientTiledShader,
   weightGradientTiledWorkgroups,
 } from '../../shaders/conv-tiled-weight-gradient.js';
-import { lacking } from '../gpu.js';
+import { lacking, testGpu } from '../gpu.js';
 import { unless } from '../unless.js';
 import {
   type ConvCase,

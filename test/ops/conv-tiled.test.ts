@@ -5,7 +5,7 @@ import type { WeightOrder } from '../../shaders/conv-geometry.js';
 import { tileParts } from '../../shaders/conv-staging.js';
 import { convTiledShader, convTiledWorkgroups, type TiledConvTile } from '../../shaders/conv-tiled.js';
 import { closeTo } from '../close-to.js';
-import { lacking } from '../gpu.js';
+import { lacking, testGpu } from '../gpu.js';
 import * as reference from '../reference/conv.js';
 import { ndArray } from '../reference/nd-array.js';
 import { unless } from '../unless.js';
