@@ -118,7 +118,7 @@ test('everything that is wrong is said at once, and nothing else', async () => {
   writeNifti(image(9), { data: wide.data, shape: wide.shape, spacing, dtype: 'int16' });
   rmSync(label(11)); // patient006: val
   writeNifti(label(12), { data: [0, 1], shape: [2, 1, 1], dtype: 'uint8' });
-  change(image(13), 'float32', (v, i) => (i === 9 ? 1e9 : v)); // fine
+  change(image(13), 'float32', (v, i) => (i === 9 ? 1e9 : v)); // an outlier
   rmSync(label(14)); // patient008, in no part
 
   const { errors, warnings, parts: told } = await inspectDataset(dir);
@@ -132,9 +132,9 @@ test('everything that is wrong is said at once, and nothing else', async () => {
     /patient001 is in "train" and in "val"/,
     new RegExp(`${id(0)}\\.nii\\.gz: the file is truncated`),
     new RegExp(`${id(1)}_gt\\.nii\\.gz: this is not a NIfTI file`),
-    new RegExp(`${id(2)}_gt\\.nii\\.gz holds the label 7, expected 0 to 3`),
-    new RegExp(`${id(3)}_gt\\.nii\\.gz holds values that are no labels`),
-    new RegExp(`${id(7)}_gt\\.nii\\.gz lies LAS, its image RAS`),
+    new RegExp(`${id(2)}_gt\\.nii\\.gz holds the label 7, expected whole numbers 0 to 3 \\(7: \\d+ voxels\\)`),
+    new RegExp(`${id(3)}_gt\\.nii\\.gz holds values that are no labels: [01]\\.5 \\(\\d+ voxels\\), `),
+    new RegExp(`${id(7)}_gt\\.nii\\.gz lies LAS, its image RAS\\. If the voxels do correspond .* --trust voxels`),
     new RegExp(`${id(12)}_gt\\.nii\\.gz has shape \\[2,1,1\\], its image`),
   ]);
   expectAll(warnings, [
@@ -144,6 +144,7 @@ test('everything that is wrong is said at once, and nothing else', async () => {
     new RegExp(`same image under 2 names: ${id(8)} \\(train\\), ${id(10)} \\(val\\): scores will be too good`),
     new RegExp(`${id(9)}: voxels of .* mm along x, half or twice the median`),
     new RegExp(`${id(9)}_gt\\.nii\\.gz: its affine differs`),
+    new RegExp(`outliers flatten 1 of 15 images: .*\\(${id(13)}\\)\\. Train with --intensity percentile`),
     new RegExp(`${id(11)} is for validation or test, but has no label`),
     new RegExp(`without labels, to learn from only: ${id(11)}, ${id(14)}$`),
   ]);
@@ -151,7 +152,7 @@ test('everything that is wrong is said at once, and nothing else', async () => {
 
   const { code, stdout } = wgrad('inspect', dir);
   assert.is(code, 1);
-  assert.match(stdout, /\n8 warnings:\n {2}/);
+  assert.match(stdout, /\n9 warnings:\n {2}/);
   assert.match(stdout, /\n8 errors:\n {2}/);
   assert.match(stdout, /\n {2}no part +2 +4 +3 /);
 });
@@ -181,7 +182,7 @@ test('the command: text, JSON, files of each kind, and what is not there', async
   assert.is(wgrad('inspect', h5).code, 0);
   const strict = wgrad('inspect', h5, '--classes', '2');
   assert.is(strict.code, 1);
-  assert.match(strict.stdout, /\n6 errors:\n.*holds the label 2, 3, expected 0 to 1/);
+  assert.match(strict.stdout, /\n6 errors:\n.*holds the label 2, 3, expected whole numbers 0 to 1/);
   assert.match(
     wgrad('inspect', join(h5, (await inspectDataset(h5)).cases[0]!.id, 'mri_norm2.h5')).stdout,
     /image\n {2}stored as +float32, HDF5\n[\s\S]*\nlabel\n/,

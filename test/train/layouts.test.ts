@@ -310,8 +310,12 @@ test('HDF5 files that are damaged, foreign or otherwise built name themselves', 
   await refuses(write({ image: array([3, 4]) }), DataError, /'image' has 2 axes, expected 3\. Is it a slice\?/);
   await refuses(write({ image: array([24]) }), DataError, /has shape \[24\]\. Expected 2 or 3 axes/);
   await refuses(write({ image: array([2, 3, 4]), label: array([2, 3, 5]) }), DataError, /differ in shape/);
-  await refuses(write({ image: array([2, 3, 4], Number.NaN) }), DataError, /24 of 24 values that are NaN/);
-  await refuses(write({ image: array([2, 3, 4]), label: array([2, 3, 4], 0.5) }), DataError, /holds the label 0\.5/);
+  await refuses(write({ image: array([2, 3, 4], Number.NaN) }), DataError, /'image': 24 of 24 values are NaN/);
+  await refuses(
+    write({ image: array([2, 3, 4]), label: array([2, 3, 4], 0.5) }),
+    DataError,
+    /holds values that are no labels: 0\.5 \(24 voxels\)/,
+  );
   assert.is(write({ image: array([2, 3, 4]) })().label, undefined);
 });
 

@@ -127,7 +127,11 @@ test('bad input: one message each', async () => {
       /truncated/,
     ],
     ['5-D', file((view) => [40, 50].forEach((at, i) => void view.setInt16(at, i ? 2 : 5, true))), /only 2-D to 4-D/],
-    ['bitpix', file((view) => view.setInt16(72, 8, true)), /bitpix 8/],
+    [
+      'bitpix, and bytes to spare',
+      Buffer.concat([file((view) => view.setInt16(72, 8, true)), Buffer.alloc(9)]),
+      /bitpix 8/,
+    ],
     ['complex', file((view) => view.setInt16(70, 32, true)), /datatype 32 \(complex\) are not read/],
     ['vox_offset 0', file((view) => view.setFloat32(108, 0, true)), /vox_offset .* got 0/],
     ['vox_offset NaN', file((view) => view.setFloat32(108, Number.NaN, true)), /vox_offset .* got NaN/],

@@ -1,18 +1,21 @@
 // wgrad inspect: what a data set or a file holds, and what is suspicious about it, before anything is trained on it.
 import { statSync } from 'node:fs';
 import { describeCommand } from '../command-line.js';
+import { amongVolumes } from '../data/among-volumes.js';
 import { DataError, whyNot } from '../data/data-error.js';
 import { type Inspection, inspectDataset, type PartFacts, type Spread } from '../data/inspect-dataset.js';
 import { countValues, factsOf, type Intensities, readImages, type VolumeFacts } from '../data/inspect-volume.js';
 import type { Volume } from '../data/nifti.js';
 import { geometryProblems, readGeometry } from '../data/nifti-geometry.js';
+import type { Reading } from '../data/slices.js';
+import { imageFlags, labelFlags, readingOf } from '../reading-flags.js';
 
 export const command = describeCommand({
   name: 'inspect',
   about: `
 Reads a data set (or one .nii, .nii.gz, .h5 file) completely and says what was found: layout, split, sizes, spacing,
 intensities, labels, orientation; and what is suspicious: files that cannot be read, labels that do not fit their images,
-unknown labels, duplicates, constant images, patients in two parts, voxels unlike the others'.`,
+unknown labels, duplicates, constant images, patients in two parts, voxels unlike the others', outliers that flatten the scaling.`,
   positionals: ['DATA|FILE'],
   flags: {
     classes: {
@@ -21,16 +24,24 @@ unknown labels, duplicates, constant images, patients in two parts, voxels unlik
       max: 256,
       help: "classes, background included; labels are 0 to N-1 (default: the data set's own; 4 of ACDC)",
     },
+    ...labelFlags,
+    ...imageFlags,
+    strict: { type: 'boolean', help: 'warnings, too, give exit code 1' },
     json: { type: 'boolean', help: 'print everything found, case by case, as one JSON document' },
   },
-  notes: 'Exit code: 0, with or without warnings; 1 where something cannot be used.',
+  notes: 'Exit code: 0, with or without warnings (but see --strict); 1 where something cannot be used.',
 });
 
 /** Runs `wgrad inspect DATA|FILE`. */
 export async function run(args: string[]): Promise<number> {
   const { flags, positionals } = command.read(args);
   const path = positionals[0]!;
-  return isFolder(path) ? inspectFolder(path, flags) : inspectFile(path, flags);
+  const { classes, strict, json } = flags;
+  const reading = { ...readingOf(flags), ...(classes ? { classes } : {}) };
+  const { errors, warnings } = isFolder(path)
+    ? await inspectFolder(path, reading, json)
+    : await inspectFile(path, reading, json);
+  return errors.length || (strict && warnings.length) ? 1 : 0;
 }
 
 function isFolder(path: string): boolean {
@@ -41,21 +52,21 @@ function isFolder(path: string): boolean {
   }
 }
 
-interface Options {
-  readonly classes?: number;
-  readonly json?: boolean;
+interface Findings {
+  readonly errors: readonly string[];
+  readonly warnings: readonly string[];
 }
 
-async function inspectFolder(dir: string, { classes, json = false }: Options): Promise<number> {
+async function inspectFolder(dir: string, reading: Reading, json: boolean): Promise<Findings> {
   const isTerminal = process.stderr.isTTY;
   const found = await inspectDataset(dir, {
-    ...(classes ? { classes } : {}),
+    reading,
     onCase: (done, all) => {
       if (isTerminal) process.stderr.write(`\r${done} of ${all} volumes${done === all ? '\r\x1b[K' : ''}`);
     },
   });
   console.log(json ? JSON.stringify(found, null, 1) : folderText(found));
-  return found.errors.length ? 1 : 0;
+  return found;
 }
 
 const short = (value: number): string => String(Number(value.toPrecision(4)));
@@ -115,21 +126,32 @@ function partTable(parts: Readonly<Record<string, PartFacts>>): string[] {
   );
 }
 
-async function inspectFile(path: string, { json = false }: Options): Promise<number> {
-  const isNifti = !/\.(h5|hdf5)$/.test(path);
-  const images = (await readImages(path)).map(({ name, volume }) => {
+async function inspectFile(path: string, reading: Reading, json: boolean): Promise<Findings> {
+  const isNifti = !/\.(h5|hdf5)$/i.test(path);
+  const images = (await readImages(path, reading.nan)).map(({ name, volume }) => {
     const values = countValues(volume.data, 32);
     return {
       name,
       header: isNifti ? headerOf(volume) : undefined,
+      warnings: warningsOf(volume, isNifti),
       ...factsOf(volume),
       histogram: histogramOf(volume.data),
       ...(values ? { values } : {}),
     };
   });
-  const warnings = images.flatMap(({ header }) => header?.warnings ?? []);
+  const warnings = images.flatMap((image) => image.warnings);
   console.log(json ? JSON.stringify({ path, images, warnings }, null, 1) : [path, ...images.map(fileText)].join('\n'));
-  return 0;
+  return { errors: [], warnings };
+}
+
+/** What is suspicious about one file. */
+function warningsOf(volume: Volume, isNifti: boolean): string[] {
+  const among = amongVolumes([{ id: 'image', ...factsOf(volume) }], { hasSpacing: false });
+  const film =
+    volume.shape.length > 3
+      ? [`it holds ${volume.shape[3]} volumes: a film, which is neither trained on nor segmented`]
+      : [];
+  return [...volume.notes, ...film, ...(isNifti ? geometryProblems(volume.header) : []), ...among];
 }
 
 /** What only a NIfTI header says. */
@@ -141,7 +163,6 @@ function headerOf({ header, affine, isPlaced }: Volume) {
     qformCode,
     sformCode,
     affine: isPlaced ? affine : undefined,
-    warnings: geometryProblems(header),
   };
 }
 
@@ -161,11 +182,12 @@ interface FileFacts extends VolumeFacts {
   readonly name: string;
   readonly header: ReturnType<typeof headerOf> | undefined;
   readonly histogram: readonly number[];
+  readonly warnings: readonly string[];
   /** How often each value occurs, of labels. */
   readonly values?: Readonly<Record<string, number>>;
 }
 
-function fileText({ name, header, histogram, values, ...facts }: FileFacts): string {
+function fileText({ name, header, histogram, values, warnings, ...facts }: FileFacts): string {
   // Square roots, or the background would be all there is to see.
   const roots = histogram.map(Math.sqrt);
   const tallest = Math.max(...roots);
@@ -188,7 +210,7 @@ function fileText({ name, header, histogram, values, ...facts }: FileFacts): str
     ['intensities', intensityText(facts.intensities)],
     ['histogram', `${short(facts.intensities.least)} ${bars} ${short(facts.intensities.most)}`],
     ...(values ? [['values', counted(values)] as [string, string]] : []),
-    ...(header?.warnings ?? []).map((warning): [string, string] => ['warning', warning]),
+    ...warnings.map((warning): [string, string] => ['warning', warning]),
   ];
   return [name, ...rows.map(([title, text]) => `  ${title.padEnd(12)} ${text}`)].join('\n');
 }

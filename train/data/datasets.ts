@@ -26,6 +26,8 @@ export interface Dataset {
   readonly classNames: readonly string[] | undefined;
   /** What a user should know: what is mapped, what is left out. */
   readonly notes: readonly string[];
+  /** What looks wrong: files that belong to no case. */
+  readonly warnings: readonly string[];
 }
 
 /** Cases of each part of the split; `labeled` and `unlabeled` together are the training patients. */
@@ -54,14 +56,14 @@ export function surveyDataset(
   { splitSeed = 1337 }: { splitSeed?: number } = {},
 ): { dataset: Dataset; problems: string[] } {
   const { layout, listing } = recognise(dir);
-  const { cases, classNames, notes = [] } = listing;
+  const { cases, classNames, notes = [], warnings = [] } = listing;
   const problems: string[] = [];
   const file = join(dir, 'splits.json');
   const present = [...new Set(cases.map((c) => c.patient))];
   const { patients, splitFrom } = existsSync(file)
     ? { patients: readSplits(file, present, problems), splitFrom: 'splits.json' }
     : completeSplit(cases, listing.split, splitSeed);
-  return { dataset: { dir, layout: layout.name, cases, patients, splitFrom, classNames, notes }, problems };
+  return { dataset: { dir, layout: layout.name, cases, patients, splitFrom, classNames, notes, warnings }, problems };
 }
 
 /** The one layout that a folder has. */

@@ -3,7 +3,7 @@
 import { statSync } from 'node:fs';
 import type { Dataset as HdfDataset } from 'h5wasm/node';
 import { DataError, whyNot } from './data-error.js';
-import { mostVoxels } from './nifti.js';
+import { mostVoxels, type NanPolicy, withoutNan } from './nifti.js';
 
 let library: typeof import('h5wasm/node') | undefined;
 
@@ -29,12 +29,18 @@ export interface HdfArray {
   readonly data: Float32Array;
   /** int16, float32 … */
   readonly dtype: string;
+  /** What was read although it is unusual. */
+  readonly notes: readonly string[];
 }
 
-/** Reads numeric datasets of 2 or 3 axes by name, undefined where there is none. Needs loadHdf5 before. Throws DataError. */
+/**
+ * Reads numeric datasets of 2 or 3 axes by name, undefined where there is none. Needs loadHdf5 before; what is NaN in all but 'label'
+ * goes by `nan`. Throws DataError.
+ */
 export function readHdf5<Name extends string>(
   path: string,
   names: readonly Name[],
+  nan: NanPolicy = 'refuse',
 ): Record<Name, HdfArray | undefined> {
   if (!library) throw new Error('hdf5: loadHdf5 comes before readHdf5.');
   try {
@@ -48,7 +54,7 @@ export function readHdf5<Name extends string>(
     const keys = file.keys();
     const entries = names.map((name) => [
       name,
-      keys.includes(name) ? readArray(file!.get(name), path, name) : undefined,
+      keys.includes(name) ? readArray(file!.get(name), path, name, name === 'label' ? 'refuse' : nan) : undefined,
     ]);
     return Object.fromEntries(entries);
   } catch (error) {
@@ -70,7 +76,7 @@ function inWords(diagnosis: string): string {
 const isDataset = (entity: unknown): entity is HdfDataset =>
   typeof entity === 'object' && entity !== null && (entity as { type?: unknown }).type === 'Dataset';
 
-function readArray(entity: unknown, path: string, name: string): HdfArray {
+function readArray(entity: unknown, path: string, name: string, nan: NanPolicy): HdfArray {
   const refuse = (what: string): never => {
     throw new DataError(`hdf5: ${path}: '${name}' ${what}`);
   };
@@ -84,12 +90,11 @@ function readArray(entity: unknown, path: string, name: string): HdfArray {
   if (count > mostVoxels) refuse(`has shape [${shape}], more than ${mostVoxels} values. Crop it or split it.`);
   const value = entity.value as ArrayLike<number | bigint> | null;
   if (value?.length !== count) return refuse(`holds ${value?.length ?? 0} values for shape [${shape}]. It is damaged.`);
-  const data = Float32Array.from(value as ArrayLike<number>, Number);
-  const bad = data.reduce((n, v) => n + (Number.isFinite(v) ? 0 : 1), 0);
-  if (bad)
-    refuse(`has ${bad} of ${count} values that are NaN or infinite. Repair the file (for instance replace them by 0).`);
+  const finite = withoutNan(Float32Array.from(value as ArrayLike<number>, Number), nan, (what) => {
+    throw new DataError(`hdf5: ${path}: '${name}': ${what}`);
+  });
   const dtype = `${type === 1 ? 'float' : signed ? 'int' : 'uint'}${8 * size}`;
-  return { shape, data, dtype };
+  return { shape, ...finite, dtype };
 }
 
 /** Writes numeric datasets by name, the last axis fastest, one slice of the first to a chunk. Needs loadHdf5 before. */

@@ -2,11 +2,14 @@
 // numbers. Errors make a data set unusable; warnings are what a user should look at.
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
+import { amongVolumes } from './among-volumes.js';
+import { some } from './data-error.js';
 import { type Dataset, describeDataset, surveyDataset } from './datasets.js';
 import type { CaseFacts, Intensities } from './inspect-volume.js';
 import type { InspectAnswer, InspectQuestion } from './inspect-worker.js';
 import type { Case, Parts } from './layouts.js';
 import { throughPlane } from './orientation.js';
+import type { Reading } from './slices.js';
 
 /** Least, median and greatest of some numbers. */
 export interface Spread {
@@ -49,17 +52,24 @@ export interface Inspection {
   readonly cases: readonly CaseFacts[];
 }
 
-/** Reads all of a data set; `onCase` is told how many are done. Throws DataError only where there is no data set to read. */
+/**
+ * Reads all of a data set, labels as `reading` says; `onCase` is told how many are done. Throws DataError only where there is no data
+ * set to read.
+ */
 export async function inspectDataset(
   dir: string,
-  { classes: given, onCase = () => {} }: { classes?: number; onCase?: (done: number, all: number) => void } = {},
+  { reading = {}, onCase = () => {} }: { reading?: Reading; onCase?: (done: number, all: number) => void } = {},
 ): Promise<Inspection> {
   const { dataset, problems } = surveyDataset(dir);
   // Folders as LA's are used for other data, too: their labels say how many classes there are.
-  const said = given ?? dataset.classNames?.length ?? (/^(LA|UA-MT)/.test(dataset.layout) ? undefined : 4);
-  const facts = await inspectCases(dataset.cases, said, onCase);
+  const said = reading.classes ?? dataset.classNames?.length ?? (/^(LA|UA-MT)/.test(dataset.layout) ? undefined : 4);
+  const { classes: _, ...rest } = reading;
+  const facts = await inspectCases(dataset.cases, said === undefined ? rest : { ...rest, classes: said }, onCase);
   const values = new Set(facts.flatMap(({ labels }) => Object.keys(labels ?? {}).map(Number)));
+  if (typeof reading.ignoreLabel === 'number') values.delete(reading.ignoreLabel);
   const isMask = [...values].every((value) => value === 0 || value === 255);
+  const marks = said === undefined && !isMask && values.has(255) && values.size < 100;
+  if (marks) values.delete(255);
   const classes = said ?? (isMask ? 2 : Math.max(1, ...values) + 1);
   const known = facts.flatMap(({ image }) => (image ? [image] : []));
   const axes = [0, 1, 2];
@@ -77,13 +87,20 @@ export async function inspectDataset(
     orientations: countOf(known.map((image) => image.orientation ?? '?')),
     dtypes: countOf(known.map((image) => image.dtype)),
     errors: [...problems, ...facts.flatMap((fact) => fact.errors)],
-    warnings: [...facts.flatMap((fact) => fact.warnings), ...amongCases(dataset, facts, spacing)],
+    warnings: [
+      ...dataset.warnings,
+      ...facts.flatMap((fact) => fact.warnings),
+      ...(marks
+        ? ['255 is a label value beside others: it usually marks voxels to ignore. Use --ignore-label 255']
+        : []),
+      ...amongCases(dataset, facts, reading),
+    ],
     cases: facts,
   };
 }
 
 /** What only shows when all cases are seen together. */
-function amongCases(dataset: Dataset, facts: readonly CaseFacts[], spacing: readonly Spread[]): string[] {
+function amongCases(dataset: Dataset, facts: readonly CaseFacts[], { intensity = 'minmax' }: Reading): string[] {
   const warnings: string[] = [];
   const images = new Map<string, string[]>();
   for (const { id, hash } of facts) if (hash) images.set(hash, [...(images.get(hash) ?? []), id]);
@@ -98,30 +115,19 @@ function amongCases(dataset: Dataset, facts: readonly CaseFacts[], spacing: read
       `the same image under ${ids.length} names: ${ids.map((id) => `${id} (${partOf(id)})`).join(', ')}${leak}`,
     );
   }
-  for (const { id, image } of facts) {
-    const far = image?.spacing.findIndex(
-      (mm, axis) => Math.max(mm / spacing[axis]!.median, spacing[axis]!.median / mm) > 2,
-    );
-    if (image && far !== undefined && far >= 0) {
-      const [mm, median] = [image.spacing[far]!, spacing[far]!.median].map((v) => Number(v.toPrecision(4)));
-      warnings.push(`${id}: voxels of ${mm} mm along ${'xyz'[far]}, half or twice the median ${median} mm`);
-    }
-  }
-  const hasImages = facts.some((fact) => fact.image);
-  if (
-    hasImages &&
-    !dataset.cases.some((c) => c.hdf5) &&
-    spacing.every(({ least, most }) => least === 1 && most === 1)
-  ) {
-    warnings.push('every voxel is 1×1×1 mm: has the spacing been lost? Distances in mm will be in voxels');
-  }
-  const codes = new Set(facts.flatMap(({ image }) => (image?.orientation ? [image.orientation] : [])));
-  if (codes.size > 1) warnings.push(`files lie differently (${[...codes].join(', ')}): train with --orient canonical`);
+  const named = facts.flatMap(({ id, image }) => (image ? [{ id, ...image }] : []));
+  warnings.push(...amongVolumes(named, { hasSpacing: !dataset.cases.some((c) => c.hdf5), intensity }));
   const bare = facts.filter((fact, i) => !fact.labels && !fact.errors.length && dataset.cases[i]);
   for (const { id } of bare.filter((fact) => ['val', 'test'].includes(partOf(fact.id)))) {
     warnings.push(`${id} is for validation or test, but has no label: it cannot be scored`);
   }
-  if (bare.length) warnings.push(`without labels, to learn from only: ${bare.map(({ id }) => id).join(', ')}`);
+  if (bare.length)
+    warnings.push(
+      `without labels, to learn from only: ${some(
+        bare.map(({ id }) => id),
+        12,
+      )}`,
+    );
   return warnings;
 }
 
@@ -173,7 +179,7 @@ function countOf(names: readonly string[]): Record<string, number> {
 /** Facts of every case, in order, from as many threads as pay. */
 async function inspectCases(
   cases: readonly Case[],
-  classes: number | undefined,
+  reading: Reading,
   onCase: (done: number, all: number) => void,
 ): Promise<CaseFacts[]> {
   const facts: CaseFacts[] = [];
@@ -184,7 +190,7 @@ async function inspectCases(
       const worker = new Worker(new URL('./inspect-worker.js', import.meta.url));
       const give = () => {
         if (next < cases.length)
-          worker.postMessage({ index: next, classes, case: cases[next++]! } satisfies InspectQuestion);
+          worker.postMessage({ index: next, reading, case: cases[next++]! } satisfies InspectQuestion);
         else worker.terminate().then(() => resolve(), reject);
       };
       worker.on('message', ({ index, fact }: InspectAnswer) => {

@@ -2,11 +2,12 @@
 import { createHash } from 'node:crypto';
 import { DataError } from './data-error.js';
 import { loadHdf5, readHdf5 } from './hdf5.js';
+import { countOf, unknownLabels, wholeLabels } from './labels.js';
 import type { Case } from './layouts.js';
-import { readNifti, type Volume, volumeOf } from './nifti.js';
+import { type NanPolicy, readNifti, type Volume, volumeOf } from './nifti.js';
 import { geometryProblems } from './nifti-geometry.js';
 import { orientationCode } from './orientation.js';
-import { readHdf5Case } from './slices.js';
+import { filmMessage, placeOnImage, type Reading, readHdf5Case, trustAdvice } from './slices.js';
 
 /** Percentiles that are told: the least, 1 %, the median, 99 %, the greatest. */
 export interface Intensities {
@@ -25,6 +26,8 @@ export interface VolumeFacts {
   readonly orientation: string | undefined;
   readonly dtype: string;
   readonly intensities: Intensities;
+  /** How many times larger the range is than that between 0.5 and 99.5 %: what a few outliers do to min–max scaling. */
+  readonly flattened: number;
 }
 
 /** What one case holds, and what is wrong with it. */
@@ -39,20 +42,40 @@ export interface CaseFacts {
   readonly warnings: readonly string[];
 }
 
-/** Sorted copies' values at shares of the way. */
-export function intensitiesOf(values: Float32Array): Intensities {
+type At = (share: number) => number;
+
+/** Values at shares of the way through a sorted copy. */
+function sortedAt(values: Float32Array): At {
   const sorted = values.slice().sort();
-  const at = (share: number) => sorted[Math.round(share * (sorted.length - 1))]!;
-  return { least: at(0), p1: at(0.01), median: at(0.5), p99: at(0.99), most: at(1) };
+  return (share) => sorted[Math.round(share * (sorted.length - 1))]!;
 }
 
-export const factsOf = (volume: Volume): VolumeFacts => ({
-  shape: volume.shape,
-  spacing: volume.spacing,
-  orientation: volume.isPlaced ? orientationCode(volume.affine) : undefined,
-  dtype: volume.dtype,
-  intensities: intensitiesOf(volume.data),
+/** Sorted copies' values at shares of the way. */
+export const intensitiesOf = (values: Float32Array, at: At = sortedAt(values)): Intensities => ({
+  least: at(0),
+  p1: at(0.01),
+  median: at(0.5),
+  p99: at(0.99),
+  most: at(1),
 });
+
+/** The range over that between 0.5 and 99.5 %; 1 where the latter is empty, as of an image that is nearly all background. */
+export function flattenedBy(values: Float32Array, at: At = sortedAt(values)): number {
+  const inner = at(0.995) - at(0.005);
+  return inner > 0 ? (at(1) - at(0)) / inner : 1;
+}
+
+export function factsOf(volume: Volume): VolumeFacts {
+  const at = sortedAt(volume.data);
+  return {
+    shape: volume.shape,
+    spacing: volume.spacing,
+    orientation: volume.isPlaced ? orientationCode(volume.affine) : undefined,
+    dtype: volume.dtype,
+    intensities: intensitiesOf(volume.data, at),
+    flattened: flattenedBy(volume.data, at),
+  };
+}
 
 /** How often each value occurs; undefined as soon as there are more than `most` different ones, or one is not whole. */
 export function countValues(values: Float32Array, most: number): Record<string, number> | undefined {
@@ -62,11 +85,12 @@ export function countValues(values: Float32Array, most: number): Record<string, 
     if (before === undefined && (counts.size === most || !Number.isInteger(value))) return undefined;
     counts.set(value, (before ?? 0) + 1);
   }
-  return Object.fromEntries([...counts].sort(([a], [b]) => a - b).map(([value, n]) => [String(value), n]));
+  return recordOf(counts);
 }
 
-/** Reads a case and says all that is wrong with it; never throws for what a file holds. `classes`: labels are 0 … classes−1, any where not given. */
-export function inspectCase(c: Case, classes?: number): CaseFacts {
+/** Reads a case and says all that is wrong with it; never throws for what a file holds. Without `classes` any whole label is one. */
+export function inspectCase(c: Case, reading: Reading = {}): CaseFacts {
+  const { nan = 'least', trust = 'headers' } = reading;
   const errors: string[] = [];
   const warnings: string[] = [];
   const attempt = <T>(work: () => T): T | undefined => {
@@ -78,53 +102,47 @@ export function inspectCase(c: Case, classes?: number): CaseFacts {
       return undefined;
     }
   };
-  const both = c.hdf5 ? attempt(() => readHdf5Case(c)) : undefined;
-  const image = c.hdf5 ? both?.volume : attempt(() => readNifti(c.image));
+  const warn = (file: string, notes: readonly string[]) => warnings.push(...notes.map((note) => `${file}: ${note}`));
+  const both = c.hdf5 ? attempt(() => readHdf5Case(c, nan)) : undefined;
+  const image = c.hdf5 ? both?.volume : attempt(() => readNifti(c.image, { nan }));
   const labelFile = c.hdf5 || !c.label ? undefined : attempt(() => readNifti(c.label!));
-  const label = c.hdf5 ? both?.label : labelFile?.data;
+  const label = c.hdf5 ? both?.label && { data: both.label, slope: 1 } : labelFile;
   if (image) {
-    if (image.shape.length !== 3) errors.push(`case: ${c.image} has shape [${image.shape}], expected 3-D.`);
+    if (image.shape.length !== 3) errors.push(filmMessage(c.image, image));
     const [first] = image.data;
     if (image.data.every((value) => value === first)) warnings.push(`${c.image}: every voxel is ${first}`);
-    if (!c.hdf5) for (const problem of geometryProblems(image.header)) warnings.push(`${c.image}: ${problem}`);
+    warn(c.image, image.notes);
+    if (!c.hdf5) warn(c.image, geometryProblems(image.header));
   }
+  if (labelFile) warn(c.label!, labelFile.notes);
   if (image && labelFile) {
     if (`${labelFile.shape}` !== `${image.shape}`) {
       errors.push(`case: ${c.label} has shape [${labelFile.shape}], its image [${image.shape}].`);
-    } else if (labelFile.isPlaced !== image.isPlaced) {
-      warnings.push(`${c.label}: only one of image and label has an sform or a qform`);
-    } else if (labelFile.isPlaced && orientationCode(labelFile.affine) !== orientationCode(image.affine)) {
-      errors.push(
-        `case: ${c.label} lies ${orientationCode(labelFile.affine)}, its image ${orientationCode(image.affine)}.`,
-      );
-    } else {
-      const apart = Math.max(...image.affine.map((v, i) => Math.abs(v - labelFile.affine[i]!)));
-      if (apart > 0.01 * Math.min(...image.spacing)) {
-        warnings.push(`${c.label}: its affine differs from the image's by up to ${apart.toPrecision(3)} mm`);
-      }
+    } else if (trust === 'headers') {
+      const { wrong, notes } = placeOnImage(labelFile, image);
+      if (wrong) errors.push(`case: ${c.label} ${wrong}. ${trustAdvice}.`);
+      warn(c.label!, notes);
     }
   }
-  const labels = label && countValues(label, 256);
-  if (label && !labels) errors.push(`case: ${c.label} holds values that are no labels, expected whole numbers.`);
-  if (labels) {
-    const allowed = new Set(c.labelValues ?? Array.from({ length: classes ?? 256 }, (_, k) => k));
-    const isMask = classes === 2 && Object.keys(labels).every((value) => value === '0' || value === '255');
-    const beyond = isMask ? [] : Object.keys(labels).filter((value) => !allowed.has(Number(value)));
-    if (beyond.length) {
-      errors.push(
-        `case: ${c.label} holds the label ${beyond.slice(0, 5).join(', ')}, expected ${c.labelValues?.join(', ') ?? `0 to ${allowed.size - 1}`}. Correct it, or give the number of classes with --classes.`,
-      );
-    }
-    if (Object.keys(labels).join() === '0') warnings.push(`${c.label}: no voxel has a label`);
+  const whole = label && attempt(() => wholeLabels(label, c.label!));
+  const counts = whole && countOf(whole.values);
+  if (whole) warn(c.label!, whole.notes);
+  if (counts) {
+    const wrong = unknownLabels(counts, c, reading);
+    if (wrong) errors.push(wrong);
+    if (counts.size === 1 && counts.has(0)) warnings.push(`${c.label}: no voxel has a label`);
   }
   return {
     id: c.id,
     ...(image ? { image: factsOf(image), hash: hashOf(image) } : {}),
-    ...(labels ? { labels } : {}),
+    ...(counts && counts.size <= 1000 ? { labels: recordOf(counts) } : {}),
     errors,
     warnings,
   };
 }
+
+const recordOf = (counts: ReadonlyMap<number, number>): Record<string, number> =>
+  Object.fromEntries([...counts].sort(([a], [b]) => a - b).map(([value, n]) => [String(value), n]));
 
 const hashOf = ({ shape, data }: Volume): string =>
   createHash('sha1')
@@ -133,11 +151,18 @@ const hashOf = ({ shape, data }: Volume): string =>
     .digest('hex');
 
 /** A file's arrays by name: the one of a NIfTI file, or those of an HDF5 file. Throws DataError. */
-export async function readImages(path: string): Promise<{ name: string; volume: Volume }[]> {
-  if (!path.endsWith('.h5') && !path.endsWith('.hdf5')) return [{ name: 'image', volume: readNifti(path) }];
+export async function readImages(path: string, nan: NanPolicy = 'least'): Promise<{ name: string; volume: Volume }[]> {
+  if (!/\.(h5|hdf5)$/i.test(path)) return [{ name: 'image', volume: readNifti(path, { nan }) }];
   await loadHdf5();
-  const arrays = Object.entries(readHdf5(path, ['image', 'label'])).flatMap(([name, array]) =>
-    array ? [{ name, volume: volumeOf(name, array.data, [...array.shape].reverse(), array.dtype) }] : [],
+  const arrays = Object.entries(readHdf5(path, ['image', 'label'], nan)).flatMap(([name, array]) =>
+    array
+      ? [
+          {
+            name,
+            volume: { ...volumeOf(name, array.data, [...array.shape].reverse(), array.dtype), notes: array.notes },
+          },
+        ]
+      : [],
   );
   if (!arrays.length) throw new DataError(`hdf5: ${path} has no datasets 'image' and 'label'. Expected at least one.`);
   return arrays;

@@ -3,11 +3,12 @@ import { parentPort } from 'node:worker_threads';
 import { loadHdf5 } from './hdf5.js';
 import { type CaseFacts, inspectCase } from './inspect-volume.js';
 import type { Case } from './layouts.js';
+import type { Reading } from './slices.js';
 
 export interface InspectQuestion {
   readonly index: number;
   readonly case: Case;
-  readonly classes: number | undefined;
+  readonly reading: Reading;
 }
 
 export interface InspectAnswer {
@@ -16,7 +17,7 @@ export interface InspectAnswer {
 }
 
 const port = parentPort!;
-port.on('message', async ({ index, case: c, classes }: InspectQuestion) => {
+port.on('message', async ({ index, case: c, reading }: InspectQuestion) => {
   if (c.hdf5) await loadHdf5();
-  port.postMessage({ index, fact: inspectCase(c, classes) } satisfies InspectAnswer);
+  port.postMessage({ index, fact: inspectCase(c, reading) } satisfies InspectAnswer);
 });

@@ -19,6 +19,10 @@ export interface Case {
   readonly label: string | undefined;
   /** Values of the ground truth by class, where they are not 0, 1, 2, … */
   readonly labelValues?: readonly number[];
+  /** Value of voxels to ignore, where the data set says one. */
+  readonly ignoreValue?: number;
+  /** The file that says what label values mean, where there is one. */
+  readonly labelTable?: string;
   /** Of an HDF5 file: its axes, the slowest first; and the files of a volume that is stored slice by slice. */
   readonly hdf5?: { readonly axes: 'zyx' | 'xyz'; readonly slices?: readonly string[] };
 }
@@ -40,6 +44,8 @@ export interface Listing {
   readonly classNames?: readonly string[];
   /** What a user should know: what is mapped, what is left out. */
   readonly notes?: readonly string[];
+  /** What looks wrong: files that belong to no case. */
+  readonly warnings?: readonly string[];
 }
 
 export interface Layout {

@@ -1,5 +1,5 @@
-// Where a NIfTI header puts its voxels: pixdim, qform and sform read from the header's bytes, the affine that counts, and
-// the same written back. The order is nibabel's: sform where its code is set, else qform, else the voxel size.
+// Where a NIfTI header puts its voxels: pixdim, qform and sform read from the header's bytes in mm, whatever its unit; the affine
+// that counts; and the same written back. The order is nibabel's: sform where its code is set and it has an inverse, else qform, else the voxel size.
 
 /** A header as it was in the file. */
 export interface RawHeader {
@@ -9,7 +9,7 @@ export interface RawHeader {
   readonly bytes: Uint8Array;
 }
 
-/** The fields that place voxels in the world. */
+/** The fields that place voxels in the world, lengths in mm. */
 export interface Geometry {
   /** pixdim[0] is the qform's handedness, 1 to 3 the voxel size. */
   readonly pixdim: readonly number[];
@@ -22,7 +22,7 @@ export interface Geometry {
   readonly srow: readonly number[];
 }
 
-/** The geometry in a header's own bytes. */
+/** The geometry in a header's own bytes; metres and micrometres become mm, and what has no unit counts as mm. */
 export function readGeometry({ version, littleEndian, bytes }: RawHeader): Geometry {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const numbers = (at: number, count: number) =>
@@ -30,29 +30,82 @@ export function readGeometry({ version, littleEndian, bytes }: RawHeader): Geome
       version === 1 ? view.getFloat32(at + 4 * i, littleEndian) : view.getFloat64(at + 8 * i, littleEndian),
     );
   const first = version === 1;
+  const units = first ? bytes[123]! : view.getInt32(500, littleEndian);
+  const mm = { 1: 1000, 3: 0.001 }[units & 7] ?? 1;
+  const inMm = (values: readonly number[]) => (mm === 1 ? values : values.map((value) => value * mm));
   const placed = numbers(first ? 256 : 352, 6);
+  const [qfac, ...sizes] = numbers(first ? 76 : 104, 8) as [number, ...number[]];
   return {
-    pixdim: numbers(first ? 76 : 104, 8),
+    pixdim: [qfac, ...inMm(sizes.slice(0, 3)), ...sizes.slice(3)],
     qformCode: first ? view.getInt16(252, littleEndian) : view.getInt32(344, littleEndian),
     sformCode: first ? view.getInt16(254, littleEndian) : view.getInt32(348, littleEndian),
     quaternion: placed.slice(0, 3) as [number, number, number],
-    offset: placed.slice(3) as [number, number, number],
-    srow: numbers(first ? 280 : 400, 12),
+    offset: inMm(placed.slice(3)) as [number, number, number],
+    srow: inMm(numbers(first ? 280 : 400, 12)),
   };
+}
+
+/** Whether an sform's matrix has an inverse; one of zeros, or of two equal columns, places nothing. */
+function isInvertible(srow: readonly number[]): boolean {
+  const [a, b, c, , d, e, f, , g, h, i] = srow as [number, ...number[]] as number[];
+  const determinant = a! * (e! * i! - f! * h!) - b! * (d! * i! - f! * g!) + c! * (d! * h! - e! * g!);
+  const sides = [0, 1, 2].map((axis) => Math.hypot(srow[axis]!, srow[axis + 4]!, srow[axis + 8]!));
+  // What is not finite is no singular matrix but a damaged header: affineOf says so.
+  return !(Math.abs(determinant) <= 1e-6 * sides[0]! * sides[1]! * sides[2]!);
+}
+
+/** Which of its fields place a header's voxels. */
+export function placementOf({ sformCode, qformCode, srow }: Geometry): 'sform' | 'qform' | 'none' {
+  if (sformCode > 0 && isInvertible(srow)) return 'sform';
+  return qformCode > 0 ? 'qform' : 'none';
+}
+
+const isSize = (mm: number): boolean => Number.isFinite(mm) && mm !== 0;
+const round = (value: number): string => String(Number(value.toPrecision(4)));
+
+/**
+ * Voxel sizes in mm: pixdim where it says one, else the side in the sform, else 1; and what had to be made up or looks wrong, a
+ * sentence each. Axes of one voxel need no size.
+ */
+export function voxelSizes(geometry: Geometry, shape: readonly number[]): { sizes: number[]; notes: string[] } {
+  const { pixdim, srow, sformCode } = geometry;
+  const placement = placementOf(geometry);
+  const notes: string[] = [];
+  if (sformCode > 0 && placement !== 'sform') {
+    const instead = placement === 'qform' ? 'the qform' : 'the voxel size (pixdim)';
+    notes.push(`its sform has no inverse and counts as none: ${instead} places the voxels`);
+  }
+  const sizes = [0, 1, 2].map((axis) => {
+    const written = pixdim[axis + 1]!;
+    if (isSize(written)) return Math.abs(written);
+    const side = placement === 'sform' ? Math.hypot(srow[axis]!, srow[axis + 4]!, srow[axis + 8]!) : 0;
+    const size = isSize(side) ? side : 1;
+    if (shape[axis]! > 1) {
+      const from = isSize(side) ? "the sform's" : 'made up';
+      notes.push(`its voxel size along ${'xyz'[axis]} (pixdim) is ${written}: ${round(size)} mm is ${from}`);
+    }
+    return size;
+  });
+  if (sizes.some((mm, axis) => shape[axis]! > 1 && (mm < 0.01 || mm > 100))) {
+    const shown = sizes.map(round).join('×');
+    notes.push(`its voxels are ${shown} mm, which no scanner makes: is its unit (xyzt_units) wrong?`);
+  }
+  return { sizes, notes };
 }
 
 type Refuse = (what: string) => never;
 
-/** 4×4 row-major, voxel indices to the header's world units; `refuse` is called where there is none. */
+/** 4×4 row-major, voxel indices to mm; `refuse` is called where there is none. */
 export function affineOf(geometry: Geometry, refuse: Refuse): number[] {
+  const placement = placementOf(geometry);
   let affine: readonly number[];
-  if (geometry.sformCode > 0) {
+  if (placement === 'sform') {
     affine = geometry.srow;
-  } else if (geometry.qformCode > 0) {
+  } else if (placement === 'qform') {
     affine = fromQuaternion(geometry, refuse);
   } else {
-    const [, dx = 1, dy = 1, dz = 1] = geometry.pixdim;
-    affine = [dx, 0, 0, 0, 0, dy, 0, 0, 0, 0, dz, 0];
+    const [dx, dy, dz] = [1, 2, 3].map((axis) => (isSize(geometry.pixdim[axis]!) ? geometry.pixdim[axis]! : 1));
+    affine = [dx!, 0, 0, 0, 0, dy!, 0, 0, 0, 0, dz!, 0];
   }
   if (!affine.every(Number.isFinite)) refuse(`the affine is not finite — got [${affine}]. The header is damaged.`);
   return [...affine, 0, 0, 0, 1];
@@ -72,7 +125,11 @@ function fromQuaternion({ quaternion, pixdim, offset }: Geometry, refuse: Refuse
   } else {
     a = Math.sqrt(1 - norm);
   }
-  const [dx, dy, dz] = [1, 2, 3].map((axis) => Math.abs(pixdim[axis]!) || 1) as [number, number, number];
+  const [dx, dy, dz] = [1, 2, 3].map((axis) => (isSize(pixdim[axis]!) ? Math.abs(pixdim[axis]!) : 1)) as [
+    number,
+    number,
+    number,
+  ];
   const k = pixdim[0]! < 0 ? -dz : dz; // qfac
   const [x, y, z] = offset;
   return [
@@ -88,8 +145,9 @@ export function geometryProblems(header: RawHeader): string[] {
   const refuse = (what: string): never => {
     throw new Error(what);
   };
-  const { sformCode, qformCode, pixdim } = geometry;
-  if (sformCode <= 0 && qformCode <= 0) return ['it has neither sform nor qform: left and right are a guess'];
+  const { qformCode, pixdim } = geometry;
+  const placement = placementOf(geometry);
+  if (placement === 'none') return ['it has neither sform nor qform: left and right are a guess'];
   const problems: string[] = [];
   const affine = affineOf(geometry, refuse);
   const column = (axis: number) => [affine[axis]!, affine[axis + 4]!, affine[axis + 8]!];
@@ -99,7 +157,11 @@ export function geometryProblems(header: RawHeader): string[] {
   if (![cosine(0, 1), cosine(0, 2), cosine(1, 2)].every((value) => value < 1e-3)) {
     problems.push('its axes are not at right angles: ITK refuses it');
   }
-  if (lengths.some((length, axis) => Math.abs(length - Math.abs(pixdim[axis + 1]!)) > 0.01 * length)) {
+  if (
+    lengths.some(
+      (length, axis) => isSize(pixdim[axis + 1]!) && Math.abs(length - Math.abs(pixdim[axis + 1]!)) > 0.01 * length,
+    )
+  ) {
     const [sizes, sides] = [pixdim.slice(1, 4), lengths].map((all) =>
       all.map((v) => Number(v.toPrecision(4))).join('×'),
     );
@@ -107,7 +169,7 @@ export function geometryProblems(header: RawHeader): string[] {
       `its voxel size (pixdim) is ${sizes}, that of its affine ${sides}; distances are measured with the first`,
     );
   }
-  if (sformCode > 0 && qformCode > 0) {
+  if (placement === 'sform' && qformCode > 0) {
     let qform: number[] | undefined;
     try {
       qform = fromQuaternion(geometry, refuse);

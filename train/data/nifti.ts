@@ -2,10 +2,20 @@
 // never walks extensions; sizes, byte order, scaling and decompression are ours (where the voxels lie: nifti-geometry.ts), checked before any allocation.
 import { readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
-import { constants, gunzipSync, gzipSync } from 'node:zlib';
+import { gzipSync } from 'node:zlib';
 import { NIFTI1, NIFTI2 } from 'nifti-reader-js';
 import { DataError, whyNot } from './data-error.js';
-import { affineOf, copyGeometry, type RawHeader, readGeometry, writeGeometry } from './nifti-geometry.js';
+import { notNifti, pairAdvice } from './file-format.js';
+import { gunzip, gunzipStart, isGzip } from './gzip.js';
+import {
+  affineOf,
+  copyGeometry,
+  placementOf,
+  type RawHeader,
+  readGeometry,
+  voxelSizes,
+  writeGeometry,
+} from './nifti-geometry.js';
 
 /** A volume in memory: x runs fastest, then y, z (and t). */
 export interface Volume {
@@ -15,10 +25,16 @@ export interface Volume {
   readonly shape: readonly number[];
   /** Voxel size along x, y, z in mm. */
   readonly spacing: readonly [number, number, number];
-  /** 4×4 row-major, voxel indices to the header's world units: sform, else qform, else spacing. */
+  /** 4×4 row-major, voxel indices to mm: sform, else qform, else spacing. */
   readonly affine: readonly number[];
   /** Values after scl_slope and scl_inter; all finite. */
   readonly data: Float32Array;
+  /** scl_slope, by which stored numbers were multiplied; 1 where there is none. */
+  readonly slope: number;
+  /** The sizes as the header has them, trailing ones and all: what is written on this grid has the same. */
+  readonly dims: readonly number[];
+  /** What was read although it is wrong or unusual, a sentence each; a user should be told. */
+  readonly notes: readonly string[];
   /** How the file stores them: int16, float32 … */
   readonly dtype: string;
   /** Whether the header places the voxels in the world (an sform or qform code is set), or the affine is only spacing. */
@@ -53,8 +69,16 @@ const elementTypes = new Map<number, ElementType>([
   [1280, { name: 'uint64', bytes: 8, read: (view, at, little) => Number(view.getBigUint64(at, little)) }],
 ]);
 
+/** What values that are NaN or infinite become: the least of the others, 0, or an error. */
+export type NanPolicy = 'least' | 'zero' | 'refuse';
+
+export interface ReadOptions {
+  /** Default 'refuse'. */
+  readonly nan?: NanPolicy | undefined;
+}
+
 /** Reads a file; a DataError names it and says what is wrong: missing, truncated, not NIfTI, NaN, unsupported. */
-export function readNifti(path: string): Volume {
+export function readNifti(path: string, options: ReadOptions = {}): Volume {
   let bytes: Buffer;
   try {
     if (!statSync(path).isFile()) throw new DataError(`nifti: ${path} is not a file.`);
@@ -63,34 +87,44 @@ export function readNifti(path: string): Volume {
     if (error instanceof DataError) throw error;
     throw new DataError(`nifti: cannot read ${path} — ${whyNot(error)}.`);
   }
-  return decodeNifti(bytes, path);
+  return decodeNifti(bytes, path, options);
 }
 
 /** Decodes a file's bytes, gzip or not; `name` is used in messages. Throws DataError. */
-export function decodeNifti(bytes: Uint8Array, name: string): Volume {
+export function decodeNifti(bytes: Uint8Array, name: string, { nan = 'refuse' }: ReadOptions = {}): Volume {
   const refuse = (what: string): never => {
     throw new DataError(`nifti: ${name}: ${what}`);
   };
   if (bytes.length === 0) refuse('the file is empty. Copy or download it again.');
-  const zipped = bytes[0] === 0x1f && bytes[1] === 0x8b;
-  const start = zipped ? gunzipStart(bytes, refuse) : bytes;
-  const header = parseHeader(start, refuse);
+  const zipped = isGzip(bytes);
+  const start = zipped ? gunzipStart(bytes, HEADER_BYTES[2] + 4, refuse) : bytes;
+  const header = parseHeader(start, name, refuse);
   const needed = header.offset + header.voxels * header.type.bytes;
   const truncated = (got: number): never =>
     refuse(`the file is truncated — got ${got} bytes, the header promises ${needed}. Copy or download it again.`);
+  const notes = [...header.notes];
   let content = bytes;
   if (zipped) {
     // The header is in the file's own words: what it promises must be reachable from the bytes that are there.
     if (needed > bytes.length * DEFLATE_MAX_RATIO + start.length) truncated(start.length);
-    content = gunzip(bytes, needed + TRAILING_ALLOWED, refuse);
+    const unpacked = gunzip(bytes, needed + TRAILING_ALLOWED, refuse);
+    content = unpacked.content;
+    if (unpacked.ignored) notes.push(`${unpacked.ignored} bytes after its gzip data are ignored`);
   }
   if (content.length < needed) truncated(content.length);
+  // A header that contradicts itself is read one way only where the file's length says so, too.
+  if (header.doubtful && content.length !== needed) refuse(header.doubtful);
+  const values = decodeValues(content, header);
+  const finite = withoutNan(values, nan, refuse);
   return {
     name: basename(name),
     shape: header.shape,
     spacing: header.spacing,
     affine: header.affine,
-    data: decodeValues(content, header, refuse),
+    data: finite.data,
+    slope: header.slope,
+    dims: header.dims,
+    notes: [...notes, ...finite.notes],
     dtype: header.type.name,
     isPlaced: header.isPlaced,
     header: header.raw,
@@ -99,32 +133,13 @@ export function decodeNifti(bytes: Uint8Array, name: string): Volume {
 
 type Refuse = (what: string) => never;
 
-/** The first part of a gzip file, enough for any header; whatever follows is not touched. */
-function gunzipStart(bytes: Uint8Array, refuse: Refuse): Uint8Array {
-  try {
-    return gunzipSync(bytes.subarray(0, 8192), { finishFlush: constants.Z_SYNC_FLUSH });
-  } catch (error) {
-    return refuse(`the gzip data are damaged (${(error as Error).message}). Copy or download it again.`);
-  }
-}
-
-function gunzip(bytes: Uint8Array, maxOutputLength: number, refuse: Refuse): Uint8Array {
-  try {
-    return gunzipSync(bytes, { maxOutputLength }); // checks length and CRC, reads every member
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    if (code === 'ERR_BUFFER_TOO_LARGE') {
-      return refuse(`it unpacks to more than ${maxOutputLength} bytes, far beyond what its header promises. Refused.`);
-    }
-    if (code === 'Z_BUF_ERROR')
-      return refuse('the file is truncated (gzip data end early). Copy or download it again.');
-    return refuse(`the gzip data are damaged (${message}). Copy or download it again.`);
-  }
-}
-
 interface Header {
   raw: RawHeader;
   shape: number[];
+  dims: number[];
+  notes: string[];
+  /** What to refuse it with unless the file has exactly the length that this reading needs. */
+  doubtful: string | undefined;
   voxels: number;
   type: ElementType;
   offset: number;
@@ -135,18 +150,20 @@ interface Header {
   isPlaced: boolean;
 }
 
-function parseHeader(bytes: Uint8Array, refuse: Refuse): Header {
-  const notNifti = 'this is not a NIfTI file. Expected .nii or .nii.gz of version 1 or 2.';
-  if (bytes.length < 4) refuse(notNifti);
+function parseHeader(bytes: Uint8Array, name: string, refuse: Refuse): Header {
+  if (bytes.length < 4) refuse(notNifti(bytes, name));
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const littleEndian = [348, 540].includes(view.getInt32(0, true));
   const version = { 348: 1, 540: 2 }[view.getInt32(0, littleEndian)] as 1 | 2 | undefined;
-  if (!version) return refuse(notNifti);
+  if (!version) return refuse(notNifti(bytes, name));
   const size = HEADER_BYTES[version];
   if (bytes.length < size) refuse(`the file is truncated — got ${bytes.length} bytes, a header has ${size}.`);
   const magic = String.fromCharCode(...bytes.subarray(version === 1 ? 344 : 4, version === 1 ? 348 : 8));
-  if (magic === `ni${version}\0`) refuse('this is one half of a .hdr/.img pair. Convert it to a single .nii.gz.');
-  if (magic !== `n+${version}\0`) refuse(notNifti);
+  if (magic === `ni${version}\0`) refuse(`this is one half of a .hdr/.img pair. ${pairAdvice}`);
+  if (magic !== `n+${version}\0`) {
+    if (/\.hdr$/i.test(name)) refuse(`this is the header of an ANALYZE 7.5 pair, not a NIfTI file. ${pairAdvice}`);
+    refuse('this is not a NIfTI file: its header has no magic word. Expected .nii or .nii.gz of version 1 or 2.');
+  }
 
   // A copy of exactly the header: nothing for nifti-reader-js to walk past. (Buffer's own `slice` would not copy.)
   const own = new Uint8Array(bytes.subarray(0, size));
@@ -159,8 +176,18 @@ function parseHeader(bytes: Uint8Array, refuse: Refuse): Header {
 
   const rank = dims[0]!;
   if (!(rank >= 1 && rank <= 7)) refuse(`dim[0] must be 1 to 7 — got ${rank}. The header is damaged.`);
-  const sizes = dims.slice(1, rank + 1);
-  if (!sizes.every((n) => n >= 1)) refuse(`every size must be at least 1 — got [${sizes}]. The header is damaged.`);
+  const written = dims.slice(1, rank + 1);
+  const notes: string[] = [];
+  const doubts: string[] = [];
+  // Old tools leave 0 where a trailing axis has no size: nifti1_io reads it as 1.
+  const last = written.findLastIndex((n) => n > 1);
+  const sizes = written.map((n, axis) => (n === 0 && axis > Math.max(0, last) ? 1 : n));
+  const unsized = `every size must be at least 1 — got [${written}]. The header is damaged.`;
+  if (!sizes.every((n) => n >= 1)) refuse(unsized);
+  if (written.includes(0)) {
+    doubts.push(unsized);
+    notes.push(`its sizes are [${written}]: a trailing 0 is read as 1`);
+  }
   if (sizes.slice(4).some((n) => n > 1)) refuse(`only 2-D to 4-D images are read — got [${sizes}]. Split the file.`);
   const voxels = sizes.reduce((product, n) => product * n, 1);
   if (voxels > mostVoxels) refuse(`[${sizes}] has more than ${mostVoxels} voxels. Crop it or split it.`);
@@ -172,10 +199,11 @@ function parseHeader(bytes: Uint8Array, refuse: Refuse): Header {
     const shown = `${fields.datatypeCode}${named ? ` (${named})` : ''}`;
     return refuse(`images of datatype ${shown} are not read. Convert it to int16 or float32.`);
   }
-  if (fields.numBitsPerVoxel !== type.bytes * 8) {
-    refuse(
-      `datatype ${type.name} has ${type.bytes * 8} bits — got bitpix ${fields.numBitsPerVoxel}. The header is damaged.`,
-    );
+  const bitpix = fields.numBitsPerVoxel;
+  if (bitpix !== type.bytes * 8) {
+    if (bitpix !== 0)
+      doubts.push(`datatype ${type.name} has ${type.bytes * 8} bits — got bitpix ${bitpix}. The header is damaged.`);
+    notes.push(`its bitpix is ${bitpix}: the datatype, ${type.name}, says ${type.bytes * 8}`);
   }
   if (!Number.isSafeInteger(offset) || offset < size + 4) {
     refuse(`vox_offset must be a whole number of at least ${size + 4} — got ${offset}. The header is damaged.`);
@@ -187,28 +215,25 @@ function parseHeader(bytes: Uint8Array, refuse: Refuse): Header {
   const raw = { version, littleEndian, bytes: own } as const;
   const geometry = readGeometry(raw);
   const affine = affineOf(geometry, refuse);
-  const unit = { 1: 1000, 3: 0.001 }[fields.xyzt_units & 7] ?? 1; // metres, micrometres; otherwise mm
-  const spacing = [0, 1, 2].map((axis) => {
-    const written = Math.abs(geometry.pixdim[axis + 1]!);
-    if (Number.isFinite(written) && written > 0) return written * unit;
-    const fromAffine = Math.hypot(affine[axis]!, affine[axis + 4]!, affine[axis + 8]!);
-    return (fromAffine > 0 ? fromAffine : 1) * unit;
-  }) as [number, number, number];
+  const { sizes: spacing, notes: geometryNotes } = voxelSizes(geometry, shape);
   return {
     raw,
     shape,
+    dims: sizes,
+    notes: [...notes, ...geometryNotes],
+    doubtful: doubts[0],
     voxels,
     type,
     offset,
     slope: scaled ? fields.scl_slope : 1,
     intercept: scaled ? fields.scl_inter : 0,
-    spacing,
+    spacing: spacing as [number, number, number],
     affine,
-    isPlaced: geometry.sformCode > 0 || geometry.qformCode > 0,
+    isPlaced: placementOf(geometry) !== 'none',
   };
 }
 
-function decodeValues(content: Uint8Array, header: Header, refuse: Refuse): Float32Array {
+function decodeValues(content: Uint8Array, header: Header): Float32Array {
   const { voxels, type, offset, slope, intercept } = header;
   const { littleEndian } = header.raw;
   const view = new DataView(content.buffer, content.byteOffset + offset, voxels * type.bytes);
@@ -221,10 +246,28 @@ function decodeValues(content: Uint8Array, header: Header, refuse: Refuse): Floa
   } else {
     for (let i = 0; i < voxels; i++) data[i] = type.read(view, i * type.bytes, littleEndian) * slope + intercept;
   }
-  let bad = 0;
-  for (let i = 0; i < voxels; i++) if (!Number.isFinite(data[i])) bad++;
-  if (bad) refuse(`${bad} of ${voxels} values are NaN or infinite. Repair the file (for instance replace them by 0).`);
   return data;
+}
+
+/** Values all of which are finite: what is NaN or infinite is replaced (in place), with a note, or refused. */
+export function withoutNan(
+  data: Float32Array,
+  policy: NanPolicy,
+  refuse: Refuse,
+): { data: Float32Array; notes: string[] } {
+  let [bad, least] = [0, Number.POSITIVE_INFINITY];
+  for (let i = 0; i < data.length; i++) {
+    const value = data[i]!;
+    if (!Number.isFinite(value)) bad++;
+    else if (value < least) least = value;
+  }
+  if (bad === 0) return { data, notes: [] };
+  const said = `${bad} of ${data.length} values are NaN or infinite`;
+  if (bad === data.length) refuse(`${said}: there is nothing to read. Repair the file.`);
+  if (policy === 'refuse') refuse(`${said}. Repair the file (for instance replace them by 0).`);
+  const instead = policy === 'zero' ? 0 : least;
+  for (let i = 0; i < data.length; i++) if (!Number.isFinite(data[i])) data[i] = instead;
+  return { data, notes: [`${said}: read as ${instead}${policy === 'zero' ? '' : ', the least of the others'}`] };
 }
 
 const written = {
@@ -237,7 +280,7 @@ export interface NiftiContent {
   /** x fastest. */
   readonly data: ArrayLike<number>;
   readonly dtype: keyof typeof written;
-  /** Default: that of `like`. */
+  /** Default: that of `like`, with its trailing ones. */
   readonly shape?: readonly number[];
   /** mm; default 1. Ignored with `like`. */
   readonly spacing?: readonly number[];
@@ -268,16 +311,19 @@ export function volumeOf(name: string, data: Float32Array, shape: readonly numbe
   const bytes = encodeNifti({ data: new Uint8Array(data.length), dtype: 'uint8', shape }, name);
   const header: RawHeader = { version: 1, littleEndian: true, bytes: bytes.slice(0, HEADER_BYTES[1]) };
   const affine = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1];
-  return { name, shape, spacing: [1, 1, 1], affine, data, dtype, isPlaced: false, header };
+  return {
+    ...{ name, shape, spacing: [1, 1, 1], affine, data, dtype, isPlaced: false, header },
+    ...{ slope: 1, dims: shape, notes: [] },
+  };
 }
 
 /** The bytes of an uncompressed NIfTI file; `name` is used in messages. Throws DataError. */
 export function encodeNifti(content: NiftiContent, name: string): Uint8Array {
   const { like, dtype } = content;
-  const shape = content.shape ?? like?.shape;
+  const shape = content.shape ?? like?.dims;
   if (!shape) throw new DataError(`nifti: ${name}: writing needs a shape, or a volume to be like.`);
   const voxels = shape.reduce((product, n) => product * n, 1);
-  if (voxels !== content.data.length || shape.length < 1 || shape.length > 4) {
+  if (voxels !== content.data.length || shape.length < 1 || shape.length > 7) {
     throw new DataError(
       `nifti: ${name}: shape and data do not agree — got [${shape}] and ${content.data.length} values.`,
     );

@@ -3,8 +3,9 @@
 import { gather, sourceIndices, type Transform, transformedShape } from './augment.js';
 import { DataError } from './data-error.js';
 import { readHdf5 } from './hdf5.js';
+import { classesOf, wholeLabels } from './labels.js';
 import type { Case } from './layouts.js';
-import { readNifti, type Volume, volumeOf, writeNifti } from './nifti.js';
+import { type NanPolicy, readNifti, type Volume, volumeOf, writeNifti } from './nifti.js';
 import {
   type AxisOrder,
   inPictureOrder,
@@ -15,6 +16,30 @@ import {
   toPicture,
 } from './orientation.js';
 
+/** Something about a file that a user should be told. */
+export interface Note {
+  readonly file: string;
+  readonly what: string;
+}
+
+/** How cases are read, as in the configuration. */
+export interface Reading {
+  /** Background included; default 4. */
+  readonly classes?: number;
+  /** Default 'keep'. */
+  readonly orient?: Orient;
+  /** Label value of voxels to ignore; default none but the data set's own. */
+  readonly ignoreLabel?: number | null;
+  /** 'voxels': labels correspond to images voxel by voxel, whatever their headers say; default 'headers'. */
+  readonly trust?: 'headers' | 'voxels';
+  /** What NaN and infinite intensities are read as; default 'least'. */
+  readonly nan?: NanPolicy;
+  /** How intensities are scaled to [0, 1]: from the least to the greatest (default), or between two percentiles and clipped. */
+  readonly intensity?: 'minmax' | 'percentile';
+  /** Those two; default 0.5 and 99.5 %. */
+  readonly intensityPercentiles?: readonly number[];
+}
+
 /** A case in memory. Images are [D, H, W] = [z, y, x], x fastest. */
 export interface CaseVolume {
   readonly case: Case;
@@ -23,10 +48,12 @@ export interface CaseVolume {
   readonly width: number;
   /** Voxel size along x, y, z in mm. */
   readonly spacing: readonly [number, number, number];
-  /** [D, H, W], min–max scaled to [0, 1] over the volume. */
+  /** [D, H, W], scaled to [0, 1] over the volume. */
   readonly image: Float32Array;
-  /** [D, H, W]; undefined where the case has no ground truth. */
+  /** [D, H, W], `ignored` (labels.ts) where a voxel is to be left out; undefined where the case has no ground truth. */
   readonly label: Uint8Array | undefined;
+  /** What was read although it is wrong or unusual, and should be told: a file and a sentence each. */
+  readonly notes: readonly Note[];
   /** The image as read, its axes as in the file; writeLabels writes on its grid. */
   readonly volume: Volume;
   /** How the axes of [D, H, W] lie in the file. */
@@ -63,23 +90,26 @@ export interface Grid {
 }
 
 /**
- * Reads and checks a case: image 3-D, label on the same grid with whole values in [0, classes). Throws DataError.
+ * Reads and checks a case: image 3-D, label on the same grid with whole values that are classes or to be ignored. Throws DataError.
  */
-export function loadCase(
-  c: Case,
-  { classes = 4, orient = 'keep' }: { classes?: number; orient?: Orient } = {},
-): CaseVolume {
-  const { volume, label } = c.hdf5 ? readHdf5Case(c) : { volume: readNifti(c.image), label: undefined };
-  if (volume.shape.length !== 3) {
-    throw new DataError(
-      `case: ${c.image} has shape [${volume.shape}], expected 3-D [x,y,z]. Write each time point to a file of its own.`,
-    );
-  }
+export function loadCase(c: Case, reading: Reading = {}): CaseVolume {
+  const { classes = 4, orient = 'keep', ignoreLabel, nan = 'least', intensity = 'minmax' } = reading;
+  const read = c.hdf5 ? readHdf5Case(c, nan) : { volume: readNifti(c.image, { nan }), label: undefined };
+  const { volume } = read;
+  if (volume.shape.length !== 3) throw new DataError(filmMessage(c.image, volume));
   const order = c.hdf5 ? pictureOrder({ ...volume, spacing: [1, 1, 1] }, 'keep') : pictureOrder(volume, orient);
   const [width, height, depth] = inPictureOrder(volume.shape, order);
-  const values = c.hdf5 ? label : c.label ? readLabel(c.label, volume, c.image) : undefined;
+  const file = !c.hdf5 && c.label ? readLabel(c.label, volume, reading) : undefined;
+  const label = c.hdf5 ? read.label && wholeLabels({ data: read.label, slope: 1 }, c.label!) : file;
   // Slices stored one by one were scaled over their volume before.
-  const scaled = c.hdf5?.slices ? volume.data : minMaxScaled(volume.data);
+  const scaled =
+    intensity === 'percentile'
+      ? percentileScaled(volume.data, reading.intensityPercentiles)
+      : c.hdf5?.slices
+        ? volume.data
+        : minMaxScaled(volume.data);
+  const notesOn = (path: string | undefined, notes: readonly string[] = []) =>
+    notes.map((what): Note => ({ file: path!, what }));
   return {
     case: c,
     depth,
@@ -87,18 +117,23 @@ export function loadCase(
     width,
     spacing: inPictureOrder(volume.spacing, order),
     image: toPicture(scaled, volume.shape, order),
-    label: values && toPicture(classesOf(values, c, classes), volume.shape, order),
+    label: label && toPicture(classesOf(label.values, c, { classes, ignoreLabel }), volume.shape, order),
+    notes: [...notesOn(c.image, volume.notes), ...notesOn(c.label, label?.notes)],
     volume,
     order,
   };
 }
 
+/** What to say of an image that is no single volume. */
+export const filmMessage = (path: string, { shape }: Volume): string =>
+  `case: ${path} has shape [${shape}], expected 3-D [x,y,z]: it holds ${shape[3]} volumes. Write each to a file of its own, for instance: fslsplit ${path} frame -t.`;
+
 /** A volume from one HDF5 file, or from one for each slice. */
-export function readHdf5Case(c: Case): { volume: Volume; label: Float32Array | undefined } {
+export function readHdf5Case(c: Case, nan: NanPolicy = 'refuse'): { volume: Volume; label: Float32Array | undefined } {
   const { axes, slices } = c.hdf5!;
   const files = slices ?? [c.image];
   const parts = files.map((path) => {
-    const { image, label } = readHdf5(path, ['image', 'label']);
+    const { image, label } = readHdf5(path, ['image', 'label'], nan);
     if (!image) throw new DataError(`hdf5: ${path} has no dataset 'image'. Expected 'image' and 'label'.`);
     if (image.shape.length !== (slices ? 2 : 3)) {
       throw new DataError(
@@ -129,49 +164,35 @@ export function readHdf5Case(c: Case): { volume: Volume; label: Float32Array | u
   };
   const image = joined(parts.map((part) => part.image.data))!;
   const label = joined(parts.map((part) => part.label?.data));
-  return {
-    volume: volumeOf(c.id, image, axes === 'zyx' ? [...shape].reverse() : shape, first.image.dtype),
-    label,
-  };
+  const volume = volumeOf(c.id, image, axes === 'zyx' ? [...shape].reverse() : shape, first.image.dtype);
+  return { volume: { ...volume, notes: [...new Set(parts.flatMap((part) => part.image.notes))] }, label };
 }
 
-function readLabel(path: string, image: Volume, imagePath: string): Float32Array {
+/** What is wrong with, and what to tell of, a label's place on its image; both are volumes of the same shape. */
+export function placeOnImage(label: Volume, image: Volume): { wrong?: string; notes: string[] } {
+  if (label.isPlaced !== image.isPlaced) return { notes: ['only one of image and label has an sform or a qform'] };
+  const [lies, expected] = [orientationCode(label.affine), orientationCode(image.affine)];
+  if (label.isPlaced && lies !== expected) return { wrong: `lies ${lies}, its image ${expected}`, notes: [] };
+  const apart = Math.max(...image.affine.map((v, i) => Math.abs(v - label.affine[i]!)));
+  if (apart <= 0.01 * Math.min(...image.spacing)) return { notes: [] };
+  return { notes: [`its affine differs from the image's by up to ${apart.toPrecision(3)} mm`] };
+}
+
+/** What to do where headers disagree and voxels may correspond all the same. */
+export const trustAdvice =
+  'If the voxels do correspond (labels saved with an identity affine, say), use --trust voxels';
+
+function readLabel(path: string, image: Volume, { trust = 'headers' }: Reading) {
   const volume = readNifti(path);
   if (volume.shape.length !== 3 || volume.shape.some((n, axis) => n !== image.shape[axis])) {
     throw new DataError(
-      `case: ${path} and its image differ in shape — got [${volume.shape}], expected [${image.shape}] as in ${imagePath}. Resample the label onto the image's grid.`,
+      `case: ${path} and its image differ in shape — got [${volume.shape}], expected [${image.shape}] as in ${image.name}. Resample the label onto the image's grid.`,
     );
   }
-  const [lies, expected] = [orientationCode(volume.affine), orientationCode(image.affine)];
-  if (volume.isPlaced && image.isPlaced && lies !== expected) {
-    throw new DataError(
-      `case: ${path} lies ${lies}, its image ${expected}. Reorder the label, or if the voxels do correspond, give it the header of ${imagePath}.`,
-    );
-  }
-  return volume.data;
-}
-
-/** Label values as classes: by the case's table; a mask of 0 and 255 is classes 0 and 1; else as they are. */
-function classesOf(values: Float32Array, { label: path, labelValues }: Case, classes: number): Uint8Array {
-  const isMask =
-    classes === 2 && !labelValues && values.includes(255) && values.every((value) => value === 0 || value === 255);
-  const table = labelValues ?? (isMask ? [0, 255] : undefined);
-  const byValue = table && new Map(table.map((value, k) => [value, k]));
-  const label = new Uint8Array(values.length);
-  for (let i = 0; i < label.length; i++) {
-    const value = values[i]!;
-    const k = byValue ? (byValue.get(value) ?? -1) : value;
-    if (!(Number.isInteger(k) && k >= 0 && k < classes)) {
-      const expected = labelValues
-        ? `one of ${labelValues.join(', ')} (dataset.json)`
-        : `whole numbers 0 to ${classes - 1}`;
-      throw new DataError(
-        `case: ${path} holds the label ${value}, expected ${expected}. Correct the labels or set the number of classes.`,
-      );
-    }
-    label[i] = k;
-  }
-  return label;
+  const { wrong, notes } = trust === 'voxels' ? { wrong: undefined, notes: [] } : placeOnImage(volume, image);
+  if (wrong) throw new DataError(`case: ${path} ${wrong}. ${trustAdvice}; else reorder the label.`);
+  const whole = wholeLabels(volume, path);
+  return { values: whole.values, notes: [...volume.notes, ...notes, ...whole.notes] };
 }
 
 /** (v − min) / (max − min), the protocol's normalisation; a constant volume becomes 0. */
@@ -184,6 +205,16 @@ export function minMaxScaled(values: Float32Array): Float32Array {
   }
   const range = most - least;
   return range > 0 ? values.map((value) => (value - least) / range) : new Float32Array(values.length);
+}
+
+/** (v − low) / (high − low) clipped to [0, 1], where low and high are the values at two percentiles (nearest rank). */
+export function percentileScaled(values: Float32Array, percentiles: readonly number[] = [0.5, 99.5]): Float32Array {
+  const sorted = values.slice().sort();
+  const [low, high] = percentiles.map((share) => sorted[Math.round((share / 100) * (sorted.length - 1))]!) as [
+    number,
+    number,
+  ];
+  return minMaxScaled(high > low ? values.map((value) => Math.min(high, Math.max(low, value))) : values);
 }
 
 /** All slices of a case on its own grid, from z = 0; they share the volume's memory. */
