@@ -21,12 +21,16 @@ const separationPixels = ['kept', 'all'] as const;
 const prototypeWeightings = ['confidence', 'hard'] as const;
 const teacherModes = ['train', 'eval'] as const;
 const orients = ['keep', 'canonical'] as const;
+const trusts = ['headers', 'voxels'] as const;
+const nans = ['least', 'zero', 'refuse'] as const;
+const intensities = ['minmax', 'percentile'] as const;
 const precisions = ['f32', 'f16'] as const;
 
 type Setting =
   | { kind: 'integer' | 'number'; default: number; min: number; max?: number; help: string }
   | { kind: 'choice'; default: string; choices: readonly string[]; help: string }
   | { kind: 'boolean'; default: boolean; help: string }
+  | { kind: 'integerOrNone'; default: number | null; min: number; max?: number; help: string }
   | { kind: 'list'; default: readonly number[]; min: number; max?: number; whole: boolean; help: string };
 
 const integer = (value: number, min: number, help: string): Setting => ({ kind: 'integer', default: value, min, help });
@@ -69,6 +73,31 @@ export const settings = {
     'axes as the files have them, or canonical: turned as near to RAS as whole axes come',
   ),
   classes: integer(4, 2, 'classes, background included'),
+  ignoreLabel: {
+    kind: 'integerOrNone',
+    default: null,
+    min: -(2 ** 31),
+    help: 'label value of voxels that are neither learned from nor scored, usually 255 or -1',
+  },
+  trust: choice(
+    'headers',
+    trusts,
+    'headers: a label that lies otherwise than its image is an error; voxels: they correspond all the same',
+  ),
+  nan: choice('least', nans, 'intensities that are NaN or infinite become the least of the others, or 0, or an error'),
+  intensity: choice(
+    'minmax',
+    intensities,
+    'a volume is scaled to 0 … 1 from its least to its greatest value, or between two percentiles and clipped',
+  ),
+  intensityPercentiles: {
+    kind: 'list',
+    default: [0.5, 99.5],
+    min: 0,
+    max: 100,
+    whole: false,
+    help: 'those two',
+  },
   features: { kind: 'list', default: [16, 32, 64, 128, 256], min: 1, whole: true, help: 'UNet channels per level' },
   dropout: {
     kind: 'list',
@@ -160,6 +189,11 @@ export interface Config {
   spacing: number[];
   orient: (typeof orients)[number];
   classes: number;
+  ignoreLabel: number | null;
+  trust: (typeof trusts)[number];
+  nan: (typeof nans)[number];
+  intensity: (typeof intensities)[number];
+  intensityPercentiles: number[];
   features: number[];
   dropout: number[];
   batch: number;
@@ -230,11 +264,11 @@ export const flagOf = (key: string): string => key.replace(/[A-Z]/g, (letter) =>
 /** What stands for a setting's value in the help. */
 const shownValue = (setting: Setting): string => {
   if (setting.kind === 'choice') return setting.choices.join('|');
-  return { boolean: 'true|false', list: 'N,N,…', integer: 'N', number: 'N' }[setting.kind];
+  return { boolean: 'true|false', list: 'N,N,…', integer: 'N', number: 'N', integerOrNone: 'N|none' }[setting.kind];
 };
 
 const shownDefault = (setting: Setting): string =>
-  setting.kind === 'number' ? `${Number(setting.default.toPrecision(3))}` : `${setting.default}`;
+  setting.kind === 'number' ? `${Number(setting.default.toPrecision(3))}` : `${setting.default ?? 'none'}`;
 
 /** The flags of all settings, for a command's table; a boolean setting's flag takes `true` or `false`. */
 export const configFlags = Object.fromEntries(
@@ -267,6 +301,8 @@ function parse(key: string, setting: Setting, value: unknown): unknown {
       return bounded(value, true, setting.min, setting.max);
     case 'number':
       return bounded(value, false, setting.min, setting.max);
+    case 'integerOrNone':
+      return value === null || text === 'none' ? null : bounded(value, true, setting.min, setting.max);
     case 'choice':
       return setting.choices.includes(text ?? '') ? text : refuse(`one of ${setting.choices.join(', ')}`);
     case 'boolean':
@@ -347,6 +383,17 @@ function checkTogether(config: Config): Config {
   if (config.spacing.length !== 2 || config.spacing.some((mm) => mm > 0 !== config.spacing[0]! > 0)) {
     throw new UsageError(
       `config: spacing must be two numbers of mm, both above 0 or both 0 — got ${config.spacing.join(',')}. For instance 1.5,1.5.`,
+    );
+  }
+  const [low, high] = config.intensityPercentiles as [number, number];
+  if (config.intensityPercentiles.length !== 2 || !(low < high)) {
+    throw new UsageError(
+      `config: intensityPercentiles must be two rising numbers of % — got ${config.intensityPercentiles.join(',')}. For instance 0.5,99.5.`,
+    );
+  }
+  if (config.ignoreLabel !== null && config.classes > 255) {
+    throw new UsageError(
+      `config: with an ignoreLabel there are at most 255 classes — got ${config.classes}. Leave one of both out.`,
     );
   }
   if (labeledBatch > batch || (method !== 'supervised' && labeledBatch === batch)) {

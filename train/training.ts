@@ -8,10 +8,12 @@ import { loadForeignTensors, saveTensors } from './checkpoint.js';
 import { type Config, UsageError } from './config.js';
 import { describeDataset, openDataset, type Split, splitDataset } from './data/datasets.js';
 import { type Batch, createLoader } from './data/loader.js';
+import type { Reading } from './data/slices.js';
 import { environmentOf } from './environment.js';
 import { evaluateCases } from './evaluation/evaluate.js';
 import type { Summary } from './evaluation/summary.js';
 import { appendRecord, type LogRecord, readLog, rewindLog } from './log.js';
+import { createNotices } from './notices.js';
 import { drawProgress, drawValidation, type Kept, keptBy, reportOn, showBatch } from './pictures/run-pictures.js';
 import { createPredictor } from './predictor.js';
 import { createProgress } from './progress.js';
@@ -91,6 +93,7 @@ export async function train({
   const start = performance.now();
   const dataset = await openDataset(data);
   console.error(describeDataset(dataset));
+  for (const warning of dataset.warnings) console.error(`train: ${warning}`);
   const split = splitDataset(dataset, config);
   if (config.method !== 'supervised' && !split.unlabeled.length) {
     throw new UsageError(
@@ -134,14 +137,20 @@ async function trainIn(
     labeled: config.labeled,
     size: config.size,
     spacing: config.spacing,
-    orient: config.orient,
+    ...readingIn(config),
     batch: supervised ? config.labeledBatch : config.batch,
     labeledBatch: config.labeledBatch,
     seed: config.seed,
-    classes: config.classes,
     augment: config.augment,
     startIteration: first,
   });
+  loader.ready().then(
+    ({ warnings }) => {
+      for (const warning of warnings) console.error(warning);
+    },
+    () => {}, // what is wrong with the data comes with the first batch
+  );
+  const notices = createNotices('train'); // of what is validated on: once, however often it is read
   const predictor = createPredictor(gpu, trainer.student, config.size);
   const teacher = trainer.teacher && createPredictor(gpu, trainer.teacher, config.size);
   const events = createEventFile(out, resume ? first : undefined);
@@ -164,7 +173,7 @@ async function trainIn(
     keepCheckpoint(out, iteration, config.keepCheckpoints);
   };
   const validate = async (kept: Kept): Promise<LogRecord> => {
-    const summary = await evaluateCases(predictor, split.val, config);
+    const summary = await evaluateCases(predictor, split.val, config, (volume) => void notices.add(volume.notes));
     const dice = summary.foreground_mean.Dice ?? 0;
     if (!best || dice > (best.scores.foreground_mean.Dice ?? 0)) {
       best = { iteration, scores: { mean: summary.mean, foreground_mean: summary.foreground_mean } };
@@ -254,6 +263,12 @@ async function trainIn(
     best,
     waitMs: loader.stats.waitMs,
   };
+}
+
+/** What of a configuration says how cases are read. */
+function readingIn(config: Config): Reading {
+  const { classes, orient, ignoreLabel, trust, nan, intensity, intensityPercentiles } = config;
+  return { classes, orient, ignoreLabel, trust, nan, intensity, intensityPercentiles };
 }
 
 /** The best validation in a log. */

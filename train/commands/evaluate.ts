@@ -10,8 +10,10 @@ import { checkVoxelSize, evaluateCases, evaluateFiles } from '../evaluation/eval
 import { scoreTable } from '../evaluation/score-table.js';
 import { type Summary, scoresAsCsv } from '../evaluation/summary.js';
 import { newFolder } from '../new-folder.js';
+import { createNotices } from '../notices.js';
 import { createPredictor } from '../predictor.js';
 import { createProgress } from '../progress.js';
+import { imageFlags, labelFlags, readingOf } from '../reading-flags.js';
 import { loadModel, modelFlags, predictionFlags } from '../trained-model.js';
 
 export const command = describeCommand({
@@ -36,6 +38,8 @@ volume and class, on each image's own grid.`,
       help: "of --predictions, background included (default: the data set's own, else 4)",
     },
     ...predictionFlags,
+    ...labelFlags,
+    ...imageFlags,
     out: {
       type: 'string',
       value: 'DIR',
@@ -65,6 +69,8 @@ export async function run(args: string[]): Promise<number> {
       );
     }
   };
+  const notices = createNotices('evaluate');
+  const reading = readingOf(flags);
   const report = (summary: Summary): number => {
     const json = JSON.stringify(summary, null, 2);
     if (out) {
@@ -73,6 +79,9 @@ export async function run(args: string[]): Promise<number> {
     }
     const names = named ?? (summary.settings!.classes === cardiacClasses.length ? cardiacClasses : []);
     console.log(flags.json ? json : scoreTable(summary, names));
+    notices.end();
+    if (summary.ignored)
+      console.error(`evaluate: ${summary.ignored} voxels are marked to be ignored: they are not scored`);
     if (summary.metric_per_case.every(({ spacing }) => spacing.every((mm) => mm === 1))) {
       console.error('evaluate: every voxel is 1×1×1 mm by its header: millimetres here are voxels');
     }
@@ -82,19 +91,22 @@ export async function run(args: string[]): Promise<number> {
     const classes = flags.classes ?? named?.length ?? 4;
     checkClasses(classes, 'by --classes');
     if (out) newFolder('evaluate', out);
-    return report(await evaluateFiles(predictions, cases, { classes }, { split: part, classes, largestComponent }));
+    const settings = { split: part, classes, largestComponent };
+    return report(await evaluateFiles(predictions, cases, { ...reading, classes }, settings, notices.add));
   }
 
   const gpu = await openDevice(adapter ? { adapter } : {});
   const progress = createProgress('evaluate', cases.length);
   try {
-    const { model, config } = loadModel(gpu, { ...flags, role });
+    const { model, config: own } = loadModel(gpu, { ...flags, role });
+    const config = { ...own, ...reading };
     const { classes } = config;
     checkClasses(classes, 'of the model');
     if (out) newFolder('evaluate', out);
     const predictor = createPredictor(gpu, model, config.size, { flips });
     const onCase = (volume: CaseVolume, labels: Uint8Array, index: number): string | undefined => {
       checkVoxelSize(volume);
+      notices.add(volume.notes);
       progress.update(index + 1, volume.case.id);
       if (!out) return undefined;
       const file = join(out, `${volume.case.id}.nii.gz`);

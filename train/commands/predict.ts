@@ -1,14 +1,16 @@
 // wgrad predict: label volumes for image volumes, on the image's own grid and affine.
-import { readdirSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { openDevice } from '../../engine/node.js';
 import { describeCommand } from '../command-line.js';
 import { UsageError } from '../config.js';
+import { imagesOf, stemOf } from '../data/case-files.js';
 import { DataError } from '../data/data-error.js';
 import { loadCase, writeLabels } from '../data/slices.js';
 import { predictCase } from '../evaluation/evaluate.js';
 import { newFolder } from '../new-folder.js';
+import { createNotices } from '../notices.js';
 import { createPredictor } from '../predictor.js';
+import { imageFlags, readingOf } from '../reading-flags.js';
 import { loadModel, modelFlags, predictionFlags } from '../trained-model.js';
 
 export const command = describeCommand({
@@ -22,6 +24,7 @@ nnU-Net's NAME_0000.nii.gz becomes NAME.nii.gz. What cannot be read is said, and
     ...modelFlags,
     out: { type: 'string', value: 'DIR', needed: true, help: 'new or empty folder' },
     ...predictionFlags,
+    ...imageFlags,
     adapter: { type: 'string', value: 'NAME', help: 'GPU or driver to use' },
   },
 });
@@ -30,16 +33,26 @@ nnU-Net's NAME_0000.nii.gz becomes NAME.nii.gz. What cannot be read is said, and
 export async function run(args: string[]): Promise<number> {
   const { flags, positionals } = command.read(args);
   const { out, adapter } = flags;
-  const inputs = positionals.flatMap(volumesIn);
-  const outputs = inputs.map((input) => join(out, `${basename(input).replace(/(_0000)?\.nii(\.gz)?$/, '')}.nii.gz`));
-  const twice = outputs.find((name, i) => outputs.indexOf(name) !== i);
-  if (twice)
-    throw new UsageError(`predict: two inputs would both become ${twice}. Predict them into different folders.`);
+  const given = positionals.map(imagesOf);
+  for (const note of given.flatMap(({ notes }) => notes)) console.error(`predict: ${note}`);
+  const inputs = given.flatMap(({ images }) => images);
+  const outputs = inputs.map((input) =>
+    join(out, `${(stemOf(input) ?? basename(input)).replace(/_0000$/, '')}.nii.gz`),
+  );
+  const twice = outputs.findIndex((name, i) => outputs.indexOf(name) !== i);
+  if (twice >= 0) {
+    const [name, second] = [outputs[twice]!, inputs[twice]!];
+    throw new UsageError(
+      `predict: ${inputs[outputs.indexOf(name)]} and ${second} would both become ${name}. Predict them into different folders.`,
+    );
+  }
   newFolder('predict', out);
 
   const gpu = await openDevice(adapter ? { adapter } : {});
   try {
-    const { model, config } = loadModel(gpu, { ...flags, role: flags.model });
+    const { model, config: own } = loadModel(gpu, { ...flags, role: flags.model });
+    const config = { ...own, ...readingOf(flags) };
+    const notices = createNotices('predict');
     const predictor = createPredictor(gpu, model, config.size, { flips: flags.flips });
     let failed = 0;
     for (const [i, image] of inputs.entries()) {
@@ -48,6 +61,7 @@ export async function run(args: string[]): Promise<number> {
           { id: basename(image), patient: '', frame: undefined, image, label: undefined },
           config,
         );
+        notices.add(volume.notes);
         const labels = await predictCase(predictor, volume, config, {
           largestComponent: flags['largest-component'],
         });
@@ -59,21 +73,11 @@ export async function run(args: string[]): Promise<number> {
         failed++;
       }
     }
+    notices.end();
     if (failed && inputs.length > 1)
       console.error(`predict: ${failed} of ${inputs.length} volumes were not predicted.`);
     return failed ? 1 : 0;
   } finally {
     gpu.close();
   }
-}
-
-/** A file as it is; of a folder its volumes but labels. */
-function volumesIn(input: string): string[] {
-  if (!statSync(input, { throwIfNoEntry: false })?.isDirectory()) return [input]; // what is not there is said when it is read
-  const volumes = readdirSync(input)
-    .filter((name) => /\.nii(\.gz)?$/.test(name) && !/_gt\.nii(\.gz)?$/.test(name))
-    .sort();
-  if (!volumes.length)
-    throw new UsageError(`predict: ${input} holds no .nii or .nii.gz volume. Give files, or their folder.`);
-  return volumes.map((name) => join(input, name));
 }

@@ -42,40 +42,51 @@ export interface CaseFacts {
   readonly warnings: readonly string[];
 }
 
-type At = (share: number) => number;
-
-/** Values at shares of the way through a sorted copy. */
-function sortedAt(values: Float32Array): At {
+/** Sorted copies' values at shares of the way. */
+export function intensitiesOf(values: Float32Array): Intensities {
   const sorted = values.slice().sort();
-  return (share) => sorted[Math.round(share * (sorted.length - 1))]!;
+  const at = (share: number) => sorted[Math.round(share * (sorted.length - 1))]!;
+  return { least: at(0), p1: at(0.01), median: at(0.5), p99: at(0.99), most: at(1) };
 }
 
-/** Sorted copies' values at shares of the way. */
-export const intensitiesOf = (values: Float32Array, at: At = sortedAt(values)): Intensities => ({
-  least: at(0),
-  p1: at(0.01),
-  median: at(0.5),
-  p99: at(0.99),
-  most: at(1),
+/**
+ * How many times larger the range is than that between 0.5 and 99.5 %, to 1 part in 4096; 1 of an image that is nearly all one value.
+ */
+export function flattenedBy(values: Float32Array): number {
+  const bins = new Uint32Array(4096);
+  let [least, most, floor] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 0];
+  for (const value of values) {
+    if (value < least) least = value;
+    if (value > most) most = value;
+  }
+  if (!(most > least)) return 1;
+  const scale = bins.length / (most - least);
+  for (const value of values) {
+    bins[Math.min(bins.length - 1, Math.floor((value - least) * scale))]!++;
+    if (value === least) floor++;
+  }
+  if (floor >= 0.99 * values.length) return 1;
+  const at = (share: number): number => {
+    let [sum, bin] = [0, 0];
+    while (sum + bins[bin]! <= share * (values.length - 1)) sum += bins[bin++]!;
+    return bin;
+  };
+  return bins.length / (at(0.995) - at(0.005) + 1);
+}
+
+export const factsOf = (volume: Volume): VolumeFacts => ({
+  ...placeOf(volume),
+  shape: volume.shape,
+  dtype: volume.dtype,
+  intensities: intensitiesOf(volume.data),
 });
 
-/** The range over that between 0.5 and 99.5 %; 1 where the latter is empty, as of an image that is nearly all background. */
-export function flattenedBy(values: Float32Array, at: At = sortedAt(values)): number {
-  const inner = at(0.995) - at(0.005);
-  return inner > 0 ? (at(1) - at(0)) / inner : 1;
-}
-
-export function factsOf(volume: Volume): VolumeFacts {
-  const at = sortedAt(volume.data);
-  return {
-    shape: volume.shape,
-    spacing: volume.spacing,
-    orientation: volume.isPlaced ? orientationCode(volume.affine) : undefined,
-    dtype: volume.dtype,
-    intensities: intensitiesOf(volume.data, at),
-    flattened: flattenedBy(volume.data, at),
-  };
-}
+/** What volumes of a data set are compared by. */
+export const placeOf = (volume: Volume): Pick<VolumeFacts, 'spacing' | 'orientation' | 'flattened'> => ({
+  spacing: volume.spacing,
+  orientation: volume.isPlaced ? orientationCode(volume.affine) : undefined,
+  flattened: flattenedBy(volume.data),
+});
 
 /** How often each value occurs; undefined as soon as there are more than `most` different ones, or one is not whole. */
 export function countValues(values: Float32Array, most: number): Record<string, number> | undefined {

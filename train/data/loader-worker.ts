@@ -1,14 +1,18 @@
 // The loader's other thread: reads every slice once, at its own size, then makes one batch for each 'more' it is sent, `ahead` at first.
 import { parentPort, workerData } from 'node:worker_threads';
+import { createNotices } from '../notices.js';
+import { amongVolumes, type NamedFacts } from './among-volumes.js';
 import { drawTransform } from './augment.js';
 import { DataError } from './data-error.js';
 import { type Case, openDataset, splitDataset } from './datasets.js';
+import { placeOf } from './inspect-volume.js';
+import { ignored } from './labels.js';
 import type { Batch, LoaderMessage, LoaderOptions } from './loader.js';
 import { createSampler } from './sampler.js';
 import { loadCase, type NativeSlice, nativeSlices, sliceOnGrid } from './slices.js';
 
 const options = workerData as LoaderOptions;
-const { size, batch, labeledBatch, seed, augment = true, ahead = 4, classes = 4, spacing, orient } = options;
+const { size, batch, labeledBatch, seed, augment = true, ahead = 4, classes = 4, spacing } = options;
 const port = parentPort!;
 const send = (message: LoaderMessage, transfer: ArrayBuffer[] = []) => port.postMessage(message, transfer);
 
@@ -23,7 +27,16 @@ async function prepare(): Promise<(iteration: number) => Batch> {
     throw new DataError(`loader: the size must be 1 or more pixels — got ${size}.`);
   const unlabeledBatch = batch - labeledBatch;
   const split = splitDataset(await openDataset(options.dir, { splitSeed: options.splitSeed }), options);
-  const read = (cases: readonly Case[]) => cases.flatMap((c) => nativeSlices(loadCase(c, { classes, orient })));
+  const facts: NamedFacts[] = [];
+  const warnings: string[] = [];
+  const notices = createNotices('train', (line) => warnings.push(line));
+  const read = (cases: readonly Case[]) =>
+    cases.flatMap((c) => {
+      const loaded = loadCase(c, options);
+      notices.add(loaded.notes);
+      facts.push({ id: c.id, ...placeOf(loaded.volume) });
+      return nativeSlices(loaded);
+    });
   const labeled = read(split.labeled);
   checkLabels(labeled);
   const unlabeled = unlabeledBatch > 0 ? read(split.unlabeled) : [];
@@ -40,8 +53,11 @@ async function prepare(): Promise<(iteration: number) => Batch> {
     labeledBatch,
     unlabeledBatch,
   });
+  notices.end();
+  const hasSpacing = ![...split.labeled, ...split.unlabeled].some((c) => c.hdf5);
+  warnings.push(...amongVolumes(facts, { ...options, hasSpacing }).map((line) => `train: ${line}`));
   const readMs = performance.now() - start;
-  send({ kind: 'ready', info: { labeledSlices: labeled.length, unlabeledSlices: unlabeled.length, readMs } });
+  send({ kind: 'ready', info: { labeledSlices: labeled.length, unlabeledSlices: unlabeled.length, readMs, warnings } });
   return (iteration) => {
     const drawn = sample(iteration);
     const slices = [...drawn.labeled.map((i) => labeled[i]!), ...drawn.unlabeled.map((i) => unlabeled[i]!)];
@@ -53,7 +69,11 @@ async function prepare(): Promise<(iteration: number) => Batch> {
 function checkLabels(slices: readonly NativeSlice[]): void {
   const bare = slices.find((slice) => !slice.label);
   if (bare) throw new DataError(`loader: ${bare.id} has no ground truth, but is to be learned from. Add its label.`);
-  const most = slices.reduce((highest, { label }) => label!.reduce((a, b) => Math.max(a, b), highest), 0);
+  const most = slices.reduce(
+    (highest, { label }) =>
+      label!.reduce((a, b) => (b === ignored && classes <= ignored ? a : Math.max(a, b)), highest),
+    0,
+  );
   if (most < classes - 1) {
     throw new DataError(
       `loader: the labels of the ${options.labeled} labelled patients are 0 to ${most}, of ${classes} classes. ` +

@@ -3,9 +3,10 @@
 // iteration) alone, so `startIteration` is all that a resumed run needs.
 import { Worker } from 'node:worker_threads';
 import { DataError } from './data-error.js';
-import type { Orient } from './orientation.js';
+import type { Reading } from './slices.js';
 
-export interface LoaderOptions {
+/** What is loaded, how it is read, and what batches are made of it. */
+export interface LoaderOptions extends Reading {
   /** Data folder (openDataset). */
   readonly dir: string;
   /** Training patients with labels. */
@@ -14,8 +15,6 @@ export interface LoaderOptions {
   readonly size: number;
   /** Of the grid, as in the configuration; default: slices are resized whole. */
   readonly spacing?: readonly number[];
-  /** How volumes are turned; default 'keep'. */
-  readonly orient?: Orient;
   /** Slices in a batch: `labeledBatch` labelled ones first, the rest unlabelled. Equal numbers: supervised training. */
   readonly batch: number;
   readonly labeledBatch: number;
@@ -23,7 +22,6 @@ export interface LoaderOptions {
   readonly seed: number;
   /** As given to openDataset, for a folder without splits.json. */
   readonly splitSeed?: number;
-  readonly classes?: number;
   /** Default true. */
   readonly augment?: boolean;
   /** The first batch; default 0. */
@@ -36,7 +34,7 @@ export interface Batch {
   readonly iteration: number;
   /** [batch, size, size, 1], in [0, 1]. */
   readonly image: Float32Array<ArrayBuffer>;
-  /** [batch, size, size]; also of unlabelled items where the ground truth is known: for the log only. */
+  /** [batch, size, size], 255 where a voxel is to be ignored; also of unlabelled items where the ground truth is known: for the log only. */
   readonly label: Uint8Array<ArrayBuffer>;
   /** Per item, whether `label` is known. */
   readonly hasLabel: boolean[];
@@ -50,6 +48,8 @@ export interface LoaderInfo {
   readonly unlabeledSlices: number;
   /** Time to read and check all files. */
   readonly readMs: number;
+  /** What a user should be told of them, a line each. */
+  readonly warnings: readonly string[];
 }
 
 export interface Loader {

@@ -75,17 +75,25 @@ export function voxelSizes(geometry: Geometry, shape: readonly number[]): { size
     const instead = placement === 'qform' ? 'the qform' : 'the voxel size (pixdim)';
     notes.push(`its sform has no inverse and counts as none: ${instead} places the voxels`);
   }
+  const missing: { axis: string; written: number; size: number; isSide: boolean }[] = [];
   const sizes = [0, 1, 2].map((axis) => {
     const written = pixdim[axis + 1]!;
     if (isSize(written)) return Math.abs(written);
     const side = placement === 'sform' ? Math.hypot(srow[axis]!, srow[axis + 4]!, srow[axis + 8]!) : 0;
     const size = isSize(side) ? side : 1;
-    if (shape[axis]! > 1) {
-      const from = isSize(side) ? "the sform's" : 'made up';
-      notes.push(`its voxel size along ${'xyz'[axis]} (pixdim) is ${written}: ${round(size)} mm is ${from}`);
-    }
+    if (shape[axis]! > 1) missing.push({ axis: 'xyz'[axis]!, written, size, isSide: isSize(side) });
     return size;
   });
+  for (const isSide of [true, false]) {
+    const alike = missing.filter((each) => each.isSide === isSide);
+    const all = (of: (each: (typeof missing)[0]) => string) => alike.map(of).join(', ');
+    const from = isSide ? 'taken from its sform' : 'made up';
+    if (alike.length) {
+      notes.push(
+        `its voxel size (pixdim) along ${all(({ axis }) => axis)} is ${all(({ written }) => `${written}`)}: ${all(({ size }) => round(size))} mm is ${from}`,
+      );
+    }
+  }
   if (sizes.some((mm, axis) => shape[axis]! > 1 && (mm < 0.01 || mm > 100))) {
     const shown = sizes.map(round).join('×');
     notes.push(`its voxels are ${shown} mm, which no scanner makes: is its unit (xyzt_units) wrong?`);

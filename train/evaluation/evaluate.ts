@@ -2,9 +2,17 @@
 
 import { DataError } from '../data/data-error.js';
 import type { Case } from '../data/datasets.js';
-import { readGeometry } from '../data/nifti-geometry.js';
-import type { Orient } from '../data/orientation.js';
-import { type CaseVolume, type Grid, loadCase, restoreLabels, stackSlices } from '../data/slices.js';
+import { ignored } from '../data/labels.js';
+import { placementOf, readGeometry } from '../data/nifti-geometry.js';
+import {
+  type CaseVolume,
+  type Grid,
+  loadCase,
+  type Note,
+  type Reading,
+  restoreLabels,
+  stackSlices,
+} from '../data/slices.js';
 import type { Predictor } from '../predictor.js';
 import { keepLargestComponents } from './components.js';
 import { countConfusion, emptyConfusion } from './confusion.js';
@@ -28,15 +36,17 @@ export async function predictCase(
 const shapeOf = ({ depth, height, width }: CaseVolume): [number, number, number] => [depth, height, width];
 
 /** What of a run's settings evaluation needs. */
-export type EvaluatedGrid = Grid & { classes: number; orient?: Orient };
+export type EvaluatedGrid = Grid & Reading & { classes: number };
 
 /** Throws a DataError where a header says no voxel size along an axis: millimetres and millilitres would be made up. */
 export function checkVoxelSize({ volume, case: c }: CaseVolume): void {
-  const { pixdim, sformCode, srow } = readGeometry(volume.header);
+  const geometry = readGeometry(volume.header);
+  const { pixdim, srow } = geometry;
+  const isBySform = placementOf(geometry) === 'sform';
   const isKnown = (axis: number): boolean => {
     const written = pixdim[axis + 1]!;
     const side = Math.hypot(srow[axis]!, srow[axis + 4]!, srow[axis + 8]!);
-    return (Number.isFinite(written) && written !== 0) || (sformCode > 0 && side > 0);
+    return (Number.isFinite(written) && written !== 0) || (isBySform && side > 0);
   };
   if (volume.shape.some((length, axis) => length > 1 && !isKnown(axis))) {
     throw new DataError(
@@ -48,7 +58,7 @@ export function checkVoxelSize({ volume, case: c }: CaseVolume): void {
 /** Scores every case by the labels that `predict` gives for it; those may come with the name of their file. */
 async function scoreCases(
   cases: readonly Case[],
-  config: { classes: number; orient?: Orient },
+  config: Reading & { classes: number },
   predict: (volume: CaseVolume, index: number) => Promise<{ labels: Uint8Array; file?: string | undefined }>,
   { distances = true }: EvaluationSettings = {},
 ): Promise<Summary> {
@@ -62,6 +72,7 @@ async function scoreCases(
       throw new DataError(`evaluate: ${c.image} has no ground truth. Evaluate cases with a label beside them.`);
     const { labels, file = null } = await predict(volume, index);
     countConfusion(confusion, label, labels);
+    const scored = withoutIgnored(label, labels);
     metric_per_case.push({
       case: c.patient,
       ...(c.frame !== undefined && { frame: c.frame }),
@@ -69,14 +80,35 @@ async function scoreCases(
       reference_file: c.label!,
       prediction_file: file,
       spacing: volume.volume.spacing,
-      metrics: scoresOf(volume, label, labels, classes, distances),
+      ...(scored.count && { ignored: scored.count }),
+      metrics: scoresOf(volume, scored, classes, distances),
     });
   }
-  return { ...summarize(metric_per_case, classes), confusion };
+  const left = metric_per_case.reduce((sum, each) => sum + (each.ignored ?? 0), 0);
+  return { ...summarize(metric_per_case, classes), ...(left && { ignored: left }), confusion };
 }
 
-const scoresOf = (volume: CaseVolume, label: Uint8Array, labels: Uint8Array, classes: number, distances: boolean) =>
-  volumeScores(labels, label, {
+/** Labels as they are scored: a voxel that the reference ignores is background in both, and counts nowhere. */
+interface Scored {
+  readonly reference: Uint8Array;
+  readonly prediction: Uint8Array;
+  /** Voxels that are ignored. */
+  readonly count: number;
+}
+
+function withoutIgnored(reference: Uint8Array, prediction: Uint8Array): Scored {
+  const count = reference.reduce((sum, k) => sum + (k === ignored ? 1 : 0), 0);
+  if (count === 0) return { reference, prediction, count };
+  return {
+    reference: reference.map((k) => (k === ignored ? 0 : k)),
+    prediction: prediction.map((k, i) => (reference[i] === ignored ? 0 : k)),
+    count,
+  };
+}
+
+const scoresOf = (volume: CaseVolume, { prediction, reference, count }: Scored, classes: number, distances: boolean) =>
+  volumeScores(prediction, reference, {
+    ignored: count,
     shape: shapeOf(volume),
     spacing: [volume.spacing[2], volume.spacing[1], volume.spacing[0]],
     classes,
@@ -121,7 +153,7 @@ export async function evaluateWithTeacher(
     const labels = restoreLabels((await student(slices)).labels, config, volume);
     const taught = restoreLabels((await teacher(slices)).labels, config, volume);
     const { id, image, label } = volume.case;
-    const metrics = scoresOf(volume, volume.label!, taught, config.classes, false);
+    const metrics = scoresOf(volume, withoutIgnored(volume.label!, taught), config.classes, false);
     ofTeacher.push({ case: id, image, reference_file: label!, prediction_file: null, spacing: [], metrics });
     return { labels };
   });
@@ -133,20 +165,22 @@ export async function evaluateWithTeacher(
 
 /**
  * Scores label volumes that any tool has written: `folder` holds CASE.nii.gz or CASE.nii for every case, on the image's own grid.
- * Throws a DataError for one that is missing, on another grid or with labels beyond the classes.
+ * `onNotes` gets what should be told of each file. Throws a DataError for one that is missing, on another grid or with labels beyond the classes.
  */
 export async function evaluateFiles(
   folder: string,
   cases: readonly Case[],
-  config: { classes: number },
+  config: Reading & { classes: number },
   settings: EvaluationSettings = {},
+  onNotes: (notes: readonly Note[]) => void = () => {},
 ): Promise<Summary> {
   const files = findPredictions(folder, cases); // all that are missing show before anything is read
   const coding = codingOf(files.values(), cases, config.classes);
   const predict = async (volume: CaseVolume) => {
     checkVoxelSize(volume);
     const file = files.get(volume.case.id)!;
-    const labels = readPrediction(file, volume, coding);
+    const { labels, notes } = readPrediction(file, volume, coding, config.trust);
+    onNotes([...volume.notes, ...notes]);
     if (settings.largestComponent) keepLargestComponents(labels, shapeOf(volume), config.classes);
     return { labels, file };
   };

@@ -38,7 +38,7 @@ type Triple = readonly [number, number, number];
 
 /**
  * Scores of classes 1 … classes − 1 of labels [D, H, W] (x fastest); `shape` is [D, H, W], `spacing` mm along z, y, x.
- * Without `distances`, which take most of the time, those are null.
+ * Without `distances`, which take most of the time, those are null. `ignored` voxels, background in both, are no true negatives.
  */
 export function volumeScores(
   prediction: Uint8Array,
@@ -48,7 +48,8 @@ export function volumeScores(
     spacing,
     classes,
     distances = true,
-  }: { shape: Triple; spacing: Triple; classes: number; distances?: boolean },
+    ignored = 0,
+  }: { shape: Triple; spacing: Triple; classes: number; distances?: boolean; ignored?: number },
 ): Record<string, ClassScore> {
   const size = shape[0] * shape[1] * shape[2];
   if (prediction.length !== size || reference.length !== size) {
@@ -82,7 +83,7 @@ export function volumeScores(
       TP: both,
       FP: predicted - both,
       FN: referenced - both,
-      TN: size - either,
+      TN: size - ignored - either,
       n_pred: predicted,
       n_ref: referenced,
       missed: referenced > 0 && predicted === 0 ? 1 : 0,

@@ -14,6 +14,8 @@ export interface CaseSummary {
   prediction_file: string | null;
   /** Voxel size along x, y, z in mm, as the image's header says; the millimetres of the distances are those. */
   spacing: readonly number[];
+  /** Voxels that the reference says to ignore, where there are any: they are not scored. */
+  ignored?: number;
   /** By class. */
   metrics: Record<string, ClassScore>;
 }
@@ -69,6 +71,8 @@ export interface Summary {
   /** Structures missed and invented, over all cases and classes. */
   missed: number;
   invented: number;
+  /** Voxels that references say to ignore, over all cases, where there are any. */
+  ignored?: number;
   /** Voxels by class of the ground truth (rows) and of the prediction (columns), over all cases. */
   confusion?: number[][];
 }
