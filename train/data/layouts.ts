@@ -120,6 +120,7 @@ const acdc: Layout = {
 // ---- nnU-Net
 
 interface NnunetInfo {
+  readonly file: string;
   readonly end: string;
   readonly labelValues: readonly number[];
   readonly classNames: readonly string[];
@@ -161,6 +162,7 @@ function readNnunetInfo(dir: string): NnunetInfo | undefined {
   const twice = sorted.find(([, value], i) => sorted[i - 1]?.[1] === value);
   if (twice) refuse(`two labels have the value ${twice[1]}. Give each its own.`);
   return {
+    file,
     end: typeof info.file_ending === 'string' ? info.file_ending : '.nii.gz',
     labelValues: sorted.map(([, value]) => value),
     classNames: sorted.map(([name]) => name),
@@ -180,7 +182,7 @@ function nnunetCases(images: string, labels: string | undefined, info: NnunetInf
     }
     const label = labels && firstOf(labels, labelFiles, [`${id}.nii.gz`, `${id}.nii`]);
     const isMapped = info?.labelValues.some((value, k) => value !== k);
-    const mapping = isMapped ? { labelValues: info!.labelValues } : {};
+    const mapping = { ...(isMapped && { labelValues: info!.labelValues }), ...(info && { labelTable: info.file }) };
     return [{ id, ...patientOf(id), image: join(images, file), label, ...mapping }];
   });
 }
