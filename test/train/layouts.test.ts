@@ -159,7 +159,16 @@ test('nnU-Net: who has no label is learned from without; splits and dataset.json
   await refuses(withInfo({ labels: { background: 0, heart: [1, 2] } }), DataError, /"heart" must be one whole number/);
   await refuses(withInfo({ labels: { background: 0, a: 1, b: 1 } }), DataError, /two labels have the value 1/);
   await refuses(withInfo({ labels: { a: 1 } }), DataError, /no label has the value 0/);
-  await refuses(withInfo({ labels: { background: 0, a: 1, ignore: 2 } }), DataError, /"ignore" label is not supported/);
+  const ignoring = await withInfo({ labels: { background: 0, a: 1, b: 2, ignore: 3 } })();
+  assert.equal(ignoring.classNames, ['background', 'a', 'b']);
+  const labelled = ignoring.cases.find((c) => c.label)!;
+  const [before, after] = [await openDataset(join(root, 'nnunet')), ignoring].map(
+    (all) => loadCase(all.cases.find((c) => c.id === labelled.id)!, { classes: all === ignoring ? 3 : 4 }).label!,
+  );
+  assert.equal(
+    after,
+    before!.map((k) => (k === 3 ? 255 : k)),
+  );
   await refuses(withInfo({ labels: 3 }), DataError, /"labels" must be an object/);
   await refuses(withInfo({ file_ending: '.png' }), DataError, /holds \.png files/);
   writeFileSync(join(dir, 'dataset.json'), '{');

@@ -3,7 +3,8 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { uniformStream } from '../../engine/index.js';
-import { DataError, whyNot } from './data-error.js';
+import { DataError, some, whyNot } from './data-error.js';
+import { hintFor } from './folder-hint.js';
 import { loadHdf5 } from './hdf5.js';
 import { type Case, type Layout, type Listing, layouts, type Parts, readJson } from './layouts.js';
 
@@ -83,9 +84,9 @@ function recognise(dir: string): { layout: Layout; listing: Listing } {
     const all = found.map(({ layout, listing }) => `${layout.name}'s (${listing.cases.length} volumes)`).join(' and ');
     throw new DataError(`dataset: ${dir} is laid out in more than one way: ${all}. Keep each in a folder of its own.`);
   }
-  const shown = names.length > 6 ? [...names.slice(0, 6), `… (${names.length} in all)`] : names;
+  const hint = hintFor(dir);
   throw new DataError(
-    `dataset: ${dir} holds no data set that is known — got ${shown.length ? shown.join(', ') : 'an empty folder'}. Expected one of:\n` +
+    `dataset: ${dir} holds no data set that is known — got ${names.length ? some(names, 6) : 'an empty folder'}. ${hint && `${hint} `}Expected one of:\n` +
       layouts.map(({ name, looksFor }) => `  ${name.padEnd(13)} ${looksFor}`).join('\n'),
   );
 }

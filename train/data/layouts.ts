@@ -1,8 +1,10 @@
 // How public data sets are laid out, each recognised by looking at folder and file names. A layout lists its cases and
 // the split that comes with it; which of the cases are for training is decided in datasets.ts.
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { cut, DataError, whyNot } from './data-error.js';
+import { contentsOf, visibleIn as filesIn, kindOf, stemOf, unused, volumeNamed, volumesIn } from './case-files.js';
+import { cut, DataError, some, whyNot } from './data-error.js';
+import { foreignFiles } from './file-format.js';
 import { linesOf, textIn } from './text-file.js';
 
 /** One volume of one patient. */
@@ -56,20 +58,12 @@ export interface Layout {
   list(dir: string): Listing | undefined;
 }
 
-const filesIn = (dir: string): string[] => {
-  try {
-    return readdirSync(dir).sort();
-  } catch {
-    return []; // a file, or nothing
-  }
-};
-const niftiEnd = /\.nii(\.gz)?$/;
-
-/** The first of some names that a folder has, as a path. */
-const firstOf = (dir: string, files: readonly string[], names: readonly string[]): string | undefined => {
-  const name = names.find((candidate) => files.includes(candidate));
-  return name && join(dir, name);
-};
+/** What a user should know of the NIfTI files of some folders that are no case's. */
+function leftOver(dirs: readonly string[], cases: readonly Case[]): Required<Pick<Listing, 'notes' | 'warnings'>> {
+  const used = new Set(cases.flatMap(({ image, label }) => (label ? [image, label] : [image])));
+  const { films, warnings } = unused(dirs, used);
+  return { notes: films ? [`${films} film${films === 1 ? '' : 's'} (_4d) left out`] : [], warnings };
+}
 
 /** patient001_frame01 → patient and frame; any other name is a patient of its own. */
 function patientOf(id: string): { patient: string; frame: string | undefined } {
@@ -86,34 +80,35 @@ function acdcCases(dir: string): Case[] {
   return filesIn(dir)
     .filter((name) => /^patient\d+$/.test(name))
     .flatMap((patient) => {
-      const folder = join(dir, patient);
-      const files = filesIn(folder);
-      return files.flatMap((file) => {
-        const id = file.replace(niftiEnd, '');
+      const volumes = volumesIn(join(dir, patient));
+      return volumes.flatMap(({ stem: id, path: image }) => {
         const { patient: owner, frame } = patientOf(id);
-        if (!niftiEnd.test(file) || owner !== patient || frame === undefined) return []; // Info.cfg, the 4-D film, labels
-        const label = firstOf(folder, files, [`${id}_gt.nii.gz`, `${id}_gt.nii`]);
-        return [{ id, patient, frame, image: join(folder, file), label }];
+        if (owner !== patient || frame === undefined) return []; // the 4-D film, labels
+        return [{ id, patient, frame, image, label: volumeNamed(volumes, `${id}_gt`)?.path }];
       });
     });
 }
+
+/** The folders of cases. */
+const foldersOf = (cases: readonly Case[]): string[] => unique(cases.map(({ image }) => dirname(image)));
 
 const acdc: Layout = {
   name: 'ACDC',
   looksFor: 'patientNNN/patientNNN_frameFF.nii.gz (also below training/ and testing/)',
   list(dir) {
     const here = acdcCases(dir);
-    if (here.length) return { cases: here };
+    if (here.length) return { cases: here, ...leftOver(foldersOf(here), here) };
     const [training, testing] = ['training', 'testing'].map((part) => acdcCases(join(dir, part))) as [Case[], Case[]];
     if (training.length + testing.length === 0) {
       return existsSync(join(dir, 'database')) ? acdc.list(join(dir, 'database')) : undefined;
     }
     const cases = [...training, ...testing].sort(byName);
-    if (!testing.length) return { cases };
+    const rest = leftOver(foldersOf(cases), cases);
+    if (!testing.length) return { cases, ...rest };
     const test = unique(testing.map((c) => c.patient));
     const twice = training.find((c) => test.includes(c.patient));
     if (twice) throw new DataError(`dataset: ${twice.patient} is in training/ and in testing/ of ${dir}. Keep one.`);
-    return { cases, split: { from: 'testing/', parts: { test } } };
+    return { cases, split: { from: 'testing/', parts: { test } }, ...rest };
   },
 };
 
@@ -121,7 +116,11 @@ const acdc: Layout = {
 
 interface NnunetInfo {
   readonly file: string;
+  /** How files end. */
   readonly end: string;
+  /** Stems of the images that it lists, as Medical Decathlon's does. */
+  readonly listed: ReadonlySet<string>;
+  readonly ignoreValue?: number;
   readonly labelValues: readonly number[];
   readonly classNames: readonly string[];
 }
@@ -137,7 +136,7 @@ function readNnunetInfo(dir: string): NnunetInfo | undefined {
     const value = info?.[key];
     if (value === undefined) return undefined;
     if (typeof value === 'object' && value !== null) return value as Record<string, unknown>;
-    return refuse(`"${key}" must be an object — got ${JSON.stringify(value)}.`);
+    return refuse(`"${key}" must be an object — got ${cut(value)}.`);
   };
   const channels = table('channel_names') ?? table('modality');
   const count = channels ? Object.keys(channels).length : 1;
@@ -152,39 +151,70 @@ function readNnunetInfo(dir: string): NnunetInfo | undefined {
     typeof value === 'string' && /^\d+$/.test(key) ? [value, Number(key)] : [key, value],
   );
   for (const [name, value] of named) {
-    if (name === 'ignore') refuse('an "ignore" label is not supported. Make it background, or leave those cases out.');
     if (!Number.isInteger(value) || (value as number) < 0 || (value as number) > 255) {
-      refuse(`label "${name}" must be one whole number from 0 to 255 — got ${JSON.stringify(value)}.`);
+      refuse(`label "${name}" must be one whole number from 0 to 255 — got ${cut(value)}.`);
     }
   }
-  const sorted = (named as [string, number][]).sort((a, b) => a[1] - b[1]);
+  // nnU-Net's name for voxels that nobody has labelled.
+  const ignoreValue = (named as [string, number][]).find(([name]) => name === 'ignore')?.[1];
+  const sorted = (named as [string, number][]).filter(([name]) => name !== 'ignore').sort((a, b) => a[1] - b[1]);
   if (sorted[0]?.[1] !== 0) refuse('no label has the value 0. Background must be 0.');
   const twice = sorted.find(([, value], i) => sorted[i - 1]?.[1] === value);
   if (twice) refuse(`two labels have the value ${twice[1]}. Give each its own.`);
   return {
     file,
     end: typeof info.file_ending === 'string' ? info.file_ending : '.nii.gz',
+    listed: new Set(imagesListed(info.training)),
+    ...(ignoreValue !== undefined && { ignoreValue }),
     labelValues: sorted.map(([, value]) => value),
     classNames: sorted.map(([name]) => name),
   };
 }
 
+/** Stems of the images in Medical Decathlon's list, [{"image": "./imagesTr/NAME.nii.gz", …}] or names alone. */
+function imagesListed(list: unknown): string[] {
+  return (Array.isArray(list) ? list : []).flatMap((entry: unknown) => {
+    const name = typeof entry === 'string' ? entry : (entry as { image?: unknown } | null)?.image;
+    return typeof name === 'string' ? (stemOf(name) ?? []) : [];
+  });
+}
+
+/**
+ * Images and labels of two folders: NAME_0000 with NAME as nnU-Net names them, or NAME with NAME as Medical Decathlon does. Throws a
+ * DataError where there are labels and none fits.
+ */
 function nnunetCases(images: string, labels: string | undefined, info: NnunetInfo | undefined): Case[] {
-  const labelFiles = labels ? filesIn(labels) : [];
-  return filesIn(images).flatMap((file) => {
-    const found = /^(.+)_(\d{4})(\.nii(?:\.gz)?)$/.exec(file);
+  const volumes = volumesIn(images);
+  const labelVolumes = labels ? volumesIn(labels) : [];
+  const hasChannels = volumes.some(({ stem }) => stem.endsWith('_0000') && !info?.listed.has(stem));
+  const cases = volumes.flatMap(({ stem, path }): Case[] => {
+    const found = hasChannels ? /^(.+)_(\d{4})$/.exec(stem) : [stem, stem, '0000'];
     if (!found) return [];
     const [, id, channel] = found as unknown as [string, string, string];
     if (channel !== '0000') {
-      throw new DataError(
-        `dataset: ${join(images, file)} is a second channel; images of one are read. Keep NAME_0000 only.`,
-      );
+      throw new DataError(`dataset: ${path} is a second channel; images of one are read. Keep NAME_0000 only.`);
     }
-    const label = labels && firstOf(labels, labelFiles, [`${id}.nii.gz`, `${id}.nii`]);
     const isMapped = info?.labelValues.some((value, k) => value !== k);
-    const mapping = { ...(isMapped && { labelValues: info!.labelValues }), ...(info && { labelTable: info.file }) };
-    return [{ id, ...patientOf(id), image: join(images, file), label, ...mapping }];
+    return [
+      {
+        id,
+        ...patientOf(id),
+        image: path,
+        label: volumeNamed(labelVolumes, id)?.path,
+        ...(isMapped && { labelValues: info!.labelValues }),
+        ...(info && { labelTable: info.file }),
+        ...(info?.ignoreValue !== undefined && { ignoreValue: info.ignoreValue }),
+      },
+    ];
   });
+  if (cases.length && labelVolumes.length && !cases.some(({ label }) => label)) {
+    const [first] = cases as [Case];
+    throw new DataError(
+      `dataset: ${labels} holds ${labelVolumes.length} label file${labelVolumes.length === 1 ? '' : 's'}, none named as a case: found ${some(labelVolumes.map(({ path }) => basename(path)))}; ` +
+        `the label of ${basename(first.image)} is ${first.id}.nii.gz. Rename them.`,
+    );
+  }
+  return cases;
 }
 
 /** Fold 0 of nnU-Net's splits, by patient. */
@@ -212,16 +242,21 @@ function readFold(file: string, cases: readonly Case[]): Partial<Parts> {
 
 const nnunet: Layout = {
   name: 'nnU-Net',
-  looksFor: 'imagesTr/NAME_0000.nii.gz with labelsTr/NAME.nii.gz and dataset.json',
+  looksFor: 'imagesTr/NAME_0000.nii.gz (or NAME.nii.gz: Medical Decathlon) with labelsTr/NAME.nii.gz and dataset.json',
   list(dir) {
     const images = join(dir, 'imagesTr');
     if (!existsSync(images)) return undefined;
     const info = readNnunetInfo(dir);
-    if (info && !niftiEnd.test(info.end)) {
-      throw new DataError(`dataset: ${dir} holds ${info.end} files; .nii and .nii.gz are read. Convert them.`);
+    if (info && !/^\.nii(\.gz)?$/i.test(info.end)) {
+      throw new DataError(`dataset: ${dir} holds ${cut(info.end)} files; .nii and .nii.gz are read. Convert them.`);
     }
     const training = nnunetCases(images, join(dir, 'labelsTr'), info);
-    if (!training.length) throw new DataError(`dataset: ${images} holds no NAME_0000.nii.gz. Put the images there.`);
+    if (!training.length) {
+      const foreign = foreignFiles(filesIn(images));
+      throw new DataError(
+        `dataset: ${images} holds no NAME_0000.nii.gz and no NAME.nii.gz: ${foreign || contentsOf(images)}. Put the images there.`,
+      );
+    }
     const labelsTs = join(dir, 'labelsTs');
     const testing = nnunetCases(join(dir, 'imagesTs'), existsSync(labelsTs) ? labelsTs : undefined, info);
     const test = unique(testing.map((c) => c.patient));
@@ -232,13 +267,19 @@ const nnunet: Layout = {
     const from = [...(known.train ? ['splits_final.json, fold 0'] : []), ...(test.length ? ['imagesTs'] : [])].join(
       ' and ',
     );
+    const folders = ['imagesTr', 'labelsTr', 'imagesTs', 'labelsTs'].map((name) => join(dir, name));
+    const rest = leftOver(folders, [...training, ...testing]);
     const values = info?.labelValues ?? [];
     const mapped = values.some((value, k) => value !== k);
     return {
       cases: [...training, ...testing].sort(byName),
       ...(from ? { split: { from, parts: { ...known, ...(test.length ? { test } : {}) } } } : {}),
       ...(info ? { classNames: info.classNames } : {}),
-      notes: mapped ? [`label values ${values.join(', ')} are classes ${values.map((_, k) => k).join(', ')}`] : [],
+      warnings: rest.warnings,
+      notes: [
+        ...rest.notes,
+        ...(mapped ? [`label values ${values.join(', ')} are classes ${values.map((_, k) => k).join(', ')}`] : []),
+      ],
     };
   },
 };
@@ -250,13 +291,14 @@ const la: Layout = {
   looksFor: 'CASE/image.nii.gz with CASE/label.nii.gz',
   list(dir) {
     const cases = filesIn(dir).flatMap((id): Case[] => {
-      const folder = join(dir, id);
-      const files = filesIn(folder);
-      const image = firstOf(folder, files, ['image.nii.gz', 'image.nii']);
+      const volumes = volumesIn(join(dir, id));
+      const image = volumeNamed(volumes, 'image');
       if (!image) return [];
-      return [{ id, ...patientOf(id), image, label: firstOf(folder, files, ['label.nii.gz', 'label.nii']) }];
+      return [{ id, ...patientOf(id), image: image.path, label: volumeNamed(volumes, 'label')?.path }];
     });
-    return cases.length ? { cases, split: listSplit([dir], cases) } : undefined;
+    if (!cases.length) return undefined;
+    const folders = filesIn(dir).map((id) => join(dir, id));
+    return { cases, split: listSplit([dir], cases), ...leftOver(folders, cases) };
   },
 };
 
