@@ -19,6 +19,8 @@ export interface Flags {
   poison: boolean;
   /** Check every launch's output; whoever reads a result hears of the first op that produced a NaN or an infinity. */
   checkNan: boolean;
+  /** Check the labels of every loss; whoever reads the loss hears how many are neither a class nor ignored on purpose. */
+  checkLabels: boolean;
 }
 
 /** What the environment says now: the switches that a new Gpu starts from. */
@@ -38,5 +40,6 @@ export function environmentFlags(): Flags {
     tune: on('WGRAD_TUNE', true),
     poison: on('WGRAD_POISON', false),
     checkNan: on('WGRAD_CHECK_NAN', false),
+    checkLabels: on('WGRAD_CHECK_LABELS', false),
   };
 }

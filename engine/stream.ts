@@ -252,8 +252,37 @@ export function place(gpu: Gpu, launches: readonly Launch[], planned: Plan): GPU
   return buffers;
 }
 
+const watched = new WeakMap<Storage, (bytes: ArrayBuffer) => string | undefined>();
+
+/** Has `judge` look at the contents of a tensor with a buffer of its own whenever a launch has written them; a sentence of its is an error. */
+export function watch({ storage }: Bindable, judge: (bytes: ArrayBuffer) => string | undefined): void {
+  watched.set(storage, judge);
+}
+
+function judgeWatched(gpu: Gpu, launches: readonly Launch[]): void {
+  const written = launches.flatMap(({ kernel: k, args }) => args.filter((_, i) => k.bindings[i]!.writes));
+  for (const storage of new Set(written.map((arg) => arg.storage))) {
+    const judge = watched.get(storage);
+    if (!judge) continue;
+    const staging = gpu.device.createBuffer({ label: storage.label, size: storage.bytes, usage: 0x1 | 0x8 });
+    const encoder = gpu.device.createCommandEncoder();
+    encoder.copyBufferToBuffer(storage.buffer!, 0, staging, 0, storage.bytes);
+    gpu.device.queue.submit([encoder.finish()]);
+    const judged = mapped(gpu, staging, storage.bytes).then((bytes) => {
+      const sentence = judge(bytes);
+      if (sentence) gpu.fail(new GpuError(sentence));
+    });
+    gpu.track(judged);
+  }
+}
+
 /** Encodes launches into one compute pass and submits it. */
 export function submit(gpu: Gpu, launches: readonly Launch[]): void {
+  submitAll(gpu, launches);
+  if (gpu.flags.checkLabels) judgeWatched(gpu, launches);
+}
+
+function submitAll(gpu: Gpu, launches: readonly Launch[]): void {
   gpu.check();
   if (gpu.flags.checkNan) {
     gpu.track(

@@ -79,6 +79,28 @@ export const pick = (index: string, x: string, classes: number): string =>
 /** Expression: element `i` of a u8 array packed four to a word. */
 export const byteAt = (array: string, i: string): string => `((${array}[(${i}) >> 2u] >> (8u * ((${i}) & 3u))) & 255u)`;
 
+/** How labels are stored. */
+export type LabelType = 'u8' | 'u32' | 'i32';
+
+/** Labels of pixels; a value outside 0 … K − 1 is no class, and such a pixel is ignored. */
+export interface Labels {
+  readonly type: LabelType;
+  /** A value in 0 … K − 1 that is ignored, too. */
+  readonly ignored: number | undefined;
+}
+
+/** Element type of an array of labels. */
+export const labelArray = ({ type }: Labels): string => (type === 'i32' ? 'i32' : 'u32');
+
+/** Expression: the label of pixel `i` as u32; at least K where the pixel is ignored (255 is what an ignored u8 reads as). */
+export function labelAt(array: string, i: string, { type, ignored }: Labels): string {
+  const stored = { u8: byteAt(array, i), u32: `${array}[${i}]`, i32: `bitcast<u32>(${array}[${i}])` }[type];
+  return ignored === undefined ? stored : `select(${stored}, 4294967295u, ${stored} == ${ignored}u)`;
+}
+
+/** Expression: whether v is NaN. Tests bits, since WGSL may assume that floats are finite. */
+export const isNan = (v: string): string => `(bitcast<u32>(${v}) & 0x7fffffffu) > 0x7f800000u`;
+
 /**
  * Threads of a partial-sum pass over `items`: each walks every threads-th item. Up to 2048 partial sums are added up in one
  * launch; many items are worth a second one, to fill a large GPU.

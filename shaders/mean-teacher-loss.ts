@@ -4,9 +4,22 @@
 //   loss = ½ (CE + Dice) over labelled pixels + λ·consistency over unlabelled pixels that are kept
 // with the formulas of cross-entropy.ts, dice-loss.ts and masked-consistency.ts, which stay as the plain composition.
 // Thread = word of four pixels (bytes are packed four to a word) in the walk, pixel in the gradient.
-import { argmaxOf, byteAt, classArray, each, loadClasses, pick, softmaxOf, storeClasses, total } from './classes.js';
+import {
+  argmaxOf,
+  byteAt,
+  classArray,
+  each,
+  isNan,
+  labelArray,
+  labelAt,
+  loadClasses,
+  pick,
+  softmaxOf,
+  storeClasses,
+  total,
+} from './classes.js';
 import { type ConsistencyKind, type Keeping, keptBy, limitOf, mostOf, pixelValue } from './consistency.js';
-import type { PixelSizes } from './cross-entropy.js';
+import type { LabeledSizes } from './cross-entropy.js';
 import {
   addPartials,
   partialsMemory,
@@ -29,7 +42,7 @@ export interface TeacherPart extends Keeping {
   readonly hard: boolean;
 }
 
-export interface MeanTeacherSizes extends PixelSizes {
+export interface MeanTeacherSizes extends LabeledSizes {
   readonly labeledPixels: number;
   readonly epsilon: number;
   readonly teacher: TeacherPart | undefined;
@@ -49,8 +62,17 @@ function sumNames({ classes, labeledPixels, teacher }: MeanTeacherSizes): string
   ];
 }
 
-/** How many numbers a row of the partials holds. */
-export const partialCount = (sizes: MeanTeacherSizes): number => sumNames(sizes).length;
+/**
+ * Names of the sums that lie behind those: NaN of a labelled pixel that is no class, and unlabelled pixels of which nobody can
+ * say whether they are right.
+ */
+const namesBeside = ({ labeledPixels, teacher }: MeanTeacherSizes): string[] => [
+  ...(labeledPixels ? ['spoiled'] : []),
+  ...(teacher?.selection ? ['unknown_kept', 'unknown_dropped'] : []),
+];
+
+/** How many numbers the partials hold for each row. */
+export const partialCount = (sizes: MeanTeacherSizes): number => sumNames(sizes).length + namesBeside(sizes).length;
 
 /** The walk over words of four pixels. */
 export const meanTeacherWalk = ({ pixels }: MeanTeacherSizes): Walk => walkOver(Math.ceil(pixels / 4));
@@ -61,11 +83,13 @@ export const factorCount = ({ classes }: MeanTeacherSizes): number => 2 + 2 * cl
 const teacherPixel = ({ labeledPixels, teacher }: MeanTeacherSizes): string =>
   teacher?.everywhere || !labeledPixels ? 'i' : `(i - ${u32(labeledPixels)})`;
 
-/** A label ≥ K is no class: such a pixel adds nothing to cross-entropy and Dice. */
+/** A label that is no class: such a pixel adds nothing to cross-entropy and Dice. */
 function labeledSums({ classes, labeledPixels }: MeanTeacherSizes): string {
   if (!labeledPixels) return '';
   return wgsl`
-      if (i < ${u32(labeledPixels)} && truth < ${u32(classes)}) {
+      if (i < ${u32(labeledPixels)} && truth >= ${u32(classes)}) {
+        if (${isNan('p_log')}) { spoiled = p_log; }
+      } else if (i < ${u32(labeledPixels)}) {
         cross_entropy += p_log - (${pick('truth', 'x', classes)} - p_most);
 ${each(
   classes,
@@ -96,7 +120,7 @@ ${argmaxOf('teacher_class', 'y', classes)}
       let q_confidence = ${mostOf('q', classes)};
       var weight = 0.0;
       if (i < ${u32(labeledPixels)}) {
-        class_bytes |= truth << (8u * j);
+        class_bytes |= min(truth, 255u) << (8u * j);
         weight = select(0.0, ${weight}, truth == teacher_class);
       } else {
         class_bytes |= teacher_class << (8u * j);
@@ -110,6 +134,9 @@ ${argmaxOf('student_class', 'x', classes)}
         let correct = select(0.0, 1.0, student_class == truth);
         correct_kept += select(0.0, correct, keep);
         correct_dropped += select(correct, 0.0, keep);
+        let unknown = select(0.0, 1.0, truth >= ${u32(classes)});
+        unknown_kept += select(0.0, unknown, keep);
+        unknown_dropped += select(unknown, 0.0, keep);
         confident += ${mostOf('p', classes)};
 #endif
         if (keep) {
@@ -126,7 +153,7 @@ ${argmaxOf('student_class', 'x', classes)}
 /** The walk: partials [rows, sums], and of every pixel what is wanted: mask u8, classes u8, weights f32. */
 export function meanTeacherForward(sizes: MeanTeacherSizes): string {
   const { dtype, pixels, classes, labeledPixels, teacher } = sizes;
-  const names = sumNames(sizes);
+  const [names, beside] = [sumNames(sizes), namesBeside(sizes)];
   const words = Math.ceil(pixels / 4);
   const walk = meanTeacherWalk(sizes);
   const labels = labeledPixels > 0 || Boolean(teacher?.selection);
@@ -135,7 +162,7 @@ export function meanTeacherForward(sizes: MeanTeacherSizes): string {
 @group(0) @binding(0) var<storage, read> student: array<${classArray(dtype, classes)}>;
 @group(0) @binding(1) var<storage, read_write> partials: array<f32>;
 #if ${labels}
-@group(0) @binding(2) var<storage, read> labels: array<u32>;
+@group(0) @binding(2) var<storage, read> labels: array<${labelArray(sizes.labels)}>;
 #endif
 #if ${teacher !== undefined}
 @group(0) @binding(3) var<storage, read> teacher: array<${classArray(dtype, classes)}>;
@@ -151,13 +178,13 @@ export function meanTeacherForward(sizes: MeanTeacherSizes): string {
 #if ${teacher?.confidence === 'given'}
 @group(0) @binding(8) var<storage, read> scores: array<f32>;
 #endif
-${partialsMemory(walk, names.length)}
+${partialsMemory(walk, partialCount(sizes))}
 
 @compute @workgroup_size(${partialWorkgroup})
 fn mean_teacher_loss(
   @builtin(global_invocation_id) id: vec3u, @builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32,
 ) {
-${names.map((name) => `  var ${name} = 0.0;`).join('\n')}
+${[...names, ...beside].map((name) => `  var ${name} = 0.0;`).join('\n')}
   for (var word = id.x; word < ${u32(words)}; word += ${u32(walk.threads)}) {
     var mask_bytes = 0u;
     var class_bytes = 0u;
@@ -165,10 +192,10 @@ ${names.map((name) => `  var ${name} = 0.0;`).join('\n')}
       let i = 4u * word + j;
       if (i >= ${u32(pixels)}) { break; }
 #if ${Boolean(teacher?.selection)}
-      let truth = ${byteAt('labels', 'i')};
+      let truth = ${labelAt('labels', 'i', sizes.labels)};
 #elif ${labels}
       var truth = 0u;
-      if (i < ${u32(labeledPixels)}) { truth = ${byteAt('labels', 'i')}; }
+      if (i < ${u32(labeledPixels)}) { truth = ${labelAt('labels', 'i', sizes.labels)}; }
 #endif
 ${loadClasses('x', 'student', 'i', classes)}
 ${softmaxOf('x', 'p', classes)}
@@ -182,15 +209,16 @@ ${teacher ? teacherSums(sizes, teacher) : ''}
     classes[word] = class_bytes;
 #endif
   }
-${storePartials(walk, names)}
+${storePartials(walk, names, beside)}
 }`;
 }
 
 /** loss [], terms [2 or 3], statistics [4] (as selection-statistics.ts) and the gradient's factors, from the partials. */
 export function meanTeacherValues(sizes: MeanTeacherSizes): string {
   const { pixels, classes, labeledPixels, epsilon, teacher } = sizes;
-  const names = sumNames(sizes);
-  const sumOf = (name: string): string => (names.includes(name) ? `totals[${names.indexOf(name)}]` : '0.0');
+  const [names, beside] = [sumNames(sizes), namesBeside(sizes)];
+  const all = [...names, ...beside];
+  const sumOf = (name: string): string => (all.includes(name) ? `totals[${all.indexOf(name)}]` : '0.0');
   return wgsl`
 @group(0) @binding(0) var<storage, read> partials: array<f32>;
 @group(0) @binding(1) var<storage, read_write> loss: array<f32>;
@@ -202,21 +230,24 @@ export function meanTeacherValues(sizes: MeanTeacherSizes): string {
 #if ${Boolean(teacher?.selection)}
 @group(0) @binding(5) var<storage, read_write> statistics: array<f32>;
 #endif
-${totalsMemory(names.length)}
+${totalsMemory(all.length)}
 
 @compute @workgroup_size(${totalsWorkgroup})
 fn mean_teacher_values(@builtin(local_invocation_index) thread: u32) {
 ${addPartials(meanTeacherWalk(sizes), names.length)}
+${beside.length ? addPartials(meanTeacherWalk(sizes), beside.length, names.length) : ''}
   if (thread > 0u) { return; }
-  let labeled = max(${total(classes, (k) => sumOf(`count${k}`))}, 1.0);
-  let cross_entropy = ${sumOf('cross_entropy')} / labeled;
+  let counted = ${total(classes, (k) => sumOf(`count${k}`))};
+  let labeled = max(counted, 1.0);
+  var cross_entropy = ${sumOf('cross_entropy')} / labeled;
 ${each(
   classes,
   (k) => `  let top${k} = 2.0 * ${sumOf(`overlap${k}`)} + ${f32(epsilon)};
   let bottom${k} = ${sumOf(`square${k}`)} + ${sumOf(`count${k}`)} + ${f32(epsilon)};
   factors[${2 + 2 * k}] = ${f32(-1 / classes)} / bottom${k}; factors[${3 + 2 * k}] = top${k} / bottom${k};`,
 )}
-  let dice = 1.0 - ${total(classes, (k) => `top${k} / bottom${k}`)} / ${f32(classes)};
+  var dice = 1.0 - ${total(classes, (k) => `top${k} / bottom${k}`)} / ${f32(classes)};
+  if (counted == 0.0) { cross_entropy = ${sumOf('spoiled')}; dice = ${sumOf('spoiled')}; }
   terms[0] = cross_entropy;
   terms[1] = dice;
   factors[0] = 0.5 / labeled;
@@ -233,20 +264,21 @@ ${each(
 #endif
 #if ${Boolean(teacher?.selection)}
   let pixels = ${f32(pixels - labeledPixels)};
-  let dropped = pixels - ${sumOf('kept')};
+  let known_kept = ${sumOf('kept')} - ${sumOf('unknown_kept')};
+  let known_dropped = pixels - ${sumOf('kept')} - ${sumOf('unknown_dropped')};
   statistics[0] = ${sumOf('kept')} / pixels;
-  statistics[1] = select(-1.0, ${sumOf('correct_kept')} / kept, ${sumOf('kept')} > 0.0);
-  statistics[2] = select(-1.0, ${sumOf('correct_dropped')} / max(dropped, 1.0), dropped > 0.0);
+  statistics[1] = select(-1.0, ${sumOf('correct_kept')} / max(known_kept, 1.0), known_kept > 0.0);
+  statistics[2] = select(-1.0, ${sumOf('correct_dropped')} / max(known_dropped, 1.0), known_dropped > 0.0);
   statistics[3] = ${sumOf('confident')} / pixels;
 #endif
 }`;
 }
 
-function labeledSlopes({ dtype, classes, labeledPixels }: MeanTeacherSizes): string {
+function labeledSlopes({ dtype, classes, labels, labeledPixels }: MeanTeacherSizes): string {
   if (!labeledPixels) return '';
   return wgsl`
   if (i < ${u32(labeledPixels)}) {
-    let truth = ${byteAt('labels', 'i')};
+    let truth = ${labelAt('labels', 'i', labels)};
     if (truth >= ${u32(classes)}) {
 ${storeClasses('dlogits', 'i', dtype, classes, () => '0.0')}
       return;
@@ -302,7 +334,7 @@ export function meanTeacherBackward(sizes: MeanTeacherSizes): string {
 @group(0) @binding(2) var<storage, read> dloss: array<f32>;
 @group(0) @binding(3) var<storage, read_write> dlogits: array<${classArray(dtype, classes)}>;
 #if ${labeledPixels > 0}
-@group(0) @binding(4) var<storage, read> labels: array<u32>;
+@group(0) @binding(4) var<storage, read> labels: array<${labelArray(sizes.labels)}>;
 #endif
 #if ${teacher !== undefined}
 @group(0) @binding(5) var<storage, read> teacher: array<${classArray(dtype, classes)}>;
@@ -335,7 +367,8 @@ export function variants(): string[] {
     teachers.flatMap((teacher, t) => {
       const labeledPixels = t % 4 === 3 && dtype === 'f16' ? 0 : 500;
       const pixels = t % 2 ? 1000 : 2 ** 18;
-      const sizes = { dtype, pixels, classes: [4, 3, 16][t % 3]!, labeledPixels, epsilon: 1e-5, teacher };
+      const labels = { type: (['u8', 'u32', 'i32'] as const)[t % 3]!, ignored: t % 2 ? 1 : undefined };
+      const sizes = { dtype, pixels, classes: [4, 3, 16][t % 3]!, labels, labeledPixels, epsilon: 1e-5, teacher };
       return [meanTeacherForward(sizes), meanTeacherValues(sizes), meanTeacherBackward(sizes)];
     }),
   );

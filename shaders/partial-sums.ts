@@ -32,41 +32,56 @@ export const partialsMemory = ({ meet }: Walk, count: number): string =>
   meet ? wgsl`var<workgroup> shared_values: array<f32, ${count * partialWorkgroup}>;` : '';
 
 /**
- * Stores the sums of the `values` (expressions) in `partials` [rows, values]. All threads of the workgroup must come here;
- * needs `id`, the global invocation id, `thread`, the local index, and `group`, the workgroup's id.
+ * Stores the sums of the `values` (expressions) in `partials` [rows, values], and those of `beside` behind all of these, [rows,
+ * beside]. All threads of the workgroup must come here; needs `id`, the global invocation id, `thread`, the local index, and
+ * `group`, the workgroup's id.
  */
-export const storePartials = ({ meet }: Walk, values: readonly string[]): string => wgsl`
+export function storePartials({ meet, rows }: Walk, values: readonly string[], beside: readonly string[] = []): string {
+  const all = [...values, ...beside];
+  const first = u32(values.length);
+  const place = (row: string, v: string): string =>
+    beside.length
+      ? `select(${u32(rows * values.length)} + ${row} * ${u32(beside.length)} + ${v} - ${first}, ${row} * ${first} + ${v}, ${v} < ${first})`
+      : `${row} * ${first} + ${v}`;
+  return wgsl`
 #if ${meet}
-${values.map((value, v) => `  shared_values[thread * ${values.length}u + ${v}u] = ${value};`).join('\n')}
+${all.map((value, v) => `  shared_values[thread * ${all.length}u + ${v}u] = ${value};`).join('\n')}
   workgroupBarrier();
-  for (var v = thread; v < ${u32(values.length)}; v += ${u32(partialWorkgroup)}) {
+  for (var v = thread; v < ${u32(all.length)}; v += ${u32(partialWorkgroup)}) {
     var sum = 0.0;
-    for (var t = 0u; t < ${u32(partialWorkgroup)}; t++) { sum += shared_values[t * ${u32(values.length)} + v]; }
-    partials[group.x * ${u32(values.length)} + v] = sum;
+    for (var t = 0u; t < ${u32(partialWorkgroup)}; t++) { sum += shared_values[t * ${u32(all.length)} + v]; }
+    partials[${place('group.x', 'v')}] = sum;
   }
 #else
-${values.map((value, v) => `  partials[id.x * ${values.length}u + ${v}u] = ${value};`).join('\n')}
+${values.map((value, v) => `  partials[id.x * ${first} + ${v}u] = ${value};`).join('\n')}
+${beside.map((value, v) => `  partials[${u32(rows * values.length)} + id.x * ${u32(beside.length)} + ${v}u] = ${value};`).join('\n')}
 #endif`;
+}
 
 /** Module scope of a kernel with `addPartials` of `count` values, which are 256 at most. */
 export const totalsMemory = (count: number): string => wgsl`
 var<workgroup> shared_values: array<f32, ${totalsWorkgroup}>;
 var<workgroup> totals: array<f32, ${count}>;`;
 
-/** Leaves the sums over the rows of `partials` [rows, count] in `totals`, for all threads of the one workgroup. */
-export function addPartials({ rows }: Walk, count: number): string {
+/**
+ * Leaves the sums over the rows of `partials` [rows, count] in `totals`, for all threads of the one workgroup. With `behind`, those
+ * of the values stored beside so many others, behind their totals.
+ */
+export function addPartials({ rows }: Walk, count: number, behind = 0): string {
   const parts = Math.min(rows, Math.floor(totalsWorkgroup / count));
+  const partial = behind ? `partials[${u32(rows * behind)} + at]` : 'partials[at]';
+  const total = behind ? `totals[${u32(behind)} + thread]` : 'totals[thread]';
   return wgsl`
   if (thread < ${u32(parts * count)}) {
     var sum = 0.0;
-    for (var at = thread; at < ${u32(rows * count)}; at += ${u32(parts * count)}) { sum += partials[at]; }
+    for (var at = thread; at < ${u32(rows * count)}; at += ${u32(parts * count)}) { sum += ${partial}; }
     shared_values[thread] = sum;
   }
   workgroupBarrier();
   if (thread < ${u32(count)}) {
     var sum = 0.0;
     for (var at = thread; at < ${u32(parts * count)}; at += ${u32(count)}) { sum += shared_values[at]; }
-    totals[thread] = sum;
+    ${total} = sum;
   }
   workgroupBarrier();`;
 }

@@ -1,4 +1,5 @@
-// The losses over the student's logits: one fused op, or with fusing off the composition of plain ops that it stands for.
+// The losses over the student's logits: one fused op; with fusing off, or of many classes, the composition of plain ops that it
+// stands for.
 import {
   add,
   type ConsistencyOptions,
@@ -16,6 +17,9 @@ import {
   slice,
   type Tensor,
 } from '../engine/index.js';
+
+/** Of more classes there is no fused loss; the plain ones take any number, the consistency does not. */
+const mostFusedClasses = 16;
 
 /** ½ (cross-entropy + soft Dice) of logits [N, H, W, K] against labels u8 [N, H, W]; the parts are returned for the log. */
 export function supervisedLoss(logits: Tensor, labels: Tensor): { loss: Tensor; ce: Tensor; dice: Tensor } {
@@ -58,7 +62,8 @@ export function imageLosses(
   teacher?: TeacherTerms,
 ): ImageLosses {
   const labeledPixels = (labels.size / labels.shape[0]!) * labeledItems;
-  if (!logits.gpu.flags.fuse) return composition(logits, labels, labeledItems, labeledPixels, teacher);
+  const fused = logits.gpu.flags.fuse && (teacher !== undefined || logits.shape.at(-1)! <= mostFusedClasses);
+  if (!fused) return composition(logits, labels, labeledItems, labeledPixels, teacher);
   const of = { labels, labeledPixels };
   if (!teacher) {
     const { loss, terms } = meanTeacherLoss(logits, of);

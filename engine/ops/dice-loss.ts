@@ -1,27 +1,76 @@
+import { rowWalk } from '../../shaders/class-rows.js';
 import { partialThreads } from '../../shaders/classes.js';
-import { diceLossBackward, diceLossValue, diceSums } from '../../shaders/dice-loss.js';
+import type { LabeledSizes } from '../../shaders/cross-entropy.js';
+import {
+  diceChunks,
+  diceLossBackward,
+  diceLossValue,
+  diceSlopesOfMany,
+  diceSums,
+  diceSumsOfMany,
+  diceValueOfMany,
+} from '../../shaders/dice-loss.js';
 import { noGrad, record } from '../autograd.js';
+import { ShapeError } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
-import { pixelSizes } from './labeled-pixels.js';
+import { statisticsOfMany } from './class-statistics.js';
+import { type LabelOptions, labeledSizes, namedClasses } from './labeled-pixels.js';
 import { sum } from './reduce.js';
+
+/** What the Dice loss is told beside logits and labels. */
+export interface DiceOptions extends LabelOptions {
+  /** ε ≥ 0 in numerator and denominator; default 1e-5. */
+  epsilon?: number;
+}
 
 /**
  * Soft Dice loss of softmax(logits) over all classes with squared denominators (Milletari et al. 2016, batch-flattened as
- * SSL4MIS): 1 − mean_k (2 Σ p·y + ε)/(Σ p² + Σ y² + ε). Logits [..., K], labels u8 [...] → [].
+ * SSL4MIS): 1 − mean_k (2 Σ p·y + ε)/(Σ p² + Σ y² + ε). Logits f32 or f16 [..., K] of any number K ≥ 2 of classes, labels u8, u32 or
+ * i32 [...] → f32 []. A label outside 0 … K − 1, or equal to `ignoreIndex` (default 255), is ignored: its pixel is in no sum and has
+ * no gradient. Where all are ignored the loss is 0 (NaN if the logits have a NaN) and so is the gradient. A number in place of the
+ * options is ε. Throws a ShapeError for other shapes and types.
  */
-export function diceLoss(logits: Tensor, labels: Tensor, epsilon = 1e-5): Tensor {
-  const sizes = pixelSizes('diceLoss', logits, { labels });
+export function diceLoss(logits: Tensor, labels: Tensor, options: number | DiceOptions = {}): Tensor {
+  const given = typeof options === 'number' ? { epsilon: options } : options;
+  const { epsilon = 1e-5 } = given;
+  if (!(epsilon >= 0 && epsilon < 1e30)) throw new ShapeError(`diceLoss: epsilon must be 0 or more — got ${epsilon}.`);
+  const sizes = labeledSizes('diceLoss', logits, labels, given);
+  return sizes.classes > namedClasses ? ofMany(logits, labels, sizes, epsilon) : ofFew(logits, labels, sizes, epsilon);
+}
+
+function ofFew(logits: Tensor, labels: Tensor, sizes: LabeledSizes, epsilon: number): Tensor {
+  const { gpu } = logits;
   const threads = partialThreads(sizes.pixels);
-  const partials = empty(logits.gpu, [threads, 3 * sizes.classes], 'f32', 'diceLoss.partials');
+  const partials = empty(gpu, [threads, 3 * sizes.classes + 1], 'f32', 'diceLoss.partials');
   run(diceSums(sizes), { logits, labels, partials }, { threads });
-  const sums = noGrad(logits.gpu, () => sum(partials, 0));
-  const loss = empty(logits.gpu, [], 'f32', 'diceLoss');
+  const sums = noGrad(gpu, () => sum(partials, 0));
+  const loss = empty(gpu, [], 'f32', 'diceLoss');
   run(diceLossValue(sizes.classes, epsilon), { sums, loss }, { threads: 1 });
 
   return record('diceLoss', loss, [logits], (dloss) => {
-    const dlogits = empty(logits.gpu, logits.shape, logits.dtype, 'dlogits');
+    const dlogits = empty(gpu, logits.shape, logits.dtype, 'dlogits');
     run(diceLossBackward(sizes, epsilon), { logits, labels, sums, dloss, dlogits }, { threads: sizes.pixels });
+    return [dlogits];
+  });
+}
+
+function ofMany(logits: Tensor, labels: Tensor, sizes: LabeledSizes, epsilon: number): Tensor {
+  const { gpu } = logits;
+  const { classes } = sizes;
+  const walk = rowWalk(sizes);
+  const chunks = diceChunks(sizes);
+  const statistics = statisticsOfMany(logits, sizes);
+  const partials = empty(gpu, [chunks, 3 * classes + 1], 'f32', 'diceLoss.partials');
+  run(diceSumsOfMany(sizes), { logits, labels, statistics, partials }, { threads: chunks * walk.count });
+  const sums = noGrad(gpu, () => sum(partials, 0));
+  const loss = empty(gpu, [], 'f32', 'diceLoss');
+  const factors = empty(gpu, [2, classes], 'f32', 'diceLoss.factors');
+  run(diceValueOfMany(classes, epsilon), { sums, loss, factors }, { workgroups: [1] });
+
+  return record('diceLoss', loss, [logits], (dloss) => {
+    const dlogits = empty(gpu, logits.shape, logits.dtype, 'dlogits');
+    run(diceSlopesOfMany(sizes), { logits, labels, statistics, factors, dloss, dlogits }, { threads: walk.threads });
     return [dlogits];
   });
 }

@@ -1,18 +1,37 @@
-// What losses over pixels with labels check: logits [..., K] and one label a pixel.
-import type { PixelSizes } from '../../shaders/cross-entropy.js';
+// What losses over pixels with labels check: logits [..., K] and one label a pixel. A label outside 0 … K − 1 is no class, and
+// its pixel is ignored: it counts in no sum and no mean, and has no gradient.
+import { beginFound, type CheckedLabels, checkLabelsShader, foundWords } from '../../shaders/check-labels.js';
+import type { Labels } from '../../shaders/classes.js';
+import type { LabeledSizes, PixelSizes } from '../../shaders/cross-entropy.js';
 import { ShapeError, show } from '../shape.js';
-import type { Tensor } from '../tensor.js';
+import { run, watch } from '../stream.js';
+import { type Tensor, tensor } from '../tensor.js';
 import { floatType } from './float-type.js';
 
-const mostClasses = 16;
+/** Classes that kernels hold in named scalars. */
+export const namedClasses = 16;
 
-/** Sizes of logits [..., K]; throws unless 2 ≤ K ≤ 16 and every tensor of `perPixel` is u8 with one element a pixel. */
-export function pixelSizes(op: string, logits: Tensor, perPixel: Record<string, Tensor>): PixelSizes {
+/** Which labels are no class. */
+export interface LabelOptions {
+  /**
+   * A label that is ignored; default 255, unless there are so many classes that it is one of them. So is every other value
+   * outside 0 … K − 1. WGRAD_CHECK_LABELS=1 reports those others.
+   */
+  ignoreIndex?: number | undefined;
+}
+
+/** Sizes of logits [..., K]; throws unless 2 ≤ K ≤ `most` and every tensor of `perPixel` is u8 with one element a pixel. */
+export function pixelSizes(
+  op: string,
+  logits: Tensor,
+  perPixel: Record<string, Tensor>,
+  most = namedClasses,
+): PixelSizes {
   const classes = logits.shape.at(-1) ?? 0;
-  if (classes < 2 || classes > mostClasses) {
-    throw new ShapeError(
-      `${op}: got logits ${show(logits.shape)}, expected [..., K] with 2 to ${mostClasses} classes.`,
-    );
+  if (classes < 2 || classes > most) {
+    const range = most === Number.POSITIVE_INFINITY ? 'at least 2 classes' : `2 to ${most} classes`;
+    const other = most === namedClasses ? ' crossEntropy and diceLoss take any number.' : '';
+    throw new ShapeError(`${op}: got logits ${show(logits.shape)}, expected [..., K] with ${range}.${other}`);
   }
   const pixels = logits.size / classes;
   for (const [name, t] of Object.entries(perPixel)) {
@@ -23,4 +42,63 @@ export function pixelSizes(op: string, logits: Tensor, perPixel: Record<string, 
     }
   }
   return { dtype: floatType(op, logits), pixels, classes };
+}
+
+/** Sizes of logits [..., K], any K of at least 2, and how their labels are read; throws unless there is one label a pixel. */
+export function labeledSizes(op: string, logits: Tensor, labels: Tensor, options: LabelOptions): LabeledSizes {
+  const sizes = pixelSizes(op, logits, {}, Number.POSITIVE_INFINITY);
+  if (labels.size !== sizes.pixels || !isLabelType(labels.dtype)) {
+    throw new ShapeError(
+      `${op}: got labels ${labels.dtype} ${show(labels.shape)} for logits ${show(logits.shape)}, expected u8, u32 or i32 ${show(logits.shape.slice(0, -1))}.`,
+    );
+  }
+  return { ...sizes, labels: labelsOf(op, labels, sizes.classes, options) };
+}
+
+/** Whether labels may be of this type. */
+export const isLabelType = (dtype: string): dtype is Labels['type'] =>
+  dtype === 'u8' || dtype === 'u32' || dtype === 'i32';
+
+/** How the first `looked` labels are read; throws unless they are whole numbers. Reports what is no class if that is asked for. */
+export function labelsOf(
+  op: string,
+  labels: Tensor,
+  classes: number,
+  { ignoreIndex: given }: LabelOptions,
+  looked = labels.size,
+): Labels {
+  const { dtype } = labels;
+  const ignoreIndex = given ?? 255;
+  if (!isLabelType(dtype)) {
+    throw new ShapeError(`${op}: got labels ${dtype} ${show(labels.shape)}, expected u8, u32 or i32.`);
+  }
+  if (!Number.isInteger(ignoreIndex) || ignoreIndex < -(2 ** 31) || ignoreIndex >= 2 ** 32) {
+    throw new ShapeError(`${op}: ignoreIndex is a label, a whole number — got ${ignoreIndex}.`);
+  }
+  const ignored = given !== undefined && given >= 0 && given < classes ? given : undefined; // of so many classes, 255 is one of them
+  if (labels.gpu.flags.checkLabels && looked > 0)
+    report(op, labels, { type: dtype, pixels: looked, classes, ignored: ignoreIndex >>> 0 });
+  return { type: dtype, ignored };
+}
+
+/** Has the next read fail with a sentence when labels are neither a class nor ignored on purpose. */
+function report(op: string, labels: Tensor, checked: CheckedLabels): void {
+  const found = tensor(labels.gpu, 0, [foundWords], { dtype: 'u32', label: 'check_labels' });
+  run(beginFound(), { found }, { threads: foundWords });
+  run(checkLabelsShader(checked), { labels, found }, { threads: checked.pixels });
+  watch(found, (bytes) => {
+    const words = new Uint32Array(bytes);
+    const [count = 0, least = 0, most = 0] = words;
+    if (!count) return undefined;
+    const shift = checked.type === 'i32' ? 2 ** 31 : 0;
+    const small = Array.from({ length: 256 }, (_, v) => v).filter((v) => words[3 + (v >> 5)]! & (1 << (v & 31)));
+    const all = small.length > 0 && least - shift === small[0] && most - shift === small.at(-1);
+    const values = all
+      ? small.slice(0, 8).join(', ') + (small.length > 8 ? ', …' : '')
+      : `from ${least - shift} to ${most - shift}`;
+    return (
+      `${op}: ${count} of ${checked.pixels} labels are no class — got ${values}, expected 0 to ${checked.classes - 1} or ignoreIndex ` +
+      `${checked.type === 'i32' ? checked.ignored | 0 : checked.ignored}. Their pixels are ignored; relabel them, or unset WGRAD_CHECK_LABELS.`
+    );
+  });
 }

@@ -15,12 +15,15 @@ import { ShapeError, show } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
 import { floatType } from './float-type.js';
-import { pixelSizes } from './labeled-pixels.js';
+import { isLabelType, type LabelOptions, labelsOf, pixelSizes } from './labeled-pixels.js';
 import { type ConsistencyOptions, keepingOf } from './masked-consistency.js';
 
 /** What `meanTeacherLoss` computes beside the supervised losses. */
-export interface MeanTeacherOptions {
-  /** u8 [...]: one of every pixel, or of the first `labeledPixels` only. A label ≥ K is ignored by cross-entropy and Dice. */
+export interface MeanTeacherOptions extends LabelOptions {
+  /**
+   * u8, u32 or i32 [...]: one of every pixel, or of the first `labeledPixels` only. A label outside 0 … K − 1, or equal to
+   * `ignoreIndex`, is ignored as by `crossEntropy` and `diceLoss`; in the statistics such a pixel is neither right nor wrong.
+   */
   labels: Tensor;
   /** Pixels, from the first on, that are supervised; the others are what the consistency is about. */
   labeledPixels: number;
@@ -67,8 +70,8 @@ export interface SelectionTerms extends MeanTeacherTerms {
 }
 
 /**
- * ½ (cross-entropy + Dice) of the labelled pixels + λ·consistency of the unlabelled ones that are kept, of logits [..., K]
- * whose labelled items come first (formulas in shaders/mean-teacher-loss.ts). Without a teacher every pixel must be
+ * ½ (cross-entropy + Dice) of the labelled pixels + λ·consistency of the unlabelled ones that are kept, of logits [..., K], K
+ * from 2 to 16, whose labelled items come first (formulas in shaders/mean-teacher-loss.ts). Without a teacher every pixel must be
  * labelled. With `selection` (teacher's logits and labels of all pixels) also what the class separation needs. The gradient
  * goes to `logits` only; where nothing is kept it is 0, and so is the consistency.
  */
@@ -93,7 +96,7 @@ export function meanTeacherLoss(
   const sizes = sizesOf(logits, options, teacher);
   const shape = logits.shape.slice(0, -1);
   const { rows, threads } = meanTeacherWalk(sizes);
-  const partials = empty(gpu, [rows, partialCount(sizes)], 'f32', 'meanTeacherLoss.partials');
+  const partials = empty(gpu, [rows * partialCount(sizes)], 'f32', 'meanTeacherLoss.partials');
   const mask = writesMask(sizes) ? empty(gpu, shape, 'u8', 'mask') : undefined;
   const selected = teacher?.selection && {
     classes: empty(gpu, shape, 'u8', 'classes'),
@@ -145,7 +148,7 @@ export function meanTeacherLoss(
 /** The sizes; throws unless labels and teacher's logits fit the student's logits. */
 function sizesOf(
   logits: Tensor,
-  { labels, labeledPixels, epsilon = 1e-5 }: MeanTeacherOptions,
+  { labels, labeledPixels, epsilon = 1e-5, ignoreIndex }: MeanTeacherOptions,
   teacher: (TeacherOptions & { selection?: boolean }) | undefined,
 ): MeanTeacherSizes {
   const op = 'meanTeacherLoss';
@@ -158,12 +161,14 @@ function sizesOf(
       `${op}: got ${labeledPixels} labelled of ${pixels} pixels, expected ${teacher ? 'some without a label' : 'all'}. ${teacher ? 'Leave the teacher out to use labels only.' : 'Pass a teacher for the others.'}`,
     );
   }
-  if (labels.dtype !== 'u8' || (labels.size !== pixels && (selection || labels.size !== labeledPixels))) {
+  if (!isLabelType(labels.dtype) || (labels.size !== pixels && (selection || labels.size !== labeledPixels))) {
     throw new ShapeError(
-      `${op}: got labels ${labels.dtype} ${show(labels.shape)} for logits ${show(logits.shape)}, expected u8 of ${selection ? '' : `${labeledPixels} or `}${pixels} pixels.`,
+      `${op}: got labels ${labels.dtype} ${show(labels.shape)} for logits ${show(logits.shape)}, expected u8, u32 or i32 of ${selection ? '' : `${labeledPixels} or `}${pixels} pixels.`,
     );
   }
-  if (!teacher) return { dtype: floatType(op, logits), pixels, classes, labeledPixels, epsilon, teacher: undefined };
+  const read = labelsOf(op, labels, classes, { ignoreIndex }, labeledPixels);
+  const supervised = { pixels, classes, labels: read, labeledPixels, epsilon };
+  if (!teacher) return { dtype: floatType(op, logits), ...supervised, teacher: undefined };
   const { logits: q, kind, confidence, weight, hard = false } = teacher;
   const everywhere = q.size === logits.size;
   const unlabeled = (pixels - labeledPixels) * classes;
@@ -183,10 +188,7 @@ function sizesOf(
   const keeping = keepingOf(op, teacher, q.size / classes, classes);
   return {
     dtype: floatType(op, logits, q),
-    pixels,
-    classes,
-    labeledPixels,
-    epsilon,
+    ...supervised,
     teacher: { kind, ...keeping, everywhere, selection, hard },
   };
 }

@@ -8,12 +8,12 @@ import { sum } from './reduce.js';
 
 /**
  * What a mask selected, for the log: f32 [4] = fraction of pixels kept, accuracy of argmax(logits) on kept and on dropped
- * pixels (−1 where there are none), mean confidence. Logits [..., K], mask and labels u8 [...]. No gradient.
+ * pixels whose label is a class (−1 where there are none), mean confidence. Logits [..., K], mask and labels u8 [...]. No gradient.
  */
 export function selectionStatistics(logits: Tensor, mask: Tensor, labels: Tensor): Tensor {
   const sizes = pixelSizes('selectionStatistics', logits, { mask, labels });
   const threads = partialThreads(sizes.pixels);
-  const partials = empty(logits.gpu, [threads, 4], 'f32', 'selectionStatistics.partials');
+  const partials = empty(logits.gpu, [threads, 6], 'f32', 'selectionStatistics.partials');
   run(selectionSums(sizes), { logits, mask, labels, partials }, { threads });
   const statistics = empty(logits.gpu, [4], 'f32', 'selectionStatistics');
   run(selectionValue(sizes.pixels), { sums: noGrad(logits.gpu, () => sum(partials, 0)), statistics }, { threads: 1 });

@@ -62,6 +62,7 @@ test('the environment sets them', () => {
     tune: true,
     poison: false,
     checkNan: false,
+    checkLabels: false,
   };
   assert.equal(read({}), defaults);
   assert.equal(
@@ -71,6 +72,7 @@ test('the environment sets them', () => {
       WGRAD_POOL: '0',
       WGRAD_CAPTURE: '0',
       WGRAD_CHECK_NAN: '1',
+      WGRAD_CHECK_LABELS: '1',
       WGRAD_DEBUG: '2',
     }),
     {
@@ -80,6 +82,7 @@ test('the environment sets them', () => {
       pool: false,
       capture: false,
       checkNan: true,
+      checkLabels: true,
       debug: 2,
     },
   );

@@ -73,7 +73,6 @@ test('labels of another type or size, and one class, are refused', async () => {
   const two = tensor(gpu, [0, 1], [2], { dtype: 'u8' });
   await refuses(() => crossEntropy(logits, two), ShapeError, /crossEntropy: got labels u8 \[2\] for logits \[3,2\]/);
   await refuses(() => crossEntropy(tensor(gpu, 0, [2, 1]), two), ShapeError, /crossEntropy: got logits \[2,1\]/);
-  await refuses(() => crossEntropy(tensor(gpu, 0, [2, 17]), two), ShapeError, /2 to 16 classes/);
 });
 
 test.run();

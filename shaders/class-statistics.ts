@@ -1,0 +1,33 @@
+// Of each pixel's K class values x: m = max x and log Σ exp(x − m), so that softmax(x)_k = exp(x_k − m − log). For losses of
+// many classes. Thread = pixel; of more than 256 classes, workgroup = pixel.
+import { meet, overRow, rowHead, rowMemory, rowWalk, storedAs } from './class-rows.js';
+import type { PixelSizes } from './cross-entropy.js';
+import { enable, wgsl } from './wgsl.js';
+
+/** logits [pixels, K] → statistics [pixels, 2]: m, log Σ. */
+export function classStatistics(sizes: PixelSizes): string {
+  const walk = rowWalk(sizes);
+  return wgsl`${enable(sizes.dtype)}
+@group(0) @binding(0) var<storage, read> logits: array<${storedAs(sizes.dtype, walk)}>;
+@group(0) @binding(1) var<storage, read_write> statistics: array<vec2f>;
+${rowMemory(walk)}
+@compute @workgroup_size(64)
+${rowHead('class_statistics', walk)}
+  var most = V(logits[begin]);
+  ${overRow(walk, 'most = max(most, V(logits[begin + k]));')}
+  ${meet(walk, 'm', 'largest(most)', 'max')}
+  var sums = V(0.0);
+  ${overRow(walk, 'sums += exp(V(logits[begin + k]) - m);')}
+  ${meet(walk, 'sum', 'total(sums)', 'sum')}
+#if ${walk.shared}
+  if (thread > 0u) { return; }
+#endif
+  statistics[pixel] = vec2f(m, log(sum));
+}`;
+}
+
+/** Representative texts of every kernel in this file. */
+export const variants = (): string[] =>
+  (['f32', 'f16'] as const).flatMap((dtype) =>
+    [17, 20, 257, 1000].map((classes) => classStatistics({ dtype, pixels: 1000, classes })),
+  );
