@@ -1,8 +1,8 @@
 // Of each pixel's K class values x: m = max x and log Σ exp(x − m), so that softmax(x)_k = exp(x_k − m − log). For losses of
-// many classes. Thread = pixel; of more than 256 classes, workgroup = pixel.
+// many classes. Where a logit is NaN or m infinite, m is NaN: not every driver's max and exp keep one, and Σ x does. Thread = pixel; of more than 256 classes, workgroup = pixel.
 import { meet, overRow, rowHead, rowMemory, rowWalk, storedAs } from './class-rows.js';
 import type { PixelSizes } from './cross-entropy.js';
-import { enable, wgsl } from './wgsl.js';
+import { enable, isNan, isNotFinite, nanFrom, wgsl } from './wgsl.js';
 
 /** logits [pixels, K] → statistics [pixels, 2]: m, log Σ. */
 export function classStatistics(sizes: PixelSizes): string {
@@ -14,8 +14,11 @@ ${rowMemory(walk)}
 @compute @workgroup_size(64)
 ${rowHead('class_statistics', walk)}
   var most = V(logits[begin]);
-  ${overRow(walk, 'most = max(most, V(logits[begin + k]));')}
-  ${meet(walk, 'm', 'largest(most)', 'max')}
+  var all = V(0.0);
+  ${overRow(walk, 'let x = V(logits[begin + k]); most = max(most, x); all += x;')}
+  ${meet(walk, 'found', 'largest(most)', 'max')}
+  ${meet(walk, 'all_classes', 'total(all)', 'sum')}
+  let m = select(found, ${nanFrom('found')}, ${isNotFinite('found')} || ${isNan('all_classes', 'f32')});
   var sums = V(0.0);
   ${overRow(walk, 'sums += exp(V(logits[begin + k]) - m);')}
   ${meet(walk, 'sum', 'total(sums)', 'sum')}

@@ -1,5 +1,5 @@
 // Snippets for kernels that hold one pixel's K class values in named scalars (an indexed private array would live in memory).
-import { type Float, wgsl } from './wgsl.js';
+import { type Float, isNan, isNotFinite, nanFrom, wgsl } from './wgsl.js';
 
 /** Element type of an array of [..., K] values: quads where K allows. */
 export const classArray = (dtype: Float, classes: number): string => (classes % 4 === 0 ? `vec4<${dtype}>` : dtype);
@@ -48,25 +48,34 @@ export function storeClasses(
     .join('\n');
 }
 
-/** From logits x0…: their maximum `{p}_most`, the logarithm `{p}_log` of Σ exp(x − most), probabilities p0…. */
+/**
+ * From logits x0…: their maximum `{p}_most`, the logarithm `{p}_log` of Σ exp(x − most), probabilities p0…. Where a logit is NaN or
+ * the maximum infinite, maximum and probabilities are NaN: not every driver's max, exp and log keep one, and Σ x does.
+ */
 export const softmaxOf = (x: string, p: string, classes: number): string => wgsl`
-let ${p}_most = ${fold(
+let ${p}_found = ${fold(
   classes,
   (a, b) => `max(${a}, ${b})`,
   (k) => x + k,
 )};
+let ${p}_all = ${total(classes, (k) => x + k)};
+let ${p}_spoiled = ${isNotFinite(`${p}_found`)} || ${isNan(`${p}_all`, 'f32')};
+let ${p}_most = select(${p}_found, ${nanFrom(`${p}_found`)}, ${p}_spoiled);
 ${each(classes, (k) => `let ${p}_exp${k} = exp(${x}${k} - ${p}_most);`)}
-let ${p}_sum = ${total(classes, (k) => `${p}_exp${k}`)};
+let ${p}_sum = select(${total(classes, (k) => `${p}_exp${k}`)}, ${p}_most, ${p}_spoiled);
 let ${p}_log = log(${p}_sum);
 ${each(classes, (k) => `let ${p}${k} = ${p}_exp${k} / ${p}_sum;`)}`;
 
-/** `var name`: the index of the largest of x0…, the first of equals. */
+/** `var name`: the index of the largest of x0…, the first of equals; of a NaN, where there is one (as argmax.ts). */
 export const argmaxOf = (name: string, x: string, classes: number): string => `var ${name} = 0u;
 {
 var best = ${x}0;
 ${range(classes)
   .slice(1)
-  .map((k) => `if (${x}${k} > best) { best = ${x}${k}; ${name} = ${k}u; }`)
+  .map(
+    (k) =>
+      `if (!${isNan('best', 'f32')} && (${x}${k} > best || ${isNan(x + k, 'f32')})) { best = ${x}${k}; ${name} = ${k}u; }`,
+  )
   .join('\n')}
 }`;
 
@@ -97,9 +106,6 @@ export function labelAt(array: string, i: string, { type, ignored }: Labels): st
   const stored = { u8: byteAt(array, i), u32: `${array}[${i}]`, i32: `bitcast<u32>(${array}[${i}])` }[type];
   return ignored === undefined ? stored : `select(${stored}, 4294967295u, ${stored} == ${ignored}u)`;
 }
-
-/** Expression: whether v is NaN. Tests bits, since WGSL may assume that floats are finite. */
-export const isNan = (v: string): string => `(bitcast<u32>(${v}) & 0x7fffffffu) > 0x7f800000u`;
 
 /**
  * Threads of a partial-sum pass over `items`: each walks every threads-th item. Up to 2048 partial sums are added up in one

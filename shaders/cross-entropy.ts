@@ -7,7 +7,6 @@
 import { hereOf, rowWalk, storedAs } from './class-rows.js';
 import {
   classArray,
-  isNan,
   type Labels,
   labelArray,
   labelAt,
@@ -17,7 +16,7 @@ import {
   softmaxOf,
   storeClasses,
 } from './classes.js';
-import { enable, type Float, flatIndex, u32, wgsl } from './wgsl.js';
+import { enable, type Float, flatIndex, isNan, u32, wgsl } from './wgsl.js';
 
 export interface PixelSizes {
   readonly dtype: Float;
@@ -48,7 +47,7 @@ ${softmaxOf('x', 'p', classes)}
     if (y < ${u32(classes)}) {
       sum += p_log - (${pick('y', 'x', classes)} - p_most);
       counted += 1.0;
-    } else if (${isNan('p_log')}) { spoiled = p_log; }
+    } else if (${isNan('p_most', 'f32')}) { spoiled = p_most; }
   }
 ${storeSums}
 }`;
@@ -76,7 +75,7 @@ fn cross_entropy_of_many(@builtin(global_invocation_id) id: vec3u) {
     if (y < ${u32(classes)}) {
       sum += p.y - (f32(logits[i * ${u32(classes)} + y]) - p.x);
       counted += 1.0;
-    } else if (${isNan('p.y')}) { spoiled = p.y; }
+    } else if (${isNan('p.x', 'f32')}) { spoiled = p.x; }
   }
 ${storeSums}
 }`;
@@ -136,7 +135,8 @@ fn cross_entropy_of_many_backward(@builtin(global_invocation_id) id: vec3u, @bui
   let k = at % ${u32(walk.count)};
   let y = ${labelAt('labels', 'i', labels)};
   if (y >= ${u32(classes)}) { dlogits[at] = ${stored}(0.0); return; }
-  let p = exp((${V}(logits[at]) - statistics[i].x) - statistics[i].y);
+  let m = statistics[i].x;
+  let p = select(exp((${V}(logits[at]) - m) - statistics[i].y), ${V}(m), ${isNan('m', 'f32')}); // exp may drop a NaN
   dlogits[at] = ${stored}((p - ${hereOf(walk, 'y')}) * (dloss[0] / sums[1]));
 }`;
 }

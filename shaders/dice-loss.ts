@@ -10,7 +10,6 @@ import { hereOf, meet, overRow, rowHead, rowMemory, rowWalk, storedAs } from './
 import {
   classArray,
   each,
-  isNan,
   labelArray,
   labelAt,
   loadClasses,
@@ -20,7 +19,7 @@ import {
   total,
 } from './classes.js';
 import type { LabeledSizes } from './cross-entropy.js';
-import { enable, f32, flatIndex, u32, wgsl } from './wgsl.js';
+import { enable, f32, flatIndex, isNan, u32, wgsl } from './wgsl.js';
 
 export function diceSums({ dtype, pixels, classes, labels }: LabeledSizes): string {
   const threads = partialThreads(pixels);
@@ -39,7 +38,7 @@ ${each(classes, (k) => `  var overlap${k} = 0.0; var square${k} = 0.0; var count
 ${loadClasses('x', 'logits', 'i', classes)}
 ${softmaxOf('x', 'p', classes)}
     if (y >= ${u32(classes)}) {
-      if (${isNan('p_log')}) { spoiled = p_log; }
+      if (${isNan('p_most', 'f32')}) { spoiled = p_most; }
       continue;
     }
 ${each(
@@ -104,6 +103,10 @@ ${each(
 ${storeClasses('dlogits', 'i', dtype, classes, (k) => `p${k} * (g${k} - mean)`)}
 }`;
 
+/** Expression: a probability, from the pixel's statistics; exp may drop a NaN. */
+const probability = (V: string, logit: string): string =>
+  `select(exp((${V}(${logit}) - softmax_of.x) - softmax_of.y), ${V}(softmax_of.x), ${isNan('softmax_of.x', 'f32')})`;
+
 /** Of many classes: chunks of pixels whose sums are added up in a second pass; no more than 16 MiB of partials. */
 export const diceChunks = ({ pixels, classes }: { pixels: number; classes: number }): number =>
   Math.max(1, Math.min(1024, Math.ceil(pixels / 64), Math.floor(2 ** 22 / (3 * classes + 1))));
@@ -136,10 +139,10 @@ fn dice_sums_of_many(@builtin(global_invocation_id) id: vec3u, @builtin(num_work
     let y = ${labelAt('labels', 'i', labels)};
     let softmax_of = statistics[i];
     if (y >= ${u32(classes)}) {
-      if (${isNan('softmax_of.y')}) { spoiled = softmax_of.y; }
+      if (${isNan('softmax_of.x', 'f32')}) { spoiled = softmax_of.x; }
       continue;
     }
-    let p = exp((${V}(logits[i * ${u32(walk.count)} + k]) - softmax_of.x) - softmax_of.y);
+    let p = ${probability(V, `logits[i * ${u32(walk.count)} + k]`)};
     let here = ${hereOf(walk, 'y')};
     overlap += p * here; square += p * p; count += here;
   }
@@ -191,7 +194,7 @@ export function diceSlopesOfMany(sizes: LabeledSizes): string {
   const stored = storedAs(dtype, walk);
   const V = walk.width === 4 ? 'vec4f' : 'f32';
   const slope = `
-    let p = exp((V(logits[begin + k]) - softmax_of.x) - softmax_of.y);
+    let p = ${probability('V', 'logits[begin + k]')};
     let g = dloss[0] * factors[k] * (${hereOf(walk, 'y')} - p * factors[${u32(walk.count)} + k]);`;
   return wgsl`${enable(dtype)}
 @group(0) @binding(0) var<storage, read> logits: array<${stored}>;

@@ -9,7 +9,6 @@ import {
   byteAt,
   classArray,
   each,
-  isNan,
   labelArray,
   labelAt,
   loadClasses,
@@ -30,7 +29,7 @@ import {
   type Walk,
   walkOver,
 } from './partial-sums.js';
-import { enable, f32, flatIndex, u32, wgsl } from './wgsl.js';
+import { enable, f32, flatIndex, isNan, u32, wgsl } from './wgsl.js';
 
 export interface TeacherPart extends Keeping {
   readonly kind: ConsistencyKind;
@@ -88,7 +87,7 @@ function labeledSums({ classes, labeledPixels }: MeanTeacherSizes): string {
   if (!labeledPixels) return '';
   return wgsl`
       if (i < ${u32(labeledPixels)} && truth >= ${u32(classes)}) {
-        if (${isNan('p_log')}) { spoiled = p_log; }
+        if (${isNan('p_most', 'f32')}) { spoiled = p_most; }
       } else if (i < ${u32(labeledPixels)}) {
         cross_entropy += p_log - (${pick('truth', 'x', classes)} - p_most);
 ${each(

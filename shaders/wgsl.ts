@@ -31,7 +31,9 @@ export function wgsl(strings: TemplateStringsArray, ...values: (string | number 
 
 /** A WGSL f32 literal that parses back to the same number: `f32(2)` is `2.0f`. */
 export function f32(value: number): string {
-  if (!Number.isFinite(value)) throw new TypeError(`wgsl: f32 literal must be finite, got ${value}.`);
+  if (!Number.isFinite(Math.fround(value))) {
+    throw new TypeError(`wgsl: an f32 literal must be finite in f32, got ${value}. Bind other numbers as data.`);
+  }
   const text = String(Math.fround(value));
   return `${/[.e]/.test(text) ? text : `${text}.0`}f`;
 }
@@ -52,3 +54,25 @@ export const enable = (dtype: Float): string => (dtype === 'f16' ? 'enable f16;'
  * engine, so use it with `@builtin(global_invocation_id) id` and `@builtin(num_workgroups) groups`.
  */
 export const flatIndex = (workgroupSize: number): string => wgsl`(id.y * groups.x * ${u32(workgroupSize)} + id.x)`;
+
+/** The type of the bits of f32 or vec2f to vec4f: u32, vec2u to vec4u. */
+export const bitsOf = (V: string): string => V.replace(/f32$/, 'u32').replace(/f$/, 'u');
+
+/** Expression: where v, of type V, is NaN. By the bits: compilers may take it that no NaN exists, and drop comparisons. */
+export const isNan = (v: string, V: string): string =>
+  `((bitcast<${bitsOf(V)}>(${v}) & ${bitsOf(V)}(0x7fffffffu)) > ${bitsOf(V)}(0x7f800000u))`;
+
+/** Expression: NaN, from any v of type f32. WGSL has no literal for it. */
+export const nanFrom = (v: string): string => `bitcast<f32>(bitcast<u32>(${v}) | 0x7fc00000u)`;
+
+/** Expression: whether v, of type f32, is NaN or infinite, by the bits. */
+export const isNotFinite = (v: string): string => `((bitcast<u32>(${v}) & 0x7f800000u) == 0x7f800000u)`;
+
+/**
+ * Defines, for the alias `V` (vec4f if `wide`, else f32): `is_nan(v)`; `keep_nan(v, y)`, which is v where v is NaN, else y; and
+ * `largest(a, b)`, the maximum, NaN if one is.
+ */
+export const nanFunctions = (wide: boolean): string => wgsl`
+fn is_nan(v: V) -> ${wide ? 'vec4<bool>' : 'bool'} { return ${isNan('v', wide ? 'vec4f' : 'f32')}; }
+fn keep_nan(v: V, y: V) -> V { return select(y, v, is_nan(v)); }
+fn largest(a: V, b: V) -> V { return keep_nan(a, keep_nan(b, max(a, b))); }`;

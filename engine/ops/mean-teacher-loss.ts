@@ -163,7 +163,7 @@ function sizesOf(
   }
   if (!isLabelType(labels.dtype) || (labels.size !== pixels && (selection || labels.size !== labeledPixels))) {
     throw new ShapeError(
-      `${op}: got labels ${labels.dtype} ${show(labels.shape)} for logits ${show(logits.shape)}, expected u8, u32 or i32 of ${selection ? '' : `${labeledPixels} or `}${pixels} pixels.`,
+      `${op}: got labels ${labels.dtype} ${show(labels.shape)} for logits ${show(logits.shape)}, expected u8 of ${selection ? '' : `${labeledPixels} or `}${pixels} pixels, or u32 or i32.`,
     );
   }
   const read = labelsOf(op, labels, classes, { ignoreIndex }, labeledPixels);

@@ -281,7 +281,7 @@ test('labels of floats, and an ignoreIndex that no label can be, are refused', a
     await refuses(
       () => op(logits, tensor(gpu, 0, [2])),
       ShapeError,
-      /got labels f32 \[2\].*expected u8, u32 or i32 \[2\]/,
+      /got labels f32 \[2\].*expected u8 \[2\], or u32 or i32/,
     );
     await refuses(
       () => op(logits, y, { ignoreIndex: 0.5 }),
