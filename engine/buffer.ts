@@ -1,6 +1,7 @@
 // Tensors over the embedder's own GPUBuffers, and the GPUBuffers of tensors: both without a copy. All tensors over one
 // buffer share one storage, so that the engine sees when a launch would read and write the same one.
-import { type Gpu, GpuError } from './device.js';
+import { type Gpu, GpuError, type Outcome } from './device.js';
+import { checkContents, renew } from './fate.js';
 import { Storage } from './memory.js';
 import { checkShape, type Shape, ShapeError, show } from './shape.js';
 import { flush } from './stream.js';
@@ -26,15 +27,17 @@ function storageOf(gpu: Gpu, buffer: GPUBuffer, label: string): Storage {
     storage.buffer = buffer;
     storage.external = true;
     known.set(buffer, storage);
-    probe(gpu, buffer, label);
+    // What the driver has against it is the error of whoever uses it.
+    storage.probe = probe(gpu, buffer, label);
+    renew(gpu, { storage, offset: 0, bytes: storage.bytes }, storage.probe);
   }
   return storage;
 }
 
 /** Has the driver look at the buffer at once: a binding tells whose it is, a submit whether it still exists. */
-function probe(gpu: Gpu, buffer: GPUBuffer, label: string): void {
+function probe(gpu: Gpu, buffer: GPUBuffer, label: string): Outcome {
   const { device } = gpu;
-  gpu.guard(
+  return gpu.guard(
     () => {
       const layout = device.createBindGroupLayout({
         label,
@@ -49,7 +52,7 @@ function probe(gpu: Gpu, buffer: GPUBuffer, label: string): void {
       device.queue.submit([encoder.finish()]);
     },
     ({ message }) => `fromBuffer: '${label}' is no buffer that this device can use now. ${message}`,
-  );
+  ).outcome;
 }
 
 /**
@@ -57,8 +60,8 @@ function probe(gpu: Gpu, buffer: GPUBuffer, label: string): void {
  * pools nor destroys it, and it must outlive the tensor's use. What the embedder submits before or after the engine's flush is
  * seen in that order. It needs the usage STORAGE, COPY_SRC too for `read()`, COPY_DST for `write()`; `offset` is a multiple of
  * the device's minStorageBufferOffsetAlignment (256 at most). Elements are as `read()` gives them; u8 takes whole words.
- * Throws a GpuError for another usage, a mapped buffer or one that is too small. A buffer that was destroyed, or is of another
- * device, becomes the device's failure, as all that only the driver sees.
+ * Throws a GpuError for another usage, a mapped buffer or one that is too small. Of a buffer that was destroyed, or is of
+ * another device, hears who reads it or what is computed from it.
  */
 export function fromBuffer(
   gpu: Gpu,
@@ -104,7 +107,8 @@ export function fromBuffer(
  * The buffer behind a tensor, and where in it the tensor lies, after submitting what is pending: bind it, or copy from it.
  * The buffer stays the engine's (usage STORAGE, COPY_SRC, COPY_DST) and may hold other tensors, too: touch that range alone,
  * and never destroy it. It is the tensor's as long as the tensor is referred to and its scope has not ended; the results of a
- * captured step keep theirs for the life of the step. Not inside a captured step. Throws a GpuError for a tensor without contents.
+ * captured step keep theirs for the life of the step. Not inside a captured step. Throws a GpuError for a tensor without contents, and the error of the launch
+ * that should have written them, if it is known by now (`await gpu.settled()` first to be sure).
  */
 export function bufferOf(x: Tensor): BufferRange {
   x.gpu.check();
@@ -117,5 +121,6 @@ export function bufferOf(x: Tensor): BufferRange {
         : `bufferOf: '${label}' was never written by an op.`,
     );
   }
+  checkContents(x.gpu, { storage: x.storage, offset: x.offset, bytes: x.bytes });
   return { buffer, offset: x.offset, size: x.bytes };
 }

@@ -1,19 +1,12 @@
 // A captured step: the recording is made once, placed once, and replayed for ever. What is frozen at the first call:
 // JavaScript numbers, branches, shapes, and the buffers of the returned tensors, which every call overwrites.
 import { type Gpu, GpuError } from './device.js';
+import { findNonFinite, timeLaunches } from './diagnose.js';
 import { type Kernel, startCompiling } from './kernel.js';
-import { release, releaseWhenCollected, type Storage } from './memory.js';
+import { place, watched } from './launch.js';
+import { makingOf, release, releaseWhenCollected, type Storage } from './memory.js';
 import { type LaunchTime, profileTable, summarize } from './profile.js';
-import {
-  compileRecording,
-  findNonFinite,
-  flush,
-  place,
-  type Recording,
-  recordList,
-  submit,
-  timeLaunches,
-} from './stream.js';
+import { compileRecording, flush, type Recording, recordList, replay } from './stream.js';
 import { storagesIn } from './tensor.js';
 
 /** What a captured step costs. */
@@ -37,7 +30,7 @@ export interface Step<T> {
   prepare(): Promise<StepInfo>;
   /** What the step costs; records it if that has not happened, allocates nothing. */
   readonly info: StepInfo;
-  /** Runs the step once with a timestamp around every launch. */
+  /** Runs the step twice: once to warm up, once with a timestamp around every launch. Needs the feature `timestamp-query`. */
   profile(): Promise<LaunchTime[]>;
   /** Runs the step once and names the first op whose output holds a NaN or an infinity; undefined when none does. */
   findNonFinite(): Promise<string | undefined>;
@@ -49,11 +42,14 @@ const abandoned = new FinalizationRegistry<{ gpu: Gpu; buffers: readonly GPUBuff
 
 /**
  * Makes `work` a step that is recorded at the first call and replayed at later ones. Numbers that change are 1-element
- * tensors, written before the call. Throws a GpuError when the step nests, reads, writes, waits or records nothing.
+ * tensors, written before the call. Throws a GpuError when the step nests, reads, writes, waits or records nothing; what a
+ * recording that threw had made is freed. A call runs the step as a whole or, where a launch of it cannot run (a shader that does
+ * not compile, no memory), not at all: then its results reject with that launch's error, what it updates in place is as it was, and
+ * the next call throws.
  */
 export function capture<T>(gpu: Gpu, work: () => T): Step<T> {
   let made: { result: T; recording: Recording; externals: Storage[]; info: StepInfo } | undefined;
-  let placed = false;
+  let placed: readonly GPUBuffer[] | undefined;
 
   const recorded = (onKernel?: (k: Kernel) => void): NonNullable<typeof made> => {
     gpu.check();
@@ -72,7 +68,7 @@ export function capture<T>(gpu: Gpu, work: () => T): Step<T> {
       externalBytes: externals.reduce((sum, { bytes }) => sum + bytes, 0),
     };
     report(gpu, info);
-    placed = false;
+    placed = undefined;
     return (made = { result, recording, externals, info });
   };
 
@@ -80,10 +76,16 @@ export function capture<T>(gpu: Gpu, work: () => T): Step<T> {
     if (!gpu.flags.capture) made = undefined;
     const step = recorded();
     flush(gpu);
+    if (placed?.some((buffer) => makingOf(buffer)?.error)) {
+      // There was no memory. There may be now.
+      abandoned.unregister(step.recording);
+      for (const buffer of placed) release(gpu, buffer);
+      for (const launch of step.recording.launches) launch.bindGroup = undefined;
+      placed = undefined;
+    }
     if (!placed) {
-      const buffers = place(gpu, step.recording.launches, step.recording.plan);
-      abandoned.register(step.recording, { gpu, buffers });
-      placed = true;
+      placed = place(gpu, step.recording.plan);
+      abandoned.register(step.recording, { gpu, buffers: placed }, step.recording);
       if (gpu.flags.debug >= 3) list(step.recording);
     }
     const lost = step.externals.find(({ dead }) => dead);
@@ -97,21 +99,33 @@ export function capture<T>(gpu: Gpu, work: () => T): Step<T> {
 
   const step = (): T => {
     const { result, recording } = ready();
-    submit(gpu, recording.launches);
+    replay(gpu, recording);
     if (gpu.flags.debug === 2) {
-      void timeLaunches(gpu, recording.launches).then((times) => console.error(profileTable(summarize(times))));
+      void timeLaunches(gpu, recording.launches).then(
+        (times) => console.error(profileTable(summarize(times))),
+        (error: Error) => console.error(error.message),
+      );
     }
     return result;
   };
   const tools = {
     prepare: async () => {
-      recorded((k) => void startCompiling(gpu, k)); // the driver's threads compile while this one records
+      recorded((k) => void startCompiling(gpu, k).catch(() => {})); // the driver's threads compile while this one records
       const { recording, info } = ready();
       await compileRecording(gpu, recording);
       return info;
     },
-    profile: () => timeLaunches(gpu, ready().recording.launches),
-    findNonFinite: () => findNonFinite(gpu, ready().recording.launches),
+    profile: async () => {
+      const { recording } = ready();
+      replay(gpu, recording); // the first run compiles, and touches memory for the first time
+      await gpu.device.queue.onSubmittedWorkDone().catch(() => {});
+      await gpu.reported();
+      return timeLaunches(gpu, recording.launches);
+    },
+    findNonFinite: async () => {
+      const { launches } = ready().recording;
+      return watched(gpu, launches, () => findNonFinite(gpu, launches));
+    },
   };
   return Object.defineProperty(Object.assign(step, tools), 'info', { get: () => recorded().info }) as Step<T>;
 }

@@ -1,6 +1,6 @@
-// One Gpu wraps one GPUDevice: its limits, its adapter's description and its first failure. There is no module-level
-// device, so several can live in one process and an embedder can pass in a device of its own. On such a device others work,
-// too: its uncaptured errors are theirs, and what wgrad does there runs in error scopes.
+// One Gpu wraps one GPUDevice: its limits and its adapter's description. There is no module-level device, so several can live
+// in one process and an embedder can pass in a device of its own. Everything wgrad gives a device to do runs in error scopes:
+// what they catch belongs to the work inside (engine/fate.ts), and only a lost device ends a Gpu. Uncaptured errors are others'.
 
 import { environmentFlags, type Flags } from './flags.js';
 
@@ -49,6 +49,15 @@ export interface MatrixSize {
   readonly resultComponentType: string;
 }
 
+/** What error scopes say of some work; they say it later. */
+export class Outcome {
+  known = false;
+  error: GpuError | undefined;
+  kind: 'out-of-memory' | 'validation' | 'internal' | undefined;
+  /** Resolves when it is known; never rejects. */
+  done: Promise<void> = Promise.resolve();
+}
+
 /** A GPUDevice and what wgrad keeps of it; made by `openDevice` and `fromDevice`, passed to whatever makes tensors. */
 export class Gpu {
   readonly device: GPUDevice;
@@ -62,12 +71,19 @@ export class Gpu {
   readonly subgroupSizes: { readonly min: number; readonly max: number };
   /** Developer switches of this Gpu's own; when it is opened, the environment's. */
   readonly flags: Flags;
-  /** The first failure; every later call on this device throws it. */
-  failure: Error | undefined;
+  /** That the device was lost, once it was; every later call throws it. */
+  failure: GpuLostError | undefined;
   /** Whether wgrad opened the device, and so destroys it. */
   readonly owned: boolean;
   readonly #checks = new Set<Promise<void>>();
   readonly #closers: (() => void)[] = [];
+  /** An error of somebody who used the device beside wgrad. */
+  #stray: GpuError | undefined;
+  /** The first error of a launch that nobody has heard of. */
+  #unheard: GpuError | undefined;
+  readonly #heard = new WeakSet<GpuError>();
+  /** How many hold this Gpu: `fromDevice` gives one Gpu for one device. */
+  #holders = 1;
   #closed = false;
 
   constructor(device: GPUDevice, adapter: AdapterDescription, owned: boolean, switches: Partial<Flags> = {}) {
@@ -84,9 +100,7 @@ export class Gpu {
     this.flags = { ...environmentFlags(), ...switches };
     const uncaptured = (event: GPUUncapturedErrorEvent): void => {
       event.preventDefault();
-      const error = new GpuError(`device: ${event.error.message} Run with WGRAD_SYNC=1 to see the op call.`);
-      // Error scopes that are still open know the cause; what follows from it is reported after them.
-      this.track(Promise.all(this.#checks).then(() => this.fail(error)));
+      this.#stray ??= new GpuError(`device: ${event.error.message} No launch of wgrad's is at fault.`);
     };
     if (owned) device.addEventListener('uncapturederror', uncaptured);
     tellWhenLost(device, new WeakRef(this));
@@ -96,62 +110,92 @@ export class Gpu {
   lost({ message, reason }: { message: string; reason: string }): void {
     if (this.#closed) return;
     const why = message || reason || 'no reason given';
-    this.fail(
-      new GpuLostError(`device: the GPU was lost (${why}). Everything on it is gone; open it again and resume.`),
+    this.failure ??= new GpuLostError(
+      `device: the GPU was lost (${why}). Everything on it is gone; open it again and resume.`,
     );
   }
 
-  /** Remembers the first failure; a lost device replaces any other. */
-  fail(error: Error): void {
-    if (!this.failure || (error instanceof GpuLostError && !(this.failure instanceof GpuLostError))) {
-      this.failure = error;
-    }
-  }
-
-  /** Throws the first failure, if there was one. */
+  /** Throws if the device was lost or this Gpu closed. What else goes wrong belongs to a launch, and to who reads its results. */
   check(): void {
     if (this.failure) throw this.failure;
     if (this.#closed) throw new GpuError('device: this Gpu was closed. Open another one.');
   }
 
   /**
-   * Runs `work` inside error scopes; what they catch becomes this device's failure, in the words of `explain`.
-   * The scopes report later: `settled()` waits for them.
+   * @internal Runs `work` inside error scopes. What they catch, in the words of `explain`, is the outcome's error; the scopes
+   * report later, and `reported()` waits for them.
    */
-  guard<T>(work: () => T, explain: (error: GPUError) => string | Promise<string>): T {
-    this.device.pushErrorScope('out-of-memory');
-    this.device.pushErrorScope('validation');
-    this.device.pushErrorScope('internal');
+  guard<T>(
+    work: () => T,
+    explain: (error: GPUError) => string | GpuError | Promise<string | GpuError>,
+  ): { value: T; outcome: Outcome } {
+    const kinds = ['out-of-memory', 'validation', 'internal'] as const;
+    for (const kind of kinds) this.device.pushErrorScope(kind);
+    const outcome = new Outcome();
+    let value: T;
     try {
-      return work();
+      value = work();
     } finally {
-      const scopes = [this.device.popErrorScope(), this.device.popErrorScope(), this.device.popErrorScope()];
-      this.track(
-        Promise.all(scopes).then(async (errors) => {
-          const error = errors.find((candidate) => candidate !== null);
-          if (error) this.fail(new GpuError(await explain(error)));
-        }),
+      const scopes = kinds.map(() => this.device.popErrorScope());
+      outcome.done = this.track(
+        Promise.all(scopes)
+          .then(async (errors) => {
+            const at = errors.findIndex((candidate) => candidate !== null);
+            if (at < 0) return;
+            outcome.kind = kinds[kinds.length - 1 - at];
+            const why = await explain(errors[at]!);
+            outcome.error = why instanceof GpuError ? why : new GpuError(why);
+          })
+          .catch(() => {}) // a lost device rejects its scopes; `lost` reports that
+          .finally(() => {
+            outcome.known = true;
+          }),
       );
     }
+    return { value, outcome };
   }
 
-  /** Runs `work`, which encodes, submits or copies. On an embedder's device it is guarded; on one of wgrad's own nobody else errs. */
-  enqueue<T>(work: () => T): T {
-    return this.owned
-      ? work()
-      : this.guard(work, (error) => `device: ${error.message} Run with WGRAD_SYNC=1 to see the op call.`);
-  }
-
-  /** Makes `settled()` wait for a check that is under way. A lost device rejects its scopes; `lost` reports that. */
-  track(check: Promise<void>): void {
-    const tracked = check.catch(() => {}).finally(() => this.#checks.delete(tracked));
+  /** @internal Makes `reported()` wait for a check that is under way. */
+  track(check: Promise<void>): Promise<void> {
+    const tracked: Promise<void> = check.catch(() => {}).finally(() => this.#checks.delete(tracked));
     this.#checks.add(tracked);
+    return tracked;
   }
 
-  /** Waits until every error scope opened so far has reported, then throws the failure if there is one. */
-  async settled(): Promise<void> {
+  /** @internal Waits until everything that was given to the GPU so far has reported; throws if the device was lost. */
+  async reported(): Promise<void> {
     while (this.#checks.size) await Promise.all(this.#checks);
     this.check();
+    const stray = this.#stray;
+    this.#stray = undefined;
+    if (stray) throw stray;
+  }
+
+  /** @internal A launch failed; the first is kept until somebody hears of it. */
+  failed(error: GpuError): void {
+    if (!this.#unheard || this.isHeard(this.#unheard)) this.#unheard = error;
+  }
+
+  /** @internal Somebody is told. */
+  hear(error: GpuError): GpuError {
+    this.#heard.add(error);
+    return error;
+  }
+
+  /** @internal Whether somebody was told. */
+  isHeard(error: GpuError): boolean {
+    return this.#heard.has(error);
+  }
+
+  /**
+   * Waits until everything that was given to the GPU so far has reported. Throws if the device was lost, or the first error that
+   * nobody has heard of yet; each is thrown once.
+   */
+  async settled(): Promise<void> {
+    await this.reported();
+    const error = this.#unheard;
+    this.#unheard = undefined;
+    if (error && !this.isHeard(error)) throw this.hear(error);
   }
 
   /** @internal Has `work` run when this Gpu is closed. */
@@ -159,11 +203,24 @@ export class Gpu {
     this.#closers.push(work);
   }
 
+  /** @internal One more holds this Gpu, and will close it. */
+  hold(): this {
+    this.#holders++;
+    return this;
+  }
+
+  /** @internal */
+  get closed(): boolean {
+    return this.#closed;
+  }
+
   /**
    * Ends the use of this device: every later call throws, and all buffers that wgrad made are destroyed. So is the device if
-   * wgrad opened it, and then the process can end; a device passed in is left alone.
+   * wgrad opened it, and then the process can end; a device passed in is left alone. A Gpu that `fromDevice` gave several times
+   * ends at the last of as many calls.
    */
   close(): void {
+    if (this.#closed || --this.#holders > 0) return;
     this.#closed = true;
     for (const work of this.#closers.splice(0)) work();
     if (this.owned) this.device.destroy();
@@ -225,13 +282,21 @@ export async function requestGpu(adapter: GPUAdapter, about: GpuOptions = {}): P
   return new Gpu(device, describe(adapter.info, about), true, about.flags);
 }
 
+/** The open Gpu of an embedder's device; neither keeps the other. */
+const wrapped = new WeakMap<GPUDevice, WeakRef<Gpu>>();
+
 /**
  * Wraps a GPUDevice of the embedder's. wgrad never destroys it, assigns it no handlers, and shares its queue: what either side
  * submits runs in the order of submission. `about` fills in what a device does not tell of itself. Ask the adapter for the
- * limits and features you want (`requestGpu` asks for all that wgrad can use).
+ * limits and features you want (`requestGpu` asks for all that wgrad can use). One device is one Gpu: a second call gives the
+ * first one's (and its options), so that two libraries on a page can pass tensors to each other; each closes what it was given.
  */
 export function fromDevice(device: GPUDevice, about: GpuOptions = {}): Gpu {
-  return new Gpu(device, describe(device.adapterInfo, about), false, about.flags);
+  const known = wrapped.get(device)?.deref();
+  if (known && !known.closed) return known.hold();
+  const gpu = new Gpu(device, describe(device.adapterInfo, about), false, about.flags);
+  wrapped.set(device, new WeakRef(gpu));
+  return gpu;
 }
 
 /** Opens the browser's GPU. Under Node use `openDevice` of `wgrad/node`. */

@@ -13,7 +13,7 @@ export {
   requestGpu,
 } from './device.js';
 export { environmentFlags, type Flags } from './flags.js';
-export { memoryOf } from './memory.js';
+export { memoryOf, trim } from './memory.js';
 export * from './ops/index.js';
 export { type LaunchTime, type ProfileRow, profileTable, summarize } from './profile.js';
 export { normalStream, philox4x32, toUniform, uniformStream } from './random.js';

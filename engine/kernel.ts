@@ -1,12 +1,17 @@
 // WGSL text → compute pipeline, cached by text. The shader's own `@binding` lines are the contract: the engine reads
 // names and access from them, builds the layout, and binds tensors by name.
 
-import { type Gpu, GpuError } from './device.js';
+import { type Gpu, GpuError, type Outcome } from './device.js';
+import { WgslSizes, withoutComments } from './wgsl-sizes.js';
 
 export interface Binding {
   readonly name: string;
   readonly slot: number;
   readonly writes: boolean;
+  /** Nothing is read from it. */
+  readonly onlyStores: boolean;
+  /** The fewest bytes it may be given; 0 where the text does not tell. */
+  readonly leastBytes: number;
 }
 
 export interface Kernel {
@@ -18,6 +23,12 @@ export interface Kernel {
   readonly layout: GPUBindGroupLayout;
   pipeline: GPUComputePipeline | undefined;
   compiling: Promise<void> | undefined;
+  /** What the driver said of the pipeline. */
+  outcome: Outcome | undefined;
+  /** Why this text can never run; every launch of it throws that. */
+  error: GpuError | undefined;
+  /** Bytes of each binding with which it ran; undefined before it ran. */
+  proven: number[] | undefined;
 }
 
 const caches = new WeakMap<Gpu, Map<string, Kernel>>();
@@ -32,18 +43,27 @@ export function kernel(gpu: Gpu, source: string): Kernel {
 }
 
 function parse(gpu: Gpu, source: string): Kernel {
-  const text = source.replace(/\/\/[^\n]*/g, '');
+  const text = withoutComments(source);
   const label = /@compute[\s\S]*?\bfn\s+(\w+)/.exec(text)?.[1];
-  const size = /@workgroup_size\(\s*(\d+)/.exec(text)?.[1];
-  if (!label || !size) throw new GpuError('kernel: the shader has no `@compute @workgroup_size(n) fn name`.');
+  if (!label || !text.includes('@workgroup_size('))
+    throw new GpuError('kernel: the shader has no `@compute @workgroup_size(n) fn name`.');
   if (/\benable f16\b/.test(text) && !gpu.features.has('shader-f16')) {
     throw new GpuError(`${label}: works on f16, which this adapter cannot (no 'shader-f16'). Use f32.`);
   }
+  const sizes = new WgslSizes(text);
+  const workgroupSize = checkWorkgroup(gpu, label, sizes);
   const declared = [...text.matchAll(/@group\((\d+)\)\s*@binding\((\d+)\)\s*var<storage(?:,\s*(\w+))?>\s*(\w+)/g)];
   const bindings = declared.map(([, group, slot, access, name]) => {
     if (group !== '0')
       throw new GpuError(`${label}: binding '${name}' is in group ${group}; kernels use group 0 only.`);
-    return { name: name!, slot: Number(slot), writes: access === 'read_write' };
+    const writes = access === 'read_write';
+    return {
+      name: name!,
+      slot: Number(slot),
+      writes,
+      onlyStores: writes && sizes.onlyStores(name!),
+      leastBytes: sizes.leastBytes(name!) ?? 0,
+    };
   });
   if (bindings.length !== text.split('@binding(').length - 1) {
     throw new GpuError(
@@ -62,7 +82,39 @@ function parse(gpu: Gpu, source: string): Kernel {
       buffer: { type: writes ? 'storage' : 'read-only-storage' },
     })),
   });
-  return { label, source, bindings, workgroupSize: Number(size), layout, pipeline: undefined, compiling: undefined };
+  return {
+    label,
+    source,
+    bindings,
+    workgroupSize,
+    layout,
+    pipeline: undefined,
+    compiling: undefined,
+    outcome: undefined,
+    error: undefined,
+    proven: undefined,
+  };
+}
+
+/** Holds a workgroup against the device's limits, as far as the text tells; returns its threads along x. */
+function checkWorkgroup({ limits }: Gpu, label: string, sizes: WgslSizes): number {
+  const size = sizes.workgroupSize();
+  if (!size) throw new GpuError(`${label}: @workgroup_size must be whole numbers or constants of the text.`);
+  const most = [limits.maxComputeWorkgroupSizeX, limits.maxComputeWorkgroupSizeY, limits.maxComputeWorkgroupSizeZ];
+  const threads = size[0] * size[1] * size[2];
+  if (threads > limits.maxComputeInvocationsPerWorkgroup || size.some((n, axis) => n > most[axis]!)) {
+    throw new GpuError(
+      `${label}: a workgroup of ${size.join('×')} threads — this GPU allows ${limits.maxComputeInvocationsPerWorkgroup}, ` +
+        `${most.join('×')} at most. Use smaller workgroups.`,
+    );
+  }
+  const bytes = sizes.workgroupBytes() ?? 0;
+  if (bytes > limits.maxComputeWorkgroupStorageSize) {
+    throw new GpuError(
+      `${label}: ${bytes} bytes of workgroup memory — this GPU has ${limits.maxComputeWorkgroupStorageSize}. Use smaller tiles.`,
+    );
+  }
+  return size[0];
 }
 
 function descriptor(gpu: Gpu, kernel: Kernel): { module: GPUShaderModule; pipeline: GPUComputePipelineDescriptor } {
@@ -89,11 +141,11 @@ async function explainCompile(kernel: Kernel, module: GPUShaderModule | undefine
   return `${kernel.label}: the shader does not compile.${detail}\nWGRAD_DEBUG=4 prints the whole shader.`;
 }
 
-/** The pipeline, compiled now if it is not yet; a shader that does not compile becomes the device's failure. */
+/** The pipeline, compiled now if it is not yet. A text that does not compile becomes the kernel's error, once that is known. */
 export function pipelineOf(gpu: Gpu, kernel: Kernel): GPUComputePipeline {
   if (!kernel.pipeline) {
     let module: GPUShaderModule | undefined;
-    kernel.pipeline = gpu.guard(
+    const { value, outcome } = gpu.guard(
       () => {
         const built = descriptor(gpu, kernel);
         module = built.module;
@@ -101,6 +153,13 @@ export function pipelineOf(gpu: Gpu, kernel: Kernel): GPUComputePipeline {
       },
       (error) => explainCompile(kernel, module, error.message),
     );
+    kernel.pipeline = value;
+    kernel.outcome = outcome;
+    void outcome.done.then(() => {
+      if (!outcome.error) return;
+      if (outcome.kind === 'validation') kernel.error = outcome.error;
+      else kernel.pipeline = undefined; // out of memory, or the driver's fault: it may go better another time
+    });
   }
   return kernel.pipeline;
 }
@@ -108,24 +167,30 @@ export function pipelineOf(gpu: Gpu, kernel: Kernel): GPUComputePipeline {
 async function compile(gpu: Gpu, kernel: Kernel): Promise<void> {
   let module: GPUShaderModule | undefined;
   const explain = (error: Error | GPUError) => explainCompile(kernel, module, error.message);
-  const built = gpu.guard(() => descriptor(gpu, kernel), explain);
+  const { value: built, outcome } = gpu.guard(() => descriptor(gpu, kernel), explain);
   module = built.module;
   try {
     kernel.pipeline = await gpu.device.createComputePipelineAsync(built.pipeline);
+    kernel.outcome = outcome;
   } catch (error) {
-    gpu.fail(new GpuError(await explain(error as Error)));
+    const problem = new GpuError(await explain(error as Error));
+    await gpu.reported(); // a lost device compiles nothing
+    if ((error as { reason?: string }).reason === 'internal') throw problem;
+    kernel.error = problem;
+  } finally {
+    kernel.compiling = undefined;
   }
 }
 
-/** Starts compiling on a thread of the driver's, unless that has happened. */
-export function startCompiling(gpu: Gpu, kernel: Kernel): Promise<void> | undefined {
-  if (kernel.pipeline) return undefined;
-  kernel.compiling ??= compile(gpu, kernel);
-  return kernel.compiling;
+/** Compiles on a thread of the driver's, unless that has happened. Rejects when the text does not compile. */
+export async function startCompiling(gpu: Gpu, kernel: Kernel): Promise<void> {
+  if (!kernel.pipeline && !kernel.error) await (kernel.compiling ??= compile(gpu, kernel));
+  if (kernel.error) throw kernel.error;
 }
 
-/** Compiles kernels side by side on the driver's threads; rejects with the first that does not compile. */
+/** Compiles kernels side by side on the driver's threads; rejects with the first that does not compile, when all are done. */
 export async function compileAll(gpu: Gpu, kernels: Iterable<Kernel>): Promise<void> {
-  await Promise.all([...new Set(kernels)].map((kernel) => startCompiling(gpu, kernel)));
-  await gpu.settled();
+  const outcomes = await Promise.allSettled([...new Set(kernels)].map((kernel) => startCompiling(gpu, kernel)));
+  await gpu.reported();
+  for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
 }

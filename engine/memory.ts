@@ -1,7 +1,7 @@
 // Storage of tensors: which buffer, for how long. Temporaries of a recorded list share whole buffers by their lifetimes
 // (a buffer bound for reading and writing in one launch is invalid even for disjoint ranges, so there is no arena).
 
-import { type Gpu, GpuError } from './device.js';
+import { type Gpu, GpuError, type Outcome } from './device.js';
 
 /** Contents that nobody has computed yet: `materialize` records the launch that does, from `reads`. */
 export interface Deferred {
@@ -21,6 +21,8 @@ export class Storage {
   owner: object | undefined;
   /** The buffer is an embedder's: never pooled, never destroyed. */
   external = false;
+  /** What the driver says, or will say, of an embedder's buffer. */
+  probe: Outcome | undefined;
   /** Apart from the storage, so that the buffer can be released when the storage has been collected. */
   readonly cell: { buffer: GPUBuffer | undefined } = { buffer: undefined };
 
@@ -78,8 +80,15 @@ function poolOf(gpu: Gpu): Pool {
 function discard(pool: Pool, buffer: GPUBuffer): void {
   if (!pool.all.delete(buffer)) return; // closed since
   pool.bytes -= buffer.size;
+  pool.free = pool.free.filter((other) => other !== buffer);
   buffer.destroy();
 }
+
+/** Destroys a buffer that nothing uses. */
+export const destroy = (gpu: Gpu, buffer: GPUBuffer): void => discard(poolOf(gpu), buffer);
+
+/** The buffers that exist now. */
+export const buffersOf = (gpu: Gpu): ReadonlySet<GPUBuffer> => new Set(poolOf(gpu).all);
 
 /** Bytes of buffers that exist on this device, and the most there ever were. */
 export const memoryOf = (gpu: Gpu): { bytes: number; peak: number; freeBytes: number } => {
@@ -88,6 +97,22 @@ export const memoryOf = (gpu: Gpu): { bytes: number; peak: number; freeBytes: nu
 };
 
 const megabytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+
+/** Buffers of which the GPU has not said yet that they exist, or has said that they do not. */
+const made = new WeakMap<GPUBuffer, Outcome>();
+
+/** What the GPU says, or will say, of a buffer's making; undefined once it exists. */
+export const makingOf = (buffer: GPUBuffer): Outcome | undefined => made.get(buffer);
+
+/** Throws if no buffer of this device can be that large, or be bound. */
+export function checkSize(gpu: Gpu, bytes: number, label: string): void {
+  const limit = Math.min(gpu.limits.maxBufferSize, gpu.limits.maxStorageBufferBindingSize);
+  if (bytes > limit) {
+    throw new GpuError(
+      `${label}: needs a buffer of ${megabytes(bytes)}, this GPU binds at most ${megabytes(limit)}. Reduce batch or patch size.`,
+    );
+  }
+}
 
 /** A buffer of at least `bytes`: the smallest free one that is at most twice as large, else a new one. */
 export function acquire(gpu: Gpu, bytes: number, label: string): GPUBuffer {
@@ -102,20 +127,20 @@ export function acquire(gpu: Gpu, bytes: number, label: string): GPUBuffer {
     }
     if (best >= 0) return pool.free.splice(best, 1)[0]!;
   }
-  const limit = Math.min(gpu.limits.maxBufferSize, gpu.limits.maxStorageBufferBindingSize);
-  if (size > limit) {
-    throw new GpuError(
-      `${label}: needs a buffer of ${megabytes(size)}, this GPU binds at most ${megabytes(limit)}. Reduce batch or patch size.`,
-    );
-  }
+  checkSize(gpu, size, label);
   const before = megabytes(pool.bytes);
-  pool.bytes += size;
-  pool.peak = Math.max(pool.peak, pool.bytes);
-  const buffer = gpu.guard(
+  const { value: buffer, outcome } = gpu.guard(
     () => gpu.device.createBuffer({ label, size, usage }),
     () => `${label}: out of GPU memory — ${megabytes(size)} more than ${before} in use. Reduce batch or patch size.`,
   );
+  pool.bytes += size;
+  pool.peak = Math.max(pool.peak, pool.bytes);
   pool.all.add(buffer);
+  made.set(buffer, outcome);
+  void outcome.done.then(() => {
+    if (outcome.error) discard(pool, buffer);
+    else made.delete(buffer);
+  });
   return buffer;
 }
 
@@ -126,7 +151,10 @@ export function release(gpu: Gpu, buffer: GPUBuffer): void {
   else if (pool.all.has(buffer)) pool.free.push(buffer);
 }
 
-/** Frees every pooled buffer that nobody uses. */
+/**
+ * Destroys every buffer that wgrad keeps for reuse and nobody uses (`memoryOf(gpu).freeBytes`). Worth it after something large
+ * that does not come again; what comes next makes its buffers anew.
+ */
 export function trim(gpu: Gpu): void {
   const pool = poolOf(gpu);
   for (const buffer of pool.free.splice(0)) discard(pool, buffer);

@@ -1,32 +1,14 @@
-// The recording. Ops append launches over storages that may not have a buffer yet; `flush` plans, encodes and submits
-// them: the only encoder and the only submit of the engine. A scope owns what is created in it.
+// The recording. Ops append launches over storages that may not have a buffer yet; `flush` plans them, and gives them to the
+// GPU (engine/launch.ts). A scope owns what is created in it.
 
-import { checkFiniteShader } from '../shaders/check-finite.js';
-import { type Gpu, GpuError } from './device.js';
-import { type Binding, compileAll, type Kernel, kernel, pipelineOf } from './kernel.js';
-import { acquire, type Plan, plan, release, type Storage } from './memory.js';
-import type { LaunchTime } from './profile.js';
+import { type Gpu, GpuError, type Outcome } from './device.js';
+import { findNonFinite, mapped } from './diagnose.js';
+import { begin, checkContents, renew } from './fate.js';
+import { type Binding, compileAll, type Kernel, kernel } from './kernel.js';
+import { attempt, type Bindable, type Launch, type Portion, place, portionOf, portionsOf, submit } from './launch.js';
+import { buffersOf, checkSize, destroy, makingOf, type Plan, plan, release, type Storage } from './memory.js';
 
-/** What a launch binds: a tensor is a shape over a storage. */
-export interface Bindable {
-  readonly gpu: Gpu;
-  readonly storage: Storage;
-  /** Where it begins in its storage, and how long it is: tensors that were packed share a storage. */
-  readonly offset: number;
-  readonly bytes: number;
-  readonly shape: readonly number[];
-  readonly dtype: string;
-}
-
-export interface Launch {
-  readonly kernel: Kernel;
-  /** In the order of `kernel.bindings`. */
-  readonly args: readonly Bindable[];
-  readonly workgroups: readonly [number, number, number];
-  bindGroup: GPUBindGroup | undefined;
-  /** Where the op was called (WGRAD_SYNC=1). */
-  readonly stack: string | undefined;
-}
+export type { Bindable, Launch } from './launch.js';
 
 /** What was created since `open`; it dies with the scope unless it is returned. */
 export interface Scope {
@@ -35,6 +17,8 @@ export interface Scope {
 
 interface Stream {
   pending: Launch[];
+  /** Bytes of what the pending launches write for the first time. */
+  pendingBytes: number;
   scopes: Scope[];
   /** Storages whose contents wait for a reader. */
   deferred: Set<Storage>;
@@ -43,6 +27,8 @@ interface Stream {
   /** Buffers of dead storages that pending launches may still use. */
   retiring: GPUBuffer[];
   capturing: boolean;
+  /** What a captured step did that it may not, though it went on. */
+  offence: GpuError | undefined;
   /** Told of every kernel that is recorded. */
   onKernel: ((k: Kernel) => void) | undefined;
 }
@@ -56,11 +42,13 @@ function streamOf(gpu: Gpu): Stream {
       gpu,
       (stream = {
         pending: [],
+        pendingBytes: 0,
         scopes: [],
         deferred: new Set(),
         computing: new Set(),
         retiring: [],
         capturing: false,
+        offence: undefined,
         onKernel: undefined,
       }),
     );
@@ -71,7 +59,8 @@ function streamOf(gpu: Gpu): Stream {
 /** A grid: one invocation per thread (folded into y beyond 65 535 workgroups), or workgroups as given. */
 export type Grid = { threads: number } | { workgroups: readonly number[] };
 
-const maxWorkgroups = 65535;
+/** What is pending is flushed when it is more: launches, and bytes that they write for the first time. */
+export const mostPending = { launches: 1024, bytes: 2 ** 28 };
 
 /**
  * Records one launch of a shader. `args` binds tensors by the names of the shader's `var<storage>` declarations; none
@@ -82,8 +71,10 @@ export function run(source: string, args: Record<string, Bindable>, grid: Grid):
   if (!first) throw new GpuError('run: a launch needs at least one tensor.');
   const { gpu } = first;
   gpu.check();
+  const stream = streamOf(gpu);
   const k = kernel(gpu, source);
-  streamOf(gpu).onKernel?.(k);
+  if (k.error) throw k.error;
+  stream.onKernel?.(k);
   const names = k.bindings.map(({ name }) => name);
   const got = Object.keys(args);
   if (names.length !== got.length || names.some((name) => !args[name])) {
@@ -91,17 +82,25 @@ export function run(source: string, args: Record<string, Bindable>, grid: Grid):
   }
   const ordered = names.map((name) => args[name]!);
   checkArgs(k, ordered);
+  const workgroups = workgroupsOf(k, grid, gpu.limits.maxComputeWorkgroupsPerDimension);
   ordered.forEach(({ storage }, i) => {
     materialize(storage);
     if (k.bindings[i]!.writes) beforeWrite(gpu, storage);
   });
-  streamOf(gpu).pending.push({
+  stream.pending.push({
     kernel: k,
     args: ordered,
-    workgroups: workgroupsOf(k, grid),
+    workgroups,
     bindGroup: undefined,
+    outcome: undefined,
     stack: gpu.flags.sync ? new Error('recorded').stack : undefined,
   });
+  if (stream.capturing) return;
+  ordered.forEach(({ storage }, i) => {
+    if (k.bindings[i]!.writes && !storage.buffer) stream.pendingBytes += storage.bytes;
+  });
+  const full = stream.pending.length >= mostPending.launches || stream.pendingBytes >= mostPending.bytes;
+  if (full && !stream.computing.size) flush(gpu);
 }
 
 /**
@@ -144,15 +143,33 @@ const overlap = (a: Bindable, b: Bindable): boolean => a.offset < b.offset + b.b
 
 function checkArgs({ label, bindings }: Kernel, args: readonly Bindable[]): void {
   const seen = new Map<Storage, { binding: Binding; tensor: Bindable }[]>();
+  const { gpu } = args[0]!;
   args.forEach((tensor, i) => {
     const binding = bindings[i]!;
-    if (tensor.gpu !== args[0]!.gpu) {
+    if (tensor.gpu !== gpu && tensor.gpu.device === gpu.device) {
+      throw new GpuError(
+        `${label}: '${binding.name}' is of another Gpu than '${bindings[0]!.name}', over the same device. Use one Gpu for both.`,
+      );
+    }
+    if (tensor.gpu !== gpu) {
       throw new GpuError(
         `${label}: '${binding.name}' is on another device than '${bindings[0]!.name}'. Copy it over first.`,
       );
     }
     if (tensor.storage.dead) {
       throw new GpuError(`${label}: '${binding.name}' died with its scope. Return it from the scope to keep it.`);
+    }
+    if (!tensor.storage.buffer) checkSize(gpu, tensor.storage.bytes, tensor.storage.label);
+    if (tensor.bytes < binding.leastBytes) {
+      throw new GpuError(
+        `${label}: '${binding.name}' is [${tensor.shape}], ${tensor.bytes} bytes — the shader's type needs at least ${binding.leastBytes} bytes.`,
+      );
+    }
+    if (tensor.offset % gpu.limits.minStorageBufferOffsetAlignment !== 0) {
+      throw new GpuError(
+        `${label}: '${binding.name}' begins at byte ${tensor.offset} of its buffer — this GPU binds from multiples of ` +
+          `${gpu.limits.minStorageBufferOffsetAlignment} on. Copy it to a tensor of its own.`,
+      );
     }
     const sharing = seen.get(tensor.storage) ?? [];
     // Packed tensors may be written side by side; one buffer read and written in one launch is not allowed at all.
@@ -168,15 +185,20 @@ function checkArgs({ label, bindings }: Kernel, args: readonly Bindable[]): void
   });
 }
 
-function workgroupsOf(k: Kernel, grid: Grid): [number, number, number] {
+function workgroupsOf(k: Kernel, grid: Grid, most: number): [number, number, number] {
+  let size: readonly number[];
   if ('threads' in grid) {
     const groups = Math.ceil(grid.threads / k.workgroupSize);
-    const x = Math.min(groups, maxWorkgroups);
-    return [x, Math.ceil(groups / x), 1];
+    const x = Math.min(groups, most);
+    size = [x, Math.ceil(groups / x), 1];
+  } else {
+    size = grid.workgroups;
   }
-  const [x = 1, y = 1, z = 1] = grid.workgroups;
-  if (Math.max(x, y, z) > maxWorkgroups) {
-    throw new GpuError(`${k.label}: ${x}×${y}×${z} workgroups — at most ${maxWorkgroups} in one direction.`);
+  const [x = 1, y = 1, z = 1] = size;
+  if (![x, y, z].every((n) => Number.isInteger(n) && n >= 1 && n <= most)) {
+    throw new GpuError(
+      `${k.label}: ${x}×${y}×${z} workgroups — at most ${most} in one direction, and whole numbers from 1 on.`,
+    );
   }
   return [x, y, z];
 }
@@ -201,7 +223,8 @@ export function closeScope(gpu: Gpu, scope: Scope, kept: ReadonlySet<Storage>): 
   const stream = streamOf(gpu);
   for (const storage of kept) materialize(storage); // it may read what dies now
   const index = stream.scopes.indexOf(scope);
-  stream.scopes.splice(index, 1);
+  const overlaps = index >= 0 && index < stream.scopes.length - 1;
+  if (index >= 0) stream.scopes.splice(index, 1);
   const outer = stream.scopes[index - 1];
   const orphans: Storage[] = [];
   for (const storage of scope.created) {
@@ -217,40 +240,16 @@ export function closeScope(gpu: Gpu, scope: Scope, kept: ReadonlySet<Storage>): 
     }
   }
   if (!stream.capturing && !stream.pending.length) flush(gpu);
+  if (overlaps) {
+    throw new GpuError(
+      'scope: it ended before a scope that began after it: two asynchronous scopes overlap, and what one made may be the ' +
+        "other's. Await one before the next begins, or use one scope for both.",
+    );
+  }
   return orphans;
 }
 
 const usesOf = (launches: readonly Launch[]): Storage[][] => launches.map(({ args }) => args.map((arg) => arg.storage));
-
-/** Gives every storage of a planned list a buffer and every launch its bind group; returns the buffers, one a slot. */
-export function place(gpu: Gpu, launches: readonly Launch[], planned: Plan): GPUBuffer[] {
-  const buffers = planned.slots.map((slot) => {
-    const buffer = acquire(gpu, slot.bytes, slot.storages[0]!.label);
-    if (gpu.flags.poison) gpu.device.queue.writeBuffer(buffer, 0, new Uint32Array(buffer.size / 4).fill(0x7fc00000));
-    for (const storage of slot.storages) storage.buffer = buffer;
-    return buffer;
-  });
-  for (const launch of launches) {
-    const { kernel: k } = launch;
-    launch.bindGroup = gpu.guard(
-      () =>
-        gpu.device.createBindGroup({
-          label: k.label,
-          layout: k.layout,
-          entries: k.bindings.map(({ slot }, i) => ({
-            binding: slot,
-            resource: {
-              buffer: launch.args[i]!.storage.buffer!,
-              offset: launch.args[i]!.offset,
-              size: launch.args[i]!.bytes,
-            },
-          })),
-        }),
-      (error) => `${k.label}: ${error.message}`,
-    );
-  }
-  return buffers;
-}
 
 const watched = new WeakMap<Storage, (bytes: ArrayBuffer) => string | undefined>();
 
@@ -259,64 +258,51 @@ export function watch({ storage }: Bindable, judge: (bytes: ArrayBuffer) => stri
   watched.set(storage, judge);
 }
 
-function judgeWatched(gpu: Gpu, launches: readonly Launch[]): void {
+/** What is said of watched tensors that these launches wrote; the first sentence. */
+async function judgeWatched(gpu: Gpu, launches: readonly Launch[]): Promise<string | undefined> {
   const written = launches.flatMap(({ kernel: k, args }) => args.filter((_, i) => k.bindings[i]!.writes));
-  for (const storage of new Set(written.map((arg) => arg.storage))) {
+  const judged = [...new Set(written.map((arg) => arg.storage))].map(async (storage) => {
     const judge = watched.get(storage);
-    if (!judge) continue;
+    if (!judge) return undefined;
     const staging = gpu.device.createBuffer({ label: storage.label, size: storage.bytes, usage: 0x1 | 0x8 });
     const encoder = gpu.device.createCommandEncoder();
     encoder.copyBufferToBuffer(storage.buffer!, 0, staging, 0, storage.bytes);
     gpu.device.queue.submit([encoder.finish()]);
-    const judged = mapped(gpu, staging, storage.bytes).then((bytes) => {
-      const sentence = judge(bytes);
-      if (sentence) gpu.fail(new GpuError(sentence));
+    return judge(await mapped(staging, storage.bytes));
+  });
+  return (await Promise.all(judged)).find((sentence) => sentence);
+}
+
+/** Whether results are looked at: then one list is one portion, so that a fault is named by its place in the list. */
+const isWatching = ({ flags }: Gpu): boolean => flags.checkNan || flags.checkLabels;
+
+/** How a portion is given to the GPU under this Gpu's switches; returns why it is withheld, if it is. */
+function give(gpu: Gpu, portion: Portion): GpuError | undefined {
+  const { launches } = portion;
+  return attempt(gpu, portion, () => {
+    // All is encoded in this call; what is waited for are the results.
+    const nan = gpu.flags.checkNan ? findNonFinite(gpu, launches) : void submit(gpu, launches);
+    if (!isWatching(gpu)) return undefined;
+    const labels = gpu.flags.checkLabels ? judgeWatched(gpu, launches) : undefined;
+    return Promise.all([nan, labels]).then((sentences) => {
+      const said = sentences.find((sentence) => sentence);
+      return said ? new GpuError(said) : undefined;
     });
-    gpu.track(judged);
-  }
-}
-
-/** Encodes launches into one compute pass and submits it. */
-export function submit(gpu: Gpu, launches: readonly Launch[]): void {
-  submitAll(gpu, launches);
-  if (gpu.flags.checkLabels) judgeWatched(gpu, launches);
-}
-
-function submitAll(gpu: Gpu, launches: readonly Launch[]): void {
-  gpu.check();
-  if (gpu.flags.checkNan) {
-    gpu.track(
-      findNonFinite(gpu, launches).then((found) => {
-        if (found) gpu.fail(new GpuError(found));
-      }),
-    );
-  } else if (gpu.flags.sync) {
-    for (const launch of launches) {
-      gpu.guard(
-        () => encode(gpu, [launch]),
-        (error) => `${launch.kernel.label}: ${error.message}\n${launch.stack ?? ''}`,
-      );
-    }
-  } else {
-    encode(gpu, launches);
-  }
-}
-
-function dispatch(gpu: Gpu, pass: GPUComputePassEncoder, { kernel: k, bindGroup, workgroups }: Launch): void {
-  pass.setPipeline(k.pipeline ?? pipelineOf(gpu, k));
-  pass.setBindGroup(0, bindGroup!);
-  pass.dispatchWorkgroups(workgroups[0], workgroups[1], workgroups[2]);
-}
-
-function encode(gpu: Gpu, launches: readonly Launch[]): void {
-  gpu.enqueue(() => {
-    const encoder = gpu.device.createCommandEncoder();
-    const pass = encoder.beginComputePass();
-    for (const launch of launches) dispatch(gpu, pass, launch);
-    pass.end();
-    gpu.device.queue.submit([encoder.finish()]);
   });
 }
+
+/** With WGRAD_SYNC=1 every launch is a portion of its own, and its error carries the line that called the op. */
+const alone = (launches: readonly Launch[], fresh: (storage: Storage) => boolean): Portion[] => {
+  const begun = new Set<Storage>();
+  return launches.map((launch) => {
+    const begins = (storage: Storage): boolean => fresh(storage) && !begun.has(storage);
+    const portion = portionOf([launch], begins, () => true, fresh);
+    launch.args.forEach(({ storage }, i) => {
+      if (launch.kernel.bindings[i]!.writes) begun.add(storage);
+    });
+    return portion;
+  });
+};
 
 /** Plans and submits what is pending. Storages of open scopes keep their buffers; those of ended scopes share. */
 export function flush(gpu: Gpu): void {
@@ -325,10 +311,18 @@ export function flush(gpu: Gpu): void {
   for (const storage of [...stream.deferred]) materialize(storage);
   const launches = stream.pending;
   stream.pending = [];
+  stream.pendingBytes = 0;
   if (launches.length) {
+    gpu.check();
     const planned = plan(usesOf(launches), (storage) => !storage.dead, gpu.flags.pool);
-    const buffers = place(gpu, launches, planned);
-    submit(gpu, launches);
+    const buffers = place(gpu, planned);
+    const placed = new Set(planned.slots.flatMap(({ storages }) => storages));
+    const begins = (storage: Storage): boolean => placed.has(storage);
+    let portions: Portion[];
+    if (gpu.flags.sync) portions = alone(launches, begins);
+    else if (isWatching(gpu)) portions = [portionOf(launches, begins, (storage) => !storage.dead)];
+    else portions = portionsOf(launches, planned);
+    for (const portion of portions) give(gpu, portion);
     planned.slots.forEach((slot, i) => {
       for (const storage of slot.storages) if (storage.dead) storage.buffer = undefined;
       if (!slot.kept) release(gpu, buffers[i]!);
@@ -337,12 +331,27 @@ export function flush(gpu: Gpu): void {
   for (const buffer of stream.retiring.splice(0)) release(gpu, buffer);
 }
 
+/**
+ * Runs a placed recording, as a whole or not at all. Throws why it cannot, where that is known: the rest is heard by who reads
+ * its results.
+ */
+export function replay(gpu: Gpu, { launches, portion, temporaries }: Recording): void {
+  gpu.check();
+  for (const one of gpu.flags.sync ? alone(launches, (storage) => temporaries.has(storage)) : [portion]) {
+    const reason = give(gpu, one);
+    if (reason) throw gpu.hear(reason);
+  }
+}
+
 /** A recorded list and its plan: what a captured step keeps. */
 export interface Recording {
   readonly launches: readonly Launch[];
   readonly plan: Plan;
   /** Tensors with data that were made while recording. */
   readonly constants: readonly Storage[];
+  /** Storages whose contents begin in it. */
+  readonly temporaries: ReadonlySet<Storage>;
+  readonly portion: Portion;
 }
 
 /**
@@ -360,12 +369,17 @@ export function recordList<T>(
   if (stream.capturing)
     throw new GpuError('capture: inside a captured step. Steps do not nest; call one function from one step.');
   flush(gpu);
+  const buffers = buffersOf(gpu);
   const scope = openScope(gpu);
   stream.capturing = true;
+  stream.offence = undefined;
   stream.onKernel = onKernel;
+  let done = false;
   try {
     const result = step();
+    if (stream.offence) throw stream.offence;
     if (result instanceof Promise) {
+      result.catch(() => {}); // its own error would come after this one
       throw new GpuError(
         'capture: the step is asynchronous. Record synchronously and read the returned tensors afterwards.',
       );
@@ -379,13 +393,34 @@ export function recordList<T>(
     const constants = [...scope.created].filter((storage) => storage.buffer);
     // What the step does not return shares its buffer with others: reading it afterwards would give someone else's values.
     for (const storage of scope.created) if (!storage.buffer && !kept.has(storage)) storage.dead = true;
-    return { result, recording: { launches, plan: planned, constants } };
+    const temporaries = new Set(planned.slots.flatMap(({ storages }) => storages));
+    const portion = portionOf(
+      launches,
+      (storage) => temporaries.has(storage),
+      (storage) => !temporaries.has(storage) || kept.has(storage),
+    );
+    done = true;
+    return { result, recording: { launches, plan: planned, constants, temporaries, portion } };
   } finally {
     stream.capturing = false;
     stream.onKernel = undefined;
     stream.pending = [];
     stream.deferred.clear(); // nobody read them
-    stream.scopes.splice(stream.scopes.indexOf(scope), 1); // the recording owns what was created
+    stream.scopes.splice(stream.scopes.indexOf(scope)); // the recording owns what was created
+    if (!done) abandon(gpu, scope, buffers);
+  }
+}
+
+/** Frees what a recording made that came to nothing: `buffers` were there before it. */
+function abandon(gpu: Gpu, { created }: Scope, buffers: ReadonlySet<GPUBuffer>): void {
+  for (const storage of created) {
+    const { buffer } = storage;
+    storage.dead = true;
+    storage.deferred = undefined;
+    storage.buffer = undefined;
+    if (!buffer || storage.external) continue;
+    if (buffers.has(buffer)) release(gpu, buffer);
+    else destroy(gpu, buffer);
   }
 }
 
@@ -397,79 +432,16 @@ export const compileRecording = (gpu: Gpu, { launches }: Recording): Promise<voi
   );
 
 /**
- * Runs launches one by one and checks what each wrote. Resolves with a sentence naming the first op whose output holds a
- * NaN or an infinity, or undefined.
+ * Copies a storage to the CPU, after what is pending. Rejects with the error of the launch that should have written it, or of one
+ * that it was computed from.
  */
-export async function findNonFinite(gpu: Gpu, launches: readonly Launch[]): Promise<string | undefined> {
-  const stride = 256; // minStorageBufferOffsetAlignment
-  const device = gpu.device;
-  const outputs = launches.flatMap((launch, index) =>
-    launch.kernel.bindings.flatMap((binding, i) => {
-      const tensor = launch.args[i]!;
-      return binding.writes && /^f(16|32)$/.test(tensor.dtype) ? [{ launch, index, name: binding.name, tensor }] : [];
-    }),
-  );
-  const bytes = Math.max(1, outputs.length) * stride;
-  const found = device.createBuffer({ label: 'check_finite', size: bytes, usage: 0x80 | 0x4 });
-  const staging = device.createBuffer({ label: 'check_finite', size: bytes, usage: 0x1 | 0x8 });
-  const encoder = device.createCommandEncoder();
-  const pass = encoder.beginComputePass();
-  let next = 0;
-  launches.forEach((launch, index) => {
-    dispatch(gpu, pass, launch);
-    for (; outputs[next]?.index === index; next++) {
-      const { tensor } = outputs[next]!;
-      const check = kernel(gpu, checkFiniteShader(tensor.dtype as 'f32' | 'f16'));
-      pass.setPipeline(pipelineOf(gpu, check));
-      pass.setBindGroup(
-        0,
-        device.createBindGroup({
-          layout: check.layout,
-          entries: [
-            { binding: 0, resource: { buffer: tensor.storage.buffer!, offset: tensor.offset, size: tensor.bytes } },
-            { binding: 1, resource: { buffer: found, offset: next * stride, size: 4 } },
-          ],
-        }),
-      );
-      pass.dispatchWorkgroups(Math.min(64, Math.ceil(tensor.bytes / 4 / check.workgroupSize)));
-    }
-  });
-  pass.end();
-  encoder.copyBufferToBuffer(found, 0, staging, 0, bytes);
-  device.queue.submit([encoder.finish()]);
-  const result = await mapped(gpu, staging, bytes);
-  found.destroy();
-  const marks = new Uint32Array(result);
-  const bad = outputs.find((_, i) => marks[(i * stride) / 4]);
-  if (!bad) return undefined;
-  const inputs = bad.launch.args
-    .filter((_, i) => !bad.launch.kernel.bindings[i]!.writes)
-    .map((a) => `${a.storage.label} [${a.shape}]`);
-  return (
-    `${bad.launch.kernel.label}: launch ${bad.index} of ${launches.length} wrote a NaN or an infinity to '${bad.name}' ` +
-    `[${bad.tensor.shape}]. Its inputs: ${inputs.join(', ') || 'none'}.`
-  );
-}
-
-/** The bytes of a buffer that was made for mapping; destroys it. A lost device rejects with its own error. */
-export async function mapped(gpu: Gpu, staging: GPUBuffer, bytes: number): Promise<ArrayBuffer> {
-  try {
-    await staging.mapAsync(1, 0, bytes); // GPUMapMode.READ
-    return staging.getMappedRange(0, bytes).slice(0);
-  } catch (error) {
-    await gpu.settled();
-    throw new GpuError(`read: ${(error as Error).message}`);
-  } finally {
-    staging.destroy();
-  }
-}
-
-/** Copies a storage to the CPU, after what is pending. */
-export async function download({ gpu, storage, offset, bytes }: Bindable): Promise<ArrayBuffer> {
-  if (streamOf(gpu).capturing) {
-    throw new GpuError(
+export async function download(source: Bindable): Promise<ArrayBuffer> {
+  const { gpu, storage, offset, bytes } = source;
+  const stream = streamOf(gpu);
+  if (stream.capturing) {
+    throw (stream.offence ??= new GpuError(
       'capture: read() inside a captured step. Return the tensor from the step and read it afterwards.',
-    );
+    ));
   }
   gpu.check();
   flush(gpu);
@@ -484,22 +456,27 @@ export async function download({ gpu, storage, offset, bytes }: Bindable): Promi
   if (!(buffer.usage & 0x4)) {
     throw new GpuError(`read: the buffer of '${storage.label}' cannot be copied from. Create it with COPY_SRC.`);
   }
-  const staging = gpu.guard(
-    () => gpu.device.createBuffer({ label: 'read', size: bytes, usage: 0x1 | 0x8 }), // MAP_READ | COPY_DST
-    (error) => `read: ${error.message}`,
+  const { value: mapping, outcome } = gpu.guard(
+    () => {
+      const staging = gpu.device.createBuffer({ label: 'read', size: bytes, usage: 0x1 | 0x8 }); // MAP_READ | COPY_DST
+      const encoder = gpu.device.createCommandEncoder();
+      encoder.copyBufferToBuffer(buffer, offset, staging, 0, bytes);
+      gpu.device.queue.submit([encoder.finish()]);
+      return mapped(staging, bytes);
+    },
+    (error) => `read: '${storage.label}' cannot be copied. ${error.message}`,
   );
-  gpu.enqueue(() => {
-    const encoder = gpu.device.createCommandEncoder();
-    encoder.copyBufferToBuffer(buffer, offset, staging, 0, bytes);
-    gpu.device.queue.submit([encoder.finish()]);
-  });
-  const result = await mapped(gpu, staging, bytes);
-  await gpu.settled();
+  const result = await mapping.catch((error: Error) => new GpuError(`read: ${error.message}`));
+  await gpu.reported();
+  checkContents(gpu, source);
+  if (outcome.error) throw outcome.error;
+  if (result instanceof Error) throw result;
   return result;
 }
 
-/** Copies CPU data into a storage, after what is pending. */
-export function upload({ gpu, storage, offset }: Bindable, data: ArrayBufferView<ArrayBuffer>): void {
+/** Copies CPU data into a storage, after what is pending. What was wrong with its contents is over. */
+export function upload(target: Bindable, data: ArrayBufferView<ArrayBuffer>): void {
+  const { gpu, storage, offset } = target;
   if (storage.dead)
     throw new GpuError(`write: '${storage.label}' died with its scope. Return it from the scope to keep it.`);
   if (!storage.buffer)
@@ -509,54 +486,45 @@ export function upload({ gpu, storage, offset }: Bindable, data: ArrayBufferView
     throw new GpuError(`write: the buffer of '${storage.label}' cannot be copied to. Create it with COPY_DST.`);
   }
   gpu.check();
-  gpu.enqueue(() => gpu.device.queue.writeBuffer(buffer, offset, data.buffer, data.byteOffset, data.byteLength));
+  const making = storage.probe?.error ? storage.probe : makingOf(buffer);
+  if (making?.error) throw making.error;
+  const write = (): void => gpu.device.queue.writeBuffer(buffer, offset, data.buffer, data.byteOffset, data.byteLength);
+  if (making || storage.external) renew(gpu, target, explained(gpu, write, storage.label, making));
+  else {
+    write(); // within a buffer that is there: nothing can be wrong with that
+    renew(gpu, target);
+  }
+}
+
+/** Guards a copy to or from buffers; if one of them could not be made, that is the error. */
+function explained(gpu: Gpu, work: () => void, label: string, making: Outcome | undefined): Outcome {
+  return gpu.guard(work, async ({ message }) => {
+    await making?.done;
+    return making?.error?.message ?? `write: '${label}' cannot be written. ${message}`;
+  }).outcome;
 }
 
 /** Copies whole tensors that have buffers, each to another one of its size, after what is pending. */
 export function copyTensors(gpu: Gpu, pairs: readonly { from: Bindable; to: Bindable }[]): void {
   flush(gpu);
-  gpu.enqueue(() => {
+  const making = pairs.flatMap(({ from, to }) => [makingOf(from.storage.buffer!), makingOf(to.storage.buffer!)]);
+  const copy = (): void => {
     const encoder = gpu.device.createCommandEncoder();
     for (const { from, to } of pairs) {
       encoder.copyBufferToBuffer(from.storage.buffer!, from.offset, to.storage.buffer!, to.offset, from.bytes);
     }
     gpu.device.queue.submit([encoder.finish()]);
+  };
+  const { outcome } = gpu.guard(copy, async ({ message }) => {
+    await Promise.all(making.map((each) => each?.done));
+    return making.find((each) => each?.error)?.error?.message ?? `pack: ${message}`;
   });
-}
-
-/** Times every launch by timestamps, each in a pass of its own. Needs the feature `timestamp-query`. */
-export async function timeLaunches(gpu: Gpu, launches: readonly Launch[]): Promise<LaunchTime[]> {
-  if (!gpu.features.has('timestamp-query')) throw new GpuError('profile: this adapter has no timestamps.');
-  const { device } = gpu;
-  const times: LaunchTime[] = [];
-  const most = 2048; // a query set holds 4096 timestamps
-  for (let from = 0; from < launches.length; from += most) {
-    const part = launches.slice(from, from + most);
-    const querySet = device.createQuerySet({ type: 'timestamp', count: 2 * part.length });
-    const resolved = device.createBuffer({ size: 16 * part.length, usage: 0x200 | 0x4 }); // QUERY_RESOLVE | COPY_SRC
-    const staging = device.createBuffer({ size: 16 * part.length, usage: 0x1 | 0x8 });
-    const encoder = device.createCommandEncoder();
-    part.forEach((launch, i) => {
-      const pass = encoder.beginComputePass({
-        timestampWrites: { querySet, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 },
-      });
-      dispatch(gpu, pass, launch);
-      pass.end();
-    });
-    encoder.resolveQuerySet(querySet, 0, 2 * part.length, resolved, 0);
-    encoder.copyBufferToBuffer(resolved, 0, staging, 0, 16 * part.length);
-    device.queue.submit([encoder.finish()]);
-    const ticks = new BigUint64Array(await mapped(gpu, staging, 16 * part.length));
-    resolved.destroy();
-    querySet.destroy();
-    part.forEach((launch, i) => {
-      times.push({
-        label: launch.kernel.label,
-        ms: Number(ticks[2 * i + 1]! - ticks[2 * i]!) / 1e6,
-        bytes: launch.args.reduce((sum, arg) => sum + arg.bytes, 0),
-        shapes: launch.args.map((arg) => `[${arg.shape}]`).join(' '),
-      });
-    });
-  }
-  return times;
+  begin(
+    gpu,
+    {
+      reads: pairs.map(({ from }) => from),
+      writes: [...new Set(pairs.map(({ to }) => to.storage))].map((storage) => ({ storage, fresh: true })),
+    },
+    outcome,
+  );
 }

@@ -71,17 +71,24 @@ export class Tensor {
     upload(this, encodeElements(values, this.dtype));
   }
 
-  /** The elements, after everything recorded so far has run. f16 comes back as f32. Not inside a captured step. */
-  async read(): Promise<TypedArray> {
-    const bytes = await download(this);
-    return decodeElements(bytes, this.dtype, this.size);
+  /**
+   * The elements, after everything recorded so far has run. f16 comes back as f32. Not inside a captured step. Rejects with the
+   * error of the launch that should have written them, or of one that they were computed from; other tensors are none the worse.
+   */
+  read(): Promise<TypedArray> {
+    const reading = download(this).then((bytes) => decodeElements(bytes, this.dtype, this.size));
+    if (isCapturing(this.gpu)) reading.catch(() => {}); // the step throws that error
+    return reading;
   }
 
   /** The one element of a tensor of size 1. */
-  async item(): Promise<number> {
-    if (this.size !== 1)
-      throw new ShapeError(`item: '${this.label}' has ${this.size} elements, expected 1. Use read().`);
-    return (await this.read())[0]!;
+  item(): Promise<number> {
+    if (this.size !== 1) {
+      return Promise.reject(new ShapeError(`item: '${this.label}' has ${this.size} elements, expected 1. Use read().`));
+    }
+    const reading = this.read().then((values) => values[0]!);
+    if (isCapturing(this.gpu)) reading.catch(() => {});
+    return reading;
   }
 }
 

@@ -12,11 +12,13 @@
 //   });
 import { fnv1a, hashOf, type Job, remember, type Trial, type TrialTensor } from './choices.js';
 import { type Gpu, GpuError } from './device.js';
+import { timeLaunches } from './diagnose.js';
 import { type Kernel, kernel } from './kernel.js';
+import { type Launch, place, submit, watched } from './launch.js';
 import { acquire, trim } from './memory.js';
 import { uniformStream } from './random.js';
 import { sameShape, show } from './shape.js';
-import { flush, isCapturing, type Launch, place, recordList, run, submit, timeLaunches, upload } from './stream.js';
+import { flush, isCapturing, recordList, run, upload } from './stream.js';
 import { type Dtype, empty, scope, type Tensor, type TypedArray, toHalf } from './tensor.js';
 import type { Tuning } from './tuning.js';
 
@@ -75,9 +77,6 @@ const hopelessAt = 2;
  */
 export async function tune(gpu: Gpu, jobs: readonly Job[], options: TuneOptions = {}): Promise<TuneResult[]> {
   if (isCapturing(gpu)) throw new GpuError('tune: inside a captured step. Tune before it is recorded.');
-  if (gpu.flags.checkNan || gpu.flags.sync) {
-    throw new GpuError('tune: a wrong candidate would fail the device. Unset WGRAD_CHECK_NAN and WGRAD_SYNC.');
-  }
   if (gpu.adapter.driver === 'null') throw new GpuError('tune: the null adapter computes nothing. Use another one.');
   flush(gpu);
   const results: TuneResult[] = [];
@@ -183,8 +182,12 @@ async function attempt(
     const problem = await compile(gpu, used);
     if (problem !== undefined) return `does not compile: ${problem}`;
   }
-  const problem = await refusal(gpu, () => submit(gpu, launches));
-  if (problem !== undefined) return `is refused: ${problem}`;
+  try {
+    await watched(gpu, launches, async () => submit(gpu, launches));
+  } catch (error) {
+    gpu.check();
+    return `is refused: ${(error as Error).message}`;
+  }
   const outputs = new Map<string, Output>();
   for (const [name, t] of recorded.outputs) {
     outputs.set(name, { values: await t.read(), shape: t.shape, dtype: t.dtype });
@@ -220,7 +223,7 @@ function record(
   );
   const step = (): void => trial.launches.forEach(({ source, grid }, i) => void run(source, bound[i]!, grid));
   const { recording } = recordList(gpu, step, () => new Set());
-  place(gpu, recording.launches, recording.plan);
+  place(gpu, recording.plan);
   const outputs = trial.outputs.map((name) => {
     const t = used.get(name);
     if (!t) throw new GpuError(`no launch binds the output '${name}'.`);
@@ -283,7 +286,7 @@ function repeated({ buffer, byteLength }: ArrayBufferView, bytes: number): Uint8
   return result;
 }
 
-/** Compiles a candidate's kernel. Its errors stay the candidate's: `pipelineOf` would make them the device's. */
+/** Compiles a candidate's kernel. What is wrong with it is the candidate's. */
 async function compile(gpu: Gpu, k: Kernel): Promise<string | undefined> {
   if (k.pipeline) return undefined;
   const { device } = gpu;
@@ -323,7 +326,7 @@ async function compileTogether(gpu: Gpu, job: Job): Promise<void> {
   await Promise.all(kernels.map((each) => compile(gpu, each)));
 }
 
-/** What the GPU objects to in `work`, kept from becoming the device's failure. Rejects if the device is lost. */
+/** What the GPU objects to in `work`. Rejects if the device is lost. */
 async function refusal(gpu: Gpu, work: () => void): Promise<string | undefined> {
   const kinds = ['out-of-memory', 'validation', 'internal'] as const;
   for (const kind of kinds) gpu.device.pushErrorScope(kind);

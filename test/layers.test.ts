@@ -10,9 +10,12 @@ const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 
 /** The engine's floors, lowest first; a file imports from its own floor or below. `ops` is a folder. */
 const floors = [
-  ['flags', 'shape', 'random'],
+  ['flags', 'shape', 'random', 'wgsl-sizes'],
   ['device'],
   ['kernel', 'memory', 'profile'],
+  ['fate'],
+  ['launch'],
+  ['diagnose'],
   ['stream'],
   ['tensor', 'buffer'],
   ['autograd'],

@@ -86,15 +86,91 @@ test('returned tensors are the same ones, overwritten by the next call', async (
 
 test('read() inside', async () => {
   const x = tensor(await testGpu(), [1, 2]);
-  let reading: Promise<unknown> | undefined;
-  const step = capture(x.gpu, () => {
+  const says = /capture: read\(\) inside a captured step/;
+  for (const read of [(y: Tensor) => y.read(), (y: Tensor) => sum(y).item()]) {
+    let reading: Promise<unknown> | undefined;
+    const step = capture(x.gpu, () => {
+      const y = mul(x, 2);
+      reading = read(y); // nobody awaits it: that must not end the process
+      return y;
+    });
+    await refuses(step, GpuError, says);
+    await new Promise((done) => setTimeout(done, 0));
+    await refuses(() => reading, GpuError, says);
+  }
+  assert.equal(await values(mul(x, 2)), [2, 4]);
+});
+
+test('a recording that throws frees what it made, wherever it throws', async () => {
+  const gpu = await testGpu();
+  const x = tensor(gpu, [1, 2], [2], { requiresGrad: true });
+  const broken = `
+    @group(0) @binding(0) var<storage, read_write> y: array<f32>;
+    @compute @workgroup_size(64) fn broken() { y[0] = nothing; }`;
+  const work = (until: number) => () => {
+    let place = 0;
+    const here = (): void => {
+      if (place++ === until) throw new RangeError(`place ${until}`);
+    };
+    here();
+    const constant = tensor(gpu, new Float32Array(4000)); // a buffer of the step's own
+    here();
+    const y = scope(gpu, () => {
+      const inner = tensor(gpu, new Float32Array(5000));
+      here();
+      return add(mul(x, 2), sum(inner));
+    });
+    here();
+    const loss = add(sum(y), sum(constant));
+    backward(loss);
+    here();
+    return { loss, late: tensor(gpu, new Float32Array(6000)) };
+  };
+  await values(x);
+  const before = memoryOf(gpu);
+  for (let until = 0; until < 5; until++) {
+    const step = capture(gpu, work(until));
+    await refuses(step, RangeError, /place/);
+    await refuses(() => step.prepare(), RangeError, /place/);
+    await refuses(() => step.info, RangeError, /place/);
+    assert.equal(memoryOf(gpu).bytes, before.bytes, `place ${until}`);
+    assert.equal(memoryOf(gpu).freeBytes, before.freeBytes, `place ${until}`);
+  }
+  let lost: Tensor | undefined;
+  await refuses(
+    capture(gpu, () => {
+      lost = mul(tensor(gpu, new Float32Array(7000)), 2);
+      lost.write([1]);
+    }),
+    GpuError,
+    /write\(\) inside/,
+  );
+  assert.equal(memoryOf(gpu).bytes, before.bytes);
+  await refuses(() => lost!.read(), GpuError, /died with its scope/);
+  for (const call of [() => capture(gpu, work(9))(), () => void run(broken, { y: empty(gpu, [1]) }, { threads: 1 })])
+    call();
+  assert.equal(await values(mul(x, 3)), [3, 6]);
+  assert.is(await capture(gpu, work(9))().loss.item(), 12 - 6);
+});
+
+test('an asynchronous scope that a recording leaves open takes no other along', async () => {
+  const gpu = await testGpu();
+  const x = tensor(gpu, [1, 2]);
+  let ended: Promise<unknown> | undefined;
+  const kept = await scope(gpu, async () => {
     const y = mul(x, 2);
-    reading = y.read();
-    reading.catch(() => {});
-    return y;
+    const step = capture(gpu, () => {
+      ended = scope(gpu, async () => {
+        await Promise.resolve();
+        return 1;
+      });
+      return mul(x, 3);
+    });
+    assert.equal(await values(step()), [3, 6]);
+    await ended;
+    return add(y, 1);
   });
-  step();
-  await refuses(() => reading, GpuError, /capture: read\(\) inside a captured step/);
+  assert.equal(await values(kept), [3, 5]);
 });
 
 test('write() inside', async () => {

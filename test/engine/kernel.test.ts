@@ -64,7 +64,7 @@ test('a shader that does not compile names the op and the line', () =>
       GpuError,
       /^sample: the shader does not compile.\n {2}line 4:\d+ unresolved value 'z'\n.*y\[id.x\] = z\[id.x\]/,
     );
-    await refuses(() => mul(tensor(gpu, [1]), 2), GpuError, /does not compile/);
+    assert.equal([...(await mul(tensor(gpu, [1]), 2).read())], [2]);
   }));
 
 test('a tensor beyond the limits of the device says what to do', async () => {
@@ -74,8 +74,11 @@ test('a tensor beyond the limits of the device says what to do', async () => {
   const source = `
     @group(0) @binding(0) var<storage, read_write> huge: array<f32>;
     @compute @workgroup_size(64) fn touch() { huge[0] = 1.0; }`;
-  run(source, { huge }, { threads: 1 });
-  await refuses(() => huge.read(), GpuError, /activation: needs a buffer of .* at most .* Reduce batch or patch size/);
+  await refuses(
+    () => run(source, { huge }, { threads: 1 }),
+    GpuError,
+    /activation: needs a buffer of .* at most .* Reduce batch or patch size/,
+  );
   assert.equal([...(await mul(tensor(gpu, [1, 2]), 2).read())], [2, 4]);
 });
 

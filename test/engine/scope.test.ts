@@ -1,7 +1,7 @@
 // Scopes: what is returned lives, the rest dies; memory stays flat.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { add, exp, GpuError, memoryOf, mul, scope, sum, type Tensor, tensor } from '../../engine/index.js';
+import { add, exp, GpuError, memoryOf, mul, scope, sum, type Tensor, tensor, trim } from '../../engine/index.js';
 import { testGpu } from '../gpu.js';
 import { refuses } from '../refuses.js';
 
@@ -72,6 +72,46 @@ test('an asynchronous scope ends when its promise settles', async () => {
   });
   assert.equal([...(await kept.read())], [4, 8]);
   await refuses(() => lost.read(), GpuError, /died with its scope/);
+});
+
+test('asynchronous scopes that overlap: an error that says so', async () => {
+  const gpu = await testGpu();
+  const x = tensor(gpu, [1, 2]);
+  const wait = (turns: number) => new Promise((done) => setTimeout(done, 20 * turns));
+  const first = scope(gpu, async () => {
+    await wait(1);
+    return mul(x, 2);
+  });
+  const second = scope(gpu, async () => {
+    await wait(3);
+    return mul(x, 3);
+  });
+  await refuses(
+    () => first,
+    GpuError,
+    /scope: it ended before a scope that began after it: two asynchronous scopes overlap/,
+  );
+  assert.equal([...(await (await second).read())], [3, 6]);
+  const nested = scope(gpu, async () => {
+    const inner = await scope(gpu, async () => {
+      await wait(1);
+      return mul(x, 4);
+    });
+    return add(inner, 1);
+  });
+  assert.equal([...(await (await nested).read())], [5, 9]);
+});
+
+test('trim() gives back what nobody uses', async () => {
+  const gpu = await testGpu();
+  const x = tensor(gpu, new Float32Array(100_000));
+  await scope(gpu, async () => void (await exp(mul(x, 2)).read()));
+  const before = memoryOf(gpu);
+  assert.ok(before.freeBytes >= 400_000, `${before.freeBytes} bytes are free`);
+  trim(gpu);
+  const after = memoryOf(gpu);
+  assert.equal([after.freeBytes, after.bytes], [0, before.bytes - before.freeBytes]);
+  assert.is((await add(x, 1).read())[0], 1);
 });
 
 test('an error ends the scope, synchronous or not', async () => {

@@ -144,7 +144,7 @@ test('the fastest correct candidate wins; wrong ones never do, however fast, and
   assert.match(why[6]!, /^is wrong: 'y'\[17\] is NaN/);
   assert.match(why[7]!, /^is wrong: 'y'\[63\] is NaN/);
   assert.match(why[8]!, /^does not compile: line \d+: /);
-  assert.match(why[9]!, /^does not compile: /);
+  assert.match(why[9]!, /^cannot be launched: .* a workgroup of \d+×1×1 threads — this GPU allows/);
   for (const { ms, excluded } of result!.candidates) assert.is(ms === undefined, excluded !== undefined);
   assert.is(result!.candidates[3]!.hopeless, true);
   assert.is(result!.candidates[0]!.hopeless, false, 'the default is timed to the end');
@@ -174,7 +174,7 @@ test('a launch that the GPU refuses excludes its candidate and leaves the device
       quick,
     );
     assert.is(result!.candidates[0]!.excluded, undefined);
-    assert.match(result!.candidates[1]!.excluded!, /^is refused: .*(binding|size)/i);
+    assert.match(result!.candidates[1]!.excluded!, /^cannot be launched: .* needs at least/);
     assert.equal([...(await mul(tensor(gpu, [1, 2]), 2).read())], [2, 4]);
   }));
 
@@ -390,7 +390,7 @@ test('candidates are compared whatever the order of their names', () => {
   assert.is(fnv1a('foobar'), 'bf9cf968'); // the function's published test value
 });
 
-test('it refuses to run inside a step, or where a wrong candidate fails the device', async () => {
+test('it refuses to run inside a step', async () => {
   const gpu = await testGpu();
   const x = tensor(gpu, [1]);
   let inside: Promise<unknown> | undefined;
@@ -400,14 +400,6 @@ test('it refuses to run inside a step, or where a wrong candidate fails the devi
     return mul(x, 2);
   })();
   await refuses(() => inside, GpuError, /^tune: inside a captured step/);
-  for (const name of ['checkNan', 'sync'] as const) {
-    gpu.flags[name] = true;
-    try {
-      await refuses(() => tune(gpu, []), GpuError, /^tune: .* Unset WGRAD_CHECK_NAN and WGRAD_SYNC/);
-    } finally {
-      gpu.flags[name] = false;
-    }
-  }
 });
 
 const tuning = (repeat: number) => ({ choice: { repeat }, ms: 1, defaultMs: 2, hash: '0' });

@@ -1,0 +1,110 @@
+// Looks at launches one by one: how long each takes, and which is the first to write a NaN or an infinity.
+import { checkFiniteShader } from '../shaders/check-finite.js';
+import { type Gpu, GpuError } from './device.js';
+import { kernel, pipelineOf } from './kernel.js';
+import { dispatch, type Launch, watched } from './launch.js';
+import type { LaunchTime } from './profile.js';
+
+/**
+ * Runs launches one by one and checks what each wrote. Resolves with a sentence naming the first op whose output holds a
+ * NaN or an infinity, or undefined.
+ */
+export async function findNonFinite(gpu: Gpu, launches: readonly Launch[]): Promise<string | undefined> {
+  const stride = 256; // minStorageBufferOffsetAlignment
+  const device = gpu.device;
+  const outputs = launches.flatMap((launch, index) =>
+    launch.kernel.bindings.flatMap((binding, i) => {
+      const tensor = launch.args[i]!;
+      return binding.writes && /^f(16|32)$/.test(tensor.dtype) ? [{ launch, index, name: binding.name, tensor }] : [];
+    }),
+  );
+  const bytes = Math.max(1, outputs.length) * stride;
+  const found = device.createBuffer({ label: 'check_finite', size: bytes, usage: 0x80 | 0x4 });
+  const staging = device.createBuffer({ label: 'check_finite', size: bytes, usage: 0x1 | 0x8 });
+  const encoder = device.createCommandEncoder();
+  const pass = encoder.beginComputePass();
+  let next = 0;
+  launches.forEach((launch, index) => {
+    dispatch(gpu, pass, launch);
+    for (; outputs[next]?.index === index; next++) {
+      const { tensor } = outputs[next]!;
+      const check = kernel(gpu, checkFiniteShader(tensor.dtype as 'f32' | 'f16'));
+      pass.setPipeline(pipelineOf(gpu, check));
+      pass.setBindGroup(
+        0,
+        device.createBindGroup({
+          layout: check.layout,
+          entries: [
+            { binding: 0, resource: { buffer: tensor.storage.buffer!, offset: tensor.offset, size: tensor.bytes } },
+            { binding: 1, resource: { buffer: found, offset: next * stride, size: 4 } },
+          ],
+        }),
+      );
+      pass.dispatchWorkgroups(Math.min(64, Math.ceil(tensor.bytes / 4 / check.workgroupSize)));
+    }
+  });
+  pass.end();
+  encoder.copyBufferToBuffer(found, 0, staging, 0, bytes);
+  device.queue.submit([encoder.finish()]);
+  const result = await mapped(staging, bytes);
+  found.destroy();
+  const marks = new Uint32Array(result);
+  const bad = outputs.find((_, i) => marks[(i * stride) / 4]);
+  if (!bad) return undefined;
+  const inputs = bad.launch.args
+    .filter((_, i) => !bad.launch.kernel.bindings[i]!.writes)
+    .map((a) => `${a.storage.label} [${a.shape}]`);
+  return (
+    `${bad.launch.kernel.label}: launch ${bad.index} of ${launches.length} wrote a NaN or an infinity to '${bad.name}' ` +
+    `[${bad.tensor.shape}]. Its inputs: ${inputs.join(', ') || 'none'}.`
+  );
+}
+
+/** The bytes of a buffer that was made for mapping; destroys it. */
+export async function mapped(staging: GPUBuffer, bytes: number): Promise<ArrayBuffer> {
+  try {
+    await staging.mapAsync(1, 0, bytes); // GPUMapMode.READ
+    return staging.getMappedRange(0, bytes).slice(0);
+  } finally {
+    staging.destroy();
+  }
+}
+
+/** Times every launch by timestamps, each in a pass of its own. Needs the feature `timestamp-query`. */
+export async function timeLaunches(gpu: Gpu, launches: readonly Launch[]): Promise<LaunchTime[]> {
+  if (!gpu.features.has('timestamp-query')) throw new GpuError('profile: this adapter has no timestamps.');
+  const times: LaunchTime[] = [];
+  const most = 2048; // a query set holds 4096 timestamps
+  for (let from = 0; from < launches.length; from += most) {
+    const part = launches.slice(from, from + most);
+    times.push(...(await watched(gpu, part, () => timePart(gpu, part))));
+  }
+  return times;
+}
+
+async function timePart(gpu: Gpu, part: readonly Launch[]): Promise<LaunchTime[]> {
+  const { device } = gpu;
+  const querySet = device.createQuerySet({ type: 'timestamp', count: 2 * part.length });
+  const resolved = device.createBuffer({ size: 16 * part.length, usage: 0x200 | 0x4 }); // QUERY_RESOLVE | COPY_SRC
+  const staging = device.createBuffer({ size: 16 * part.length, usage: 0x1 | 0x8 });
+  const encoder = device.createCommandEncoder();
+  part.forEach((launch, i) => {
+    const pass = encoder.beginComputePass({
+      timestampWrites: { querySet, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 },
+    });
+    dispatch(gpu, pass, launch);
+    pass.end();
+  });
+  encoder.resolveQuerySet(querySet, 0, 2 * part.length, resolved, 0);
+  encoder.copyBufferToBuffer(resolved, 0, staging, 0, 16 * part.length);
+  device.queue.submit([encoder.finish()]);
+  const ticks = new BigUint64Array(await mapped(staging, 16 * part.length));
+  resolved.destroy();
+  querySet.destroy();
+  return part.map((launch, i) => ({
+    label: launch.kernel.label,
+    ms: Number(ticks[2 * i + 1]! - ticks[2 * i]!) / 1e6,
+    bytes: launch.args.reduce((sum, arg) => sum + arg.bytes, 0),
+    shapes: launch.args.map((arg) => `[${arg.shape}]`).join(' '),
+  }));
+}

@@ -1,0 +1,280 @@
+// Launches on their way to the GPU. A portion is a list of launches in one command buffer: all of them run, or none does. What
+// keeps one from running (a shader that does not compile, a buffer that could not be made) is the driver's to find, and is told
+// later; so a launch of which nothing is known yet goes apart from those that do not need it.
+import { type Gpu, GpuError, type Outcome } from './device.js';
+import { begin, type Effects, isClouded, type Use, withhold, wrongness } from './fate.js';
+import { type Kernel, pipelineOf } from './kernel.js';
+import { acquire, makingOf, type Plan, release, type Storage } from './memory.js';
+
+/** What a launch binds: a tensor is a shape over a storage. */
+export interface Bindable {
+  readonly gpu: Gpu;
+  readonly storage: Storage;
+  /** Where it begins in its storage, and how long it is: tensors that were packed share a storage. */
+  readonly offset: number;
+  readonly bytes: number;
+  readonly shape: readonly number[];
+  readonly dtype: string;
+}
+
+export interface Launch {
+  readonly kernel: Kernel;
+  /** In the order of `kernel.bindings`. */
+  readonly args: readonly Bindable[];
+  readonly workgroups: readonly [number, number, number];
+  bindGroup: GPUBindGroup | undefined;
+  /** What became of it when it last ran by itself. */
+  outcome: Outcome | undefined;
+  /** Where the op was called (WGRAD_SYNC=1). */
+  readonly stack: string | undefined;
+}
+
+/** Launches that run as a whole or not at all, and what they do to storages that outlive them. */
+export interface Portion {
+  readonly launches: readonly Launch[];
+  readonly kernels: readonly Kernel[];
+  readonly effects: Effects;
+  /** Whether it has run: then it needs no more proof. */
+  ran: boolean;
+  /** What the driver had against it, the last time that it did not run. */
+  refusal: GpuError | undefined;
+}
+
+/**
+ * The portion of these launches. `own` are the storages whose contents begin in it; `told` says of which storages the fate is
+ * to be kept (of what nobody can read there is none).
+ */
+export function portionOf(
+  launches: readonly Launch[],
+  own: (storage: Storage) => boolean,
+  told: (storage: Storage) => boolean,
+  freshOf = own,
+): Portion {
+  const reads = new Map<Storage, Use[]>();
+  const writes = new Map<Storage, Effects['writes'][number]>();
+  for (const { kernel, args } of launches) {
+    args.forEach(({ storage, offset, bytes }, i) => {
+      const { writes: written, onlyStores } = kernel.bindings[i]!;
+      const overwrites = onlyStores && offset === 0 && bytes >= storage.bytes && !writes.has(storage);
+      if (!own(storage) && !overwrites) {
+        const uses = reads.get(storage) ?? [];
+        if (!uses.some((use) => use.offset === offset && use.bytes === bytes)) uses.push({ storage, offset, bytes });
+        reads.set(storage, uses);
+      }
+      if (written && told(storage) && !writes.has(storage)) writes.set(storage, { storage, fresh: freshOf(storage) });
+    });
+  }
+  return {
+    launches,
+    kernels: [...new Set(launches.map(({ kernel }) => kernel))],
+    effects: { reads: [...reads.values()].flat(), writes: [...writes.values()] },
+    ran: false,
+    refusal: undefined,
+  };
+}
+
+/**
+ * Gives a portion to the GPU by `work`, which encodes and submits it and may resolve with what is wrong with its results. A
+ * portion that cannot run, or would compute from contents that are known to be wrong, is withheld; returns why.
+ */
+export function attempt(
+  gpu: Gpu,
+  portion: Portion,
+  work: () => Promise<GpuError | undefined> | undefined,
+): GpuError | undefined {
+  const { launches, kernels, effects } = portion;
+  const reason = kernels.find(({ error }) => error)?.error ?? wrongness(gpu, effects.reads);
+  if (reason) {
+    withhold(effects.writes, reason);
+    gpu.failed(reason);
+    return reason;
+  }
+  const before = launches.map((launch) => launch.outcome);
+  const { value: flaw, outcome } = gpu.guard(work, async ({ message }) => {
+    const found = await cause(launches, before);
+    if (found) return found;
+    // The same fault at every call of a step is one error: who has heard it need not hear it again.
+    const words = inWords(launches, message);
+    if (portion.refusal?.message !== words) portion.refusal = new GpuError(words);
+    return portion.refusal;
+  });
+  if (launches.length === 1) launches[0]!.outcome = outcome;
+  if (effects.writes.length) begin(gpu, effects, outcome, flaw);
+  if (!portion.ran) prove(portion, outcome);
+  return undefined;
+}
+
+/** Does with launches what `work` encodes and submits at once; rejects with what the GPU has against it. Leaves no trace on storages. */
+export async function watched<T>(gpu: Gpu, launches: readonly Launch[], work: () => Promise<T>): Promise<T> {
+  const { value, outcome } = gpu.guard(
+    work,
+    async ({ message }) => (await cause(launches, [])) ?? inWords(launches, message),
+  );
+  const ended = await value.then(
+    (result) => ({ result }),
+    (error: unknown) => ({ error }),
+  );
+  await gpu.reported();
+  if (outcome.error) throw outcome.error;
+  if ('error' in ended) throw ended.error;
+  return ended.result;
+}
+
+/** What the driver said before of these launches, and of what they need: their pipelines, their buffers. */
+async function cause(
+  launches: readonly Launch[],
+  before: readonly (Outcome | undefined)[],
+): Promise<GpuError | undefined> {
+  const needed = launches.flatMap(({ kernel, args }) => [
+    kernel.outcome,
+    ...args.map(({ storage }) => storage.probe ?? (storage.buffer && makingOf(storage.buffer))),
+  ]);
+  for (const outcome of [...needed, ...before]) {
+    await outcome?.done;
+    if (outcome?.error) return outcome.error;
+  }
+  return undefined;
+}
+
+function inWords(launches: readonly Launch[], message: string): string {
+  const named = /\[(?:ComputePipeline|BindGroup) "(\w+)"/.exec(message)?.[1];
+  const [only] = launches;
+  const label =
+    launches.length === 1
+      ? only!.kernel.label
+      : launches.some(({ kernel }) => kernel.label === named)
+        ? named
+        : 'device';
+  const stack = launches.length === 1 ? only!.stack : undefined;
+  return `${label}: ${message} ${stack === undefined ? 'Run with WGRAD_SYNC=1 to see the op call.' : `\n${stack}`}`;
+}
+
+/** Remembers with which sizes kernels have run, once that is known. */
+function prove(portion: Portion, outcome: Outcome): void {
+  void outcome.done.then(() => {
+    if (outcome.error) return;
+    portion.ran = true;
+    for (const { kernel, args } of portion.launches) {
+      kernel.proven = args.map(({ bytes }, i) => Math.min(bytes, kernel.proven?.[i] ?? bytes));
+    }
+  });
+}
+
+const fits = ({ kernel, args }: Launch): boolean => args.every(({ bytes }, i) => bytes >= kernel.proven![i]!);
+
+/** Whether the GPU has run the like of this launch, on buffers that are known to exist, with contents that are known to be good. */
+function isProven(launch: Launch): boolean {
+  if (!launch.kernel.proven || launch.kernel.error || !fits(launch)) return false;
+  return launch.args.every(
+    (arg) => !arg.storage.external && !makingOf(arg.storage.buffer!) && !isClouded(launch.args[0]!.gpu, arg),
+  );
+}
+
+/**
+ * Portions of a pending list such that each launch runs if it can, whatever becomes of those it does not need, and nothing that
+ * lasts is updated from results that never came to be. Where all launches are proven that is one portion. Else each launch is
+ * one, and those that update in place are run, together with all that hangs together with them, once more as a whole.
+ */
+export function portionsOf(launches: readonly Launch[], { slots }: Plan): Portion[] {
+  const placed = new Set(slots.flatMap(({ storages }) => storages));
+  const begins = (storage: Storage): boolean => placed.has(storage);
+  const told = (storage: Storage): boolean => !storage.dead;
+  if (launches.every(isProven)) return [portionOf(launches, begins, told)];
+  const begun = new Set<Storage>();
+  const unsettled = new Set<Storage>(); // written by a launch that is left to the second round
+  const portions: Portion[] = [];
+  const late: boolean[] = launches.map((launch) => {
+    const { kernel, args } = launch;
+    const written = args.filter((_, i) => kernel.bindings[i]!.writes);
+    if (written.some(({ storage }) => !begins(storage)) || args.some(({ storage }) => unsettled.has(storage))) {
+      for (const { storage } of written) unsettled.add(storage);
+      return true;
+    }
+    const own = (storage: Storage): boolean => begins(storage) && !begun.has(storage);
+    portions.push(portionOf([launch], own, () => true, begins));
+    for (const { storage } of written) begun.add(storage);
+    return false;
+  });
+  for (const group of groupsOf(launches, slots)) {
+    if (!group.some((i) => late[i])) continue;
+    const list = group.map((i) => launches[i]!);
+    portions.push(portionOf(list, begins, (storage) => unsettled.has(storage)));
+  }
+  return portions;
+}
+
+/** Indices of launches that hang together: one writes what the other uses. What shares a lasting buffer does so, too. */
+function groupsOf(launches: readonly Launch[], slots: Plan['slots']): number[][] {
+  const parents = new Map<Storage, Storage>();
+  const root = (storage: Storage): Storage => {
+    let at = storage;
+    for (let up = parents.get(at); up && up !== at; up = parents.get(at)) at = up;
+    return at;
+  };
+  const join = (a: Storage, b: Storage): void => void parents.set(root(a), root(b));
+  const written = new Set(
+    launches.flatMap(({ kernel, args }) =>
+      args.filter((_, i) => kernel.bindings[i]!.writes).map(({ storage }) => storage),
+    ),
+  );
+  const involved = launches.map(({ args }) => args.map(({ storage }) => storage).filter((s) => written.has(s)));
+  for (const [first, ...others] of [...involved, ...slots.filter(({ kept }) => kept).map(({ storages }) => storages)]) {
+    for (const other of others) join(first!, other);
+  }
+  const groups = new Map<Storage | undefined, number[]>();
+  involved.forEach(([first], i) => {
+    const key = first && root(first);
+    groups.set(key, [...(groups.get(key) ?? []), i]);
+  });
+  return [...groups.values()];
+}
+
+/** Gives every storage of a planned list a buffer; returns the buffers, one a slot. */
+export function place(gpu: Gpu, planned: Plan): GPUBuffer[] {
+  const buffers: GPUBuffer[] = [];
+  try {
+    for (const { bytes, storages } of planned.slots) buffers.push(acquire(gpu, bytes, storages[0]!.label));
+  } catch (error) {
+    for (const buffer of buffers) release(gpu, buffer);
+    throw error;
+  }
+  planned.slots.forEach(({ storages }, i) => {
+    const buffer = buffers[i]!;
+    if (gpu.flags.poison && !makingOf(buffer)?.error) {
+      gpu.guard(
+        () => gpu.device.queue.writeBuffer(buffer, 0, new Uint32Array(buffer.size / 4).fill(0x7fc00000)),
+        () => '', // the buffer's own error tells
+      );
+    }
+    for (const storage of storages) storage.buffer = buffer;
+  });
+  return buffers;
+}
+
+function bindGroupOf(gpu: Gpu, { kernel: k, args }: Launch): GPUBindGroup {
+  return gpu.device.createBindGroup({
+    label: k.label,
+    layout: k.layout,
+    entries: k.bindings.map(({ slot }, i) => ({
+      binding: slot,
+      resource: { buffer: args[i]!.storage.buffer!, offset: args[i]!.offset, size: args[i]!.bytes },
+    })),
+  });
+}
+
+export function dispatch(gpu: Gpu, pass: GPUComputePassEncoder, launch: Launch): void {
+  const { kernel: k, workgroups } = launch;
+  launch.bindGroup ??= bindGroupOf(gpu, launch);
+  pass.setPipeline(k.pipeline ?? pipelineOf(gpu, k));
+  pass.setBindGroup(0, launch.bindGroup);
+  pass.dispatchWorkgroups(workgroups[0], workgroups[1], workgroups[2]);
+}
+
+/** Encodes launches into one compute pass and submits it. */
+export function submit(gpu: Gpu, launches: readonly Launch[]): void {
+  const encoder = gpu.device.createCommandEncoder();
+  const pass = encoder.beginComputePass();
+  for (const launch of launches) dispatch(gpu, pass, launch);
+  pass.end();
+  gpu.device.queue.submit([encoder.finish()]);
+}
