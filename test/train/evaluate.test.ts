@@ -150,7 +150,7 @@ test('what does not fit is refused', async () => {
   await refuses(['--weights', weights, ...at, '--classes', '3'], /a model knows its classes/);
   await refuses(
     ['--predictions', join(folder, 'nowhere'), ...at],
-    /has no prediction for patient\d+_frame\d+.* of 2 cases\)/,
+    /cannot open .*nowhere — there is no such file or folder/,
   );
   const cases = casesToEvaluate(await openDataset(data), 'val');
   const out = join(folder, 'otherwise');

@@ -33,7 +33,13 @@ nnU-Net's NAME_0000.nii.gz becomes NAME.nii.gz. What cannot be read is said, and
 export async function run(args: string[]): Promise<number> {
   const { flags, positionals } = command.read(args);
   const { out, adapter } = flags;
-  const given = positionals.map(imagesOf);
+  const given = positionals.map((path) => {
+    try {
+      return imagesOf(path);
+    } catch (error) {
+      throw error instanceof DataError ? new UsageError(error.message) : error;
+    }
+  });
   for (const note of given.flatMap(({ notes }) => notes)) console.error(`predict: ${note}`);
   const inputs = given.flatMap(({ images }) => images);
   const outputs = inputs.map((input) =>
@@ -43,7 +49,7 @@ export async function run(args: string[]): Promise<number> {
   if (twice >= 0) {
     const [name, second] = [outputs[twice]!, inputs[twice]!];
     throw new UsageError(
-      `predict: ${inputs[outputs.indexOf(name)]} and ${second} would both become ${name}. Predict them into different folders.`,
+      `predict: two inputs would both become ${name}: ${inputs[outputs.indexOf(name)]} and ${second}. Predict them into different folders.`,
     );
   }
   newFolder('predict', out);

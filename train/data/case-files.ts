@@ -7,6 +7,7 @@ import { readdirSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { cut, DataError, some, whyNot } from './data-error.js';
 import { foreignFiles } from './file-format.js';
+import { shapeIn } from './nifti.js';
 
 const niftiEnd = /\.nii(\.gz)?$/i;
 const hdf5End = /\.(h5|hdf5)$/i;
@@ -107,7 +108,12 @@ export interface Inputs {
 export function imagesOf(path: string): Inputs {
   if (!statSync(path, { throwIfNoEntry: false })?.isDirectory()) return { images: [path], notes: [] };
   const volumes = volumesIn(path);
-  const of = (kind: string) => volumes.filter(({ stem }) => kindOf(stem) === kind).map((volume) => volume.path);
+  // A film may have any name: its header says that it is one.
+  const kinds = volumes.map(({ stem, path: file }) => {
+    const kind = kindOf(stem);
+    return kind === 'image' && (shapeIn(file)?.length ?? 3) > 3 ? 'film' : kind;
+  });
+  const of = (kind: string) => volumes.filter((_, i) => kinds[i] === kind).map((volume) => volume.path);
   const [images, labels, films] = [of('image'), of('label'), of('film')];
   if (images.length && isLabelFolder(path)) {
     const beside = basename(path).replace(/^labels?/i, 'images');
@@ -121,7 +127,7 @@ export function imagesOf(path: string): Inputs {
     images,
     notes: [
       ...(labels.length ? [`${path}: left out as labels, by their names: ${named(labels)}`] : []),
-      ...(films.length ? [`${path}: left out as films, by their names: ${named(films)}`] : []),
+      ...(films.length ? [`${path}: left out as films of several volumes: ${named(films)}`] : []),
     ],
   };
 }

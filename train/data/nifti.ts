@@ -1,6 +1,6 @@
 // NIfTI-1/2 single files (.nii, .nii.gz). nifti-reader-js decodes header fields from the header's own bytes only, so it
 // never walks extensions; sizes, byte order, scaling and decompression are ours (where the voxels lie: nifti-geometry.ts), checked before any allocation.
-import { readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, readSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { NIFTI1, NIFTI2 } from 'nifti-reader-js';
@@ -88,6 +88,25 @@ export function readNifti(path: string, options: ReadOptions = {}): Volume {
     throw new DataError(`nifti: cannot read ${path} — ${whyNot(error)}.`);
   }
   return decodeNifti(bytes, path, options);
+}
+
+/** The shape that a file's header says; undefined where that cannot be read. Little more than the header is read. */
+export function shapeIn(path: string): readonly number[] | undefined {
+  let file: number | undefined;
+  try {
+    file = openSync(path, 'r');
+    const bytes = new Uint8Array(1 << 17);
+    const start = bytes.subarray(0, readSync(file, bytes));
+    const refuse = (what: string): never => {
+      throw new DataError(what);
+    };
+    const header = isGzip(start) ? gunzipStart(start, HEADER_BYTES[2] + 4, refuse) : start;
+    return parseHeader(header, path, refuse).shape;
+  } catch {
+    return undefined; // who reads it says why
+  } finally {
+    if (file !== undefined) closeSync(file);
+  }
 }
 
 /** Decodes a file's bytes, gzip or not; `name` is used in messages. Throws DataError. */
