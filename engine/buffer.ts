@@ -1,6 +1,8 @@
 // Tensors over the embedder's own GPUBuffers, and the GPUBuffers of tensors: both without a copy. All tensors over one
 // buffer share one storage, so that the engine sees when a launch would read and write the same one.
-import { type Gpu, GpuError, type Outcome } from './device.js';
+import { checkOptions } from './arguments.js';
+import { expectGpu, type Gpu, GpuError, type Outcome } from './device.js';
+import { checkDtype } from './elements.js';
 import { checkContents, renew } from './fate.js';
 import { Storage } from './memory.js';
 import { checkShape, type Shape, ShapeError, show } from './shape.js';
@@ -69,8 +71,11 @@ export function fromBuffer(
   shape: Shape,
   options: { dtype?: Dtype; offset?: number; label?: string; requiresGrad?: boolean } = {},
 ): Tensor {
+  expectGpu('fromBuffer', gpu);
   gpu.check();
   const { dtype = 'f32', offset = 0, label = buffer.label || 'buffer', requiresGrad = false } = options;
+  checkOptions('fromBuffer', options, ['dtype', 'offset', 'label', 'requiresGrad']);
+  checkDtype('fromBuffer', dtype);
   checkShape('fromBuffer', shape);
   const alignment = gpu.limits.minStorageBufferOffsetAlignment;
   if (!Number.isInteger(offset) || offset < 0 || offset % alignment !== 0) {

@@ -1,6 +1,7 @@
 // A captured step: the recording is made once, placed once, and replayed for ever. What is frozen at the first call:
 // JavaScript numbers, branches, shapes, and the buffers of the returned tensors, which every call overwrites.
-import { type Gpu, GpuError } from './device.js';
+import { showValue } from './arguments.js';
+import { expectGpu, type Gpu, GpuError } from './device.js';
 import { findNonFinite, timeLaunches } from './diagnose.js';
 import { type Kernel, startCompiling } from './kernel.js';
 import { place, watched } from './launch.js';
@@ -48,6 +49,10 @@ const abandoned = new FinalizationRegistry<{ gpu: Gpu; buffers: readonly GPUBuff
  * the next call throws.
  */
 export function capture<T>(gpu: Gpu, work: () => T): Step<T> {
+  expectGpu('capture', gpu);
+  if (typeof work !== 'function') {
+    throw new GpuError(`capture: the step is ${showValue(work)} — expected a function that calls ops.`);
+  }
   let made: { result: T; recording: Recording; externals: Storage[]; info: StepInfo } | undefined;
   let placed: readonly GPUBuffer[] | undefined;
 

@@ -2,6 +2,7 @@
 // in one process and an embedder can pass in a device of its own. Everything wgrad gives a device to do runs in error scopes:
 // what they catch belongs to the work inside (engine/fate.ts), and only a lost device ends a Gpu. Uncaptured errors are others'.
 
+import { showValue } from './arguments.js';
 import { environmentFlags, type Flags } from './flags.js';
 
 // WebGPU's names, for programs that are type-checked without them: with TypeScript's DOM library (6 and later), or with
@@ -225,6 +226,14 @@ export class Gpu {
     for (const work of this.#closers.splice(0)) work();
     if (this.owned) this.device.destroy();
   }
+}
+
+/** @internal Throws a GpuError unless an op's first argument is a Gpu. */
+export function expectGpu(op: string, gpu: unknown): asserts gpu is Gpu {
+  if (gpu instanceof Gpu) return;
+  throw new GpuError(
+    `${op}: the first argument is ${showValue(gpu)} — expected the Gpu. Pass what openDevice() or fromDevice() gave: ${op}(gpu, …).`,
+  );
 }
 
 /** An embedder's device may outlive many a Gpu: its promise must not keep them (nor may a closure made beside one). */

@@ -23,6 +23,7 @@ export {
   type Dtype,
   empty,
   fromHalf,
+  type NestedNumbers,
   type Pack,
   pack,
   scope,

@@ -1,16 +1,24 @@
 // A tensor: a shape and an element type over a storage. Ops make temporaries with `empty`, users make inputs, parameters
 // and state with `tensor`. Freed by scope, or when nothing refers to it any more; there is no dispose.
-import { type Gpu, GpuError } from './device.js';
+
+import { checkOptions, showValue } from './arguments.js';
+import { expectGpu, type Gpu, GpuError } from './device.js';
+import {
+  bytesOf,
+  checkCount,
+  checkDtype,
+  type Dtype,
+  decodeElements,
+  encodeElements,
+  type NestedNumbers,
+  rowOf,
+  type TypedArray,
+} from './elements.js';
 import { acquire, release, releaseWhenCollected, Storage } from './memory.js';
 import { checkShape, type Shape, ShapeError, show, sizeOf } from './shape.js';
 import { closeScope, copyTensors, download, enroll, flush, isCapturing, openScope, upload } from './stream.js';
 
-/** u8 is packed four to a word on the GPU (labels): element i is byte i & 3 of word i >> 2, lowest byte first. */
-export type Dtype = 'f32' | 'f16' | 'u32' | 'i32' | 'u8';
-/** What `read` returns: Float32Array for f32 and f16, Uint32Array, Int32Array, Uint8Array. */
-export type TypedArray = Float32Array | Uint32Array | Int32Array | Uint16Array | Uint8Array;
-
-const elementBytes: Record<Dtype, number> = { f32: 4, f16: 2, u32: 4, i32: 4, u8: 1 };
+export { bytesOf, type Dtype, fromHalf, type NestedNumbers, type TypedArray, toHalf } from './elements.js';
 
 /** What autograd remembers of the op that made a tensor. */
 export interface TapeNode {
@@ -56,19 +64,23 @@ export class Tensor {
     return this.storage.label;
   }
 
-  /** Copies `data` (as many numbers as there are elements) into a tensor made with `tensor()`. Not inside a captured step. */
-  write(data: number | ArrayLike<number>): void {
+  /**
+   * Copies `data` (as many numbers as there are elements) into a tensor made with `tensor()`. Not inside a captured step. Throws a
+   * ShapeError for another count, and for a value that the dtype cannot hold.
+   */
+  write(data: number | NestedNumbers): void {
     if (isCapturing(this.gpu)) {
       throw new GpuError('capture: write() inside a captured step. Write before calling the step.');
     }
-    const values = typeof data === 'number' ? [data] : data;
+    const { values } = typeof data === 'number' ? { values: [data] } : rowOf('write', this.label, data);
     if (values.length !== this.size) {
       throw new ShapeError(
         `write: '${this.label}' has ${this.size} elements ${show(this.shape)} — got ${values.length}. Inputs keep their size.`,
       );
     }
+    const bytes = encodeElements('write', this.label, values, this.dtype);
     flush(this.gpu); // launches recorded before must see the old values
-    upload(this, encodeElements(values, this.dtype));
+    upload(this, bytes);
   }
 
   /**
@@ -92,74 +104,6 @@ export class Tensor {
   }
 }
 
-const halves = new Float32Array(1);
-const halfBits = new Uint32Array(halves.buffer);
-
-/** The bits of the f16 nearest to a number (ties to even). */
-export function toHalf(value: number): number {
-  halves[0] = value;
-  const bits = halfBits[0]!;
-  const sign = (bits >>> 16) & 0x8000;
-  const magnitude = bits & 0x7fffffff;
-  if (magnitude >= 0x7f800000) return sign | (magnitude > 0x7f800000 ? 0x7e00 : 0x7c00);
-  if (magnitude >= 0x477ff000) return sign | 0x7c00;
-  if (magnitude < 0x38800000) {
-    // Subnormal: adding a number whose last place is 2^-24 rounds as wanted.
-    halves[0] = Math.abs(value) + 0.5;
-    return sign | (halfBits[0]! - 0x3f000000);
-  }
-  return sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >>> 13);
-}
-
-/** The number of an f16's bits. */
-export function fromHalf(bits: number): number {
-  const exponent = (bits >>> 10) & 31;
-  const fraction = bits & 1023;
-  const sign = bits & 0x8000 ? -1 : 1;
-  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
-  return sign * (exponent ? 2 ** (exponent - 25) * (1024 + fraction) : 2 ** -24 * fraction);
-}
-
-function encodeElements(values: ArrayLike<number>, dtype: Dtype): ArrayBufferView<ArrayBuffer> {
-  if (dtype === 'f32' && values instanceof Float32Array) return values as Float32Array<ArrayBuffer>;
-  const padded = new ArrayBuffer(Math.ceil((values.length * elementBytes[dtype]) / 4) * 4);
-  switch (dtype) {
-    case 'f32':
-      new Float32Array(padded).set(values);
-      break;
-    case 'f16':
-      new Uint16Array(padded).set(Array.from(values, toHalf));
-      break;
-    case 'u32':
-      new Uint32Array(padded).set(values);
-      break;
-    case 'i32':
-      new Int32Array(padded).set(values);
-      break;
-    case 'u8':
-      new Uint8Array(padded).set(values);
-      break;
-  }
-  return new Uint8Array(padded);
-}
-
-function decodeElements(bytes: ArrayBuffer, dtype: Dtype, size: number): TypedArray {
-  switch (dtype) {
-    case 'f32':
-      return new Float32Array(bytes, 0, size);
-    case 'f16':
-      return Float32Array.from(new Uint16Array(bytes, 0, size), fromHalf);
-    case 'u32':
-      return new Uint32Array(bytes, 0, size);
-    case 'i32':
-      return new Int32Array(bytes, 0, size);
-    case 'u8':
-      return new Uint8Array(bytes, 0, size);
-  }
-}
-
-export const bytesOf = (shape: Shape, dtype: Dtype): number => Math.ceil((sizeOf(shape) * elementBytes[dtype]) / 4) * 4;
-
 function newStorage(shape: Shape, dtype: Dtype, label: string): Storage {
   checkShape(label, shape);
   return new Storage(bytesOf(shape, dtype), label);
@@ -172,31 +116,43 @@ function own(gpu: Gpu, storage: Storage): void {
 
 /** A temporary of an op: it has no buffer until it is planned, and its contents are undefined until a launch writes them. */
 export function empty(gpu: Gpu, shape: Shape, dtype: Dtype = 'f32', label = 'temporary'): Tensor {
+  expectGpu('empty', gpu);
+  checkDtype('empty', dtype);
   const t = new Tensor(gpu, [...shape], dtype, newStorage(shape, dtype, label));
   own(gpu, t.storage);
   return t;
 }
 
 /**
- * A tensor with data of its own: an input, a parameter, state. A single number fills the whole shape.
- * Throws a ShapeError if the number of values is not the shape's.
+ * A tensor with data of its own: an input, a parameter, state. A single number fills the whole shape (default []); nested arrays give
+ * the shape, and a row of numbers has one axis, unless `shape` is given. `dtype` is f32 if not given; f32 and f16 round. Throws a
+ * ShapeError if the number of values is not the shape's, and for a value that the dtype cannot hold: 256, −1 or 1.5 as u8.
  */
 export function tensor(
   gpu: Gpu,
-  data: number | ArrayLike<number>,
-  shape: Shape = typeof data === 'number' ? [] : [data.length],
+  data: number | NestedNumbers,
+  shape?: Shape,
   options: { dtype?: Dtype; label?: string; requiresGrad?: boolean } = {},
 ): Tensor {
+  expectGpu('tensor', gpu);
+  checkOptions('tensor', options, ['dtype', 'label', 'requiresGrad']);
   const { dtype = 'f32', label = 'tensor', requiresGrad = false } = options;
-  const size = sizeOf(shape);
-  const values = typeof data === 'number' ? new Float64Array(size).fill(data) : data;
-  if (values.length !== size) {
-    throw new ShapeError(`tensor: ${show(shape)} has ${size} elements — got ${values.length} values.`);
+  checkDtype('tensor', dtype);
+  if (shape !== undefined && !Array.isArray(shape)) {
+    throw new ShapeError(
+      `tensor: the shape is ${showValue(shape)} — expected an array of sizes. Options come after the shape.`,
+    );
   }
-  const t = new Tensor(gpu, [...shape], dtype, newStorage(shape, dtype, label));
+  const row = typeof data === 'number' ? undefined : rowOf('tensor', label, data);
+  const sizes = shape ?? row?.shape ?? [];
+  checkShape('tensor', sizes);
+  const values = row ? row.values : new Float64Array(sizeOf(sizes)).fill(data as number);
+  checkCount('tensor', sizes, values.length);
+  const bytes = encodeElements('tensor', label, values, dtype);
+  const t = new Tensor(gpu, [...sizes], dtype, newStorage(sizes, dtype, label));
   t.storage.buffer = acquire(gpu, t.bytes, label);
   t.requiresGrad = requiresGrad;
-  upload(t, encodeElements(values, dtype));
+  upload(t, bytes);
   own(gpu, t.storage);
   return t;
 }
@@ -293,6 +249,7 @@ export function storagesIn(value: unknown, found = new Set<Storage>(), seen = ne
  * plain objects). May be asynchronous; then it ends when the promise settles.
  */
 export function scope<T>(gpu: Gpu, work: () => T): T {
+  expectGpu('scope', gpu);
   const opened = openScope(gpu);
   const end = (result: unknown): void => {
     for (const storage of closeScope(gpu, opened, storagesIn(result))) releaseWhenCollected(gpu, storage);

@@ -10,7 +10,7 @@ const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 
 /** The engine's floors, lowest first; a file imports from its own floor or below. `ops` is a folder. */
 const floors = [
-  ['flags', 'shape', 'random', 'wgsl-sizes'],
+  ['flags', 'shape', 'random', 'wgsl-sizes', 'arguments', 'elements'],
   ['device'],
   ['kernel', 'memory', 'profile'],
   ['fate'],

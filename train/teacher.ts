@@ -39,7 +39,7 @@ const buffersOf = ({ state, parameters }: UNet): Tensor[] => {
 export function createTeacher(gpu: Gpu, config: Config, network: UNetOptions, student: UNet): Teacher {
   const { labeledBatch: labeled, batch, precision, teacherMode: mode } = config;
   const model = unet(gpu, network);
-  const random = createRandom(gpu, config.seed + 0x7ea); // another key: teacher and student draw different numbers
+  const random = createRandom(gpu, (config.seed + 0x7ea) >>> 0); // another key: teacher and student draw different numbers
   const clean = partsOf(config).keeps === 'confidence';
   if (config.emaBuffers) {
     pack(buffersOf(student), 'student.buffers'); // so that their average is one launch

@@ -101,7 +101,7 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
   const consistencyWeight = parts.consistency ? lambda : scalar('noConsistency'); // logged all the same
   const decay = scalar('emaDecay');
   const unlabeledWeight = scalar('prototypeUnlabeledWeight');
-  const studentRandom = createRandom(gpu, seed);
+  const studentRandom = createRandom(gpu, seed >>> 0);
 
   const trained = [...student.parameters, ...(heads?.student.parameters ?? [])];
   const averaged = [...(teacher?.model.parameters ?? []), ...(heads?.teacher.parameters ?? [])];

@@ -1,4 +1,5 @@
 import { normRunningMoments } from '../../shaders/normalization.js';
+import { checkOptions } from '../arguments.js';
 import { ShapeError } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
@@ -15,11 +16,13 @@ export interface BatchNormOptions {
 
 /**
  * Batch normalisation of x [..., C] over all axes but the last: γ (x − μ)/√(σ² + ε) + β, with the biased variance of the
- * batch in training (Ioffe & Szegedy 2015); running variance is the unbiased one, as in PyTorch.
+ * batch in training (Ioffe & Szegedy 2015); running variance is the unbiased one, as in PyTorch. γ, β and running statistics are
+ * f32 [C]. Throws a ShapeError for others, and in training where a channel has one value only.
  */
 export function batchNorm(x: Tensor, gamma: Tensor, beta: Tensor, options: BatchNormOptions): Tensor {
   const { running, training, momentum = 0.1, epsilon = 1e-5 } = options;
-  const sizes = sizesOf('batchNorm', x, gamma, beta, 1);
+  checkOptions('batchNorm', options, ['running', 'training', 'momentum', 'epsilon']);
+  const sizes = sizesOf('batchNorm', x, { gamma, beta, running }, 1, training);
   if (!training && !running) throw new ShapeError('batchNorm: eval mode needs running statistics. Pass `running`.');
   if (training) return normalize('batchNorm', x, gamma, beta, sizes, epsilon, running && { ...running, momentum });
 

@@ -1,16 +1,26 @@
 // Along the last axis, an input whose values nobody has computed yet is computed into its slot of the result; any other is
 // copied there, one launch an input (the kernels of shaders/slice.ts). Gradients stay in their slots until somebody needs them in a row.
 import { copyRows } from '../../shaders/slice.js';
+import { showValue } from '../arguments.js';
 import { record } from '../autograd.js';
 import { normalizeAxes, ShapeError, show, sizeOf } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
+import { expectTensors } from './float-type.js';
 import { deferSlot, waitingWriter } from './fusion.js';
 import { moved, slice } from './slice.js';
 
 /** The inputs one after another along `axis`; all other sizes and the element types must agree. */
 export function concat(xs: readonly Tensor[], axis: number): Tensor {
-  const [first] = xs;
+  if (!Array.isArray(xs as unknown)) {
+    throw new ShapeError(
+      `concat: the inputs are ${showValue(xs)} — expected an array of tensors. Write concat([a, b], axis).`,
+    );
+  }
+  expectTensors('concat', ...xs);
+  if (typeof axis !== 'number')
+    throw new ShapeError(`concat: the axis is ${showValue(axis)} — expected a number, −1 for the last.`);
+  const [first]: readonly Tensor[] = xs;
   if (!first) throw new ShapeError('concat: no inputs — expected at least one.');
   const [at] = normalizeAxes('concat', first.shape.length, axis) as [number];
   for (const x of xs) {

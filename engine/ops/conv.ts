@@ -7,6 +7,7 @@ import {
 } from '../../shaders/conv.js';
 import type { Parts } from '../../shaders/conv-fusion.js';
 import type { ConvGeometry, WeightOrder } from '../../shaders/conv-geometry.js';
+import { checkOptions } from '../arguments.js';
 import { ActivatedGradient, type GradientFlow, gradientLike, type PartialSums, record } from '../autograd.js';
 import type { Gpu } from '../device.js';
 import { ShapeError, sameShape, show, sizeOf } from '../shape.js';
@@ -14,7 +15,7 @@ import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
 import { type ConvTypes, convKernel } from './conv-variants.js';
 import { onePass, weightGradientKernel } from './conv-weight-variants.js';
-import { floatType } from './float-type.js';
+import { expectTensors, floatType } from './float-type.js';
 import { activationOf, activationToLoad, setStatistics } from './fusion.js';
 
 /** The step between outputs (1 if not given), and what rides along. */
@@ -29,12 +30,14 @@ export interface ConvOptions {
  * [O, kD, kH, kW, C]; odd kernels, padding (k − 1)/2, stride 1 or 2. The output has ⌈H/stride⌉ rows and O channels. Weight and
  * bias may be f32 where x is f16; their gradients then are, too.
  */
-export function conv(
-  x: Tensor,
-  weight: Tensor,
-  bias?: Tensor,
-  { stride = 1, statistics = false }: ConvOptions = {},
-): Tensor {
+export function conv(x: Tensor, weight: Tensor, bias?: Tensor, options: ConvOptions = {}): Tensor {
+  expectTensors('conv', x, weight, ...(bias === undefined ? [] : [bias]));
+  checkOptions('conv', options, ['stride', 'statistics'], {
+    padding: 'The padding is (k − 1)/2.',
+    dilation: 'There is no dilation.',
+    groups: 'There are no groups.',
+  });
+  const { stride = 1, statistics = false } = options;
   const geometry = geometryOf(x, weight, bias, stride);
   const types = typesOf(x, weight, bias);
   const { gpu } = x;

@@ -7,10 +7,12 @@ import {
   crossEntropySums,
   crossEntropyValue,
 } from '../../shaders/cross-entropy.js';
+import { checkOptions } from '../arguments.js';
 import { noGrad, record } from '../autograd.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
 import { statisticsOfMany } from './class-statistics.js';
+import { expectTensors } from './float-type.js';
 import { type LabelOptions, labeledSizes, namedClasses } from './labeled-pixels.js';
 import { sum } from './reduce.js';
 
@@ -21,6 +23,8 @@ import { sum } from './reduce.js';
  * gradient. Throws a ShapeError for other shapes and types.
  */
 export function crossEntropy(logits: Tensor, labels: Tensor, options: LabelOptions = {}): Tensor {
+  expectTensors('crossEntropy', logits, labels);
+  checkOptions('crossEntropy', options, ['ignoreIndex']);
   const { gpu } = logits;
   const sizes = labeledSizes('crossEntropy', logits, labels, options);
   const many = sizes.classes > namedClasses;

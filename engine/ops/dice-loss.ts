@@ -10,11 +10,13 @@ import {
   diceSumsOfMany,
   diceValueOfMany,
 } from '../../shaders/dice-loss.js';
+import { checkOptions } from '../arguments.js';
 import { noGrad, record } from '../autograd.js';
 import { ShapeError } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
 import { statisticsOfMany } from './class-statistics.js';
+import { expectTensors } from './float-type.js';
 import { type LabelOptions, labeledSizes, namedClasses } from './labeled-pixels.js';
 import { sum } from './reduce.js';
 
@@ -33,6 +35,8 @@ export interface DiceOptions extends LabelOptions {
  */
 export function diceLoss(logits: Tensor, labels: Tensor, options: number | DiceOptions = {}): Tensor {
   const given = typeof options === 'number' ? { epsilon: options } : options;
+  expectTensors('diceLoss', logits, labels);
+  checkOptions('diceLoss', given, ['epsilon', 'ignoreIndex']);
   const { epsilon = 1e-5 } = given;
   if (!(epsilon >= 0 && epsilon < 1e30)) throw new ShapeError(`diceLoss: epsilon must be 0 or more — got ${epsilon}.`);
   const sizes = labeledSizes('diceLoss', logits, labels, given);

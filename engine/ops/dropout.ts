@@ -5,7 +5,7 @@ import { ShapeError } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor, tensor } from '../tensor.js';
 import { floatType } from './float-type.js';
-import type { Random } from './random.js';
+import { expectRandom, type Random } from './random.js';
 
 /**
  * Sets elements to 0 with probability `rate` in [0, 1) and divides the others by 1 − rate (Srivastava et al., JMLR 2014).
@@ -14,6 +14,7 @@ import type { Random } from './random.js';
 export function dropout(x: Tensor, rate: number, random: Random): Tensor {
   if (!(rate >= 0 && rate < 1)) throw new ShapeError(`dropout: rate must be in [0, 1) — got ${rate}.`);
   const dtype = floatType('dropout', x);
+  expectRandom('dropout', random);
   // The stream number is data, so that every dropout layer of one rate runs the same pipeline.
   const stream = tensor(x.gpu, [random.next()], [1], { dtype: 'u32', label: 'stream' });
   const masked = (from: Tensor): Tensor => {

@@ -1,23 +1,24 @@
 import { gaussianNoiseShader } from '../../shaders/gaussian-noise.js';
+import { checkOptions } from '../arguments.js';
 import { record } from '../autograd.js';
 import { ShapeError } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor, tensor } from '../tensor.js';
 import { floatType } from './float-type.js';
-import type { Random } from './random.js';
+import { expectRandom, type Random } from './random.js';
 
 /**
  * x plus normal noise of the given standard deviation, limited to ±clip (unlimited if not given). Takes one stream of
  * `random` when it is recorded.
  */
-export function gaussianNoise(
-  x: Tensor,
-  { deviation, clip, random }: { deviation: number; clip?: number; random: Random },
-): Tensor {
+export function gaussianNoise(x: Tensor, options: { deviation: number; clip?: number; random: Random }): Tensor {
+  checkOptions('gaussianNoise', options, ['deviation', 'clip', 'random']);
+  const { deviation, clip, random } = options;
   if (!(deviation >= 0) || (clip !== undefined && !(clip >= 0))) {
     throw new ShapeError(`gaussianNoise: deviation and clip must not be negative — got ${deviation} and ${clip}.`);
   }
   const dtype = floatType('gaussianNoise', x);
+  expectRandom('gaussianNoise', random);
   const stream = tensor(x.gpu, [random.next()], [1], { dtype: 'u32', label: 'stream' });
   const y = empty(x.gpu, x.shape, dtype, 'gaussianNoise');
   const source = gaussianNoiseShader(dtype, { deviation, clip }, x.size);

@@ -1,10 +1,17 @@
+import { checkOptions } from '../arguments.js';
 import { ShapeError, show } from '../shape.js';
 import type { Tensor } from '../tensor.js';
+import { expectTensors } from './float-type.js';
 import { normalize, sizesOf } from './normalization.js';
 
-/** Instance normalisation of x [N, ..., C] over all axes but the first and the last (Ulyanov et al. 2016). */
+/**
+ * Instance normalisation of x [N, ..., C] over all axes but the first and the last (Ulyanov et al. 2016); γ, β f32 [C], ε 1e-5 if not
+ * given. Throws a ShapeError for other shapes and types, and for images of one pixel.
+ */
 export function instanceNorm(x: Tensor, gamma: Tensor, beta: Tensor, options: { epsilon?: number } = {}): Tensor {
+  expectTensors('instanceNorm', x);
+  checkOptions('instanceNorm', options, ['epsilon']);
   if (x.shape.length < 3) throw new ShapeError(`instanceNorm: got ${show(x.shape)}, expected [N, ..., C].`);
-  const sizes = sizesOf('instanceNorm', x, gamma, beta, x.shape[0]!);
+  const sizes = sizesOf('instanceNorm', x, { gamma, beta }, x.shape[0]!, true);
   return normalize('instanceNorm', x, gamma, beta, sizes, options.epsilon ?? 1e-5, undefined);
 }

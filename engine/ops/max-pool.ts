@@ -1,13 +1,16 @@
 import { maxPoolBackward, maxPoolForward, poolParts, poolWindows } from '../../shaders/max-pool.js';
+import { checkNoMore } from '../arguments.js';
 import { ActivatedGradient, record } from '../autograd.js';
 import { ShapeError, show } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
-import { floatType } from './float-type.js';
+import { expectTensors, floatType } from './float-type.js';
 import { activationToLoad, waitingSlot } from './fusion.js';
 
 /** 2×2 maximum with stride 2: x [N, H, W, C] → [N, ⌊H/2⌋, ⌊W/2⌋, C]. */
-export function maxPool(x: Tensor): Tensor {
+export function maxPool(x: Tensor, ...others: never[]): Tensor {
+  expectTensors('maxPool', x);
+  checkNoMore('maxPool', others, 'x: its windows are 2×2');
   const [batch = 0, height = 0, width = 0, channels = 0] = x.shape;
   if (x.shape.length !== 4 || height < 2 || width < 2) {
     throw new ShapeError(`maxPool: got ${show(x.shape)}, expected [N,H,W,C] with H and W at least 2.`);

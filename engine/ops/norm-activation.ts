@@ -12,6 +12,7 @@ import {
 } from '../../shaders/norm-activation.js';
 import { chunksOf, quadsOf } from '../../shaders/norm-sizes.js';
 import { normStatistics } from '../../shaders/normalization.js';
+import { checkOptions } from '../arguments.js';
 import { ActivatedGradient, gradientLike, type PartialSums, recordActivation } from '../autograd.js';
 import { ShapeError } from '../shape.js';
 import { run } from '../stream.js';
@@ -21,7 +22,7 @@ import { dropout } from './dropout.js';
 import { deferWrite, setActivation, statisticsOf } from './fusion.js';
 import { leakyRelu } from './leaky-relu.js';
 import { sizesOf } from './normalization.js';
-import type { Random } from './random.js';
+import { expectRandom, type Random } from './random.js';
 
 /** What follows the norm: LeakyReLU, then dropout. */
 export interface NormActivationOptions extends BatchNormOptions {
@@ -38,6 +39,8 @@ export interface NormActivationOptions extends BatchNormOptions {
 export function normActivation(z: Tensor, gamma: Tensor, beta: Tensor, options: NormActivationOptions): Tensor {
   const { running, training, momentum = 0.1, epsilon = 1e-5, slope } = options;
   const rate = options.dropout?.rate ?? 0;
+  checkOptions('normActivation', options, ['running', 'training', 'momentum', 'epsilon', 'slope', 'dropout']);
+  if (rate > 0) expectRandom('normActivation', options.dropout?.random);
   if (!(slope >= 0 && slope <= 1)) throw new ShapeError(`normActivation: slope must be in [0, 1] — got ${slope}.`);
   if (!(rate >= 0 && rate < 1)) throw new ShapeError(`normActivation: dropout must be in [0, 1) — got ${rate}.`);
   if (!z.gpu.flags.fuse) {
@@ -45,7 +48,7 @@ export function normActivation(z: Tensor, gamma: Tensor, beta: Tensor, options: 
     return rate > 0 ? dropout(y, rate, options.dropout!.random) : y;
   }
   const { gpu } = z;
-  const sizes = sizesOf('normActivation', z, gamma, beta, 1);
+  const sizes = sizesOf('normActivation', z, { gamma, beta, running }, 1, training);
   const { channels } = sizes;
   const activation: Activation = { slope, dropout: rate };
   const draws: Record<string, Tensor> = {};

@@ -12,7 +12,7 @@ import { record } from '../autograd.js';
 import { ShapeError, show } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
-import { floatType } from './float-type.js';
+import { expectTensors, floatType } from './float-type.js';
 
 /** Running statistics [C], f32, updated in place in training. */
 export interface RunningStatistics {
@@ -20,14 +20,36 @@ export interface RunningStatistics {
   variance: Tensor;
 }
 
-export function sizesOf(op: string, x: Tensor, gamma: Tensor, beta: Tensor, groups: number): NormSizes {
+/**
+ * Sizes of x [..., C] in `groups`; throws a ShapeError unless γ, β and the running statistics are f32 [C], and unless there is more
+ * than one value a channel where `batch` statistics are taken: of one, the variance is 0 and the output β, whatever x is.
+ */
+export function sizesOf(
+  op: string,
+  x: Tensor,
+  of: { gamma: Tensor; beta: Tensor; running?: RunningStatistics | undefined },
+  groups: number,
+  batch: boolean,
+): NormSizes {
+  const dtype = floatType(op, x);
   const channels = x.shape.at(-1) ?? 0;
-  if (x.shape.length < 2 || gamma.size !== channels || beta.size !== channels) {
+  const { gamma, beta, running } = of;
+  const each = { gamma, beta, ...(running && { 'running.mean': running.mean, 'running.variance': running.variance }) };
+  expectTensors(op, x, ...Object.values(each));
+  for (const [name, t] of Object.entries(each)) {
+    if (x.shape.length < 2 || t.size !== channels || t.dtype !== 'f32') {
+      throw new ShapeError(
+        `${op}: x ${show(x.shape)} and ${name} ${t.dtype} ${show(t.shape)} do not match — expected x [..., C] and ${name} f32 [C].`,
+      );
+    }
+  }
+  const rows = x.size / channels / groups;
+  if (batch && rows === 1) {
     throw new ShapeError(
-      `${op}: x ${show(x.shape)}, gamma ${show(gamma.shape)} and beta ${show(beta.shape)} do not match — expected x [..., C], gamma and beta [C].`,
+      `${op}: one value a channel has no variance — got x ${show(x.shape)}, expected more than one in training. Use a larger batch or image, or running statistics.`,
     );
   }
-  return { dtype: floatType(op, x), groups, rows: x.size / channels / groups, channels };
+  return { dtype, groups, rows, channels };
 }
 
 export function normalize(

@@ -2,10 +2,11 @@
 // average along; others go several a launch, as many as the GPU binds buffers.
 import { adamwCorrectionShader, adamwShader, emaShader, sgdShader } from '../../shaders/optimizer.js';
 import { copyRows } from '../../shaders/slice.js';
-import type { Gradients } from '../autograd.js';
+import { checkOptions, showValue } from '../arguments.js';
+import { Gradients } from '../autograd.js';
 import { ShapeError, sameShape, show } from '../shape.js';
 import { run } from '../stream.js';
-import { type Pack, pack, packOf, partsOf, type Tensor, tensor } from '../tensor.js';
+import { type Pack, pack, packOf, partsOf, Tensor, tensor } from '../tensor.js';
 
 /** What a step heeds and takes along. */
 export interface StepOptions {
@@ -27,6 +28,44 @@ export interface Optimizer {
   /** What must be saved, beside the parameters, to continue. */
   readonly state: Tensor[];
 }
+
+/** Throws a ShapeError unless parameters are leaves of f32, and there are some. */
+function checkParameters(op: string, parameters: unknown): void {
+  if (!Array.isArray(parameters) || parameters.length === 0) {
+    throw new ShapeError(`${op}: got parameters ${showValue(parameters)} — expected an array of at least one tensor.`);
+  }
+  const bad = parameters.findIndex((p) => !(p instanceof Tensor && p.dtype === 'f32'));
+  if (bad >= 0) {
+    throw new ShapeError(
+      `${op}: parameter ${bad} is ${showValue(parameters[bad])} — expected a tensor f32. Keep f32 masters.`,
+    );
+  }
+}
+
+/** Throws a ShapeError unless a step was given gradients, and numbers that change as tensors. */
+function checkStep(op: string, gradients: unknown, lr: unknown, options: StepOptions): void {
+  if (!(gradients instanceof Gradients)) {
+    throw new ShapeError(`${op}: got gradients ${showValue(gradients)} — expected what backward(loss) gives.`);
+  }
+  checkNumber(op, 'the learning rate', lr);
+  checkOptions(op, options, ['guard', 'unscale', 'average']);
+  if (options.guard !== undefined) checkNumber(op, 'guard', options.guard);
+  if (options.unscale !== undefined) checkNumber(op, 'unscale', options.unscale);
+  if (options.average) checkNumber(op, 'the decay of average', options.average.decay);
+}
+
+function checkNumber(op: string, what: string, value: unknown): void {
+  if (value instanceof Tensor && value.dtype === 'f32' && value.size === 1) return;
+  const number = typeof value === 'number' ? value : 0.1;
+  throw new ShapeError(
+    `${op}: ${what} is ${showValue(value)} — expected a tensor of one f32 number. Make it once, tensor(gpu, ${number}), and write() to it when it changes.`,
+  );
+}
+
+const settings = ['momentum', 'weightDecay'];
+const settingsOfAdam = ['beta1', 'beta2', 'epsilon', 'weightDecay'];
+const rateGoesToStep = 'The learning rate goes to step(gradients, lr), as a tensor.';
+const hints = { lr: rateGoesToStep, learningRate: rateGoesToStep, betas: 'Write beta1 and beta2.' };
 
 /** Splits rows of tensors (one row a parameter) into launches that bind at most what the GPU allows. */
 function inLaunches(
@@ -113,16 +152,23 @@ function rowsOf(
   return { rows: [[p!, flat, ...others]], packed: true };
 }
 
-/** Stochastic gradient descent with momentum and L2 weight decay, as PyTorch's SGD: v ← m·v + g + w·p, p ← p − lr·v. */
+/**
+ * Stochastic gradient descent with momentum and L2 weight decay, as PyTorch's SGD: v ← m·v + g + w·p, p ← p − lr·v. Both are 0 if not
+ * given; the learning rate goes to `step`. Throws a ShapeError without parameters, and for options that it does not know.
+ */
 export function createSgd(
   parameters: readonly Tensor[],
   options: { momentum?: number; weightDecay?: number } = {},
 ): Optimizer {
+  checkOptions('sgd', options, settings, hints);
+  checkParameters('sgd', parameters);
   const { momentum = 0, weightDecay = 0 } = options;
   const velocity = zerosLike(parameters, 'velocity');
   return {
     state: velocity,
-    step(gradients, lr, { guard, unscale, average } = {}) {
+    step(gradients, lr, options = {}) {
+      checkStep('sgd', gradients, lr, options);
+      const { guard, unscale, average } = options;
       if (average) checkAverage(average.tensors, parameters);
       const follows = average && wholePack(average.tensors) ? [average.tensors] : [];
       const { rows, packed } = rowsOf('sgd', parameters, [velocity, ...follows], gradients);
@@ -153,20 +199,26 @@ export function createSgd(
   };
 }
 
-/** Adam with decoupled weight decay (Loshchilov & Hutter 2019), as PyTorch's AdamW. */
+/**
+ * Adam with decoupled weight decay (Loshchilov & Hutter 2019), as PyTorch's AdamW: beta1 0.9, beta2 0.999, epsilon 1e-8, weightDecay
+ * 0.01 if not given; the learning rate goes to `step`. Throws a ShapeError without parameters, and for options that it does not know.
+ */
 export function createAdamW(
   parameters: readonly Tensor[],
   options: { beta1?: number; beta2?: number; epsilon?: number; weightDecay?: number } = {},
 ): Optimizer {
+  checkOptions('adamw', options, settingsOfAdam, hints);
+  checkParameters('adamw', parameters);
   const { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0.01 } = options;
   const numbers = { beta1, beta2, epsilon, decay: weightDecay };
-  const [first] = parameters;
-  if (!first) throw new ShapeError('adamw: got no parameters.');
+  const first = parameters[0]!;
   const [means, squares] = [zerosLike(parameters, 'mean'), zerosLike(parameters, 'square')];
   const correction = tensor(first.gpu, [0, 0], [2], { label: 'adamw.correction' });
   return {
     state: [...means, ...squares, correction],
-    step(gradients, lr, { guard, unscale, average } = {}) {
+    step(gradients, lr, options = {}) {
+      checkStep('adamw', gradients, lr, options);
+      const { guard, unscale, average } = options;
       if (unscale) throw new ShapeError('adamw: loss scaling is there for sgd only. Train in f32, or with createSgd.');
       const { rows } = rowsOf('adamw', parameters, [means, squares], gradients);
       const guards: Record<string, Tensor> = guard ? { guard } : {};
@@ -201,6 +253,7 @@ export function ema(
   { guard, unscale }: { guard?: Tensor | undefined; unscale?: Tensor | undefined } = {},
 ): void {
   checkAverage(teacher, student);
+  checkNumber('ema', 'decay', decay);
   const [flatTeacher, flatStudent] = [wholePack(teacher)?.flat, wholePack(student)?.flat];
   const rows = flatTeacher && flatStudent ? [[flatTeacher, flatStudent]] : teacher.map((t, i) => [t, student[i]!]);
   const scalars: Record<string, Tensor> = { decay, ...(unscale && { unscale }), ...(guard && { guard }) };

@@ -1,7 +1,9 @@
 // Randomness on the GPU: a tensor holds seed and step, and every op that draws takes a stream number of its own when it is
 // recorded. The same seed, step and stream give the same numbers, so dropout stores no mask and a resumed run repeats.
-import type { Gpu } from '../device.js';
-import { type Tensor, tensor } from '../tensor.js';
+import { showValue } from '../arguments.js';
+import { expectGpu, type Gpu } from '../device.js';
+import { ShapeError } from '../shape.js';
+import { Tensor, tensor } from '../tensor.js';
 
 /** Where dropout and noise draw from: a seed, a step, and a number a stream. */
 export interface Random {
@@ -13,13 +15,35 @@ export interface Random {
   setStep(step: number): void;
 }
 
-/** Random numbers for one model: give student and teacher one each, with different seeds. */
+function checkWord(op: string, what: string, value: unknown): void {
+  if (typeof value === 'number' && Number.isInteger(value) && value >= 0 && value < 2 ** 32) return;
+  throw new ShapeError(`${op}: ${what} is ${showValue(value)} — expected a whole number from 0 to ${2 ** 32 - 1}.`);
+}
+
+/** Throws a ShapeError unless this is what an op can draw from. */
+export function expectRandom(op: string, random: unknown): asserts random is Random {
+  const { state, next } = (random ?? {}) as Partial<Random>;
+  if (state instanceof Tensor && typeof next === 'function') return;
+  throw new ShapeError(
+    `${op}: draws from ${showValue(random)} — expected what createRandom(gpu, seed) gives. Make one and pass it.`,
+  );
+}
+
+/**
+ * Random numbers for one model: give student and teacher one each, with different seeds. Throws a ShapeError unless seed and step are
+ * whole numbers from 0 to 2^32 − 1: others would be those of another seed.
+ */
 export function createRandom(gpu: Gpu, seed: number): Random {
   let streams = 0;
-  const state = tensor(gpu, [seed >>> 0, 0], [2], { dtype: 'u32', label: 'random' });
+  expectGpu('createRandom', gpu);
+  checkWord('createRandom', 'the seed', seed);
+  const state = tensor(gpu, [seed, 0], [2], { dtype: 'u32', label: 'random' });
   return {
     state,
     next: () => streams++,
-    setStep: (step) => state.write([seed >>> 0, step >>> 0]),
+    setStep: (step) => {
+      checkWord('setStep', 'the step', step);
+      state.write([seed, step]);
+    },
   };
 }
