@@ -4,7 +4,7 @@ import { showValue } from './arguments.js';
 import { expectGpu, type Gpu, GpuError } from './device.js';
 import { findNonFinite, timeLaunches } from './diagnose.js';
 import { type Kernel, startCompiling } from './kernel.js';
-import { place, watched } from './launch.js';
+import { place, usesOf, watched } from './launch.js';
 import { makingOf, release, releaseWhenCollected, type Storage } from './memory.js';
 import { type LaunchTime, profileTable, summarize } from './profile.js';
 import { compileRecording, flush, type Recording, recordList, replay } from './stream.js';
@@ -60,7 +60,7 @@ export function capture<T>(gpu: Gpu, work: () => T): Step<T> {
     gpu.check();
     if (made) return made;
     const { result, recording } = recordList(gpu, work, storagesIn, onKernel);
-    const used = new Set(recording.launches.flatMap(({ args }) => args.map((arg) => arg.storage)));
+    const used = new Set(usesOf(recording.launches).flat());
     const temporaries = new Set(recording.plan.slots.flatMap(({ storages }) => storages));
     for (const storage of temporaries) storage.owner = recording;
     for (const storage of recording.constants) releaseWhenCollected(gpu, storage);
@@ -89,7 +89,7 @@ export function capture<T>(gpu: Gpu, work: () => T): Step<T> {
       placed = undefined;
     }
     if (!placed) {
-      placed = place(gpu, step.recording.plan);
+      placed = place(gpu, step.recording.launches, step.recording.plan);
       abandoned.register(step.recording, { gpu, buffers: placed }, step.recording);
       if (gpu.flags.debug >= 3) list(step.recording);
     }

@@ -18,7 +18,7 @@ export * from './ops/index.js';
 export { type LaunchTime, type ProfileRow, profileTable, summarize } from './profile.js';
 export { normalStream, philox4x32, toUniform, uniformStream } from './random.js';
 export { broadcastShapes, normalizeAxes, type Shape, ShapeError, sameShape, show, sizeOf } from './shape.js';
-export { type Bindable, flush, type Grid, run } from './stream.js';
+export { type Argument, type Bindable, flush, type Grid, run } from './stream.js';
 export {
   type Dtype,
   empty,

@@ -33,14 +33,27 @@ export interface Kernel {
 
 const caches = new WeakMap<Gpu, Map<string, Kernel>>();
 
-/** The kernel of a WGSL text: parsed and laid out, not yet compiled. */
+/** How many kernels a Gpu remembers. A training step has a few hundred; a driver keeps up to some megabytes for each. */
+export const mostKernels = 1024;
+
+/**
+ * The kernel of a WGSL text: parsed and laid out, not yet compiled. The least recently asked for is forgotten when there are
+ * more than `mostKernels`: launches that hold it keep it, and whoever asks again gets a new one.
+ */
 export function kernel(gpu: Gpu, source: string): Kernel {
   let cache = caches.get(gpu);
   if (!cache) caches.set(gpu, (cache = new Map()));
   let found = cache.get(source);
-  if (!found) cache.set(source, (found = parse(gpu, source)));
+  if (found)
+    cache.delete(source); // to the end: a Map is in the order of insertion
+  else found = parse(gpu, source);
+  cache.set(source, found);
+  if (cache.size > mostKernels) cache.delete(cache.keys().next().value!);
   return found;
 }
+
+/** How many kernels a Gpu remembers now. */
+export const kernelCount = (gpu: Gpu): number => caches.get(gpu)?.size ?? 0;
 
 function parse(gpu: Gpu, source: string): Kernel {
   const text = withoutComments(source);

@@ -4,7 +4,7 @@
 import { type Gpu, GpuError, type Outcome } from './device.js';
 import { begin, type Effects, isClouded, type Use, withhold, wrongness } from './fate.js';
 import { type Kernel, pipelineOf } from './kernel.js';
-import { acquire, makingOf, type Plan, release, type Storage } from './memory.js';
+import { acquire, makingOf, type Plan, release, Storage } from './memory.js';
 
 /** What a launch binds: a tensor is a shape over a storage. */
 export interface Bindable {
@@ -16,6 +16,34 @@ export interface Bindable {
   readonly shape: readonly number[];
   readonly dtype: string;
 }
+
+/** What a launch is given: a tensor, or numbers, which the shader reads from an `array<f32>`. */
+export type Argument = Bindable | readonly number[];
+
+/** Numbers of a launch. They belong to it, as its grid does; `place` says where they lie, beside those of the other launches. */
+export class Numbers implements Bindable {
+  readonly gpu: Gpu;
+  readonly values: Float32Array<ArrayBuffer>;
+  readonly shape: readonly number[];
+  readonly dtype = 'f32';
+  storage: Storage;
+  offset = 0;
+
+  constructor(gpu: Gpu, values: readonly number[]) {
+    this.gpu = gpu;
+    this.values = Float32Array.from(values);
+    this.shape = [values.length];
+    this.storage = new Storage(this.bytes, 'numbers');
+  }
+
+  get bytes(): number {
+    return this.values.byteLength;
+  }
+}
+
+/** The storages of the tensors that each launch binds. */
+export const usesOf = (launches: readonly Launch[]): Storage[][] =>
+  launches.map(({ args }) => args.filter((arg) => !(arg instanceof Numbers)).map((arg) => arg.storage));
 
 export interface Launch {
   readonly kernel: Kernel;
@@ -229,11 +257,50 @@ function groupsOf(launches: readonly Launch[], slots: Plan['slots']): number[][]
   return [...groups.values()];
 }
 
-/** Gives every storage of a planned list a buffer; returns the buffers, one a slot. */
-export function place(gpu: Gpu, planned: Plan): GPUBuffer[] {
+/** Gives the numbers of launches a place in one buffer, equal ones the same; undefined when there are none. */
+function placeNumbers(gpu: Gpu, launches: readonly Launch[]): GPUBuffer | undefined {
+  const stride = gpu.limits.minStorageBufferOffsetAlignment;
+  const places = new Map<string, Numbers[]>();
+  let bytes = 0;
+  for (const { args } of launches) {
+    for (const arg of args) {
+      if (!(arg instanceof Numbers)) continue;
+      const key = new Uint32Array(arg.values.buffer).join();
+      const sharing = places.get(key);
+      arg.offset = sharing ? sharing[0]!.offset : bytes;
+      if (sharing) sharing.push(arg);
+      else {
+        places.set(key, [arg]);
+        bytes += Math.ceil(arg.bytes / stride) * stride;
+      }
+    }
+  }
+  if (!bytes) return undefined;
+  const storage = new Storage(bytes, 'numbers');
+  const contents = new Float32Array(bytes / 4);
+  for (const sharing of places.values()) {
+    contents.set(sharing[0]!.values, sharing[0]!.offset / 4);
+    for (const numbers of sharing) numbers.storage = storage;
+  }
+  const buffer = acquire(gpu, bytes, storage.label);
+  storage.buffer = buffer;
+  gpu.guard(
+    () => gpu.device.queue.writeBuffer(buffer, 0, contents),
+    () => '', // the buffer's own error tells
+  );
+  return buffer;
+}
+
+/**
+ * Gives every storage of a planned list a buffer, and the launches' numbers theirs. Returns the buffers: one a slot, then the one
+ * that holds the numbers, if there are any.
+ */
+export function place(gpu: Gpu, launches: readonly Launch[], planned: Plan): GPUBuffer[] {
   const buffers: GPUBuffer[] = [];
   try {
     for (const { bytes, storages } of planned.slots) buffers.push(acquire(gpu, bytes, storages[0]!.label));
+    const numbers = placeNumbers(gpu, launches);
+    if (numbers) buffers.push(numbers);
   } catch (error) {
     for (const buffer of buffers) release(gpu, buffer);
     throw error;

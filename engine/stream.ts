@@ -5,10 +5,22 @@ import { type Gpu, GpuError, type Outcome } from './device.js';
 import { findNonFinite, mapped } from './diagnose.js';
 import { begin, checkContents, renew } from './fate.js';
 import { type Binding, compileAll, type Kernel, kernel } from './kernel.js';
-import { attempt, type Bindable, type Launch, type Portion, place, portionOf, portionsOf, submit } from './launch.js';
+import {
+  type Argument,
+  attempt,
+  type Bindable,
+  type Launch,
+  Numbers,
+  type Portion,
+  place,
+  portionOf,
+  portionsOf,
+  submit,
+  usesOf,
+} from './launch.js';
 import { buffersOf, checkSize, destroy, makingOf, type Plan, plan, release, type Storage } from './memory.js';
 
-export type { Bindable, Launch } from './launch.js';
+export type { Argument, Bindable, Launch } from './launch.js';
 
 /** What was created since `open`; it dies with the scope unless it is returned. */
 export interface Scope {
@@ -62,12 +74,15 @@ export type Grid = { threads: number } | { workgroups: readonly number[] };
 /** What is pending is flushed when it is more: launches, and bytes that they write for the first time. */
 export const mostPending = { launches: 1024, bytes: 2 ** 28 };
 
+const isNumbers = (arg: Argument): arg is readonly number[] => Array.isArray(arg);
+
 /**
  * Records one launch of a shader. `args` binds tensors by the names of the shader's `var<storage>` declarations; none
- * may be bound twice if one of the bindings writes. Throws a GpuError that lists both sides when they differ.
+ * may be bound twice if one of the bindings writes. An array of numbers (rounded to f32, any value) is bound as `array<f32>`:
+ * numbers are data, so that one compiled kernel serves all. Throws a GpuError that lists both sides when they differ.
  */
-export function run(source: string, args: Record<string, Bindable>, grid: Grid): void {
-  const first = Object.values(args)[0];
+export function run(source: string, args: Record<string, Argument>, grid: Grid): void {
+  const first = Object.values(args).find((arg) => !isNumbers(arg)) as Bindable | undefined;
   if (!first) throw new GpuError('run: a launch needs at least one tensor.');
   const { gpu } = first;
   gpu.check();
@@ -80,7 +95,10 @@ export function run(source: string, args: Record<string, Bindable>, grid: Grid):
   if (names.length !== got.length || names.some((name) => !args[name])) {
     throw new GpuError(`${k.label}: the shader binds (${names.join(', ')}); the op passed (${got.join(', ')}).`);
   }
-  const ordered = names.map((name) => args[name]!);
+  const ordered = names.map((name) => {
+    const arg = args[name]!;
+    return isNumbers(arg) ? new Numbers(gpu, arg) : arg;
+  });
   checkArgs(k, ordered);
   const workgroups = workgroupsOf(k, grid, gpu.limits.maxComputeWorkgroupsPerDimension);
   ordered.forEach(({ storage }, i) => {
@@ -249,8 +267,6 @@ export function closeScope(gpu: Gpu, scope: Scope, kept: ReadonlySet<Storage>): 
   return orphans;
 }
 
-const usesOf = (launches: readonly Launch[]): Storage[][] => launches.map(({ args }) => args.map((arg) => arg.storage));
-
 const watched = new WeakMap<Storage, (bytes: ArrayBuffer) => string | undefined>();
 
 /** Has `judge` look at the contents of a tensor with a buffer of its own whenever a launch has written them; a sentence of its is an error. */
@@ -315,7 +331,7 @@ export function flush(gpu: Gpu): void {
   if (launches.length) {
     gpu.check();
     const planned = plan(usesOf(launches), (storage) => !storage.dead, gpu.flags.pool);
-    const buffers = place(gpu, planned);
+    const buffers = place(gpu, launches, planned);
     const placed = new Set(planned.slots.flatMap(({ storages }) => storages));
     const begins = (storage: Storage): boolean => placed.has(storage);
     let portions: Portion[];
@@ -327,6 +343,7 @@ export function flush(gpu: Gpu): void {
       for (const storage of slot.storages) if (storage.dead) storage.buffer = undefined;
       if (!slot.kept) release(gpu, buffers[i]!);
     });
+    for (const numbers of buffers.slice(planned.slots.length)) release(gpu, numbers);
   }
   for (const buffer of stream.retiring.splice(0)) release(gpu, buffer);
 }

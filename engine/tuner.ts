@@ -223,7 +223,7 @@ function record(
   );
   const step = (): void => trial.launches.forEach(({ source, grid }, i) => void run(source, bound[i]!, grid));
   const { recording } = recordList(gpu, step, () => new Set());
-  place(gpu, recording.plan);
+  place(gpu, recording.launches, recording.plan);
   const outputs = trial.outputs.map((name) => {
     const t = used.get(name);
     if (!t) throw new GpuError(`no launch binds the output '${name}'.`);

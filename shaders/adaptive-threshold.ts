@@ -18,7 +18,7 @@ import {
   type Walk,
   walkOver,
 } from './partial-sums.js';
-import { enable, f32, u32, wgsl } from './wgsl.js';
+import { enable, f32, isNan, u32, wgsl } from './wgsl.js';
 
 export interface ThresholdSizes extends PixelSizes {
   readonly confidence: Confidence;
@@ -167,7 +167,7 @@ ${addPartials(classWalk(sizes), 2 * classes)}
   if (thread < ${u32(classes)}) {
     var most = 0.0;
     for (var k = 0u; k < ${u32(classes)}; k++) { most = max(most, moved[k]); }
-    thresholds[thread] = base[0] * select(1.0, mean / most, mean > 0.0);
+    thresholds[thread] = base[0] * select(select(1.0, mean / most, mean > 0.0), mean, ${isNan('mean', 'f32')});
   }
 }`;
 }

@@ -1,6 +1,7 @@
 // Confidence and consistency of one pixel, from the class values that classes.ts loads: x and y are logits, p and q their softmax, of
 // student and teacher. Formulas in shaders/masked-consistency.ts.
 import { fold, total } from './classes.js';
+import { isNan } from './wgsl.js';
 
 /** Whose maximum class probability is a pixel's confidence: `mean` and `min` of both, `none`: every pixel is kept. */
 /** 'given': of a tensor with one number a pixel; 'none': every pixel is kept. */
@@ -39,14 +40,26 @@ export interface Keeping {
 export const limitOf = ({ perClass }: Pick<Keeping, 'perClass'>, teacherClass: string): string =>
   perClass ? `threshold[${teacherClass}]` : 'threshold[0]';
 
-/** Expression: whether a pixel is kept; `score` is its given confidence. */
-export const keptBy = (keeping: Keeping, classes: number, teacherClass: string): string =>
-  keeping.confidence === 'none'
-    ? 'true'
-    : `${confidenceOf(keeping.confidence, classes)} ${keeping.invert ? '>=' : '<'} ${limitOf(keeping, teacherClass)}`;
+/** Expression: NaN where a logit of student or teacher, the threshold or a given confidence is NaN. */
+function doubtOf(keeping: Keeping, teacherClass: string): string {
+  const others = keeping.confidence === 'none' ? '' : ` + ${limitOf(keeping, teacherClass)}`;
+  return `(p0 + q0${others}${keeping.confidence === 'given' ? ' + score' : ''})`;
+}
 
-export const pixelValue = (kind: ConsistencyKind | 'mask', classes: number): string => {
-  if (kind === 'mse') return total(classes, (k) => `(p${k} - q${k}) * (p${k} - q${k})`);
-  if (kind === 'kl') return total(classes, (k) => `q${k} * ((y${k} - q_most - q_log) - (x${k} - p_most - p_log))`);
-  return `p_log - (chosen - p_most)`;
-};
+/** Expression: whether a pixel is kept; `score` is its given confidence. What is NaN is kept, so that the loss shows it. */
+export function keptBy(keeping: Keeping, classes: number, teacherClass: string): string {
+  if (keeping.confidence === 'none') return 'true';
+  const [confidence, limit] = [confidenceOf(keeping.confidence, classes), limitOf(keeping, teacherClass)];
+  return `(${confidence} ${keeping.invert ? '>=' : '<'} ${limit} || ${isNan(doubtOf(keeping, teacherClass), 'f32')})`;
+}
+
+/** Expression: the consistency of a kept pixel; NaN where anything that it depends on is. */
+export function pixelValue(kind: ConsistencyKind, classes: number, keeping: Keeping, teacherClass: string): string {
+  const value = {
+    mse: total(classes, (k) => `(p${k} - q${k}) * (p${k} - q${k})`),
+    kl: total(classes, (k) => `q${k} * ((y${k} - q_most - q_log) - (x${k} - p_most - p_log))`),
+    ce: 'p_log - (chosen - p_most)',
+  }[kind];
+  const doubt = doubtOf(keeping, teacherClass);
+  return `select(${value}, ${doubt}, ${isNan(doubt, 'f32')})`;
+}

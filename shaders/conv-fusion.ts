@@ -5,7 +5,7 @@
 // Per channel, `coefficients` [4, C] hold μ, s = γ·r, β and r = 1/√(σ² + ε). Sums are partial: each thread or workgroup writes
 // one part of [parts, 2, C]; a part's number of pixels follows from its index.
 import { philox } from './philox.js';
-import { f32, wgsl } from './wgsl.js';
+import { bitsOf, f32, isNan, wgsl } from './wgsl.js';
 
 /** What follows a norm. The slope is in [0, 1]; `dropout` is a rate, 0 for none. */
 export interface Activation {
@@ -32,12 +32,18 @@ export interface Parts {
 export const normalized = (v: string, mean: string, scale: string, shift: string): string =>
   `fma(${v} - ${mean}, ${scale}, ${shift})`;
 
-/** l(n), for a slope in [0, 1]; the name n is used twice. */
-export const activated = (n: string, slope: number): string => `max(${n}, ${f32(slope)} * ${n})`;
+/**
+ * l(n), for a slope in [0, 1] and the vector type V; the name n is used twice. A NaN stays: both sides of the maximum are NaN. With
+ * slope 0 compilers make them one number, and the bits are tested: what is not in [−∞, −0] is kept.
+ */
+export const activated = (n: string, V: string, slope: number): string =>
+  slope > 0
+    ? `max(${n}, ${f32(slope)} * ${n})`
+    : `select(${V}(0.0), ${n}, bitcast<${bitsOf(V)}>(${n}) - ${bitsOf(V)}(0x80000000u) > ${bitsOf(V)}(0x7f800000u))`;
 
-/** l'(n). */
+/** l'(n); NaN where n is. */
 export const activatedGradient = (n: string, V: string, slope: number): string =>
-  `select(${V}(${f32(slope)}), ${V}(1.0), ${n} > ${V}(0.0))`;
+  `select(select(${V}(${f32(slope)}), ${V}(1.0), ${n} > ${V}(0.0)), ${n}, ${isNan(n, V)})`;
 
 /**
  * Defines `dropout_factors(block: u32) -> vec4f`: 1/(1 − rate) or 0 for elements 4·block … 4·block + 3 of the tensor that is

@@ -95,7 +95,7 @@ export function stageInput(
 export const tailFunction = (V: string, load: Activation): string => wgsl`
 fn tail(z: ${V}, mean: ${V}, scale: ${V}, shift: ${V}) -> ${V} {
   let n = ${normalized('z', 'mean', 'scale', 'shift')};
-  return ${activated('n', load.slope)};
+  return ${activated('n', V, load.slope)};
 }`;
 
 /** Four neighbouring channels from `channel` on of `name` at `at`, as a vec4f: where they do not come in fours, 0 beyond `channels`. */

@@ -73,7 +73,7 @@ export function convParts(g: ConvGeometry, tile: ConvTile): Parts {
 const tailFunction = (V: string, load: Activation): string => wgsl`
 fn tail(z: ${V}, mean: ${V}, scale: ${V}, shift: ${V}) -> ${V} {
   let n = ${normalized('z', 'mean', 'scale', 'shift')};
-  return ${activated('n', load.slope)};
+  return ${activated('n', V, load.slope)};
 }`;
 
 /**

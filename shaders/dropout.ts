@@ -1,9 +1,9 @@
 // y = x / (1 − rate) where u ≥ rate, else 0; u is uniform in [0, 1), one per element. The gradient is the same kernel on dy.
 // One thread per four elements: block b draws philox(counter = (b, step, 0, 0), key = (seed, stream)), so that no mask is kept.
 import { philox } from './philox.js';
-import { enable, type Float, f32, flatIndex, u32, wgsl } from './wgsl.js';
+import { enable, type Float, flatIndex, u32, wgsl } from './wgsl.js';
 
-export const dropoutShader = (dtype: Float, rate: number, size: number): string => wgsl`${enable(dtype)}
+export const dropoutShader = (dtype: Float, size: number): string => wgsl`${enable(dtype)}
 ${philox}
 @group(0) @binding(0) var<storage, read> random: array<u32>; // seed, step
 @group(0) @binding(1) var<storage, read> stream: array<u32>;
@@ -15,7 +15,9 @@ ${philox}
 @group(0) @binding(3) var<storage, read_write> y: array<${dtype}>;
 #endif
 
-fn factor(bits: u32) -> f32 { return select(0.0, ${f32(1 / (1 - rate))}, uniform01(bits) >= ${f32(rate)}); }
+@group(0) @binding(4) var<storage, read> numbers: array<f32>; // rate, 1 / (1 - rate)
+
+fn factor(bits: u32) -> f32 { return select(0.0, numbers[1], uniform01(bits) >= numbers[0]); }
 
 @compute @workgroup_size(64)
 fn dropout(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
@@ -38,4 +40,4 @@ fn dropout(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gr
 
 /** Representative texts of every kernel in this file. */
 export const variants = (): string[] =>
-  (['f32', 'f16'] as const).flatMap((dtype) => [dropoutShader(dtype, 0.5, 64), dropoutShader(dtype, 0.05, 7)]);
+  (['f32', 'f16'] as const).flatMap((dtype) => [64, 7].map((size) => dropoutShader(dtype, size)));

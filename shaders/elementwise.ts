@@ -1,7 +1,8 @@
 // y = expression(operands), elementwise with numpy's broadcasting. `V` in an expression is the working type, f32 or vec4f.
 // One thread per element, or per four neighbours where every operand has four in a row (or one value for all four).
-// Operands of y's own shape need no sizes in the text: one pipeline serves all shapes.
-import { enable, type Float, flatIndex, u32, wgsl } from './wgsl.js';
+// Operands of y's own shape need no sizes in the text: one pipeline serves all shapes. An operand that is one number is data,
+// too: it comes in `numbers`, so that one pipeline serves all numbers. Expressions may call what `nanFunctions` defines.
+import { enable, type Float, flatIndex, nanFunctions, u32, wgsl } from './wgsl.js';
 
 /** Sizes of the loop over y, slowest first, and by operand name its strides in elements (0: repeated). */
 export interface ElementwiseLayout {
@@ -41,11 +42,13 @@ export function elementwiseLayout(
   return { sizes, strides: Object.fromEntries(names.map((name, k) => [name, merged[k]!])) };
 }
 
+/** `numbers` names the operands that are numbers, in the order in which the binding `numbers` holds them. */
 export function elementwiseShader(
   dtype: Float,
   name: string,
   expression: string,
   { sizes, strides }: ElementwiseLayout,
+  numbers: readonly string[] = [],
 ): string {
   const names = Object.keys(strides);
   const inner = sizes.length - 1;
@@ -77,10 +80,15 @@ export function elementwiseShader(
   const loads = names.map(
     (operand) => `let ${operand} = V(${wide(operand) ? 'vec4f' : 'f32'}(${operand}_[${index(operand)}]));`,
   );
+  loads.push(...numbers.map((operand, n) => `let ${operand} = V(numbers[${n}]);`));
   return wgsl`${enable(dtype)}
 alias V = ${work};
+${/\b(is_nan|keep_nan|largest)\(/.test(expression) ? nanFunctions(width === 4) : ''}
 ${bindings.join('\n')}
 @group(0) @binding(${names.length}) var<storage, read_write> result: array<${type(width === 4)}>;
+#if ${numbers.length > 0}
+@group(0) @binding(${names.length + 1}) var<storage, read> numbers: array<f32>;
+#endif
 
 @compute @workgroup_size(64)
 fn ${name}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
@@ -104,7 +112,14 @@ export const variants = (): string[] =>
         [[2, 3, 5], { a: [3, 1], b: [] }],
         [[], { a: [], b: [] }],
       ] as [number[], Record<string, number[]>][]
-    ).map(([shape, operands]) =>
+    ).flatMap(([shape, operands]) => [
       elementwiseShader(dtype, 'elementwise_add', 'a + b', elementwiseLayout(shape, operands)),
-    ),
+      elementwiseShader(
+        dtype,
+        'elementwise_clamp',
+        'keep_nan(a, clamp(a + b, low, high))',
+        elementwiseLayout(shape, operands),
+        ['low', 'high'],
+      ),
+    ]),
   );

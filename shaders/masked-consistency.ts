@@ -19,7 +19,7 @@ import {
 } from './classes.js';
 import { type ConsistencyKind, type Keeping, keptBy, pixelValue } from './consistency.js';
 import type { PixelSizes } from './cross-entropy.js';
-import { enable, f32, flatIndex, u32, wgsl } from './wgsl.js';
+import { enable, f32, flatIndex, isNan, u32, wgsl } from './wgsl.js';
 
 export interface ConsistencySizes extends PixelSizes, Keeping {
   /** 'mask': only the mask is written. */
@@ -71,7 +71,7 @@ ${each(classes, (k) => (k ? `        if (target_class == ${k}u) { chosen = x${k}
 #endif
 #if ${valued}
         kept += 1.0;
-        sum += ${pixelValue(kind, classes)};
+        sum += ${kind === 'mask' ? '' : pixelValue(kind, classes, sizes, 'target_class')};
 #endif
       }
     }
@@ -116,7 +116,7 @@ ${loadClasses('x', 'student', 'i', classes)}
 ${loadClasses('y', 'teacher', 'i', classes)}
 ${softmaxOf('x', 'p', classes)}
 ${softmaxOf('y', 'q', classes)}
-  let scale = dloss[0] / max(sums[0], 1.0);
+  let scale = select(dloss[0] / max(sums[0], 1.0), sums[1], ${isNan('sums[1]', 'f32')});
 #if ${kind === 'mse'}
 ${each(classes, (k) => `  let g${k} = ${f32(2 / classes)} * scale * (p${k} - q${k});`)}
   let mean = ${total(classes, (k) => `g${k} * p${k}`)};

@@ -1,11 +1,12 @@
 // 2×2 maximum, stride 2, over [N, H, W, C]; odd last rows and columns are left out (floor, as PyTorch).
 //   y = max of the window          dx = dy at the window's first maximum (row by row), 0 elsewhere
+// A NaN is larger than any number.
 // One thread per window and quad of channels. The backward pass finds the window's maximum again, so nothing is stored, and
 // writes each of its dx once. Where x is a norm's activation that nobody has computed (conv-fusion.ts), both passes compute it
 // from z as they load; the backward pass may add another gradient of x, of which x's channels are a slot, and give
 // g = dx · l'(n) with the sums of g and g·(z − μ).
 import { type Activation, activated, activatedGradient } from './conv-fusion.js';
-import { enable, type Float, flatIndex, u32, wgsl } from './wgsl.js';
+import { enable, type Float, flatIndex, nanFunctions, u32, wgsl } from './wgsl.js';
 
 export interface PoolSizes {
   readonly dtype: Float;
@@ -30,7 +31,7 @@ export interface PoolFusion {
 }
 
 const tailFunction = (V: string, { slope }: Activation): string => wgsl`
-fn tail(n: ${V}) -> ${V} { return ${activated('n', slope)}; }`;
+fn tail(n: ${V}) -> ${V} { return ${activated('n', V, slope)}; }`;
 
 export function maxPoolForward(sizes: PoolSizes, { load }: PoolFusion = {}): string {
   const { V, S, quads } = types(sizes);
@@ -38,6 +39,8 @@ export function maxPoolForward(sizes: PoolSizes, { load }: PoolFusion = {}): str
     load ? `tail((${V}(x[${index}]) - mean) * scale + shift)` : `${V}(x[${index}])`;
   const [h, w] = [Math.floor(sizes.height / 2), Math.floor(sizes.width / 2)];
   return wgsl`${enable(sizes.dtype)}
+alias V = ${V};
+${nanFunctions(V === 'vec4f')}
 @group(0) @binding(0) var<storage, read> x: array<${S}>;
 @group(0) @binding(1) var<storage, read_write> y: array<${S}>;
 #if ${load !== undefined}
@@ -58,7 +61,7 @@ fn max_pool(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) g
 #if ${load !== undefined}
 ${coefficientsAt(quads)}
 #endif
-  y[i] = ${S}(max(max(${at('at')}, ${at(`at + ${u32(quads)}`)}), max(${at('below')}, ${at(`below + ${u32(quads)}`)})));
+  y[i] = ${S}(largest(largest(${at('at')}, ${at(`at + ${u32(quads)}`)}), largest(${at('below')}, ${at(`below + ${u32(quads)}`)})));
 }`;
 }
 
@@ -126,12 +129,15 @@ export function maxPoolBackward(sizes: PoolSizes, { load, base, sums = false }: 
 #endif
 ${names.map(loadPixel).join('')}
     let g = ${V}(dy[((item * ${u32(h)} + row) * ${u32(w)} + column) * ${u32(quads)} + quad]);
-    let most = max(max(a, b), max(c, d));
-    let first_a = a == most;
-    let first_b = (b == most) & !first_a;
-    let first_c = (c == most) & !(first_a | first_b);
+    let most = largest(largest(a, b), largest(c, d));
+    let nan = is_nan(most);
+    let first_a = select(a == most, is_nan(a), nan);
+    let first_b = select(b == most, is_nan(b), nan) & !first_a;
+    let first_c = select(c == most, is_nan(c), nan) & !(first_a | first_b);
 ${storePixel('a', 'first_a')}${storePixel('b', 'first_b')}${storePixel('c', 'first_c')}${storePixel('d', '!(first_a | first_b | first_c)')}`;
   return wgsl`${enable(sizes.dtype)}
+alias V = ${V};
+${nanFunctions(V === 'vec4f')}
 @group(0) @binding(0) var<storage, read> x: array<${S}>;
 @group(0) @binding(1) var<storage, read> dy: array<${S}>;
 @group(0) @binding(2) var<storage, read_write> dx: array<${S}>;

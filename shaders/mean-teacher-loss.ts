@@ -143,7 +143,7 @@ ${argmaxOf('student_class', 'x', classes)}
           let chosen = ${pick('teacher_class', 'x', classes)};
 #endif
           kept += 1.0;
-          consistency += ${pixelValue(kind, classes)};
+          consistency += ${pixelValue(kind, classes, teacher, 'teacher_class')};
         }
       }`;
   return everywhere || !labeledPixels ? body : `if (i >= ${u32(labeledPixels)}) {${body}\n}`;
@@ -259,7 +259,8 @@ ${each(
   let consistency = ${sumOf('consistency')} / (kept * ${f32(teacher?.kind === 'mse' ? classes : 1)});
   terms[2] = consistency;
   loss[0] = supervised + consistency_weight[0] * consistency;
-  factors[1] = consistency_weight[0] * ${f32(teacher?.kind === 'mse' ? 2 / classes : 1)} / kept;
+  let of_kept = consistency_weight[0] * ${f32(teacher?.kind === 'mse' ? 2 / classes : 1)} / kept;
+  factors[1] = select(of_kept, consistency, ${isNan('consistency', 'f32')});
 #endif
 #if ${Boolean(teacher?.selection)}
   let pixels = ${f32(pixels - labeledPixels)};

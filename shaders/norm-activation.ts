@@ -143,7 +143,7 @@ ${dropoutBindings(3, activation, width)}
 @compute @workgroup_size(64)
 fn norm_activation(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {${preamble(sizes)}
   let n = ${normalized(`${V}(z[i])`, 'mean', 'scale', `coefficients[${u32(2 * quads)} + quad]`)};
-  a[${target}] = ${S}(${activated('n', activation.slope)}${activation.dropout > 0 ? ' * factors_at(i)' : ''});
+  a[${target}] = ${S}(${activated('n', V, activation.slope)}${activation.dropout > 0 ? ' * factors_at(i)' : ''});
 }`;
 }
 

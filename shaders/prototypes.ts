@@ -15,7 +15,7 @@ import {
   type Walk,
   walkOver,
 } from './partial-sums.js';
-import { enable, type Float, f32, flatIndex, u32, wgsl } from './wgsl.js';
+import { enable, type Float, f32, flatIndex, isNan, u32, wgsl } from './wgsl.js';
 
 export interface PrototypeSizes extends PixelSizes {
   /** D, features of a pixel. */
@@ -281,7 +281,8 @@ ${each(classes, (k) => `    let s${k} = d${k};`)}
       (k) => `select(-3.0e38, s${k}, counts[${k}] > 0.0)`,
     )};
 ${each(classes, (k) => `    let e${k} = select(0.0, exp(min(s${k} - s_most, 0.0)), counts[${k}] > 0.0);`)}
-    let e_sum = ${total(classes, (k) => `e${k}`)};`;
+    let s_all = ${total(classes, (k) => `select(0.0, s${k}, counts[${k}] > 0.0)`)};
+    let e_sum = select(${total(classes, (k) => `e${k}`)}, s_all, ${isNan('s_all', 'f32')}); // min, max and exp may drop a NaN`;
 }
 
 /** The walk over pixels. */
@@ -320,7 +321,7 @@ ${values.map((name) => `  var ${name} = 0.0;`).join('\n')}
     let class_of = ${byteAt('classes', 'i')};
     if (!(${counted(sizes)})) { continue; }
 ${pixelScores(sizes, { own: pick('class_of', 'inverse_length', classes), of: (k) => `inverse_length${k}` })}
-    let value = ${kind === 'pull' ? '1.0 - own' : 'log(e_sum) - (own - s_most)'};
+    let value = ${kind === 'pull' ? '1.0 - own' : `select(log(e_sum) - (own - s_most), e_sum, ${isNan('e_sum', 'f32')})`};
 ${each(classes, (k) => `    if (class_of == ${k}u) { number${k} += 1.0; sum${k} += value; }`)}
   }
 ${storePartials(walk, values)}

@@ -1,7 +1,7 @@
-// y[o, i] = scale · Σ_r x[o, r, i], or the maximum over r. x is seen as [outer, count, inner].
+// y[o, i] = scale · Σ_r x[o, r, i], or the maximum over r (NaN if one is). x is seen as [outer, count, inner].
 // 'threads': one thread per (o, s, i) walks r = s, s + splits, …: neighbours read neighbours, four running values each.
 // 'workgroup': 256 threads per (o, i) do the same and meet in a tree. Both orders are fixed, so results repeat bit for bit.
-import { enable, type Float, f32, flatIndex, u32, wgsl } from './wgsl.js';
+import { enable, type Float, flatIndex, nanFunctions, u32, wgsl } from './wgsl.js';
 
 export interface Reduction {
   readonly kind: 'sum' | 'max';
@@ -13,18 +13,34 @@ export interface Reduction {
   readonly inner: number;
   /** Partial results per (o, i): y is [outer, splits, inner]. */
   readonly splits: number;
-  readonly scale: number;
+  /** `numbers` is bound, too: it holds the scale. */
+  readonly scaled: boolean;
 }
 
 const combine = (kind: Reduction['kind'], a: string, b: string): string =>
-  kind === 'sum' ? `${a} + ${b}` : `max(${a}, ${b})`;
+  kind === 'sum' ? `${a} + ${b}` : `largest(${a}, ${b})`;
 
-export function reduceByThreads({ kind, from, to, outer, count, inner, splits, scale }: Reduction): string {
-  const step = u32(splits * inner);
-  const four = Math.floor(count / splits / 4) * 4; // every split has at least these
-  return wgsl`${enable(from === 'f16' || to === 'f16' ? 'f16' : 'f32')}
+const head = ({
+  kind,
+  from,
+  to,
+  scaled,
+}: Reduction): string => wgsl`${enable(from === 'f16' || to === 'f16' ? 'f16' : 'f32')}
+#if ${kind === 'max'}
+alias V = f32;
+${nanFunctions(false)}
+#endif
 @group(0) @binding(0) var<storage, read> x: array<${from}>;
 @group(0) @binding(1) var<storage, read_write> y: array<${to}>;
+#if ${scaled}
+@group(0) @binding(2) var<storage, read> numbers: array<f32>; // the scale
+#endif`;
+
+export function reduceByThreads(reduction: Reduction): string {
+  const { kind, to, outer, count, inner, splits, scaled } = reduction;
+  const step = u32(splits * inner);
+  const four = Math.floor(count / splits / 4) * 4; // every split has at least these
+  return wgsl`${head(reduction)}
 
 @compute @workgroup_size(64)
 fn reduce_${kind}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
@@ -47,14 +63,13 @@ fn reduce_${kind}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgro
     at += 4u * ${step};
   }
   for (; at < end; at += ${step}) { a = ${combine(kind, 'a', 'f32(x[at])')}; }
-  y[item] = ${to}((${combine(kind, combine(kind, 'a', 'b'), combine(kind, 'c', 'd'))}) * ${f32(scale)});
+  y[item] = ${to}((${combine(kind, combine(kind, 'a', 'b'), combine(kind, 'c', 'd'))})${scaled ? ' * numbers[0]' : ''});
 }`;
 }
 
-export function reduceByWorkgroup({ kind, from, to, outer, count, inner, scale }: Reduction): string {
-  return wgsl`${enable(from === 'f16' || to === 'f16' ? 'f16' : 'f32')}
-@group(0) @binding(0) var<storage, read> x: array<${from}>;
-@group(0) @binding(1) var<storage, read_write> y: array<${to}>;
+export function reduceByWorkgroup(reduction: Reduction): string {
+  const { kind, to, outer, count, inner, scaled } = reduction;
+  return wgsl`${head(reduction)}
 var<workgroup> partial: array<f32, 256>;
 
 @compute @workgroup_size(256)
@@ -75,7 +90,7 @@ fn reduce_${kind}(
     workgroupBarrier();
     if (thread < half) { partial[thread] = ${combine(kind, 'partial[thread]', 'partial[thread + half]')}; }
   }
-  if (thread == 0u) { y[item] = ${to}(partial[0] * ${f32(scale)}); }
+  if (thread == 0u) { y[item] = ${to}(partial[0]${scaled ? ' * numbers[0]' : ''}); }
 }`;
 }
 
@@ -83,7 +98,7 @@ fn reduce_${kind}(
 export const variants = (): string[] =>
   (['sum', 'max'] as const).flatMap((kind) =>
     (['f32', 'f16'] as const).flatMap((dtype) => {
-      const size = { kind, outer: 2, count: 1000, inner: 3, scale: 0.25 };
+      const size = { kind, outer: 2, count: 1000, inner: 3, scaled: kind === 'sum' };
       return [
         reduceByThreads({ ...size, from: dtype, to: 'f32', splits: 16 }),
         reduceByThreads({ ...size, from: dtype, to: dtype, splits: 1 }),

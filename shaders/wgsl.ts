@@ -29,7 +29,14 @@ export function wgsl(strings: TemplateStringsArray, ...values: (string | number 
   return preprocess(strings, ...values);
 }
 
-/** A WGSL f32 literal that parses back to the same number: `f32(2)` is `2.0f`. */
+/**
+ * A WGSL f32 literal that parses back to the same number: `f32(2)` is `2.0f`. Each literal makes a text, and so a kernel, of its own:
+ * for what follows from the sizes, and for what is fixed with a model or a run. Those are: the slope and dropout rate that ride
+ * along with a convolution or pooling, ε and momentum of norms (a driver rounds a mean with a constant weight in another way),
+ * constants of the optimizers (with guard, scale and teacher a launch binds all the eight buffers that WebGPU guarantees), the loss
+ * scale's limits, ε of Dice losses, temperature, momentum and quantile of prototypes and thresholds. What a caller may change from
+ * call to call goes in as data: `run` binds an array of numbers as `array<f32>`.
+ */
 export function f32(value: number): string {
   if (!Number.isFinite(Math.fround(value))) {
     throw new TypeError(`wgsl: an f32 literal must be finite in f32, got ${value}. Bind other numbers as data.`);

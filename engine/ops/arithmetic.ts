@@ -1,9 +1,9 @@
 // Arithmetic with numpy's broadcasting. Gradients of operands that were repeated are summed over the repeated axes.
-// A JavaScript number as an operand is frozen into the kernel.
-import { f32 } from '../../shaders/wgsl.js';
+// A JavaScript number as an operand is data (any value, infinite ones and NaN too, rounded to f32): all share one kernel. A captured
+// step freezes it.
 import { record } from '../autograd.js';
 import { broadcastShapes, type Shape, ShapeError, sameShape } from '../shape.js';
-import { type Tensor, view } from '../tensor.js';
+import { Tensor, view } from '../tensor.js';
 import { elementwise } from './elementwise.js';
 import { reduced } from './reduce.js';
 
@@ -17,7 +17,7 @@ function unbroadcast(dy: Tensor, shape: Shape): Tensor {
 
 /** A tensor, or a number that is the same everywhere. */
 export type Operand = Tensor | number;
-type Gradient = (dy: Tensor, y: Tensor) => Tensor;
+type Gradient = (dy: Tensor) => Tensor;
 
 /** y = expression over a and b; `gradients` give the full-shape gradient of either. */
 function binary(
@@ -27,33 +27,27 @@ function binary(
   expression: string,
   gradients: { a: Gradient; b: Gradient },
 ): Tensor {
-  const operands: Record<string, Tensor> = {};
-  if (typeof a !== 'number') operands.a = a;
-  if (typeof b !== 'number') operands.b = b;
-  const entries = Object.entries(operands) as ['a' | 'b', Tensor][];
+  const operands = { a, b };
+  for (const [key, operand] of Object.entries(operands)) {
+    if (typeof operand !== 'number' && !(operand instanceof Tensor)) {
+      throw new ShapeError(`${name}: ${key} is ${String(operand)} — expected a tensor or a number.`);
+    }
+  }
+  const entries = Object.entries(operands).filter(([, x]) => typeof x !== 'number') as ['a' | 'b', Tensor][];
   if (!entries.length) throw new ShapeError(`${name}: both operands are numbers — expected at least one tensor.`);
   const tensors = entries.map(([, x]) => x);
   const shape = tensors.length === 2 ? broadcastShapes(name, tensors[0]!.shape, tensors[1]!.shape) : tensors[0]!.shape;
-  const y = elementwise(name, withNumbers(expression, a, b), shape, operands);
+  const y = elementwise(name, expression, shape, operands);
   return record(name, y, tensors, (dy, needs) =>
-    entries.map(([key, x], i) => (needs[i] ? unbroadcast(gradients[key](dy, y), x.shape) : undefined)),
+    entries.map(([key, x], i) => (needs[i] ? unbroadcast(gradients[key](dy), x.shape) : undefined)),
   );
 }
 
-/** The expression with the literals of operands that are numbers. */
-const withNumbers = (expression: string, a: Operand, b: Operand): string =>
-  expression.replace(/\b[ab]\b/g, (name) => {
-    const operand = name === 'a' ? a : b;
-    return typeof operand === 'number' ? `V(${f32(operand)})` : name;
-  });
-
-/** A gradient whose launch reads dy and whichever tensors its expression names. */
+/** A gradient whose launch reads dy and whichever operands its expression names. */
 function gradient(name: string, expression: string, a: Operand, b: Operand): Gradient {
   return (dy) => {
-    const operands: Record<string, Tensor> = { dy };
-    if (typeof a !== 'number' && /\ba\b/.test(expression)) operands.a = a;
-    if (typeof b !== 'number' && /\bb\b/.test(expression)) operands.b = b;
-    return elementwise(`${name}_backward`, withNumbers(expression, a, b), dy.shape, operands);
+    const used = Object.entries({ a, b }).filter(([key]) => new RegExp(`\\b${key}\\b`).test(expression));
+    return elementwise(`${name}_backward`, expression, dy.shape, { dy, ...Object.fromEntries(used) });
   };
 }
 
@@ -68,6 +62,18 @@ export const sub = (a: Operand, b: Operand): Tensor =>
 export const mul = (a: Operand, b: Operand): Tensor =>
   binary('mul', a, b, 'a * b', { a: gradient('mul', 'dy * b', a, b), b: gradient('mul', 'dy * a', a, b) });
 
-/** a / b, elementwise. */
+/**
+ * −dy · a/b · 1/b: of three factors the largest meets the smallest first, so that no product leaves the range of f32 unless
+ * the result does.
+ */
+const divisorGradient = (() => {
+  const between = (v: string, p: string, q: string): string =>
+    `(((${v} >= ${p}) & (${v} <= ${q})) | ((${v} >= ${q}) & (${v} <= ${p})))`;
+  const [slope, ratio, inverse] = ['abs(dy)', 'abs(a / b)', 'abs(V(1.0) / b)'];
+  const slopeFirst = `select(-(a / b / b) * dy, -(dy / b) * (a / b), ${between(ratio, slope, inverse)})`;
+  return `select(${slopeFirst}, -(dy * (a / b)) / b, ${between(inverse, slope, ratio)})`;
+})();
+
+/** a / b, elementwise, as IEEE has it: x/0 is infinite, 0/0 NaN. */
 export const div = (a: Operand, b: Operand): Tensor =>
-  binary('div', a, b, 'a / b', { a: gradient('div', 'dy / b', a, b), b: gradient('div', '-dy * a / (b * b)', a, b) });
+  binary('div', a, b, 'a / b', { a: gradient('div', 'dy / b', a, b), b: gradient('div', divisorGradient, a, b) });

@@ -15,12 +15,12 @@ export function dropout(x: Tensor, rate: number, random: Random): Tensor {
   if (!(rate >= 0 && rate < 1)) throw new ShapeError(`dropout: rate must be in [0, 1) — got ${rate}.`);
   const dtype = floatType('dropout', x);
   expectRandom('dropout', random);
-  // The stream number is data, so that every dropout layer of one rate runs the same pipeline.
+  // Stream number and rate are data, so that all dropout layers run the same pipeline.
   const stream = tensor(x.gpu, [random.next()], [1], { dtype: 'u32', label: 'stream' });
   const masked = (from: Tensor): Tensor => {
     const y = empty(x.gpu, x.shape, dtype, 'dropout');
-    const args = { random: random.state, stream, x: from, y };
-    run(dropoutShader(dtype, rate, x.size), args, { threads: Math.ceil(x.size / 4) });
+    const args = { random: random.state, stream, x: from, y, numbers: [rate, 1 / (1 - rate)] };
+    run(dropoutShader(dtype, x.size), args, { threads: Math.ceil(x.size / 4) });
     return y;
   };
   return record('dropout', masked(x), [x], (dy) => [masked(dy)]);

@@ -7,18 +7,31 @@ import { floatType } from './float-type.js';
 
 /**
  * Launches y = expression over named operands, broadcast to `shape`. The expression is WGSL over the operands' names;
- * `V` is its working type, `result` is taken. Records no gradient.
+ * `V` is its working type, `result` and `numbers` are taken. An operand that is a number is rounded to f32 and goes in as data.
+ * Records no gradient.
  */
-export function elementwise(name: string, expression: string, shape: Shape, operands: Record<string, Tensor>): Tensor {
+export function elementwise(
+  name: string,
+  expression: string,
+  shape: Shape,
+  all: Readonly<Record<string, Tensor | number>>,
+): Tensor {
+  const operands: Record<string, Tensor> = {};
+  const numbers: Record<string, number> = {};
+  for (const [key, operand] of Object.entries(all)) {
+    if (typeof operand === 'number') numbers[key] = operand;
+    else operands[key] = operand;
+  }
   const tensors = Object.values(operands);
   const dtype = floatType(name, ...tensors);
   const y = empty(tensors[0]!.gpu, shape, dtype, name);
   const shapes = Object.fromEntries(Object.entries(operands).map(([key, x]) => [key, x.shape]));
   const layout = elementwiseLayout(shape, shapes);
   const bound = Object.fromEntries(Object.entries(operands).map(([key, x]) => [`${key}_`, x]));
+  const values = Object.values(numbers);
   run(
-    elementwiseShader(dtype, `elementwise_${name}`, expression, layout),
-    { ...bound, result: y },
+    elementwiseShader(dtype, `elementwise_${name}`, expression, layout, Object.keys(numbers)),
+    { ...bound, result: y, ...(values.length && { numbers: values }) },
     { threads: y.size },
   );
   return y;

@@ -21,7 +21,8 @@ export function gaussianNoise(x: Tensor, options: { deviation: number; clip?: nu
   expectRandom('gaussianNoise', random);
   const stream = tensor(x.gpu, [random.next()], [1], { dtype: 'u32', label: 'stream' });
   const y = empty(x.gpu, x.shape, dtype, 'gaussianNoise');
-  const source = gaussianNoiseShader(dtype, { deviation, clip }, x.size);
-  run(source, { random: random.state, stream, x, y }, { threads: Math.ceil(x.size / 4) });
+  const numbers = [deviation, clip ?? Number.POSITIVE_INFINITY];
+  const source = gaussianNoiseShader(dtype, x.size);
+  run(source, { random: random.state, stream, x, y, numbers }, { threads: Math.ceil(x.size / 4) });
   return record('gaussianNoise', y, [x], (dy) => [dy]);
 }

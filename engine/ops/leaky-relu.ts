@@ -11,7 +11,8 @@ export function leakyRelu(x: Tensor, slope = 0.01): Tensor {
   const dtype = floatType('leakyRelu', x);
   const width = x.size % 4 === 0 ? 4 : 1;
   const y = empty(x.gpu, x.shape, dtype, 'leakyRelu');
-  const write = (): void => run(leakyReluShader(dtype, slope, 'forward', width), { x, y }, { threads: x.size / width });
+  const write = (): void =>
+    run(leakyReluShader(dtype, 'forward', width), { x, y, numbers: [slope] }, { threads: x.size / width });
   // An image that a convolution may load: the activation of a norm that changes nothing. (0·∞ is NaN, so relu stays a pass.)
   const waits = x.gpu.flags.fuse && x.shape.length >= 4 && slope > 0 && slope <= 1;
   if (waits) {
@@ -24,7 +25,7 @@ export function leakyRelu(x: Tensor, slope = 0.01): Tensor {
 
   const gradient = (dy: Tensor): Tensor => {
     const dx = empty(x.gpu, x.shape, dtype, 'dLeakyRelu');
-    run(leakyReluShader(dtype, slope, 'backward', width), { x, dy, dx }, { threads: x.size / width });
+    run(leakyReluShader(dtype, 'backward', width), { x, dy, dx, numbers: [slope] }, { threads: x.size / width });
     return dx;
   };
   if (!waits) return record('leakyRelu', y, [x], (dy) => [gradient(dy)]);

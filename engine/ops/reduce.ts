@@ -1,6 +1,6 @@
 // Sum, mean and maximum over axes. Neighbouring axes merge; each group is reduced on its own, in two passes when it is long.
 import { type Reduction, reduceByThreads, reduceByWorkgroup } from '../../shaders/reduce.js';
-import { type Float, f32 } from '../../shaders/wgsl.js';
+import type { Float } from '../../shaders/wgsl.js';
 import { record } from '../autograd.js';
 import { normalizeAxes, type Shape, sizeOf } from '../shape.js';
 import { run } from '../stream.js';
@@ -19,17 +19,20 @@ export function reduceMiddle(
 ): Tensor {
   const from = floatType(kind, x);
   const y = empty(x.gpu, [outer, inner], to, kind);
-  const all = { kind, outer, count, inner };
+  const scaled = scale !== 1;
+  const all = { kind, outer, count, inner, scaled };
+  const numbers = scaled && { numbers: [scale] };
   if (count <= 64 || (count <= 1024 && outer * inner >= 16384)) {
-    run(reduceByThreads({ ...all, from, to, splits: 1, scale }), { x, y }, { threads: y.size });
+    run(reduceByThreads({ ...all, from, to, splits: 1 }), { x, y, ...numbers }, { threads: y.size });
   } else if (count <= 2048) {
-    run(reduceByWorkgroup({ ...all, from, to, splits: 1, scale }), { x, y }, { workgroups: folded(y.size) });
+    run(reduceByWorkgroup({ ...all, from, to, splits: 1 }), { x, y, ...numbers }, { workgroups: folded(y.size) });
   } else {
     const splits = Math.min(4096, Math.ceil(count / 64));
     const partial = empty(x.gpu, [outer, splits, inner], 'f32', kind);
-    run(reduceByThreads({ ...all, from, to: 'f32', splits, scale: 1 }), { x, y: partial }, { threads: partial.size });
-    const last = { ...all, count: splits, from: 'f32', to, splits: 1, scale } as const;
-    run(reduceByWorkgroup(last), { x: partial, y }, { workgroups: folded(y.size) });
+    const first = { ...all, from, to: 'f32', splits, scaled: false } as const;
+    run(reduceByThreads(first), { x, y: partial }, { threads: partial.size });
+    const last = { ...all, count: splits, from: 'f32', to, splits: 1 } as const;
+    run(reduceByWorkgroup(last), { x: partial, y, ...numbers }, { workgroups: folded(y.size) });
   }
   return y;
 }
@@ -77,7 +80,7 @@ function linear(name: string, x: Tensor, axes: Axes | undefined, keepDims: boole
   const kept = list.length ? reduced('sum', x, list, scale) : elementwise(name, 'x', x.shape, { x });
   const y = view(kept, without(x.shape, list, keepDims));
   return record(name, y, [x], (dy) => [
-    elementwise(`${name}_backward`, `dy * V(${f32(scale)})`, x.shape, { dy: view(dy, kept.shape) }),
+    elementwise(`${name}_backward`, 'dy * scale', x.shape, { dy: view(dy, kept.shape), scale }),
   ]);
 }
 
@@ -89,13 +92,13 @@ export const sum = (x: Tensor, axes?: Axes, { keepDims = false }: { keepDims?: b
 export const mean = (x: Tensor, axes?: Axes, { keepDims = false }: { keepDims?: boolean } = {}): Tensor =>
   linear('mean', x, axes, keepDims, true);
 
-/** Maximum over `axes` (all if not given). Elements that tie share the gradient equally. */
+/** Maximum over `axes` (all if not given); NaN where one is NaN. Elements that tie share the gradient equally. */
 export function max(x: Tensor, axes?: Axes, { keepDims = false }: { keepDims?: boolean } = {}): Tensor {
   const list = normalizeAxes('max', x.shape.length, axes);
   const kept = list.length ? reduced('max', x, list) : elementwise('max', 'x', x.shape, { x });
   const y = view(kept, without(x.shape, list, keepDims));
   return record('max', y, [x], (dy) => {
-    const chosen = elementwise('max_chosen', 'select(V(0.0), V(1.0), x == y)', x.shape, { x, y: kept });
+    const chosen = elementwise('max_chosen', 'keep_nan(x, select(V(0.0), V(1.0), x == y))', x.shape, { x, y: kept });
     const ties = list.length ? reduced('sum', chosen, list) : chosen;
     const operands = { dy: view(dy, kept.shape), chosen, ties };
     return [elementwise('max_backward', 'dy * chosen / ties', x.shape, operands)];
