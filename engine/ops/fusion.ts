@@ -1,16 +1,16 @@
 // What ops tell each other about a tensor, so that work can ride along with a launch that touches the data anyway. A fact
 // belongs to one tensor: a view of it, or whatever else shares its memory, has none of its own.
 //
-// | fact                                   | set by                               | read by                                  | who ignores it gets            |
-// |----------------------------------------|--------------------------------------|------------------------------------------|--------------------------------|
-// | activation: a is d·l(norm z)           | normActivation, leakyRelu            | conv and maxPool, forward and backward   | a, computed by its first reader |
-// | statistics: partial moments of y       | conv, when asked                     | normActivation                           | a pass of their own            |
-// | slot: x lies in columns of a source    | concat's backward                    | upsample's and maxPool's backward        | a copy in a row                |
-// | writer: y can be computed elsewhere    | normActivation, upsample             | concat                                   | y, which concat then copies    |
+// | fact                               | set by                      | read by                               | who ignores it gets             |
+// |------------------------------------|-----------------------------|---------------------------------------|---------------------------------|
+// | activation: a is d·l(norm z)       | normActivation, leakyRelu   | conv and maxPool, forward, backward   | a, computed by its first reader |
+// | statistics: partial moments of y   | conv, when asked            | normActivation                        | a pass of their own             |
+// | slot: x is columns of a source     | concat's backward           | upsample's and maxPool's backward     | a copy in a row                 |
+// | writer: y can be computed elsewhere | normActivation, upsample    | concat                                | y, which concat then copies     |
+// | derivative taken: g, not da        | conv's, maxPool's backward  | the op that made the activation       | nothing: autograd refuses       |
 //
-// The fifth fact would change what a tensor means, so it is a type: an `ActivatedGradient` (autograd.ts) is the gradient of an
-// activation with the activation's derivative taken. The backward of conv and maxPool returns one where `flow.activated` allows
-// it; only the op that made the activation receives it, and autograd neither adds it to anything nor passes it on.
+// The last one changes what a tensor means, so it is no note beside a tensor but a type, `ActivatedGradient` (autograd.ts): ops
+// return one where `flow.activated` allows it, and autograd neither adds it to another gradient nor gives it to another op.
 import type { Activation } from '../../shaders/conv-fusion.js';
 import type { PartialSums } from '../autograd.js';
 import { defer } from '../stream.js';
