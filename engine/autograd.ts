@@ -4,10 +4,11 @@
 import { accumulateShader } from '../shaders/accumulate.js';
 import type { Parts } from '../shaders/conv-fusion.js';
 import { fillShader } from '../shaders/fill.js';
+import { now } from './changes.js';
 import { type Gpu, GpuError } from './device.js';
 import type { Storage } from './memory.js';
 import { type Shape, ShapeError, sameShape, show } from './shape.js';
-import { run } from './stream.js';
+import { recordGradient, run } from './stream.js';
 import { empty, packOf, partsOf, type TapeNode, type Tensor } from './tensor.js';
 
 /** Partial sums that a kernel wrote beside its output, [parts, 2, C]. */
@@ -62,9 +63,12 @@ class OpNode implements TapeNode {
   readonly name: string;
   readonly inputs: readonly Tensor[];
   readonly closure: Closure;
+  /** When it was recorded, by the clock of changes. */
+  readonly time: number;
 
-  constructor(id: number, name: string, inputs: readonly Tensor[], closure: Closure) {
+  constructor(id: number, name: string, inputs: readonly Tensor[], closure: Closure, time: number) {
     this.id = id;
+    this.time = time;
     this.name = name;
     this.inputs = inputs;
     this.closure = closure;
@@ -116,7 +120,7 @@ const tracks = (x: Tensor): boolean => x.requiresGrad || x.node !== undefined;
 
 function remember(name: string, y: Tensor, inputs: readonly Tensor[], closure: Closure): Tensor {
   const tape = tapeOf(y.gpu);
-  if (tape.enabled && inputs.some(tracks)) y.node = new OpNode(tape.nodes++, name, inputs, closure);
+  if (tape.enabled && inputs.some(tracks)) y.node = new OpNode(tape.nodes++, name, inputs, closure, now(y.gpu));
   return y;
 }
 
@@ -187,7 +191,8 @@ export class Gradients {
 /**
  * Records the gradient of `loss` (shape []) with respect to everything it was made from that leads to a parameter. `seed`, of the
  * loss's shape, dtype and device, replaces d(loss) = 1; then `loss` may have any shape. Throws a ShapeError when the loss is not
- * one number, depends on no parameter, or the seed does not fit it.
+ * one number, depends on no parameter, or the seed does not fit it, and a GpuError when a tensor that a gradient is computed from
+ * was changed since (by `write`, an optimizer's step, a captured step).
  */
 export function backward(loss: Tensor, seed?: Tensor): Gradients {
   if (loss.size !== 1 && !seed) {
@@ -243,7 +248,7 @@ function walk(loss: Tensor, gradients: Gradients): void {
   const activated = new Map<Tensor, ActivatedGradient>();
   const ordered = [...reached].filter((y) => y.node).sort((a, b) => b.node!.id - a.node!.id);
   for (const y of ordered) {
-    const { name, inputs, closure } = nodeOf(y)!;
+    const { name, inputs, closure, time } = nodeOf(y)!;
     const needs = inputs.map(tracks);
     const flow: GradientFlow = {
       activated: (i) => {
@@ -260,9 +265,10 @@ function walk(loss: Tensor, gradients: Gradients): void {
     if (!y.requiresGrad) gradients.drop(y);
     const g = activated.get(y);
     activated.delete(y);
-    let dxs: ReturnType<Backward> = [];
-    if (closure.takes === 'activated') dxs = (g ?? dy) ? closure.backward((g ?? dy)!, needs, flow) : [];
-    else if (dy) dxs = closure.backward(dy, needs, flow);
+    const dxs = recordGradient(y.gpu, name, time, (): ReturnType<Backward> => {
+      if (closure.takes === 'activated') return (g ?? dy) ? closure.backward((g ?? dy)!, needs, flow) : [];
+      return dy ? closure.backward(dy, needs, flow) : [];
+    });
     dxs.forEach((dx, i) => {
       const x = inputs[i]!;
       if (!dx || !needs[i]) return;

@@ -1,6 +1,7 @@
 // The recording. Ops append launches over storages that may not have a buffer yet; `flush` plans them, and gives them to the
 // GPU (engine/launch.ts). A scope owns what is created in it.
 
+import { changedSince, noteChange } from './changes.js';
 import { type Gpu, GpuError, type Outcome } from './device.js';
 import { findNonFinite, mapped } from './diagnose.js';
 import { begin, checkContents, renew } from './fate.js';
@@ -43,6 +44,8 @@ interface Stream {
   offence: GpuError | undefined;
   /** Told of every kernel that is recorded. */
   onKernel: ((k: Kernel) => void) | undefined;
+  /** The op whose gradient is being recorded, and when it was recorded itself. */
+  gradientOf: { op: string; time: number } | undefined;
 }
 
 const streams = new WeakMap<Gpu, Stream>();
@@ -62,6 +65,7 @@ function streamOf(gpu: Gpu): Stream {
         capturing: false,
         offence: undefined,
         onKernel: undefined,
+        gradientOf: undefined,
       }),
     );
   }
@@ -100,10 +104,14 @@ export function run(source: string, args: Record<string, Argument>, grid: Grid):
     return isNumbers(arg) ? new Numbers(gpu, arg) : arg;
   });
   checkArgs(k, ordered);
+  if (stream.gradientOf) checkUnchanged(k, ordered, stream.gradientOf);
   const workgroups = workgroupsOf(k, grid, gpu.limits.maxComputeWorkgroupsPerDimension);
   ordered.forEach(({ storage }, i) => {
     materialize(storage);
     if (k.bindings[i]!.writes) beforeWrite(gpu, storage);
+  });
+  ordered.forEach((arg, i) => {
+    if (k.bindings[i]!.writes && !stream.computing.has(arg.storage)) noteChange(arg, k.label);
   });
   stream.pending.push({
     kernel: k,
@@ -130,6 +138,7 @@ export function run(source: string, args: Record<string, Argument>, grid: Grid):
 export function defer(gpu: Gpu, storage: Storage, reads: readonly Storage[], compute: () => void): void {
   const { deferred, computing } = streamOf(gpu);
   deferred.add(storage);
+  noteChange({ gpu, storage, offset: 0, bytes: storage.bytes }, 'its op');
   storage.deferred = {
     reads,
     materialize: () => {
@@ -155,6 +164,35 @@ function beforeWrite(gpu: Gpu, storage: Storage): void {
   for (const waiting of [...deferred]) {
     if (!waiting.dead && waiting.deferred?.reads.includes(storage)) waiting.deferred.materialize();
   }
+}
+
+/**
+ * Records the gradient of an op by `work`. Throws a GpuError when that reads a tensor that has changed since `time`, when the op
+ * was recorded: the gradient would be that of other numbers.
+ */
+export function recordGradient<T>(gpu: Gpu, op: string, time: number, work: () => T): T {
+  const stream = streamOf(gpu);
+  const before = stream.gradientOf;
+  stream.gradientOf = { op, time };
+  try {
+    return work();
+  } finally {
+    stream.gradientOf = before;
+  }
+}
+
+function checkUnchanged(
+  { bindings }: Kernel,
+  args: readonly Bindable[],
+  { op, time }: { op: string; time: number },
+): void {
+  args.forEach((arg, i) => {
+    const by = bindings[i]!.writes ? undefined : changedSince(arg, time);
+    if (!by) return;
+    throw new GpuError(
+      `backward: '${arg.storage.label}' was changed by ${by} after ${op} had used it — its gradient would be that of other numbers. Call backward before that, or run the forward pass again.`,
+    );
+  });
 }
 
 const overlap = (a: Bindable, b: Bindable): boolean => a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
@@ -352,8 +390,9 @@ export function flush(gpu: Gpu): void {
  * Runs a placed recording, as a whole or not at all. Throws why it cannot, where that is known: the rest is heard by who reads
  * its results.
  */
-export function replay(gpu: Gpu, { launches, portion, temporaries }: Recording): void {
+export function replay(gpu: Gpu, { launches, portion, temporaries, changes }: Recording): void {
   gpu.check();
+  for (const range of changes) noteChange(range, 'a captured step');
   for (const one of gpu.flags.sync ? alone(launches, (storage) => temporaries.has(storage)) : [portion]) {
     const reason = give(gpu, one);
     if (reason) throw gpu.hear(reason);
@@ -368,6 +407,8 @@ export interface Recording {
   readonly constants: readonly Storage[];
   /** Storages whose contents begin in it. */
   readonly temporaries: ReadonlySet<Storage>;
+  /** What else it writes. */
+  readonly changes: readonly Bindable[];
   readonly portion: Portion;
 }
 
@@ -416,8 +457,11 @@ export function recordList<T>(
       (storage) => temporaries.has(storage),
       (storage) => !temporaries.has(storage) || kept.has(storage),
     );
+    const changes = launches.flatMap(({ kernel: k, args }) =>
+      args.filter(({ storage }, i) => k.bindings[i]!.writes && !temporaries.has(storage)),
+    );
     done = true;
-    return { result, recording: { launches, plan: planned, constants, temporaries, portion } };
+    return { result, recording: { launches, plan: planned, constants, temporaries, changes, portion } };
   } finally {
     stream.capturing = false;
     stream.onKernel = undefined;
@@ -506,6 +550,7 @@ export function upload(target: Bindable, data: ArrayBufferView<ArrayBuffer>): vo
   const making = storage.probe?.error ? storage.probe : makingOf(buffer);
   if (making?.error) throw making.error;
   const write = (): void => gpu.device.queue.writeBuffer(buffer, offset, data.buffer, data.byteOffset, data.byteLength);
+  noteChange(target, 'write()');
   if (making || storage.external) renew(gpu, target, explained(gpu, write, storage.label, making));
   else {
     write(); // within a buffer that is there: nothing can be wrong with that

@@ -13,7 +13,7 @@ const floors = [
   ['flags', 'shape', 'random', 'wgsl-sizes', 'arguments', 'elements'],
   ['device'],
   ['kernel', 'memory', 'profile'],
-  ['fate'],
+  ['changes', 'fate'],
   ['launch'],
   ['diagnose'],
   ['stream'],

@@ -9,10 +9,11 @@
 // | writer: y can be computed elsewhere | normActivation, upsample    | concat                                | y, which concat then copies     |
 // | derivative taken: g, not da        | conv's, maxPool's backward  | the op that made the activation       | nothing: autograd refuses       |
 //
-// The last one changes what a tensor means, so it is no note beside a tensor but a type, `ActivatedGradient` (autograd.ts): ops
+// A fact ends when the contents that it is about change. The last one changes what a tensor means, so it is no note beside a tensor but a type, `ActivatedGradient` (autograd.ts): ops
 // return one where `flow.activated` allows it, and autograd neither adds it to another gradient nor gives it to another op.
 import type { Activation } from '../../shaders/conv-fusion.js';
 import type { PartialSums } from '../autograd.js';
+import { changedSince, now } from '../changes.js';
 import { defer } from '../stream.js';
 import type { Tensor } from '../tensor.js';
 
@@ -36,14 +37,18 @@ export interface SlotOf {
 /** Writes the tensor's values into a slot of another one. */
 export type WriteInto = (slot: SlotOf) => void;
 
-const activations = new WeakMap<Tensor, ActivationOf>();
-const statistics = new WeakMap<Tensor, PartialSums>();
+const activations = new WeakMap<Tensor, ActivationOf & { time: number }>();
+const statistics = new WeakMap<Tensor, PartialSums & { time: number }>();
 const slots = new WeakMap<Tensor, SlotOf>();
 const writers = new WeakMap<Tensor, WriteInto>();
 
 /** Says of what `a` is the activation. The op that says so takes an ActivatedGradient of `a` (`recordActivation`). */
-export const setActivation = (a: Tensor, of: ActivationOf): unknown => activations.set(a, of);
-export const activationOf = (a: Tensor): ActivationOf | undefined => activations.get(a);
+export const setActivation = (a: Tensor, of: ActivationOf): unknown => activations.set(a, { ...of, time: now(a.gpu) });
+export function activationOf(a: Tensor): ActivationOf | undefined {
+  const of = activations.get(a);
+  const from = of && [a, of.z, of.coefficients, ...Object.values(of.draws)];
+  return from?.some((x) => changedSince(x, of!.time)) ? undefined : of;
+}
 /** The same as long as nobody has computed `a`; with dropout only for a consumer that `draws` it again. */
 export function activationToLoad(a: Tensor, draws = false): ActivationOf | undefined {
   const of = activations.get(a);
@@ -51,8 +56,12 @@ export function activationToLoad(a: Tensor, draws = false): ActivationOf | undef
 }
 
 /** Says what the partial means and Σ (y − mean)² of y are. */
-export const setStatistics = (y: Tensor, sums: PartialSums): unknown => statistics.set(y, sums);
-export const statisticsOf = (y: Tensor): PartialSums | undefined => statistics.get(y);
+export const setStatistics = (y: Tensor, sums: PartialSums): unknown =>
+  statistics.set(y, { ...sums, time: now(y.gpu) });
+export function statisticsOf(y: Tensor): PartialSums | undefined {
+  const sums = statistics.get(y);
+  return sums && changedSince(y, sums.time) ? undefined : sums;
+}
 
 /** A tensor whose values are found in `slot` until somebody needs them in a row: `copy` records that. */
 export function deferSlot(x: Tensor, slot: SlotOf, copy: () => void): Tensor {
