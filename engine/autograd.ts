@@ -222,7 +222,7 @@ export function backward(loss: Tensor, seed?: Tensor): Gradients {
         run(fillShader(loss.dtype as 'f32', 1), { y: seed }, { threads: 1 });
       }
       gradients.add(loss, seed);
-      walk(loss, gradients);
+      walk(loss, seed, gradients);
     });
     gradients.packed = tape.packed;
   } finally {
@@ -232,7 +232,7 @@ export function backward(loss: Tensor, seed?: Tensor): Gradients {
 }
 
 /** Runs the closures of all that `loss` was made from, the latest op first. */
-function walk(loss: Tensor, gradients: Gradients): void {
+function walk(loss: Tensor, seed: Tensor, gradients: Gradients): void {
   const uses = new Map<Tensor, number>(); // whose closures have not run yet
   const reached = new Set<Tensor>();
   const stack = [loss];
@@ -265,7 +265,7 @@ function walk(loss: Tensor, gradients: Gradients): void {
     if (!y.requiresGrad) gradients.drop(y);
     const g = activated.get(y);
     activated.delete(y);
-    const dxs = recordGradient(y.gpu, name, time, (): ReturnType<Backward> => {
+    const dxs = recordGradient(y.gpu, { op: name, time, except: seed.storage }, (): ReturnType<Backward> => {
       if (closure.takes === 'activated') return (g ?? dy) ? closure.backward((g ?? dy)!, needs, flow) : [];
       return dy ? closure.backward(dy, needs, flow) : [];
     });

@@ -45,7 +45,7 @@ interface Stream {
   /** Told of every kernel that is recorded. */
   onKernel: ((k: Kernel) => void) | undefined;
   /** The op whose gradient is being recorded, and when it was recorded itself. */
-  gradientOf: { op: string; time: number } | undefined;
+  gradientOf: Recorded | undefined;
 }
 
 const streams = new WeakMap<Gpu, Stream>();
@@ -166,14 +166,21 @@ function beforeWrite(gpu: Gpu, storage: Storage): void {
   }
 }
 
+/** The op whose gradient is recorded, when it was recorded itself, and what is no concern of its: the seed, which comes later. */
+interface Recorded {
+  readonly op: string;
+  readonly time: number;
+  readonly except: Storage;
+}
+
 /**
- * Records the gradient of an op by `work`. Throws a GpuError when that reads a tensor that has changed since `time`, when the op
- * was recorded: the gradient would be that of other numbers.
+ * Records the gradient of an op by `work`. Throws a GpuError when that reads a tensor that has changed since the op was
+ * recorded: the gradient would be that of other numbers.
  */
-export function recordGradient<T>(gpu: Gpu, op: string, time: number, work: () => T): T {
+export function recordGradient<T>(gpu: Gpu, recorded: Recorded, work: () => T): T {
   const stream = streamOf(gpu);
   const before = stream.gradientOf;
-  stream.gradientOf = { op, time };
+  stream.gradientOf = recorded;
   try {
     return work();
   } finally {
@@ -181,13 +188,9 @@ export function recordGradient<T>(gpu: Gpu, op: string, time: number, work: () =
   }
 }
 
-function checkUnchanged(
-  { bindings }: Kernel,
-  args: readonly Bindable[],
-  { op, time }: { op: string; time: number },
-): void {
+function checkUnchanged({ bindings }: Kernel, args: readonly Bindable[], { op, time, except }: Recorded): void {
   args.forEach((arg, i) => {
-    const by = bindings[i]!.writes ? undefined : changedSince(arg, time);
+    const by = bindings[i]!.writes || arg.storage === except ? undefined : changedSince(arg, time);
     if (!by) return;
     throw new GpuError(
       `backward: '${arg.storage.label}' was changed by ${by} after ${op} had used it — its gradient would be that of other numbers. Call backward before that, or run the forward pass again.`,

@@ -95,6 +95,14 @@ test('a packed tensor that is written leaves its neighbours as they are', () =>
     await refuses(() => backward(after), GpuError, /changed by write\(\) after square/);
   }));
 
+test('a seed may come later', () =>
+  inScope(async (gpu) => {
+    const [w, seed] = [parameter(gpu, [1, 2]), tensor(gpu, [0, 0])];
+    const y = square(w);
+    seed.write([3, 4]);
+    closeTo(await backward(y, seed).get(w)!.read(), [6, 16]);
+  }));
+
 test('a view is what it is a view of', () =>
   inScope(async (gpu) => {
     const [x, w] = [tensor(gpu, [1, 2, 3, 4]), parameter(gpu, [1, 1, 1, 1], [2, 2])];
