@@ -1,6 +1,6 @@
 // Every kernel of the training step on its own: milliseconds by timestamps, GB/s, GFLOP/s, and how near that is to what the
 // adapter can do at most, which is measured in the same run.
-import { type Gpu, scope } from '../engine/index.js';
+import { type Gpu, scope, verifyDevice } from '../engine/index.js';
 import { openDevice } from '../engine/node.js';
 import { describeCommand } from '../train/command-line.js';
 import { resolveConfig, UsageError } from '../train/config.js';
@@ -91,6 +91,7 @@ export async function run(args: string[]): Promise<number> {
   const history = openHistory('kernels', args);
   const gpu = await openDevice({ adapter: flags.adapter });
   try {
+    await verifyDevice(gpu);
     const report = await measureKernels(gpu, sizes, { repeats, ...(only !== undefined && { only }) }, (row) =>
       console.error(`${row.kernel}: ${row.ms.toFixed(3)} ms, ${(100 * row.share).toFixed(0)} %`),
     );

@@ -2,7 +2,7 @@
 // One process, one adapter, a device for each, in turns. A figure counts only if the work was really done: results are found
 // equal before the timing, checked after it, and any error on a contender's device ends the run. (tfjs drops rejected commands
 // and jax-js drops results that nobody waits for, both silently, and what is dropped looks fast.)
-import type { Gpu } from '../engine/index.js';
+import { type Gpu, verifyDevice } from '../engine/index.js';
 import { openDevice } from '../engine/node.js';
 import { describeCommand } from '../train/command-line.js';
 import { UsageError } from '../train/config.js';
@@ -64,6 +64,7 @@ export interface Field {
 export async function openField(adapter: string | undefined, names: readonly PeerName[]): Promise<Field> {
   const opened = await pretendBrowser(adapter);
   const gpu = await openDevice({ adapter });
+  await verifyDevice(gpu);
   const peers: { name: PeerName; engine: Engine }[] = [];
   for (const name of names) {
     const engine =

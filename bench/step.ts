@@ -1,6 +1,6 @@
 // The whole training step: milliseconds, launches, CPU time to encode a replayed step, bytes, time to the first step, and
 // launches, bytes and time by kernel. Synthetic batches: no loading is timed.
-import { type Gpu, type LaunchTime, memoryOf, uniformStream } from '../engine/index.js';
+import { type Gpu, type LaunchTime, memoryOf, uniformStream, verifyDevice } from '../engine/index.js';
 import { openDevice } from '../engine/node.js';
 import { describeCommand } from '../train/command-line.js';
 import { configFlags, resolveConfig } from '../train/config.js';
@@ -151,6 +151,7 @@ export async function run(args: string[]): Promise<number> {
   const history = openHistory('step', args);
   const gpu = await openDevice({ adapter });
   try {
+    await verifyDevice(gpu);
     const figures = await measureStep(gpu, settings, repeats);
     const { stepMs, encodeMs, firstStepMs, compileMs } = figures;
     history.publish(

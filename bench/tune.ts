@@ -11,6 +11,7 @@ import {
   scope,
   type TuneResult,
   tune,
+  verifyDevice,
 } from '../engine/index.js';
 import { openDevice, saveTuning, tuningFile } from '../engine/node.js';
 import { tuned } from '../engine/tuned.js';
@@ -119,6 +120,7 @@ export async function run(args: string[]): Promise<number> {
     throw new UsageError('bench: --tune and --no-tune (or WGRAD_TUNE=0) exclude each other.');
   const gpu = await openDevice(adapter ? { adapter } : {});
   try {
+    await verifyDevice(gpu);
     const jobs = jobsOfStep(gpu, settings).filter(({ key }) => key.includes(only));
     const left = again ? jobs : jobs.filter((job) => !recall(gpu, job));
     console.error(`${jobs.length} choices in this step, ${jobs.length - left.length} of them measured before`);

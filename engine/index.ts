@@ -47,3 +47,4 @@ export {
   tune,
 } from './tuner.js';
 export type { Tuning } from './tuning.js';
+export { verifyDevice } from './verify.js';

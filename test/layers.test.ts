@@ -18,6 +18,7 @@ const floors = [
   ['diagnose'],
   ['stream'],
   ['tensor', 'buffer'],
+  ['verify'],
   ['autograd'],
   ['tuning', 'tuned', 'choices', 'tuner'],
   ['ops'],

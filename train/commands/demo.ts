@@ -2,6 +2,7 @@
 // supervised training on the same labels; both scored on hearts that neither has seen; a table and a picture.
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { verifyDevice } from '../../engine/index.js';
 import { openDevice } from '../../engine/node.js';
 import { describeCommand } from '../command-line.js';
 import { type Config, resolveConfig } from '../config.js';
@@ -69,6 +70,7 @@ export async function run(args: string[]): Promise<number> {
   const gpu = await openDevice(flags.adapter ? { adapter: flags.adapter } : {});
   const { stop, done } = interruptible();
   try {
+    await verifyDevice(gpu);
     const data = join(out, 'phantoms');
     writePhantoms(data, { patients, size: 48 });
     const test = casesToEvaluate(await openDataset(data), 'test');

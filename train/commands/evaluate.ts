@@ -1,6 +1,7 @@
 // wgrad evaluate: a trained model's scores on one part of a data set, and its predictions as NIfTI.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { verifyDevice } from '../../engine/index.js';
 import { openDevice } from '../../engine/node.js';
 import { describeCommand } from '../command-line.js';
 import { UsageError } from '../config.js';
@@ -98,6 +99,7 @@ export async function run(args: string[]): Promise<number> {
   const gpu = await openDevice(adapter ? { adapter } : {});
   const progress = createProgress('evaluate', cases.length);
   try {
+    await verifyDevice(gpu);
     const { model, config: own } = loadModel(gpu, { ...flags, role });
     const config = { ...own, ...reading };
     const { classes } = config;

@@ -1,5 +1,5 @@
 // wgrad info: which adapter, driven by what, and what it can do.
-import type { Gpu } from '../../engine/index.js';
+import { type Gpu, verifyDevice } from '../../engine/index.js';
 import { openDevice } from '../../engine/node.js';
 import { describeCommand } from '../command-line.js';
 import { environmentOf } from '../environment.js';
@@ -13,6 +13,7 @@ export const command = describeCommand({
       value: 'NAME',
       help: "swiftshader, lavapipe, null, or a part of a GPU's name (default: the best there is)",
     },
+    check: { type: 'boolean', help: 'also run a launch with a known answer; exit code 1 if the GPU gets it wrong' },
     json: { type: 'boolean', help: 'one JSON document on stdout' },
   },
 });
@@ -43,7 +44,8 @@ export async function run(args: string[]): Promise<number> {
   const { flags } = command.read(args);
   const gpu = await openDevice({ adapter: flags.adapter });
   try {
-    const about = describe(gpu);
+    if (flags.check) await verifyDevice(gpu);
+    const about = { ...describe(gpu), ...(flags.check && { check: 'passed' }) };
     if (flags.json) {
       console.log(JSON.stringify(about, null, 2));
       return 0;
@@ -61,6 +63,7 @@ export async function run(args: string[]): Promise<number> {
     const { versions, platform, cpu } = about;
     rows.push(['wgrad', versions.wgrad], ['webgpu (Dawn)', versions.webgpu ?? 'unknown'], ['node', versions.node]);
     rows.push(['platform', platform], ['cpu', cpu]);
+    if (flags.check) rows.push(['check', 'passed: a launch with a known answer gave it']);
     for (const [name, value] of rows) console.log(`${name.padEnd(34)} ${value}`);
     return 0;
   } finally {

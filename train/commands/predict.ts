@@ -1,5 +1,6 @@
 // wgrad predict: label volumes for image volumes, on the image's own grid and affine.
 import { basename, join } from 'node:path';
+import { verifyDevice } from '../../engine/index.js';
 import { openDevice } from '../../engine/node.js';
 import { describeCommand } from '../command-line.js';
 import { UsageError } from '../config.js';
@@ -56,6 +57,7 @@ export async function run(args: string[]): Promise<number> {
 
   const gpu = await openDevice(adapter ? { adapter } : {});
   try {
+    await verifyDevice(gpu);
     const { model, config: own } = loadModel(gpu, { ...flags, role: flags.model });
     const config = { ...own, ...readingOf(flags) };
     const notices = createNotices('predict');

@@ -2,6 +2,7 @@
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { verifyDevice } from '../../engine/index.js';
 import { openDevice } from '../../engine/node.js';
 import { describeCommand } from '../command-line.js';
 import { type Config, configFlags, resolveConfig, UsageError } from '../config.js';
@@ -75,6 +76,7 @@ export async function run(args: string[]): Promise<number> {
       console.log(JSON.stringify(dryRun(gpu, config), null, 2));
       return 0;
     }
+    await verifyDevice(gpu);
     const { stop, done } = interruptible();
     const result = await train({ gpu, config, data: data!, out: out!, resume, initWeights, stop }).finally(done);
     if (json) {
