@@ -27,7 +27,11 @@ export interface StepInfo {
 export interface Step<T> {
   /** Runs the step; the returned tensors are the same at every call. */
   (): T;
-  /** Records (if that has not happened) and compiles all kernels side by side; nothing runs. Makes the first call fast. */
+  /**
+   * Records (if that has not happened) and compiles all kernels side by side; nothing runs. Makes the first call fast, where the
+   * driver compiles when it is asked to: lavapipe does so at a kernel's first dispatch, so there the first call still compiles (and
+   * Mesa's disk cache helps at the next start). Rejects with the error of a shader that does not compile.
+   */
   prepare(): Promise<StepInfo>;
   /** What the step costs; records it if that has not happened, allocates nothing. */
   readonly info: StepInfo;

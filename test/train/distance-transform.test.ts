@@ -85,7 +85,7 @@ function naiveDistances(prediction: Uint8Array, reference: Uint8Array, k: number
     HD95: percentile95([...there, ...back]),
     HD95_symmetric: Math.max(percentile95(there), percentile95(back)),
     ASD: mean(there),
-    ASSD: (mean(there) + mean(back)) / 2,
+    ASSD: mean([...there, ...back]),
   };
 }
 
@@ -134,10 +134,10 @@ test('distances computed by hand: directions differ, and so do pooled and direct
   const grid = { shape, spacing: [5, 3, 2] as Triple, classes: 2 };
   // Prediction {0}, reference {0, 10}: distances 0 there, 0 and 10 voxels back; pooled 0, 0, 10.
   const near = volumeScores(line(0), line(0, 10), grid)[1]!;
-  assert.equal([near.HD95_voxels, near.HD95_symmetric_voxels, near.ASD_voxels, near.ASSD_voxels], [9, 9.5, 0, 2.5]);
-  assert.equal([near.HD95, near.HD95_symmetric, near.ASD, near.ASSD], [18, 19, 0, 5]);
+  assert.equal([near.HD95_voxels, near.HD95_symmetric_voxels, near.ASD_voxels, near.ASSD_voxels], [9, 9.5, 0, 10 / 3]);
+  assert.equal([near.HD95, near.HD95_symmetric, near.ASD, near.ASSD], [18, 19, 0, 20 / 3]);
   const far = volumeScores(line(0, 10), line(0), grid)[1]!;
-  assert.equal([far.HD95_voxels, far.HD95_symmetric_voxels, far.ASD_voxels, far.ASSD_voxels], [9, 9.5, 5, 2.5]);
+  assert.equal([far.HD95_voxels, far.HD95_symmetric_voxels, far.ASD_voxels, far.ASSD_voxels], [9, 9.5, 5, 10 / 3]);
   assert.equal([near.volume_ml, near.reference_ml], [0.03, 0.06]);
 
   // Two voxels 3 and 4 steps apart along y and x, at the corners of a box; 6 and 4 mm with this spacing.

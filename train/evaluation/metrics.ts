@@ -16,7 +16,7 @@ export interface ClassScore {
   /** Mean distance from the prediction's surface to the reference's (MedPy's one-directed asd), mm. */
   ASD: number | null;
   ASD_voxels: number | null;
-  /** Mean of ASD and of the same from the reference's surface to the prediction's (MedPy's assd), mm. */
+  /** Mean of the surface distances of both directions pooled (MedPy's assd), mm. */
   ASSD: number | null;
   ASSD_voxels: number | null;
   /** Volume of the prediction and of the reference, ml. */

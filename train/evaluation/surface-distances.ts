@@ -17,7 +17,7 @@ export interface SurfaceDistances {
   HD95_symmetric: number;
   /** Mean distance from the prediction's surface to the reference's (MedPy's asd). */
   ASD: number;
-  /** Mean of ASD and of the same from the reference's surface (MedPy's assd). */
+  /** Mean of the distances of both directions pooled, as MedPy's source has assd (its releases to 0.4 took the mean of two means). */
   ASSD: number;
 }
 
@@ -45,12 +45,11 @@ export function surfaceDistances(
     const pooled = new Float64Array(there.length + back.length);
     pooled.set(there);
     pooled.set(back, there.length);
-    const ASD = mean(there);
     return {
       HD95: percentile(pooled.sort(), 0.95),
       HD95_symmetric: Math.max(percentile(there, 0.95), percentile(back, 0.95)),
-      ASD,
-      ASSD: (ASD + mean(back)) / 2,
+      ASD: mean(there),
+      ASSD: mean(pooled),
     };
   });
 }
