@@ -21,7 +21,7 @@ export const command = describeCommand({
 Input   image          float32 [batch, 1, height, width]; sides are multiples of 2^(levels − 1); values in [0, 1]
 Outputs logits, probabilities float32 [batch, classes, height, width]; labels uint8 [batch, height, width]
 Metadata of the file: size, multiple, classes, preprocessing, wgrad (the version). What follows is the preprocessing of runs without
---spacing and --orient: each volume minus its minimum, over its range; slices resized to size × size, nearest neighbour.
+--spacing, --orient and --intensity: each volume minus its minimum, over its range; slices resized to size × size, nearest neighbour.
 
 Python, onnxruntime:
   import nibabel, numpy as np, onnxruntime
@@ -70,7 +70,9 @@ export async function run(args: string[]): Promise<number> {
       : Array.from({ length: classes }, (_, k) => `${k}`)
     ).join(','),
     preprocessing:
-      'the volume minus its minimum, divided by its range; ' +
+      (config.intensity === 'percentile'
+        ? `the volume clipped to its percentiles ${config.intensityPercentiles.join(' and ')} %, then minus its minimum, divided by its range; `
+        : 'the volume minus its minimum, divided by its range; ') +
       (config.orient === 'canonical' ? 'axes reordered and flipped to RAS; ' : '') +
       'slices along z, ' +
       (config.spacing.some((mm) => mm > 0)

@@ -3,6 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config } from '../config.js';
 import { type Case, cardiacClasses } from '../data/datasets.js';
+import { ignored } from '../data/labels.js';
 import { loadCase, slicesOf } from '../data/slices.js';
 import type { Summary } from '../evaluation/summary.js';
 import type { LogRecord } from '../log.js';
@@ -55,8 +56,8 @@ export async function drawValidation(
     const { labels, confidence } = await predictor(image, true);
     const kept = Uint8Array.from(confidence!, (value, i) => (isKept(value, labels[i]!) ? 1 : 0));
     const cells = [
-      { title: 'ground truth', labels: label! },
-      { title: 'prediction', labels, reference: label! },
+      { title: 'ground truth', labels: label!.map((k) => (k === ignored ? 0 : k)) },
+      { title: 'prediction', labels, reference: label!.map((k, i) => (k === ignored ? labels[i]! : k)) },
       { title, mask: kept },
     ];
     rows.push({ caption: `${id} z=${z}`, size: config.size, image, cells });
@@ -76,7 +77,8 @@ export async function showBatch(
   const image = batch.image.slice(0, size * size);
   const { labels, confidence } = await predictor(image, true);
   events.image(step, 'train/Image', greyPicture(image, size));
-  events.image(step, 'train/GroundTruth', labelPicture(batch.label.subarray(0, size * size), size));
+  const truth = batch.label.subarray(0, size * size).map((k) => (k === ignored ? 0 : k));
+  events.image(step, 'train/GroundTruth', labelPicture(truth, size));
   events.image(step, 'train/Prediction', labelPicture(labels, size));
   const kept = Float32Array.from(confidence!, (value, i) => (isKept(value, labels[i]!) ? 1 : 0));
   events.image(step, 'train/Kept', greyPicture(kept, size, [0, 1]));
