@@ -44,7 +44,8 @@ export function normActivation(z: Tensor, gamma: Tensor, beta: Tensor, options: 
   if (!(slope >= 0 && slope <= 1)) throw new ShapeError(`normActivation: slope must be in [0, 1] — got ${slope}.`);
   if (!(rate >= 0 && rate < 1)) throw new ShapeError(`normActivation: dropout must be in [0, 1) — got ${rate}.`);
   if (!z.gpu.flags.fuse) {
-    const y = leakyRelu(batchNorm(z, gamma, beta, options), slope);
+    const plain = { ...(running && { running }), training, momentum, epsilon };
+    const y = leakyRelu(batchNorm(z, gamma, beta, plain), slope);
     return rate > 0 ? dropout(y, rate, options.dropout!.random) : y;
   }
   const { gpu } = z;
