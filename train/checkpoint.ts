@@ -21,24 +21,35 @@ export interface NamedArray {
   data: Float32Array;
 }
 
-/** Writes a file in one piece: a temporary beside it, fsync, rename, fsync of the folder. */
-export function writeAtomically(path: string, parts: readonly Uint8Array[]): void {
-  const temporary = `${path}.${process.pid}.tmp`;
+/** Changes a file or folder; throws a CheckpointError that says why it cannot be written, where the system does not let it. */
+export function orSay<T>(path: string, change: () => T): T {
   try {
-    const file = openSync(temporary, 'w');
-    try {
-      for (const part of parts) for (let done = 0; done < part.length; ) done += writeSync(file, part, done);
-      fsyncSync(file);
-    } finally {
-      closeSync(file);
-    }
-    renameSync(temporary, path);
+    return change();
   } catch (error) {
-    rmSync(temporary, { force: true });
     throw new CheckpointError(`cannot write ${path} — ${whyNot(error)}. What was there before is kept.`, {
       cause: error,
     });
   }
+}
+
+/** Writes a file in one piece: a temporary beside it, fsync, rename, fsync of the folder. */
+export function writeAtomically(path: string, parts: readonly Uint8Array[]): void {
+  const temporary = `${path}.${process.pid}.tmp`;
+  orSay(path, () => {
+    try {
+      const file = openSync(temporary, 'w');
+      try {
+        for (const part of parts) for (let done = 0; done < part.length; ) done += writeSync(file, part, done);
+        fsyncSync(file);
+      } finally {
+        closeSync(file);
+      }
+      renameSync(temporary, path);
+    } catch (error) {
+      rmSync(temporary, { force: true });
+      throw error;
+    }
+  });
   const folder = openSync(dirname(path), 'r');
   fsyncSync(folder);
   closeSync(folder);

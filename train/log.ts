@@ -1,6 +1,6 @@
 // What a run writes down while it trains: log.jsonl, one object an iteration.
 import { appendFileSync, existsSync, readFileSync } from 'node:fs';
-import { writeAtomically } from './checkpoint.js';
+import { orSay, writeAtomically } from './checkpoint.js';
 
 /** One line of log.jsonl: the iteration, its numbers, and at validations the scores. */
 export interface LogRecord {
@@ -10,7 +10,7 @@ export interface LogRecord {
 
 /** Appends records to a file, a line each; what was appended survives a crash of this process. */
 export const appendRecord = (path: string, record: LogRecord): void =>
-  appendFileSync(path, `${JSON.stringify(record)}\n`);
+  orSay(path, () => appendFileSync(path, `${JSON.stringify(record)}\n`));
 
 /** The records of a log, none where there is no file; a last line that a crash cut off is left out. */
 export function readLog(path: string): LogRecord[] {

@@ -7,7 +7,7 @@ import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, renameSync,
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { Tensor } from '../engine/index.js';
-import { DamagedCheckpointError, loadTensors, saveTensors, writeAtomically } from './checkpoint.js';
+import { DamagedCheckpointError, loadTensors, orSay, saveTensors, writeAtomically } from './checkpoint.js';
 import { UsageError } from './config.js';
 import { DataError, whyNot } from './data/data-error.js';
 import { newFolder } from './new-folder.js';
@@ -118,7 +118,7 @@ export function keepCheckpoint(out: string, iteration: number, count: number): v
   if (count > 0) {
     const own = join(out, `checkpoint-${String(iteration).padStart(6, '0')}.safetensors`);
     rmSync(own, { force: true });
-    linkSync(join(out, runFiles.last), own); // the last one is replaced, not written over
+    orSay(own, () => linkSync(join(out, runFiles.last), own)); // the last one is replaced, not written over
   }
   const kept = readdirSync(out)
     .filter((name) => numbered.test(name))

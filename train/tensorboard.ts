@@ -3,6 +3,7 @@
 import { appendFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import { orSay } from './checkpoint.js';
 import type { LogRecord } from './log.js';
 import { encodePng, type Picture } from './pictures/png.js';
 
@@ -25,8 +26,9 @@ const prefix = 'events.out.tfevents.';
  */
 export function createEventFile(folder: string, resumedAt?: number): EventFile {
   const path = join(folder, freeName(folder));
-  writeFileSync(path, frame(event(undefined, text(3, 'brain.Event:2'))), { flag: 'wx' });
-  const add = (step: number, ...body: Uint8Array[]) => appendFileSync(path, frame(event(step, ...body)));
+  orSay(path, () => writeFileSync(path, frame(event(undefined, text(3, 'brain.Event:2'))), { flag: 'wx' }));
+  const add = (step: number, ...body: Uint8Array[]) =>
+    orSay(path, () => appendFileSync(path, frame(event(step, ...body))));
   if (resumedAt !== undefined) add(resumedAt + 1, message(7, [varint(1, sessionStart)]));
   const scalars: EventFile['scalars'] = (step, values) => {
     const summary = Object.entries(values).map(([tag, value]) => message(1, [text(1, tag), float(2, value)]));

@@ -1,6 +1,7 @@
 // What a run draws as it trains: validation slices and curves in its folder, a slice of the batch for TensorBoard.
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { orSay } from '../checkpoint.js';
 import type { Config } from '../config.js';
 import { type Case, cardiacClasses } from '../data/datasets.js';
 import { ignored } from '../data/labels.js';
@@ -47,7 +48,7 @@ export async function drawValidation(
   predictor: Predictor,
   cases: readonly Case[],
 ): Promise<void> {
-  mkdirSync(folder, { recursive: true }); // a run that was copied without its empty folders
+  orSay(folder, () => mkdirSync(folder, { recursive: true })); // a run that was copied without its empty folders
   const every = Math.max(1, Math.floor(cases.length / 4));
   const rows = [];
   for (const c of cases.filter((_, i) => i % every === 0).slice(0, 4)) {
