@@ -4,7 +4,7 @@ import { showValue } from './arguments.js';
 import { expectGpu, type Gpu, GpuError } from './device.js';
 import { findNonFinite, timeLaunches } from './diagnose.js';
 import { type Kernel, startCompiling } from './kernel.js';
-import { place, usesOf, watched } from './launch.js';
+import { dispatchNothing, place, usesOf, watched } from './launch.js';
 import { makingOf, release, releaseWhenCollected, type Storage } from './memory.js';
 import { type LaunchTime, profileTable, summarize } from './profile.js';
 import { compileRecording, flush, type Recording, recordList, replay } from './stream.js';
@@ -28,9 +28,9 @@ export interface Step<T> {
   /** Runs the step; the returned tensors are the same at every call. */
   (): T;
   /**
-   * Records (if that has not happened) and compiles all kernels side by side; nothing runs. Makes the first call fast, where the
-   * driver compiles when it is asked to: lavapipe does so at a kernel's first dispatch, so there the first call still compiles (and
-   * Mesa's disk cache helps at the next start). Rejects with the error of a shader that does not compile.
+   * Records (if that has not happened) and compiles all kernels side by side; nothing runs. Makes the first call fast.
+   * (lavapipe compiles at a kernel's first dispatch; there each kernel is dispatched without workgroups.) Rejects with the error
+   * of a shader that does not compile.
    */
   prepare(): Promise<StepInfo>;
   /** What the step costs; records it if that has not happened, allocates nothing. */
@@ -122,6 +122,7 @@ export function capture<T>(gpu: Gpu, work: () => T): Step<T> {
       recorded((k) => void startCompiling(gpu, k).catch(() => {})); // the driver's threads compile while this one records
       const { recording, info } = ready();
       await compileRecording(gpu, recording);
+      if (gpu.adapter.driver === 'lavapipe') await dispatchNothing(gpu, recording.launches);
       return info;
     },
     profile: async () => {

@@ -337,6 +337,30 @@ export function dispatch(gpu: Gpu, pass: GPUComputePassEncoder, launch: Launch):
   pass.dispatchWorkgroups(workgroups[0], workgroups[1], workgroups[2]);
 }
 
+/**
+ * Has a driver that compiles at the first dispatch (lavapipe) do so: a dispatch of every kernel without workgroups, which runs
+ * nothing. The zeros lie in a buffer, since Dawn warns of those that are given as numbers.
+ */
+export async function dispatchNothing(gpu: Gpu, launches: readonly Launch[]): Promise<void> {
+  const { device } = gpu;
+  const first = [...new Map(launches.map((launch) => [launch.kernel, launch])).values()];
+  await watched(gpu, first, async () => {
+    const zeros = device.createBuffer({ label: 'dispatchNothing', size: 12, usage: 0x100 }); // INDIRECT
+    const encoder = device.createCommandEncoder();
+    const pass = encoder.beginComputePass();
+    for (const launch of first) {
+      launch.bindGroup ??= bindGroupOf(gpu, launch);
+      pass.setPipeline(launch.kernel.pipeline ?? pipelineOf(gpu, launch.kernel));
+      pass.setBindGroup(0, launch.bindGroup);
+      pass.dispatchWorkgroupsIndirect(zeros, 0);
+    }
+    pass.end();
+    device.queue.submit([encoder.finish()]);
+    await device.queue.onSubmittedWorkDone();
+    zeros.destroy();
+  });
+}
+
 /** Encodes launches into one compute pass and submits it. */
 export function submit(gpu: Gpu, launches: readonly Launch[]): void {
   const encoder = gpu.device.createCommandEncoder();
