@@ -460,7 +460,7 @@ test('what is an image is decided by names alike for all: hidden, labels, films,
     ['films', /holds films only: x\.nii\. .*fslsplit/],
     ['only-labels', /nothing but labels, by their names: x_gt\.nii/],
     ['foreign', /no \.nii or \.nii\.gz volume, but 1 DICOM file \(dcm2niix/],
-    ['nn', /folders that do: imagesTr, labelsTr\. .*imagesTr; .*--data/],
+    ['nn', /folders that do: imagesTr, labelsTr\. Give one, such as .*imagesTr\.$/],
     ['nn/labelsTr', /holds labels by its name\. .*imagesTr/],
   ] as const) {
     await refuses(() => imagesOf(join(root, folder)), DataError, message);

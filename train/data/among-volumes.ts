@@ -47,7 +47,7 @@ export function amongVolumes(
   if (flat.length && intensity === 'minmax') {
     const worst = Math.max(...flat.map(({ flattened }) => flattened));
     warnings.push(
-      `a few outliers flatten ${flat.length} of ${volumes.length} images: of the worst, 99 % of the voxels share ${Number((100 / worst).toPrecision(2))} % of the range (${some(flat.map(({ id }) => id))}). Train with --intensity percentile`,
+      `a few outliers flatten ${flat.length} of ${volumes.length} images: of the worst, 99 % of the voxels share no more than ${Number((100 / worst).toPrecision(2))} % of the range (${some(flat.map(({ id }) => id))}). Train with --intensity percentile`,
     );
   }
   return warnings;

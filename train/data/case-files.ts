@@ -144,7 +144,7 @@ function withoutImages(path: string, labels: readonly string[], films: readonly 
   const inner = names.filter((name) => volumesIn(join(path, name)).some(({ stem }) => kindOf(stem) === 'image'));
   if (inner.length) {
     const hint = inner.find((name) => /^images/i.test(name)) ?? inner[0]!;
-    return `holds no volume itself, but folders that do: ${some(inner)}. Give one, such as ${join(path, hint)}; or a part of the data set: --data ${path} --split test.`;
+    return `holds no volume itself, but folders that do: ${some(inner)}. Give one, such as ${join(path, hint)}.`;
   }
   const foreign = foreignFiles(names);
   if (foreign) return `holds no .nii or .nii.gz volume, but ${foreign}.`;
