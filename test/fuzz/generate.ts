@@ -82,6 +82,7 @@ class Draft {
     );
     const most = y.data.reduce((m, v) => Math.max(m, Math.abs(v)), 0);
     if (!(most < 40) || !(most > 1e-3) || y.data.length > 2200) throw new Unfit();
+    if (this.options.narrow && rare(y.shape) && this.chance(0.8)) throw new Unfit();
     this.#values.set(call.id, y);
     return { $: call.id };
   }
@@ -134,7 +135,10 @@ const channelCounts = [4, 8, 4, 8, 3, 1];
 
 /** Spatial sizes at which convolutions and norms are drawn: others are left to cheap kernels. */
 const sizes = new Set(['4,6', '6,4', '2,3', '8,12', '5,7', '4,4', '2,12', '2,4,4', '4,2,4', '1,2,2', '4,8,8', '3,4,2']);
-const narrowSizes = new Set(['4,6', '2,3', '6,4', '2,4,4', '4,2,4', '1,2,2']);
+const narrowSizes = new Set(['4,6', '2,3', '6,4', '2,4,4', '1,2,2']);
+/** An image of a size that is left out where there should be few. */
+const rare = (shape: readonly number[]): boolean =>
+  shape.length >= 4 && !(narrowSizes.has(`${shape.slice(1, -1)}`) && [4, 8].includes(shape.at(-1)!));
 /** The image, or Unfit. */
 function usual(d: Draft, x: Value): Value {
   const spatial = `${d.shape(x).slice(1, -1)}`;
@@ -142,7 +146,7 @@ function usual(d: Draft, x: Value): Value {
   if (!d.options.narrow && d.chance(0.1)) return x;
   throw new Unfit();
 }
-const channels = (d: Draft): number => d.of(d.options.narrow ? [4, 8] : channelCounts);
+const channels = (d: Draft): number => d.of(d.options.narrow ? [4, 4, 4, 8] : channelCounts);
 
 const activation = (d: Draft, x: Value): Value =>
   d.chance(0.25) ? d.call('relu', x) : d.call('leakyRelu', x, d.of(slopes));

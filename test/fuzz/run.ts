@@ -23,7 +23,6 @@ const {
   createRandom,
   createSgd,
   ema,
-  flags,
   mul,
   noGrad,
   pack,
@@ -75,9 +74,9 @@ export async function runProgram(
   expected: Expectations,
   api: Api = wholeApi,
 ): Promise<Verdict> {
-  const before = { ...flags };
+  const before = { ...gpu.flags };
   const { fuse, pool, poison } = mode;
-  Object.assign(flags, { fuse, pool, poison });
+  Object.assign(gpu.flags, { fuse, pool, poison });
   let nearest = 0;
   let step = 0;
   try {
@@ -124,7 +123,7 @@ export async function runProgram(
   } catch (error) {
     return { nearest, fault: { mode, step, what: `throws ${String(error).slice(0, 400)}` } };
   } finally {
-    Object.assign(flags, before);
+    Object.assign(gpu.flags, before);
   }
 }
 

@@ -104,6 +104,8 @@ function* candidates(program: Program): Generator<Program> {
   for (const one of outputs) if (outputs.length > 1) yield { ...program, outputs: outputs.filter((id) => id !== one) };
   for (const one of reads) yield { ...program, reads: reads.filter((id) => id !== one) };
   for (const one of wanted) yield { ...program, wanted: wanted.filter((id) => id !== one) };
+  // The loss is of something that does not matter; a value is wrong.
+  for (const leaf of leaves) if (leaf.kind === 'parameter' && reads.length) yield { ...program, outputs: [leaf.id] };
   // The loss is taken of something earlier: what comes after goes.
   for (const { id } of calls) {
     if (!outputs.includes(id))

@@ -1,0 +1,212 @@
+// Random programs against a float64 tape of their own (`npm run fuzz` draws more of them), and that a planted fault is found.
+import { spawnSync } from 'node:child_process';
+import { dirname, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import {
+  add,
+  backward,
+  capture,
+  conv,
+  createSgd,
+  type Gpu,
+  leakyRelu,
+  mean,
+  scope,
+  square,
+  sub,
+  type Tensor,
+  tensor,
+  uniformStream,
+} from '../engine/index.js';
+import { checkProgram, modesOf } from './fuzz/check.js';
+import { expectations } from './fuzz/expected.js';
+import { drawProgram } from './fuzz/generate.js';
+import { codeOf } from './fuzz/print.js';
+import type { Api, Program } from './fuzz/program.js';
+import { runProgram, wholeApi } from './fuzz/run.js';
+import { testGpu } from './gpu.js';
+
+const test = suite('fuzz');
+const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
+const few = (gpu: Gpu) => ({ half: gpu.features.has('shader-f16'), calls: [20, 30] as const, narrow: true });
+
+for (const first of [1, 9, 17]) {
+  test(`random programs of seeds ${first} to ${first + 7}`, async () => {
+    const gpu = await testGpu();
+    for (let seed = first; seed < first + 8; seed++) {
+      const { report } = await checkProgram(gpu, drawProgram(seed, few(gpu)), seed);
+      assert.not(report, `seed ${seed}: ${report}`);
+    }
+  });
+}
+
+test('the modes of four seeds are all combinations of pooling and poison, eager and captured, fused and not', () => {
+  const all = [0, 1, 2, 3].flatMap((seed) => modesOf(seed).map((mode) => JSON.stringify(mode)));
+  assert.is(new Set(all).size, 16);
+});
+
+/** A program that has much in it. */
+const rich: Program = {
+  seed: 7,
+  leaves: [
+    { id: 1, kind: 'input', shape: [1, 4, 6, 4], low: -1, high: 1 },
+    { id: 2, kind: 'parameter', shape: [4, 3, 3, 4], low: -0.3, high: 0.3 },
+    { id: 3, kind: 'parameter', shape: [4], low: 0.5, high: 1.5 },
+    { id: 4, kind: 'parameter', shape: [4], low: -0.5, high: 0.5 },
+    { id: 5, kind: 'running', shape: [4], low: -0.5, high: 0.5 },
+    { id: 6, kind: 'running', shape: [4], low: 0.5, high: 1.5 },
+    { id: 7, kind: 'labels', shape: [1, 4, 6], low: 0, high: 4 },
+    { id: 8, kind: 'teacher', shape: [4, 3, 3, 4], low: -0.3, high: 0.3 },
+  ],
+  calls: [
+    { id: 10, name: 'conv', args: [{ $: 1 }, { $: 2 }, { $: 4 }, { statistics: true }] },
+    {
+      id: 11,
+      name: 'normActivation',
+      args: [
+        { $: 10 },
+        { $: 3 },
+        { $: 4 },
+        {
+          running: { mean: { $: 5 }, variance: { $: 6 } },
+          training: true,
+          slope: 0.2,
+          dropout: { rate: 0.5, random: { random: true } },
+        },
+      ],
+    },
+    { id: 12, name: 'add', args: [{ $: 11 }, { $: 1 }] },
+    { id: 13, name: 'crossEntropy', args: [{ $: 12 }, { $: 7 }] },
+    { id: 14, name: 'conv', args: [{ $: 1 }, { $: 8 }], untracked: true },
+    { id: 15, name: 'mean', args: [{ $: 14 }] },
+    { id: 16, name: 'max', args: [{ $: 12 }, [-1]] },
+  ],
+  outputs: [13, 16],
+  reads: [13, 15],
+  wanted: [12],
+  early: false,
+  seeded: false,
+  stepping: {
+    kind: 'sgd',
+    parameters: [2, 3, 4],
+    packed: true,
+    guarded: true,
+  },
+  steps: 3,
+};
+
+test('a planted fault is found, and shrunk to little', async () => {
+  const gpu = await testGpu();
+  const faults: [string, Api][] = [
+    ['a value', { ...wholeApi, max: (x: Tensor, axes: number[]) => add(w('max')(x, axes), 0.001) } as unknown as Api],
+    [
+      'a gradient',
+      // x − x/2 + x/2 in value, where the last x gets no gradient
+      {
+        ...wholeApi,
+        crossEntropy: (x: Tensor, labels: Tensor) => halved(w('crossEntropy')(x, labels)),
+      } as unknown as Api,
+    ],
+  ];
+  for (const [what, api] of faults) {
+    const { report, shrunk } = await checkProgram(gpu, rich, 1, api);
+    assert.ok(report, `${what}: nothing was found`);
+    assert.ok(shrunk!.calls.length <= 2, `${what}: ${shrunk!.calls.length} calls are left:\n${report}`);
+    assert.not(shrunk!.stepping);
+    assert.match(report!, what === 'a value' ? /value 16.*expected/ : /gradient of \d+.*expected/);
+  }
+  assert.not((await checkProgram(gpu, rich, 1)).report, 'without a fault, nothing is found');
+});
+
+const w = (name: string): ((...args: unknown[]) => Tensor) =>
+  wholeApi[name] as unknown as (...args: unknown[]) => Tensor;
+
+/** The same value and a gradient that is a tenth of a percent too large. */
+const halved = (x: Tensor): Tensor => {
+  const copy = tensor(x.gpu, 0, x.shape);
+  return add(
+    x,
+    sub(
+      w('mul')(x, 0.001),
+      w('mul')(
+        w('add')(
+          copy,
+          w('noGrad')(() => w('add')(x, 0)),
+        ),
+        0.001,
+      ),
+    ),
+  );
+};
+
+test('what is printed of a program runs, and gives what was expected', async () => {
+  const gpu = await testGpu();
+  for (const mode of modesOf(2)) {
+    const expected = expectations(rich, 4);
+    const { fault } = await runProgram(gpu, rich, mode, expected);
+    assert.not(fault);
+    const step = 1;
+    const name = 'gradient of 2';
+    const want = expected.steps[step]!.get(name)!;
+    const at = { name, index: 5, got: 0, expected: want.data[5]! };
+    const { status, stdout, stderr } = spawnSync(
+      process.execPath,
+      ['--input-type=module', '-e', codeOf(rich, { mode, step, what: '', at })],
+      {
+        cwd: root,
+        encoding: 'utf8',
+        timeout: 120_000,
+      },
+    );
+    assert.is(status, 0, stderr);
+    assert.ok(Math.abs(Number(stdout) - want.data[5]!) <= want.tolerance[5]!, `${stdout} is not ${want.data[5]}`);
+  }
+});
+
+/** Losses of a net of three residual blocks that learns to be a fixed one. */
+async function residualLosses(gpu: Gpu, fuse: boolean): Promise<number[]> {
+  const before = { ...gpu.flags };
+  gpu.flags.fuse = fuse;
+  try {
+    return await scope(gpu, async () => {
+      const uniform = uniformStream(3);
+      const data = (shape: number[], size: number, requiresGrad = false): Tensor =>
+        tensor(
+          gpu,
+          Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => size * (2 * uniform() - 1)),
+          shape,
+          { requiresGrad },
+        );
+      const net = (requiresGrad: boolean): Tensor[] => [0, 1, 2].map(() => data([4, 3, 3, 4], 0.25, requiresGrad));
+      const forward = (weights: readonly Tensor[], x: Tensor): Tensor =>
+        weights.reduce((h, weight) => leakyRelu(add(leakyRelu(conv(h, weight), 0.1), h), 0.1), x);
+      const x = data([2, 4, 6, 4], 1);
+      const [student, aim] = [net(true), net(false)];
+      const optimizer = createSgd(student, { momentum: 0.9 });
+      const lr = tensor(gpu, 0.02);
+      const step = capture(gpu, () => {
+        const loss = mean(square(sub(forward(student, x), forward(aim, x))));
+        optimizer.step(backward(loss), lr);
+        return loss;
+      });
+      const losses: number[] = [];
+      for (let i = 0; i < 150; i++) losses.push(await step().item());
+      return losses;
+    });
+  } finally {
+    Object.assign(gpu.flags, before);
+  }
+}
+
+test('150 losses of a residual net agree, fused and not, and fall', async () => {
+  const gpu = await testGpu();
+  const [fused, plain] = [await residualLosses(gpu, true), await residualLosses(gpu, false)];
+  fused.forEach((loss, i) => {
+    assert.ok(Math.abs(loss - plain[i]!) <= 1e-3 * plain[i]!, `loss ${i} is ${loss} fused and ${plain[i]} plain`);
+  });
+  assert.ok(plain[149]! < 0.05 * plain[0]!, `${plain[0]} fell to ${plain[149]}`);
+});
+
+test.run();
