@@ -10,9 +10,13 @@ import {
   capture,
   conv,
   createSgd,
+  crossEntropy,
   type Gpu,
   leakyRelu,
+  max,
   mean,
+  mul,
+  noGrad,
   scope,
   square,
   sub,
@@ -30,7 +34,7 @@ import { testGpu } from './gpu.js';
 
 const test = suite('fuzz');
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
-const few = (gpu: Gpu) => ({ half: gpu.features.has('shader-f16'), calls: [20, 30] as const, narrow: true });
+const few = (gpu: Gpu) => ({ half: gpu.features.has('shader-f16'), calls: [14, 22] as const, narrow: true });
 
 for (const first of [1, 9, 17]) {
   test(`random programs of seeds ${first} to ${first + 7}`, async () => {
@@ -59,6 +63,8 @@ const rich: Program = {
     { id: 6, kind: 'running', shape: [4], low: 0.5, high: 1.5 },
     { id: 7, kind: 'labels', shape: [1, 4, 6], low: 0, high: 4 },
     { id: 8, kind: 'teacher', shape: [4, 3, 3, 4], low: -0.3, high: 0.3 },
+    { id: 9, kind: 'teacher', shape: [4], low: 0.5, high: 1.5 },
+    { id: 17, kind: 'teacher', shape: [4], low: -0.5, high: 0.5 },
   ],
   calls: [
     { id: 10, name: 'conv', args: [{ $: 1 }, { $: 2 }, { $: 4 }, { statistics: true }] },
@@ -84,7 +90,7 @@ const rich: Program = {
     { id: 16, name: 'max', args: [{ $: 12 }, [-1]] },
   ],
   outputs: [13, 16],
-  reads: [13, 15],
+  reads: [13, 15, 16],
   wanted: [12],
   early: false,
   seeded: false,
@@ -93,25 +99,19 @@ const rich: Program = {
     parameters: [2, 3, 4],
     packed: true,
     guarded: true,
+    teacher: { ids: [8, 9, 17], packed: true, by: 'average' },
   },
   steps: 3,
 };
 
 test('a planted fault is found, and shrunk to little', async () => {
   const gpu = await testGpu();
-  const faults: [string, Api][] = [
-    ['a value', { ...wholeApi, max: (x: Tensor, axes: number[]) => add(w('max')(x, axes), 0.001) } as unknown as Api],
-    [
-      'a gradient',
-      // x − x/2 + x/2 in value, where the last x gets no gradient
-      {
-        ...wholeApi,
-        crossEntropy: (x: Tensor, labels: Tensor) => halved(w('crossEntropy')(x, labels)),
-      } as unknown as Api,
-    ],
+  const faults: [string, Record<string, unknown>][] = [
+    ['a value', { max: (x: Tensor, axes: number[]) => add(max(x, axes), 0.001) }],
+    ['a gradient', { crossEntropy: (x: Tensor, labels: Tensor) => steeper(crossEntropy(x, labels)) }],
   ];
-  for (const [what, api] of faults) {
-    const { report, shrunk } = await checkProgram(gpu, rich, 1, api);
+  for (const [what, wrong] of faults) {
+    const { report, shrunk } = await checkProgram(gpu, rich, 1, { ...wholeApi, ...wrong } as Api);
     assert.ok(report, `${what}: nothing was found`);
     assert.ok(shrunk!.calls.length <= 2, `${what}: ${shrunk!.calls.length} calls are left:\n${report}`);
     assert.not(shrunk!.stepping);
@@ -120,30 +120,15 @@ test('a planted fault is found, and shrunk to little', async () => {
   assert.not((await checkProgram(gpu, rich, 1)).report, 'without a fault, nothing is found');
 });
 
-const w = (name: string): ((...args: unknown[]) => Tensor) =>
-  wholeApi[name] as unknown as (...args: unknown[]) => Tensor;
-
 /** The same value and a gradient that is a tenth of a percent too large. */
-const halved = (x: Tensor): Tensor => {
-  const copy = tensor(x.gpu, 0, x.shape);
-  return add(
-    x,
-    sub(
-      w('mul')(x, 0.001),
-      w('mul')(
-        w('add')(
-          copy,
-          w('noGrad')(() => w('add')(x, 0)),
-        ),
-        0.001,
-      ),
-    ),
-  );
+const steeper = (x: Tensor): Tensor => {
+  const constant = noGrad(x.gpu, () => mul(x, 1));
+  return add(x, mul(sub(x, constant), 0.001));
 };
 
 test('what is printed of a program runs, and gives what was expected', async () => {
   const gpu = await testGpu();
-  for (const mode of modesOf(2)) {
+  for (const mode of modesOf(2).slice(1, 3)) {
     const expected = expectations(rich, 4);
     const { fault } = await runProgram(gpu, rich, mode, expected);
     assert.not(fault);

@@ -4,40 +4,51 @@ import { openDevice } from '../../engine/node.js';
 import { checkProgram } from './check.js';
 import { drawProgram } from './generate.js';
 
-const { values } = parseArgs({
-  options: {
-    seed: { type: 'string', default: '1' },
-    count: { type: 'string', default: '100' },
-    adapter: { type: 'string' },
-    keep: { type: 'boolean', default: false },
-  },
-});
-const number = (name: 'seed' | 'count'): number => {
-  const value = Number(values[name]);
-  if (!Number.isInteger(value) || value < 1 || value > 1e6) {
-    console.error(`fuzz: --${name} must be a whole number from 1 on — got ${values[name]}.`);
-    process.exit(2);
-  }
-  return value;
-};
-const [first, count] = [number('seed'), number('count')];
-const gpu = await openDevice({ ...(values.adapter && { adapter: values.adapter }) });
-const half = gpu.features.has('shader-f16');
-let failures = 0;
-let nearest = 0;
-for (let seed = first; seed < first + count; seed++) {
-  const program = drawProgram(seed, { half, calls: [20, 60], narrow: false });
-  const outcome = await checkProgram(gpu, program, seed);
-  nearest = Math.max(nearest, outcome.nearest);
-  if (outcome.report) {
-    failures++;
-    console.log(`--- seed ${seed}\n${outcome.report}`);
-    if (!values.keep && failures === 20) break;
-  }
-  if ((seed - first + 1) % 50 === 0) console.error(`fuzz: ${seed - first + 1} programs, ${failures} failed`);
+const usage = 'usage: npm run fuzz -- [--seed S] [--count N] [--adapter NAME]';
+const mostFailures = 20;
+
+function options(): { first: number; count: number; adapter: string | undefined } {
+  const { values } = parseArgs({
+    options: {
+      seed: { type: 'string', default: '1' },
+      count: { type: 'string', default: '100' },
+      adapter: { type: 'string' },
+    },
+  });
+  const number = (name: 'seed' | 'count'): number => {
+    const value = Number(values[name]);
+    if (Number.isInteger(value) && value >= 1 && value <= 1e6) return value;
+    throw new RangeError(`--${name} must be a whole number from 1 to 1000000 — got ${values[name]}.`);
+  };
+  return { first: number('seed'), count: number('count'), adapter: values.adapter };
 }
-gpu.close();
-console.log(
-  `fuzz: seeds ${first} to ${first + count - 1}: ${failures} failed; the worst of the others used ${(100 * nearest).toFixed(0)} % of its tolerance`,
-);
-process.exitCode = failures ? 1 : 0;
+
+async function main(): Promise<number> {
+  const { first, count, adapter } = options();
+  const gpu = await openDevice({ ...(adapter !== undefined && { adapter }) });
+  const half = gpu.features.has('shader-f16');
+  let [programs, failures, nearest] = [0, 0, 0];
+  for (let seed = first; seed < first + count && failures < mostFailures; seed++, programs++) {
+    const program = drawProgram(seed, { half, calls: [20, 60], narrow: false });
+    const outcome = await checkProgram(gpu, program, seed);
+    nearest = Math.max(nearest, outcome.nearest);
+    if (outcome.report) {
+      failures++;
+      console.log(`--- seed ${seed}\n${outcome.report}`);
+    }
+    if ((programs + 1) % 50 === 0) console.error(`fuzz: ${programs + 1} programs, ${failures} failed`);
+  }
+  gpu.close();
+  console.log(
+    `fuzz: ${programs} programs from seed ${first} on, ${failures} failed; the others' worst number used ${(100 * nearest).toFixed(0)} % of its tolerance`,
+  );
+  return failures ? 1 : 0;
+}
+
+try {
+  process.exitCode = await main();
+} catch (error) {
+  const isUsage = error instanceof RangeError || (error as { code?: string }).code?.startsWith('ERR_PARSE_ARGS');
+  console.error(`fuzz: ${(error as Error).message}${isUsage ? `\n${usage}` : ''}`);
+  process.exitCode = isUsage ? 2 : 1;
+}

@@ -1,6 +1,7 @@
 // What every public op means in float64: its index arithmetic, handed to the tape. Throws where shapes do not fit, so that
 // a program which shrinking made meaningless is left out.
 import { type Draws, type Products, type Real, sizeOf, type Tape } from './reference.js';
+import { labelled, normalize, softmax } from './reference-classes.js';
 
 /** Numbers that norms update in place. */
 export interface State {
@@ -151,9 +152,9 @@ function batchNorm(tape: Tape, x: Real, gamma: Real, beta: Real, { running, trai
   const epsilon = 1e-5;
   if (!training) {
     const given = { mean: running!.mean.data, variance: running!.variance.data };
-    return tape.normalize(x, gamma, beta, { groups: 1, epsilon, given }).y;
+    return normalize(tape, x, gamma, beta, { groups: 1, epsilon, given }).y;
   }
-  const { y, mean, variance } = tape.normalize(x, gamma, beta, { groups: 1, epsilon });
+  const { y, mean, variance } = normalize(tape, x, gamma, beta, { groups: 1, epsilon });
   if (running) {
     const follow = (state: Float64Array, to: Float64Array): void => {
       const size = state.map((v, c) => Math.abs(v) + Math.abs(to[c]!));
@@ -345,7 +346,7 @@ export function meaningOf(tape: Tape, name: string, args: readonly unknown[]): R
     }
     case 'softmax':
     case 'logSoftmax':
-      return tape.softmax(x, name === 'logSoftmax');
+      return softmax(tape, x, name === 'logSoftmax');
     case 'conv': {
       const [weight, bias, options] = args.slice(1) as [Real, Real | undefined, { stride?: number } | undefined];
       const stride = options?.stride ?? 1;
@@ -394,7 +395,7 @@ export function meaningOf(tape: Tape, name: string, args: readonly unknown[]): R
       return batchNorm(tape, x, args[1] as Real, args[2] as Real, args[3] as NormOptions);
     case 'instanceNorm': {
       must(x.shape.length >= 3 && sizeOf(x.shape.slice(1, -1)) > 1, 'instanceNorm');
-      return tape.normalize(x, args[1] as Real, args[2] as Real, { groups: x.shape[0]!, epsilon: 1e-5 }).y;
+      return normalize(tape, x, args[1] as Real, args[2] as Real, { groups: x.shape[0]!, epsilon: 1e-5 }).y;
     }
     case 'normActivation': {
       const options = args[3] as NormOptions;
@@ -411,9 +412,10 @@ export function meaningOf(tape: Tape, name: string, args: readonly unknown[]): R
     case 'crossEntropy':
     case 'diceLoss': {
       const labels = args[1] as Real;
+      must(x.shape.at(-1)! > 1, 'classes');
       must(labels.data.length * x.shape.at(-1)! === x.data.length, 'labels');
       must(Math.max(...labels.data) < x.shape.at(-1)!, 'labels');
-      return tape.labelled(x, labels.data, name);
+      return labelled(tape, x, labels.data, name);
     }
     default:
       throw new RangeError(`no meaning: ${name}`);

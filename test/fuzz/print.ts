@@ -51,7 +51,7 @@ export function codeOf(program: Program, { mode, step, at }: Fault): string {
     ...program.calls.map(({ id, name: op, args, untracked }) => {
       const call = `${op}(${args.map((arg) => show(arg, name)).join(', ')})`;
       const mark = program.wanted.includes(id) ? ` ${name(id)}.requiresGrad = true;` : '';
-      return `const ${name(id)} = ${untracked ? `noGrad(() => ${call})` : call};${mark}`;
+      return `const ${name(id)} = ${untracked ? `noGrad(gpu, () => ${call})` : call};${mark}`;
     }),
     ...(program.early && !mode.captured && program.reads.length
       ? [`for (const t of [${list(program.reads)}]) await t.read();`]

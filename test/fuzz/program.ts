@@ -144,3 +144,33 @@ export type Api = Readonly<Record<string, (...args: never[]) => unknown>>;
 /** Calls a function of the API by its name. */
 export const invoke = (api: Api, { name }: Call, args: readonly unknown[]): Tensor =>
   (api[name] as unknown as (...args: readonly unknown[]) => Tensor)(...args);
+
+/** Calls that the values of `ids` depend on. */
+export function reaching(calls: readonly Call[], ids: readonly number[]): Call[] {
+  const needed = new Set(ids);
+  const kept: Call[] = [];
+  for (const call of [...calls].reverse()) {
+    // Norms update running statistics, and random ops take a stream: whoever follows depends on that.
+    if (!needed.has(call.id)) continue;
+    kept.unshift(call);
+    for (const id of refsOf(call.args)) needed.add(id);
+  }
+  return kept;
+}
+
+/** Values through which a gradient can flow. */
+export function trackedOf(leaves: readonly Leaf[], calls: readonly Call[]): Set<number> {
+  const tracked = new Set(leaves.filter(({ kind }) => kind === 'parameter').map(({ id }) => id));
+  for (const { id, args, untracked } of calls)
+    if (!untracked && refsOf(args).some((x) => tracked.has(x))) tracked.add(id);
+  return tracked;
+}
+
+/** Parameters that the loss depends on. */
+export function differentiable(program: Program): number[] {
+  const reached = new Set(program.outputs);
+  for (const { id, args, untracked } of [...program.calls].reverse()) {
+    if (reached.has(id) && !untracked) for (const x of refsOf(args)) reached.add(x);
+  }
+  return program.leaves.filter(({ id, kind }) => kind === 'parameter' && reached.has(id)).map(({ id }) => id);
+}

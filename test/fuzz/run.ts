@@ -192,7 +192,7 @@ function callsOf(
   const values = new Map(setting.leaves);
   for (const call of program.calls) {
     const args = substitute(call.args, (id) => values.get(id), random);
-    const y = call.untracked ? noGrad(() => invoke(api, call, args)) : invoke(api, call, args);
+    const y = call.untracked ? noGrad(random.state.gpu, () => invoke(api, call, args)) : invoke(api, call, args);
     if (program.wanted.includes(call.id)) y.requiresGrad = true;
     values.set(call.id, y);
   }

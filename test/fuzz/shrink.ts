@@ -2,9 +2,8 @@
 // smaller sizes.
 
 import { shapesOf } from './expected.js';
-import { differentiable, reaching } from './generate.js';
 import type { Argument, Call, Leaf, Program, Ref } from './program.js';
-import { refsOf, substitute } from './program.js';
+import { differentiable, reaching, refsOf, substitute } from './program.js';
 import type { Fault } from './run.js';
 
 type Test = (program: Program) => Promise<Fault | undefined>;
@@ -22,7 +21,7 @@ export async function shrink(program: Program, test: Test, most = 400): Promise<
       const smaller = tidy(candidate);
       if (!smaller || cost(smaller) >= cost(shrunk)) continue;
       const found = await test(smaller);
-      if (!found) continue;
+      if (!found || Boolean(found.at) !== Boolean(fault.at)) continue; // another fault is not this one
       [shrunk, fault, progress] = [smaller, found, true];
       break;
     }
