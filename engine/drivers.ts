@@ -17,15 +17,30 @@ const manifestName = 'vk_swiftshader_icd.json';
 /** Folders that no loader searches by itself. */
 const containerFolders = ['/usr/local/nvidia/share/vulkan/icd.d', '/run/opengl-driver/share/vulkan/icd.d'];
 
+/** The user's home folder; undefined without HOME and an entry in passwd (a container's bare user id), where Node throws. */
+function homeFolder(): string | undefined {
+  try {
+    return homedir() || undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** A folder below the user's home, where there is one. */
+const inHome = (path: string): string[] => {
+  const home = homeFolder();
+  return home === undefined ? [] : [join(home, path)];
+};
+
 /** Folders in which Vulkan loaders (and GPU containers, and NixOS) keep driver manifests. */
 const manifestFolders = (): string[] => [
   ...(process.env.XDG_CONFIG_HOME ? [join(process.env.XDG_CONFIG_HOME, 'vulkan/icd.d')] : []),
-  join(homedir(), '.config/vulkan/icd.d'),
+  ...inHome('.config/vulkan/icd.d'),
   '/etc/vulkan/icd.d',
   '/usr/local/share/vulkan/icd.d',
   '/usr/share/vulkan/icd.d',
   '/usr/local/etc/vulkan/icd.d',
-  join(homedir(), '.local/share/vulkan/icd.d'),
+  ...inHome('.local/share/vulkan/icd.d'),
   ...containerFolders,
 ];
 
@@ -134,9 +149,9 @@ function isOurs(folder: string): boolean {
 }
 
 /** Cache folders in order of preference; the last is this user's own folder among temporary files. */
-function cacheRoots(): string[] {
-  const cache = process.env.XDG_CACHE_HOME || join(homedir(), '.cache');
-  return [join(cache, 'wgrad'), join(tmpdir(), `wgrad-${process.getuid?.() ?? 'user'}`)];
+export function cacheRoots(): string[] {
+  const caches = process.env.XDG_CACHE_HOME ? [process.env.XDG_CACHE_HOME] : inHome('.cache');
+  return [...caches.map((cache) => join(cache, 'wgrad')), join(tmpdir(), `wgrad-${process.getuid?.() ?? 'user'}`)];
 }
 
 /** Writes files to a new folder beside `target` and renames it, so that another process never sees half of it. */

@@ -2,10 +2,10 @@
 // read, or belongs to another adapter, is as good as none: nothing depends on it but speed.
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { adapterIdentity, fnv1a, remember } from './choices.js';
 import type { AdapterDescription, Gpu } from './device.js';
+import { cacheRoots } from './drivers.js';
 import type { Tuning } from './tuning.js';
 
 /** Of the layout below; another one is not read. */
@@ -19,12 +19,11 @@ interface Saved {
 
 /** Where the choices of an adapter are kept. */
 export function tuningFile(adapter: AdapterDescription): string {
-  const cache = process.env.XDG_CACHE_HOME || join(homedir(), '.cache');
   const name = (adapter.driver || adapter.device || 'gpu')
     .toLowerCase()
     .replace(/[^a-z0-9]+/g, '-')
     .slice(0, 40);
-  return join(cache, 'wgrad', `tuned-${name}-${fnv1a(adapterIdentity(adapter))}.json`);
+  return join(cacheRoots()[0]!, `tuned-${name}-${fnv1a(adapterIdentity(adapter))}.json`);
 }
 
 /** Remembers what the file holds for this adapter. Says under WGRAD_DEBUG why it is ignored, if it is. */

@@ -63,6 +63,11 @@ function hashOf(parts: readonly Uint8Array[]): string {
   return hash.digest('hex');
 }
 
+// The metadata `sha256` is `file:` and the hash of the whole file, with zeros in the hash's own place. Files of before have that of
+// the numbers alone, without `file:`.
+const unhashed = `file:${'0'.repeat(64)}`;
+const hashedFile = /file:[0-9a-f]{64}/;
+
 /** Bytes of an element of the types that weights come in, and how they become numbers. */
 const readable: Record<string, { bytes: number; read(view: DataView, at: number): number }> = {
   F64: { bytes: 8, read: (view, at) => view.getFloat64(at, true) },
@@ -91,9 +96,10 @@ export function writeSafetensors(
   arrays: ReadonlyMap<string, NamedArray>,
   metadata: Record<string, string> = {},
 ): void {
+  const { sha256: _, ...own } = metadata;
   let offset = 0;
   const bytes = [...arrays.values()].map(({ data }) => new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
-  const header: Record<string, unknown> = { __metadata__: { ...metadata, sha256: hashOf(bytes) } };
+  const header: Record<string, unknown> = { __metadata__: { sha256: unhashed, ...own } };
   for (const [name, { shape, data }] of arrays) {
     if (data.length !== shape.reduce((a, b) => a * b, 1)) {
       throw new RangeError(`checkpoint: '${name}' has ${data.length} numbers, expected those of [${shape}].`);
@@ -101,11 +107,11 @@ export function writeSafetensors(
     header[name] = { dtype: 'F32', shape, data_offsets: [offset, (offset += data.byteLength)] };
   }
   const json = JSON.stringify(header);
-  const text = new TextEncoder().encode(
-    json.padEnd(Math.ceil(Buffer.byteLength(json) / 8) * 8 - (Buffer.byteLength(json) - json.length)),
-  );
+  const text = Buffer.from(json + ' '.repeat((8 - (Buffer.byteLength(json) % 8)) % 8));
   const length = new Uint8Array(8);
   new DataView(length.buffer).setBigUint64(0, BigInt(text.length), true);
+  // The first in the text: the metadata stand first, and the hash before what others put there.
+  text.write(hashOf([length, text, ...bytes]), text.indexOf(unhashed) + 'file:'.length);
   writeAtomically(path, [length, text, ...bytes]);
 }
 
@@ -121,7 +127,7 @@ export function readSafetensors(path: string): { arrays: Map<string, NamedArray>
   try {
     bytes = readFileSync(path);
   } catch (error) {
-    throw new CheckpointError(`checkpoint: cannot read ${path} — ${(error as Error).message}.`);
+    throw new CheckpointError(`checkpoint: cannot read ${path} — ${whyNot(error)}.`);
   }
   if (bytes.length < 8) refuse(`it has ${bytes.length} bytes`);
   if (
@@ -175,8 +181,19 @@ export function readSafetensors(path: string): { arrays: Map<string, NamedArray>
   }
   if (expected !== body.length) refuse(`${body.length - expected} bytes belong to no tensor`);
   const { sha256, ...rest } = metadata as Record<string, string>;
-  if (sha256 !== undefined && sha256 !== hashOf([body])) refuse('its numbers are not those that were written');
+  if (sha256 === undefined) {
+    // A file of ours whose hash is under another name was damaged there.
+    if (Object.values(rest).some((value) => hashedFile.test(value))) refuse('its hash is not where it was written');
+  } else if (sha256 !== (sha256.startsWith('file:') ? `file:${hashOfFile(bytes, sha256)}` : hashOf([body]))) {
+    refuse('its bytes are not those that were written');
+  }
   return { arrays, metadata: rest };
+}
+
+/** The hash of a file's bytes, with zeros where the hash itself stands first. */
+function hashOfFile(bytes: Buffer, written: string): string {
+  const at = bytes.indexOf(written);
+  return hashOf([bytes.subarray(0, at), Buffer.from(unhashed), bytes.subarray(at + unhashed.length)]);
 }
 
 /** A name that valid JSON text gives twice in its outer object (JSON.parse would silently take the last). */
@@ -224,7 +241,23 @@ export function fromPyTorch({ shape, data }: NamedArray): NamedArray {
   return { shape: [outputs, ...rest, inputs], data: moved };
 }
 
-/** Writes tensors under their names, in PyTorch's layout. */
+/** "decoder.out_conv.weight holds 16 values that are not finite, the first NaN at 3": of the first array that has some; undefined if none has. */
+export function nonFiniteIn(arrays: ReadonlyMap<string, Pick<NamedArray, 'data'>>): string | undefined {
+  for (const [name, { data }] of arrays) {
+    const first = data.findIndex((value) => !Number.isFinite(value));
+    if (first < 0) continue;
+    const count = data.reduce((sum, value) => sum + Number(!Number.isFinite(value)), 0);
+    return `'${name}' holds ${count} of ${data.length} values that are not finite, first ${data[first]} at ${first}`;
+  }
+  return undefined;
+}
+
+/** Numbers that a run would save are not finite: nothing was written. */
+export class NonFiniteWeightsError extends CheckpointError {
+  override name = 'NonFiniteWeightsError';
+}
+
+/** Writes tensors under their names, in PyTorch's layout. Throws a NonFiniteWeightsError before it writes a NaN or an infinity. */
 export async function saveTensors(
   path: string,
   tensors: ReadonlyMap<string, Tensor>,
@@ -234,14 +267,27 @@ export async function saveTensors(
   for (const [name, t] of tensors) {
     arrays.set(name, toPyTorch({ shape: t.shape, data: Float32Array.from(await t.read()) }));
   }
+  const wrong = nonFiniteIn(arrays);
+  if (wrong) throw new NonFiniteWeightsError(`checkpoint: ${wrong}; ${path} was not written.`);
   writeSafetensors(path, arrays, metadata);
 }
 
 /** Reads a checkpoint into tensors of the same names and shapes; a CheckpointError lists what does not fit. */
 export function loadTensors(path: string, tensors: ReadonlyMap<string, Tensor>): Record<string, string> {
   const { arrays, metadata } = readSafetensors(path);
+  checkFinite(path, arrays);
   assign(path, arrays, tensors);
   return metadata;
+}
+
+/** Throws a DamagedCheckpointError for numbers that no network can compute with. */
+export function checkFinite(path: string, arrays: ReadonlyMap<string, NamedArray>): void {
+  const wrong = nonFiniteIn(arrays);
+  if (wrong) {
+    throw new DamagedCheckpointError(
+      `checkpoint: ${path} is not usable — ${wrong}: a training that diverged, or a damaged file. Use an earlier checkpoint.`,
+    );
+  }
 }
 
 /** Writes a file's arrays into tensors of the same names and shapes; a CheckpointError lists what does not fit. */
@@ -284,6 +330,7 @@ export function loadForeignTensors(
   mayLack: (name: string) => boolean,
 ): void {
   const arrays = withoutModule(readSafetensors(path).arrays);
+  checkFinite(path, arrays);
   const lacking = [...tensors.keys()].filter((name) => !arrays.has(name) && mayLack(name));
   assign(path, arrays, new Map([...tensors].filter(([name]) => !lacking.includes(name))));
 }

@@ -71,22 +71,33 @@ async function main(args: readonly string[]): Promise<number> {
 
 /** Says what went wrong in one message on stderr and returns the exit code for it. */
 function report(error: unknown): number {
-  const { message, stack, code, syscall } = (
+  const { message, stack, code, syscall, path } = (
     error instanceof Error ? error : new Error(String(error))
   ) as NodeJS.ErrnoException;
-  console.error(code && syscall ? `wgrad: ${message} — ${whyNot(error)}. What was written before is kept.` : message);
+  const place = path === undefined ? (syscall ?? '') : `'${path}'`;
+  const isSystem = code !== undefined && syscall !== undefined;
+  console.error(isSystem ? `wgrad: cannot use ${place} — ${whyNot(error)}. What was written before is kept.` : message);
   if (error instanceof UsageError) return exitCodes.usage;
   if (Number(process.env.WGRAD_DEBUG ?? 0) > 0) console.error(stack);
   return error instanceof GpuLostError ? exitCodes.lost : exitCodes.failed;
 }
 
-// A reader that went away (`wgrad … | head`) is no failure.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  process.exit(error.code === 'EPIPE' ? exitCodes.done : exitCodes.failed);
-});
+/**
+ * What cannot be written is said once, and the work goes on. A reader that went away (`wgrad … | head`) is no failure: the work is done all
+ * the same, and the exit code is that of the work. A full disk is one.
+ */
+let cannotWrite = false;
+for (const name of ['stdout', 'stderr'] as const) {
+  process[name].on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE' || error.code === 'ERR_STREAM_DESTROYED' || cannotWrite) return;
+    cannotWrite = true;
+    process.exitCode ||= exitCodes.failed;
+    if (name === 'stdout') console.error(`wgrad: cannot write to stdout: ${whyNot(error)}.`);
+  });
+}
 process.on('uncaughtException', (error) => process.exit(report(error))); // and unhandled rejections
 
 const exitCode = await main(process.argv.slice(2));
-process.exitCode = exitCode;
+process.exitCode = exitCode || (cannotWrite ? exitCodes.failed : exitCodes.done);
 // The process ends by itself; should a failed command have left a worker or a device open, it ends a little later.
-setTimeout(() => process.exit(exitCode), 3000).unref();
+setTimeout(() => process.exit(), 3000).unref();

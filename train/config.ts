@@ -72,6 +72,7 @@ export const settings = {
     orients,
     'axes as the files have them, or canonical: turned as near to RAS as whole axes come',
   ),
+  fold: integer(0, 0, 'which fold of splits.json or splits_final.json, where that is a list'),
   classes: integer(4, 2, 'classes, background included'),
   ignoreLabel: {
     kind: 'integerOrNone',
@@ -188,6 +189,7 @@ export interface Config {
   size: number;
   spacing: number[];
   orient: (typeof orients)[number];
+  fold: number;
   classes: number;
   ignoreLabel: number | null;
   trust: (typeof trusts)[number];

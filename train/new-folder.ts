@@ -2,6 +2,7 @@
 import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { UsageError } from './config.js';
+import { whyNot } from './data/data-error.js';
 
 /** Makes a folder and its parents one by one: Node 20's recursive mkdir never returns below /proc. */
 export function makeFolder(path: string): void {
@@ -21,6 +22,6 @@ export function newFolder(command: string, path: string, hint = ''): void {
   try {
     makeFolder(resolve(path));
   } catch (error) {
-    throw new UsageError(`${command}: cannot write to '${path}' — ${(error as Error).message}. Name another folder.`);
+    throw new UsageError(`${command}: cannot write to '${path}' — ${whyNot(error)}. Name another folder.`);
   }
 }

@@ -3,11 +3,28 @@
 // state/last.safetensors is the run: weights, teacher, optimizer, prototypes, counters, of one iteration, in one file. It is written
 // beside and renamed into place, after the one before became state/previous.safetensors, so that one of both is whole at any moment.
 // All else (log, best checkpoint, summary, pictures) is written again, bit for bit, by the iterations after it.
-import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { Tensor } from '../engine/index.js';
-import { DamagedCheckpointError, loadTensors, orSay, saveTensors, writeAtomically } from './checkpoint.js';
+import {
+  DamagedCheckpointError,
+  loadTensors,
+  orSay,
+  readSafetensors,
+  saveTensors,
+  writeAtomically,
+} from './checkpoint.js';
 import { UsageError } from './config.js';
 import { DataError, whyNot } from './data/data-error.js';
 import { newFolder } from './new-folder.js';
@@ -16,6 +33,7 @@ import { newFolder } from './new-folder.js';
 export const runFiles = {
   config: 'config.json',
   environment: 'environment.json',
+  split: 'split.json',
   log: 'log.jsonl',
   last: 'checkpoint-last.safetensors',
   best: 'checkpoint-best.safetensors',
@@ -45,9 +63,54 @@ function removeLeftovers(out: string): void {
   }
 }
 
+/** Throws a UsageError where another process is training in a folder. */
+function refuseTaken(out: string): void {
+  const lock = join(out, runFiles.lock);
+  if (!existsSync(lock)) return;
+  let owner: { pid?: number; host?: string } = {};
+  try {
+    owner = JSON.parse(readFileSync(lock, 'utf8')) as typeof owner;
+  } catch {} // cut off by a crash
+  const { pid = 0, host } = owner;
+  const elsewhere = host !== undefined && host !== hostname();
+  if (elsewhere || (pid > 0 && pid !== process.pid && isAlive(pid))) {
+    throw new UsageError(
+      `train: process ${pid} on ${host} trains in '${out}'. Wait for it${elsewhere ? `, or delete ${lock} if it is gone` : ''}.`,
+    );
+  }
+}
+
+/** @internal The iteration that a state file is of; undefined where there is none, or none that can be read. */
+export function iterationOf(file: string): number | undefined {
+  try {
+    return Number(readSafetensors(file).metadata.iteration);
+  } catch {
+    return undefined;
+  }
+}
+
 /**
- * Takes a run folder for this process; call the result to give it back. New, `out` must be empty or not there; to `resume`, it must
- * hold a run. Throws a UsageError where it does not fit, or where another process is training in it.
+ * Whether a folder holds nothing but the beginnings of a run: what a training writes before its first iteration, and nothing that was
+ * trained. Such a run failed at once (labels that do not fit, a full disk), or was killed; it may be begun anew.
+ */
+export function isUnbegun(out: string): boolean {
+  if (!existsSync(out) || !statSync(out).isDirectory()) return false;
+  const { config, environment, split, log, slices, lock } = runFiles;
+  const beginnings = new Set<string>([config, environment, split, log, slices, lock, 'state']);
+  const holds = readdirSync(out);
+  const within = (name: string): string[] => (holds.includes(name) ? readdirSync(join(out, name)) : []);
+  return (
+    holds.includes('state') &&
+    holds.every((name) => beginnings.has(name) || /^events\.out\.tfevents|\.\d+\.tmp$/.test(name)) &&
+    within(slices).length === 0 &&
+    within('state').every((name) => /\.\d+\.tmp$/.test(name) || iterationOf(join(out, 'state', name)) === 0) &&
+    (!holds.includes(log) || statSync(join(out, log)).size === 0)
+  );
+}
+
+/**
+ * Takes a run folder for this process; call the result to give it back. New, `out` must be empty or not there, or hold a run that has
+ * trained nothing; to `resume`, it must hold a run. Throws a UsageError where it does not fit, or where another process trains in it.
  */
 export function takeRunFolder(out: string, resume: boolean): () => void {
   const lock = join(out, runFiles.lock);
@@ -55,19 +118,10 @@ export function takeRunFolder(out: string, resume: boolean): () => void {
     if (!existsSync(join(out, runFiles.config))) {
       throw new UsageError(`train: '${out}' holds no run to resume. Start it without --resume.`);
     }
-    if (existsSync(lock)) {
-      let owner: { pid?: number; host?: string } = {};
-      try {
-        owner = JSON.parse(readFileSync(lock, 'utf8')) as typeof owner;
-      } catch {} // cut off by a crash
-      const { pid = 0, host } = owner;
-      const elsewhere = host !== undefined && host !== hostname();
-      if (elsewhere || (pid > 0 && pid !== process.pid && isAlive(pid))) {
-        throw new UsageError(
-          `train: process ${pid} on ${host} trains in '${out}'. Wait for it${elsewhere ? `, or delete ${lock} if it is gone` : ''}.`,
-        );
-      }
-    }
+    refuseTaken(out);
+  } else if (isUnbegun(out)) {
+    refuseTaken(out);
+    for (const name of readdirSync(out)) rmSync(join(out, name), { recursive: true });
   } else {
     newFolder('train', out, ', or continue it with --resume');
   }

@@ -1,10 +1,10 @@
 // Runs a sweep's trainings, each as a process of `wgrad train`: what one of them does to its GPU or its memory is its own. A
 // scheduler spreads a sweep over machines by `--shard`; there is none here.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { isUnsaved, type SweepRun, standingOf } from './sweep.js';
+import { type SweepRun, standingOf } from './sweep.js';
 
 const cli = fileURLToPath(new URL('./cli.js', import.meta.url));
 
@@ -67,7 +67,6 @@ export async function runSweep(runs: readonly SweepRun[], options: SweepOptions)
         say(`${title}: finished before`);
         continue;
       }
-      if (isUnsaved(join(out, run.name))) rmSync(join(out, run.name), { recursive: true });
       writeFileSync(sweepFiles(out, run.name).settings, `${JSON.stringify(run.config, null, 2)}\n`);
       say(
         `${title}: ${state === 'started' ? `goes on at ${iteration} of` : 'begins,'} ${run.config.iterations} iterations`,

@@ -1,6 +1,6 @@
 // A sweep: many trainings from one file. Here are the plan (which runs, under which names), what has become of each, and the
 // table. A run's folder says itself whether it is finished, so a sweep has no state of its own and can be repeated at any time.
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { readSafetensors } from './checkpoint.js';
 import {
@@ -161,9 +161,6 @@ export interface RunStanding {
   readonly iteration: number;
 }
 
-/** The file that a training holds a folder by. */
-const lockFile = 'lock.json';
-
 /** Where a run of the plan stands. Throws a UsageError when its folder belongs to a run with other settings. */
 export function standingOf({ name, config }: SweepRun, out: string): RunStanding {
   const file = (part: string) => join(out, name, part);
@@ -179,7 +176,7 @@ export function standingOf({ name, config }: SweepRun, out: string): RunStanding
     }
   }
   // A lock without a state is of a run that did not get as far as saving: it, too, is resumed, by its own settings.
-  const begun = existsSync(file(runFiles.config)) && existsSync(file(lockFile));
+  const begun = existsSync(file(runFiles.config)) && existsSync(file(runFiles.lock));
   if (!existsSync(file(runFiles.state))) return { state: begun ? 'started' : 'waiting', iteration: 0 };
   const saved = iterationIn(file(runFiles.state));
   const done = saved >= config.iterations && existsSync(file(runFiles.summary));
@@ -193,28 +190,6 @@ function iterationIn(checkpoint: string): number {
   } catch {
     return 0;
   }
-}
-
-/** Whether a folder holds nothing but the beginnings of a run that never saved. */
-export function isUnsaved(folder: string): boolean {
-  if (!existsSync(folder)) return false;
-  const began = new Set<string>([
-    runFiles.config,
-    runFiles.environment,
-    runFiles.log,
-    runFiles.slices,
-    'state',
-    lockFile,
-  ]);
-  const holds = readdirSync(folder);
-  if (holds.includes(runFiles.config) && holds.includes(lockFile)) return false; // its owner may be alive
-  return (
-    holds.length > 0 &&
-    holds.every((name) => began.has(name) || name.startsWith('events.out.tfevents')) &&
-    ['state', runFiles.slices].every(
-      (name) => !existsSync(join(folder, name)) || !readdirSync(join(folder, name)).length,
-    )
-  );
 }
 
 /** What the table says of runs: name, title, decimals, and whether more is better. */

@@ -1,9 +1,9 @@
 // A trained model from a run folder or from a checkpoint, which carries its configuration.
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Gpu } from '../engine/index.js';
+import { type Gpu, GpuError } from '../engine/index.js';
 import { type UNet, unet } from '../model/index.js';
-import { assign, CheckpointError, type NamedArray, readSafetensors, withoutModule } from './checkpoint.js';
+import { assign, CheckpointError, checkFinite, type NamedArray, readSafetensors, withoutModule } from './checkpoint.js';
 import type { Flags } from './command-line.js';
 import { type Config, resolveConfig, UsageError } from './config.js';
 import { runFiles } from './run-folder.js';
@@ -53,29 +53,56 @@ export function readWeights({ run, weights, role = 'student' }: ModelSource): Tr
     throw new UsageError('model: a teacher is kept in a run folder only. Give --run RUN.');
   }
   const path = weights ?? [runFiles.best, runFiles.last].map((name) => join(run!, name)).find(existsSync);
-  if (!path) throw new UsageError(`model: '${run}' holds no checkpoint. Is it a run folder?`);
+  if (!path) throw new UsageError(whyNoCheckpoint(run!));
   const { metadata, arrays: read } = readSafetensors(path);
+  if (metadata.iteration === '0') {
+    throw new CheckpointError(`checkpoint: ${path} is of iteration 0: nothing was trained. Train the run first.`);
+  }
   const arrays = withoutModule(read);
-  const settings = metadata.config
-    ? (JSON.parse(metadata.config) as Record<string, unknown>)
-    : settingsOf(path, arrays);
-  const config = resolveConfig(settings);
-  return role === 'teacher' ? { ...teacherOf(run!), config } : { path, arrays, config };
+  const config = inFile(path, () =>
+    resolveConfig(
+      metadata.config ? (JSON.parse(metadata.config) as Record<string, unknown>) : settingsOf(path, arrays),
+    ),
+  );
+  const found = role === 'teacher' ? { ...teacherOf(run!), config } : { path, arrays, config };
+  checkFinite(found.path, found.arrays);
+  return found;
+}
+
+function whyNoCheckpoint(run: string): string {
+  if (!existsSync(run)) return `model: there is no folder '${run}'. Name one that wgrad train wrote.`;
+  if (!existsSync(join(run, runFiles.config))) return `model: '${run}' is no run folder: it has no ${runFiles.config}.`;
+  return `model: the run '${run}' has trained 0 iterations that were saved, so there is no model. Start wgrad train again with --out ${run}.`;
+}
+
+/** What `work` says about a file's settings or shapes becomes an error that names the file. */
+function inFile<T>(path: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof CheckpointError || error instanceof GpuError) throw error;
+    throw new CheckpointError(
+      `checkpoint: ${path} holds no model that this version can make — ${(error as Error).message}`,
+      { cause: error },
+    );
+  }
 }
 
 /** The model of such weights, on a device. A CheckpointError lists what is missing, unknown or of another shape. */
 export function loadModel(gpu: Gpu, from: ModelSource): { model: UNet; config: Config } {
   const { path, arrays, config } = readWeights(from);
   const { classes, features, dropout } = config;
-  const model = unet(gpu, { inChannels: 1, classes, features, dropout });
+  const model = inFile(path, () => unet(gpu, { inChannels: 1, classes, features, dropout }));
   assign(path, arrays, model.state);
   return { model, config };
 }
 
 function teacherOf(run: string): Pick<TrainedWeights, 'path' | 'arrays'> {
   const path = join(run, runFiles.state);
+  const { arrays: read, metadata } = readSafetensors(path);
+  if (metadata.iteration === '0') throw new UsageError(whyNoCheckpoint(run));
   const arrays = new Map(
-    [...readSafetensors(path).arrays]
+    [...read]
       .filter(([name]) => /^teacher\.(encoder|decoder)\./.test(name)) // its projection head is no part of the model
       .map(([name, array]) => [name.slice('teacher.'.length), array]),
   );

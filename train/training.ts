@@ -4,9 +4,9 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Gpu, StepInfo, Tensor } from '../engine/index.js';
 import { countParameters } from '../model/index.js';
-import { loadForeignTensors, saveTensors } from './checkpoint.js';
+import { loadForeignTensors, NonFiniteWeightsError, saveTensors } from './checkpoint.js';
 import { type Config, UsageError } from './config.js';
-import { describeDataset, openDataset, type Split, splitDataset } from './data/datasets.js';
+import { describeDataset, openDataset, type Split, type SplitOptions, splitDataset } from './data/datasets.js';
 import { type Batch, createLoader } from './data/loader.js';
 import type { Reading } from './data/slices.js';
 import { environmentOf } from './environment.js';
@@ -17,11 +17,12 @@ import { createNotices } from './notices.js';
 import { drawProgress, drawValidation, type Kept, keptBy, reportOn, showBatch } from './pictures/run-pictures.js';
 import { createPredictor } from './predictor.js';
 import { createProgress } from './progress.js';
-import { keepCheckpoint, loadState, runFiles, saveState, takeRunFolder, writeJson } from './run-folder.js';
+import { iterationOf, keepCheckpoint, loadState, runFiles, saveState, takeRunFolder, writeJson } from './run-folder.js';
+import { describeSplit, readRunSplit, reopenDataset, sameSplit } from './run-split.js';
 import { createEventFile } from './tensorboard.js';
 import { createTrainer, metricNames, type Schedule, type StepResult, type Trainer } from './trainer.js';
 
-/** A loss became NaN or infinite; the message names the op, the last good checkpoint is on disk. */
+/** A loss or a weight became NaN or infinite; the message names the op, the last good checkpoint is on disk. */
 export class NonFiniteLossError extends Error {
   override name = 'NonFiniteLossError';
 }
@@ -38,6 +39,8 @@ export interface TrainingOptions {
   out: string;
   /** Continue the run in `out` from its last state. */
   resume?: boolean;
+  /** Resume although the data are not those that the run was trained on: other bits. */
+  changedData?: boolean;
   /** Weights to start from (safetensors, PyTorch's names); projection heads may be absent, the teacher starts as a copy. */
   initWeights?: string | undefined;
   /** Aborted: the iteration ends, the state is saved, `interrupted` is true. */
@@ -87,32 +90,49 @@ export async function train({
   data,
   out,
   resume = false,
+  changedData = false,
   stop,
   initWeights,
 }: TrainingOptions): Promise<TrainingResult> {
   const start = performance.now();
-  const dataset = await openDataset(data);
+  const goesOn = resume && trainedIn(out);
+  const known = goesOn ? readRunSplit(out) : undefined;
+  if (goesOn && !known)
+    console.error(`'${out}' does not know its data (it is of an earlier version): from now on it does`);
+  const dataset = known
+    ? await reopenDataset(data, out, known, changedData)
+    : await openDataset(data, { fold: config.fold });
   console.error(describeDataset(dataset));
   for (const warning of dataset.warnings) console.error(`train: ${warning}`);
   const split = splitDataset(dataset, config);
   if (config.method !== 'supervised' && !split.unlabeled.length) {
+    const fewer = config.labeled > 1 ? `a --labeled below ${config.labeled}, ` : '';
     throw new UsageError(
-      `train: ${config.method} needs unlabelled patients, but all are labelled. Use a smaller --labeled.`,
+      `train: ${config.method} learns from unlabelled patients, too, but all ${config.labeled} that train are labelled. Use ${fewer}--method supervised, or add patients (they need no labels).`,
     );
   }
+  const isSame = known !== undefined && !changedData;
+  const described = isSame ? known : describeSplit(dataset, config.labeled);
   const trainer = createTrainer(gpu, config);
   const giveBack = takeRunFolder(out, resume);
   try {
-    return await trainIn({ gpu, config, data, out, resume, stop, initWeights }, trainer, split, start);
+    if (!isSame) writeJson(join(out, runFiles.split), described);
+    const options = { gpu, config, data, out, resume, stop, initWeights };
+    return await trainIn(options, trainer, split, sameSplit(dataset), start);
   } finally {
     giveBack();
   }
 }
 
+/** Whether a run has trained anything: before that, its data may still be corrected. */
+const trainedIn = (out: string): boolean =>
+  [runFiles.state, runFiles.previous].some((name) => (iterationOf(join(out, name)) ?? 0) > 0);
+
 async function trainIn(
   { gpu, config, data, out, resume = false, stop, initWeights }: TrainingOptions,
   trainer: Trainer,
   split: Split,
+  resolved: SplitOptions['split'],
   start: number,
 ): Promise<TrainingResult> {
   const file = (name: string) => join(out, name);
@@ -134,6 +154,7 @@ async function trainIn(
   const supervised = config.method === 'supervised';
   const loader = createLoader({
     dir: data,
+    split: resolved,
     labeled: config.labeled,
     size: config.size,
     spacing: config.spacing,
@@ -165,12 +186,26 @@ async function trainIn(
   let [gpuMs, validationMs] = [0, 0];
 
   const save = async () => {
-    await saveState(out, trainer.state, iteration);
+    await keepingFinite(saveState(out, trainer.state, iteration));
+    if (iteration === 0) return; // a state to go back to, and no model: nothing was trained
     await saveTensors(file(runFiles.last), trainer.student.state, {
       iteration: String(iteration),
       config: JSON.stringify(config),
     });
     keepCheckpoint(out, iteration, config.keepCheckpoints);
+  };
+  /** A loss may be finite while the step after it leaves weights that are not. */
+  const keepingFinite = async (saving: Promise<void>): Promise<void> => {
+    try {
+      await saving;
+    } catch (error) {
+      if (!(error instanceof NonFiniteWeightsError)) throw error;
+      throw new NonFiniteLossError(
+        `train: the weights are not finite after ${iteration} iterations — ${error.message} ` +
+          `The last good state is in ${file(runFiles.state)}. Lower --lr.`,
+        { cause: error },
+      );
+    }
   };
   const validate = async (kept: Kept): Promise<LogRecord> => {
     const summary = await evaluateCases(predictor, split.val, config, (volume) => void notices.add(volume.notes));
@@ -179,7 +214,7 @@ async function trainIn(
       best = { iteration, scores: { mean: summary.mean, foreground_mean: summary.foreground_mean } };
       writeJson(file(runFiles.summary), summary);
       const metadata = { iteration: String(iteration), dice: String(dice), config: JSON.stringify(config) };
-      await saveTensors(file(runFiles.best), trainer.student.state, metadata);
+      await keepingFinite(saveTensors(file(runFiles.best), trainer.student.state, metadata));
     }
     await drawValidation(file(runFiles.slices), iteration, config, kept, predictor, split.val);
     const { mean, foreground_mean } = summary;

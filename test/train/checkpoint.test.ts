@@ -199,7 +199,7 @@ test('a bit that flipped is noticed; half, double and integer numbers are read',
     const turned = Buffer.from(bytes);
     turned[at]! ^= 1;
     writeFileSync(file, turned);
-    assert.throws(() => readSafetensors(file), /its numbers are not those that were written/);
+    assert.throws(() => readSafetensors(file), /its bytes are not those that were written/);
   }
   const header = JSON.stringify({
     half: { dtype: 'F16', shape: [2], data_offsets: [0, 4] },
@@ -236,7 +236,6 @@ test('thousands of damages: the same numbers, or a CheckpointError', () => {
     { config: '{}' },
   );
   const whole = readFileSync(file);
-  const expected = readSafetensors(file);
   const uniform = uniformStream(77);
   let refused = 0;
   for (let i = 0; i < 3000; i++) {
@@ -249,14 +248,12 @@ test('thousands of damages: the same numbers, or a CheckpointError', () => {
       bytes = Buffer.concat([bytes.subarray(0, at), bytes.subarray(Math.floor(uniform() * bytes.length))]);
     else bytes.writeUInt32LE(Math.floor(2 ** 32 * uniform()), Math.min(at, bytes.length - 4));
     writeFileSync(file, bytes);
+    if (bytes.equals(whole)) continue;
     try {
-      const read = readSafetensors(file);
-      for (const [name, { data }] of read.arrays) {
-        const original = [...expected.arrays.values()].find((array) => array.data.join() === data.join());
-        assert.ok(original, `${name} is ${data}`); // a name may have changed, no number has
-      }
+      readSafetensors(file);
+      assert.unreachable(`damage ${i} at ${at} is not noticed`);
     } catch (error) {
-      assert.ok(error instanceof CheckpointError, String(error));
+      assert.ok(error instanceof CheckpointError && error.message.includes(file), String(error));
       refused++;
     }
   }

@@ -183,7 +183,7 @@ test('nnU-Net: who has no label is learned from without; splits and dataset.json
   await refuses(
     withFold({ train: [cases[0]], val: [cases[1]] }),
     DataError,
-    /cases of patient001 in "train" and in "val"/,
+    /patient001, whose case .* is in "train" and in "val"/,
   );
   await refuses(withFold({ train: ['nobody'], val: [cases[1]] }), DataError, /names nobody, which has no image/);
   await refuses(withFold({ train: cases }), DataError, /fold 0 has no list "val"/);

@@ -1,11 +1,11 @@
 // wgrad evaluate: a trained model's scores on one part of a data set, and its predictions as NIfTI.
 import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { verifyDevice } from '../../engine/index.js';
 import { openDevice } from '../../engine/node.js';
 import { describeCommand } from '../command-line.js';
 import { UsageError } from '../config.js';
-import { cardiacClasses, casesToEvaluate, openDataset } from '../data/datasets.js';
+import { cardiacClasses, withLabels } from '../data/datasets.js';
 import { type CaseVolume, writeLabels } from '../data/slices.js';
 import { checkVoxelSize, evaluateCases, evaluateFiles } from '../evaluation/evaluate.js';
 import { scoreTable } from '../evaluation/score-table.js';
@@ -15,6 +15,7 @@ import { createNotices } from '../notices.js';
 import { createPredictor } from '../predictor.js';
 import { createProgress } from '../progress.js';
 import { imageFlags, labelFlags, readingOf } from '../reading-flags.js';
+import { openPart, partFlags } from '../run-split.js';
 import { loadModel, modelFlags, predictionFlags } from '../trained-model.js';
 
 export const command = describeCommand({
@@ -32,6 +33,7 @@ volume and class, on each image's own grid.`,
     },
     data: { type: 'string', value: 'DIR', needed: true, help: 'data set, in any layout that wgrad inspect knows' },
     split: { type: 'string', choices: ['val', 'test', 'train'], default: 'test', help: 'the part that is scored' },
+    ...partFlags,
     classes: {
       type: 'integer',
       min: 2,
@@ -60,8 +62,13 @@ export async function run(args: string[]): Promise<number> {
   }
   if (flags.classes && !predictions) throw new UsageError('evaluate: a model knows its classes. Leave --classes out.');
   const largestComponent = flags['largest-component'];
-  const dataset = await openDataset(data);
-  const cases = casesToEvaluate(dataset, part);
+  const run = predictions === undefined ? (flags.run ?? dirname(flags.weights!)) : undefined;
+  const { dataset, trained, ...found } = await openPart('evaluate', data, run, {
+    part,
+    splitOf: flags['split-of'],
+    fold: flags.fold,
+  });
+  const cases = withLabels(dataset, part, found.cases);
   const named = dataset.classNames;
   const checkClasses = (classes: number, whose: string): void => {
     if (named && named.length !== classes) {
@@ -115,7 +122,7 @@ export async function run(args: string[]): Promise<number> {
       writeLabels(file, volume, labels);
       return file;
     };
-    const settings = { model: role, split: part, classes, flips, largestComponent };
+    const settings = { model: role, split: part, classes, flips, largestComponent, ...(trained.length && { trained }) };
     return report(await evaluateCases(predictor, cases, config, onCase, settings).finally(() => progress.end()));
   } finally {
     gpu.close();

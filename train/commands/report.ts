@@ -3,6 +3,7 @@ import { existsSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { describeCommand } from '../command-line.js';
 import { UsageError } from '../config.js';
+import { whyNot } from '../data/data-error.js';
 import { makeFolder } from '../new-folder.js';
 import { overview, overviewText } from '../report/numbers.js';
 import { readRuns, writePage } from '../report/page.js';
@@ -45,7 +46,7 @@ export async function run(args: string[]): Promise<number> {
     makeFolder(dirname(resolve(out)));
     writePage(runs, out);
   } catch (error) {
-    throw new UsageError(`report: cannot write '${out}' — ${(error as Error).message}. Name another file with --out.`);
+    throw new UsageError(`report: cannot write '${out}' — ${whyNot(error)}. Name another file with --out.`);
   }
   if (flags.json) {
     const rows = runs.map((one) => ({

@@ -4,6 +4,7 @@ import { environmentFlags } from '../../engine/index.js';
 import { writeAtomically } from '../checkpoint.js';
 import { describeCommand } from '../command-line.js';
 import { UsageError } from '../config.js';
+import { whyNot } from '../data/data-error.js';
 import { makeFolder } from '../new-folder.js';
 import { readSweep, resultsOf, shardOf, standingOf, sweepCsv, sweepName, sweepRows, sweepTable } from '../sweep.js';
 import { runSweep } from '../sweep-processes.js';
@@ -89,7 +90,7 @@ export async function run(args: string[]): Promise<number> {
   try {
     makeFolder(resolve(out));
   } catch (error) {
-    throw new UsageError(`sweep: cannot write to '${out}' — ${(error as Error).message}. Name another folder.`);
+    throw new UsageError(`sweep: cannot write to '${out}' — ${whyNot(error)}. Name another folder.`);
   }
   const { stop, atOnce, done } = interruptible();
   const { failed, interrupted } = await runSweep(mine, {

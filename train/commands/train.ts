@@ -33,6 +33,10 @@ export const command = describeCommand({
       type: 'boolean',
       help: "continue RUN where its state ends, with RUN's own settings, to the same bits as if it had never stopped",
     },
+    'changed-data': {
+      type: 'boolean',
+      help: '--resume although files of DIR are not those that RUN was trained on: the bits will differ',
+    },
     'init-weights': {
       type: 'string',
       value: 'FILE',
@@ -58,6 +62,7 @@ export async function run(args: string[]): Promise<number> {
     config: file,
     protocol,
     resume,
+    'changed-data': changedData,
     'init-weights': initWeights,
     'dry-run': dry,
     adapter,
@@ -78,7 +83,9 @@ export async function run(args: string[]): Promise<number> {
     }
     await verifyDevice(gpu);
     const { stop, done } = interruptible();
-    const result = await train({ gpu, config, data: data!, out: out!, resume, initWeights, stop }).finally(done);
+    const result = await train({ gpu, config, data: data!, out: out!, resume, changedData, initWeights, stop }).finally(
+      done,
+    );
     if (json) {
       console.log(JSON.stringify(result, null, 2));
     } else {

@@ -29,7 +29,8 @@ export const readable = (message: string): string => message.replace(/\S{401,}/g
 
 /** A system call's error in words a user can act on. */
 export function whyNot(error: unknown): string {
-  const { code, message } = error as NodeJS.ErrnoException;
+  const { code, message, cause } = error as NodeJS.ErrnoException;
+  if ((cause as NodeJS.ErrnoException | undefined)?.syscall) return whyNot(cause); // the message around it has said the rest
   if (code === 'ENOENT') return 'there is no such file or folder';
   if (code === 'EACCES' || code === 'EPERM') return 'permission denied';
   if (code === 'EISDIR') return 'it is a folder, not a file';

@@ -2,11 +2,11 @@
 // the same picture): from splits.json, from what the layout brings, or from a seed.
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { uniformStream } from '../../engine/index.js';
 import { DataError, some, whyNot } from './data-error.js';
 import { hintFor } from './folder-hint.js';
 import { loadHdf5 } from './hdf5.js';
 import { type Case, type Layout, type Listing, layouts, type Parts, readJson } from './layouts.js';
+import { hashSplit, resolveSplit, type SplitFile, visitWarning } from './split.js';
 
 export type { Case } from './layouts.js';
 
@@ -27,8 +27,18 @@ export interface Dataset {
   readonly classNames: readonly string[] | undefined;
   /** What a user should know: what is mapped, what is left out. */
   readonly notes: readonly string[];
-  /** What looks wrong: files that belong to no case. */
+  /** What looks wrong. */
   readonly warnings: readonly string[];
+}
+
+/** Whose split a data set is opened with. */
+export interface SplitOptions {
+  /** Of a split that is drawn; not the training seed, which must move nobody. Default 1337. */
+  readonly splitSeed?: number;
+  /** Which of splits.json's or splits_final.json's folds; default 0. */
+  readonly fold?: number;
+  /** A split in place of the data set's own: a run's, and what it is called. */
+  readonly split?: { readonly from: string; readonly content: SplitFile };
 }
 
 /** Cases of each part of the split; `labeled` and `unlabeled` together are the training patients. */
@@ -41,30 +51,55 @@ export interface Split {
 
 /**
  * Lists a data set in any layout that is known, and its split: splits.json (`train` in order, `val`, `test`: patients), else what
- * the layout brings, else 70/10/20 % by `splitSeed`; that is not the training seed, which must move nobody. Opens no image; loads
- * what reads them. Throws DataError.
+ * nnU-Net's splits_final.json, else what the layout brings, else about 70/10/20 % by a hash of each patient's name and `splitSeed`.
+ * Opens no image; loads what reads them. Throws DataError.
  */
-export async function openDataset(dir: string, { splitSeed = 1337 }: { splitSeed?: number } = {}): Promise<Dataset> {
-  const { dataset, problems } = surveyDataset(dir, { splitSeed });
+export async function openDataset(dir: string, options: SplitOptions = {}): Promise<Dataset> {
+  const { dataset, problems } = surveyDataset(dir, options);
   if (problems.length) throw new DataError(problems[0]!);
   if (dataset.cases.some((c) => c.hdf5)) await loadHdf5();
   return dataset;
 }
 
-/** As openDataset, but what is wrong with splits.json comes back as a list; the split then leaves it out. */
+/** As openDataset, but what is wrong with a split's file comes back as a list; the split then leaves it out. */
 export function surveyDataset(
   dir: string,
-  { splitSeed = 1337 }: { splitSeed?: number } = {},
-): { dataset: Dataset; problems: string[] } {
+  { splitSeed = 1337, fold = 0, split: given }: SplitOptions = {},
+): { dataset: Dataset; problems: readonly string[] } {
   const { layout, listing } = recognise(dir);
-  const { cases, classNames, notes = [], warnings = [] } = listing;
-  const problems: string[] = [];
-  const file = join(dir, 'splits.json');
-  const present = [...new Set(cases.map((c) => c.patient))];
-  const { patients, splitFrom } = existsSync(file)
-    ? { patients: readSplits(file, present, problems), splitFrom: 'splits.json' }
-    : completeSplit(cases, listing.split, splitSeed);
-  return { dataset: { dir, layout: layout.name, cases, patients, splitFrom, classNames, notes, warnings }, problems };
+  const { classNames, notes = [], warnings = [] } = listing;
+  const described = { dir, layout: layout.name, classNames };
+  const file = ['splits.json', 'splits_final.json'].find((name) => existsSync(join(dir, name)));
+  if (!given && !file) {
+    if (fold > 0) {
+      throw new DataError(`split: ${dir} has no folds — got fold ${fold}. Put a list of them into splits.json.`);
+    }
+    const drawn = completeSplit(listing.cases, listing.split, splitSeed);
+    const warning = visitWarning(namesOf(listing.cases));
+    return {
+      dataset: { ...described, cases: listing.cases, ...drawn, notes, warnings: warning ? [...warnings, warning] : warnings },
+      problems: [],
+    };
+  }
+  const path = join(dir, file ?? '');
+  const content = given ? given.content : readJson(path);
+  const { parts, cases, left, problems } = resolveSplit(given?.from ?? path, content, listing.cases, given ? 0 : fold);
+  // nnU-Net's folds are of the training images; those for test lie apart.
+  const test = file === 'splits_final.json' && !given ? (listing.split?.parts.test ?? parts.test) : parts.test;
+  const named = Array.isArray(content) ? `${file}, fold ${fold}` : (given?.from ?? file!);
+  const own = (content as SplitFile | null)?.patients;
+  const visits = own ? undefined : visitWarning(namesOf(cases));
+  return {
+    dataset: {
+      ...described,
+      cases,
+      patients: { ...parts, test },
+      splitFrom: test === parts.test ? named : `${named} and ${listing.split!.from}`,
+      notes: left ? [...notes, `${left} volumes of these patients in no list`] : notes,
+      warnings: visits ? [...warnings, visits] : warnings,
+    },
+    problems,
+  };
 }
 
 /** The one layout that a folder has. */
@@ -111,7 +146,8 @@ export function describeDataset({ layout, cases, patients, splitFrom, notes }: D
   ].join(', ');
 }
 
-const casesOf = ({ cases }: Dataset, patients: readonly string[]): Case[] =>
+/** The cases of some patients, in their order. */
+export const casesOf = ({ cases }: Dataset, patients: readonly string[]): Case[] =>
   patients.flatMap((patient) => cases.filter((c) => c.patient === patient));
 
 /**
@@ -121,6 +157,15 @@ const casesOf = ({ cases }: Dataset, patients: readonly string[]): Case[] =>
 export function splitDataset(dataset: Dataset, { labeled, classes }: { labeled: number; classes?: number }): Split {
   const { train, val, test } = dataset.patients;
   const where = `${dataset.dir} (split from ${dataset.splitFrom})`;
+  const everyone = namesOf(dataset.cases);
+  const isDrawn = dataset.splitFrom.startsWith('seed ');
+  if (isDrawn && (train.length === 0 || val.length === 0)) {
+    const labelled = namesOf(dataset.cases.filter((c) => c.label));
+    throw new DataError(
+      `split: ${dataset.dir} has ${everyone.length} patients, ${labelled.length} with labels — expected at least 2 with labels: one to train on, one to validate. ` +
+        (labelled.length < everyone.length ? 'wgrad inspect says why the others have none.' : 'Add patients.'),
+    );
+  }
   if (train.length === 0) throw new DataError(`split: ${where} has no training patients. Add some to "train".`);
   if (val.length === 0) throw new DataError(`split: ${where} has no validation patients. Add at least one to "val".`);
   if (!Number.isInteger(labeled) || labeled < 1 || labeled > train.length) {
@@ -149,8 +194,12 @@ const withoutLabel = (c: Case): string =>
   `split: ${c.image} has no ground truth. Add it, or leave ${c.patient} out of "val" and of the first of "train".`;
 
 /** The cases of one part by name, all with ground truth; throws DataError where it is empty or a label is missing. */
-export function casesToEvaluate(dataset: Dataset, part: keyof Parts): Case[] {
-  const cases = casesOf(dataset, dataset.patients[part]);
+export function casesToEvaluate(dataset: Dataset, part: keyof Parts): readonly Case[] {
+  return withLabels(dataset, part, casesOf(dataset, dataset.patients[part]));
+}
+
+/** Cases of a part, if there are some and all have ground truth; else throws a DataError. */
+export function withLabels(dataset: Dataset, part: keyof Parts, cases: readonly Case[]): readonly Case[] {
   if (cases.length === 0) {
     const filled = (['train', 'val', 'test'] as const).filter((name) => dataset.patients[name].length > 0);
     throw new DataError(
@@ -162,33 +211,6 @@ export function casesToEvaluate(dataset: Dataset, part: keyof Parts): Case[] {
     throw new DataError(`split: ${missing.image} has no ground truth to compare with. Add it, or use wgrad predict.`);
   }
   return cases;
-}
-
-/** splits.json, as far as it is right; what is wrong with it is added to `problems`. */
-function readSplits(file: string, present: readonly string[], problems: string[]): Parts {
-  const parts = readJson(file) as Record<string, unknown> | null;
-  const known = new Set(present);
-  const seen = new Map<string, string>();
-  const part = (name: string): string[] => {
-    const list = parts?.[name] ?? [];
-    if (!Array.isArray(list) || !list.every((entry) => typeof entry === 'string')) {
-      problems.push(`split: "${name}" in ${file} must be a list of patient names, such as ["${present[0]}"].`);
-      return [];
-    }
-    return list.filter((patient) => {
-      const other = seen.get(patient);
-      if (!known.has(patient)) {
-        problems.push(`split: ${file} names ${patient}, which has no images. Remove it there.`);
-      } else if (other) {
-        problems.push(`split: ${patient} is in "${other}" and in "${name}" of ${file}. Keep it in one.`);
-      } else {
-        seen.set(patient, name);
-        return true;
-      }
-      return false;
-    });
-  };
-  return { train: part('train'), val: part('val'), test: part('test') };
 }
 
 /** The split that a layout brings, with what it leaves open; where it brings none, a seeded one. */
@@ -213,7 +235,7 @@ function completeSplit(
   const remaining = open(test);
   const labelled = namesOf(remaining.filter((c) => c.label));
   const unlabelled = namesOf(remaining).filter((patient) => !labelled.includes(patient));
-  const drawn = splitPatients(labelled, seed, test.length ? { val: 0.1, test: 0 } : undefined);
+  const drawn = hashSplit(labelled, seed, test.length ? { val: 0.1, test: 0 } : undefined);
   return {
     patients: { train: [...drawn.train, ...unlabelled], val: drawn.val, test: [...drawn.test, ...test] },
     splitFrom: given ? `seed ${seed} and ${given.from}` : `seed ${seed}`,
@@ -221,26 +243,3 @@ function completeSplit(
 }
 
 const namesOf = (cases: readonly Case[]): string[] => [...new Set(cases.map((c) => c.patient))];
-
-/** 70/10/20 % of the patients in a random order; with two or more one is for validation, with three or more one for test. */
-export function splitPatients(
-  patients: readonly string[],
-  seed: number,
-  shares: { readonly val: number; readonly test: number } = { val: 0.1, test: 0.2 },
-): Parts {
-  const order = shuffled(patients, uniformStream(seed, 0x5917));
-  const val = order.length < 2 ? 0 : Math.max(1, Math.round(order.length * shares.val));
-  const test = order.length < 3 || shares.test === 0 ? 0 : Math.max(1, Math.round(order.length * shares.test));
-  const train = order.length - val - test;
-  return { train: order.slice(0, train), val: order.slice(train, train + val), test: order.slice(train + val) };
-}
-
-/** A copy in random order (Fisher–Yates). */
-export function shuffled<T>(items: readonly T[], uniform: () => number): T[] {
-  const order = [...items];
-  for (let i = order.length - 1; i > 0; i--) {
-    const j = Math.floor(uniform() * (i + 1));
-    [order[i], order[j]] = [order[j]!, order[i]!];
-  }
-  return order;
-}

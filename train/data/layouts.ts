@@ -65,10 +65,13 @@ function leftOver(dirs: readonly string[], cases: readonly Case[]): Required<Pic
   return { notes: films ? [`${films} film${films === 1 ? '' : 's'} (_4d) left out`] : [], warnings };
 }
 
-/** patient001_frame01 → patient and frame; any other name is a patient of its own. */
+/** Names that say surely whose a case is, and which of theirs: ACDC's frames; BIDS, sessions; end-diastole and end-systole. */
+const owned = [/^(.+?)_frame(\d+)$/, /^(sub-[A-Za-z0-9]+)_(.+)$/, /^(.+?)_(ses-.+)$/, /^(.+)[-_](ED|ES)$/i];
+
+/** patient001_frame01 → patient and frame, sub-01_ses-2 likewise; any other name is a patient of its own. */
 function patientOf(id: string): { patient: string; frame: string | undefined } {
-  const found = /^(.+?)_frame(\d+)$/.exec(id);
-  return found ? { patient: found[1]!, frame: found[2]! } : { patient: id, frame: undefined };
+  const [, patient, frame] = owned.map((name) => name.exec(id)).find(Boolean) ?? [];
+  return { patient: patient ?? id, frame };
 }
 
 const byName = (a: Case, b: Case): number => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0);
@@ -217,29 +220,6 @@ function nnunetCases(images: string, labels: string | undefined, info: NnunetInf
   return cases;
 }
 
-/** Fold 0 of nnU-Net's splits, by patient. */
-function readFold(file: string, cases: readonly Case[]): Partial<Parts> {
-  const refuse = (what: string): never => {
-    throw new DataError(`split: ${file}: ${what}`);
-  };
-  const folds = readJson(file);
-  const fold = (Array.isArray(folds) ? folds[0] : undefined) as Record<string, unknown> | undefined;
-  const names = (part: string): string[] => {
-    const list = fold?.[part];
-    if (Array.isArray(list) && list.every((name) => typeof name === 'string')) return list;
-    return refuse(`fold 0 has no list "${part}". Expected [{"train": [NAME, …], "val": [NAME, …]}, …].`);
-  };
-  const owners = new Map(cases.map((c) => [c.id, c.patient]));
-  const patients = (part: string) =>
-    unique(
-      names(part).map((name) => owners.get(name) ?? refuse(`it names ${name}, which has no image. Remove it there.`)),
-    );
-  const [train, val] = [patients('train'), patients('val')];
-  const twice = train.find((patient) => val.includes(patient));
-  if (twice) refuse(`fold 0 has cases of ${twice} in "train" and in "val". Keep a patient together.`);
-  return { train, val };
-}
-
 const nnunet: Layout = {
   name: 'nnU-Net',
   looksFor: 'imagesTr/NAME_0000.nii.gz (or NAME.nii.gz: Medical Decathlon) with labelsTr/NAME.nii.gz and dataset.json',
@@ -262,18 +242,13 @@ const nnunet: Layout = {
     const test = unique(testing.map((c) => c.patient));
     const twice = training.find((c) => test.includes(c.patient));
     if (twice) throw new DataError(`dataset: ${twice.patient} is in imagesTr and in imagesTs of ${dir}. Keep one.`);
-    const fold = join(dir, 'splits_final.json');
-    const known = existsSync(fold) ? readFold(fold, training) : {};
-    const from = [...(known.train ? ['splits_final.json, fold 0'] : []), ...(test.length ? ['imagesTs'] : [])].join(
-      ' and ',
-    );
     const folders = ['imagesTr', 'labelsTr', 'imagesTs', 'labelsTs'].map((name) => join(dir, name));
     const rest = leftOver(folders, [...training, ...testing]);
     const values = info?.labelValues ?? [];
     const mapped = values.some((value, k) => value !== k);
     return {
       cases: [...training, ...testing].sort(byName),
-      ...(from ? { split: { from, parts: { ...known, ...(test.length ? { test } : {}) } } } : {}),
+      ...(test.length ? { split: { from: 'imagesTs', parts: { test } } } : {}),
       ...(info ? { classNames: info.classNames } : {}),
       warnings: rest.warnings,
       notes: [

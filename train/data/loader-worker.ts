@@ -26,7 +26,7 @@ async function prepare(): Promise<(iteration: number) => Batch> {
   if (!Number.isInteger(size) || size < 1)
     throw new DataError(`loader: the size must be 1 or more pixels — got ${size}.`);
   const unlabeledBatch = batch - labeledBatch;
-  const split = splitDataset(await openDataset(options.dir, { splitSeed: options.splitSeed }), options);
+  const split = splitDataset(await openDataset(options.dir, options), options);
   const facts: NamedFacts[] = [];
   const warnings: string[] = [];
   const notices = createNotices('train', (line) => warnings.push(line));

@@ -3,10 +3,11 @@
 // iteration) alone, so `startIteration` is all that a resumed run needs.
 import { Worker } from 'node:worker_threads';
 import { DataError } from './data-error.js';
+import type { SplitOptions } from './datasets.js';
 import type { Reading } from './slices.js';
 
 /** What is loaded, how it is read, and what batches are made of it. */
-export interface LoaderOptions extends Reading {
+export interface LoaderOptions extends Reading, SplitOptions {
   /** Data folder (openDataset). */
   readonly dir: string;
   /** Training patients with labels. */
@@ -20,8 +21,6 @@ export interface LoaderOptions extends Reading {
   readonly labeledBatch: number;
   /** Of the order and the augmentation. The split has a seed of its own: another run must not move test patients. */
   readonly seed: number;
-  /** As given to openDataset, for a folder without splits.json. */
-  readonly splitSeed?: number;
   /** Default true. */
   readonly augment?: boolean;
   /** The first batch; default 0. */

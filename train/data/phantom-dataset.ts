@@ -3,13 +3,14 @@ import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { makeFolder } from '../new-folder.js';
 import { DataError, whyNot } from './data-error.js';
-import { cardiacClasses, splitPatients } from './datasets.js';
+import { cardiacClasses } from './datasets.js';
 import { writeHdf5 } from './hdf5.js';
 import type { Parts } from './layouts.js';
 import { writeNifti } from './nifti.js';
 import { toPicture } from './orientation.js';
 import { createPhantom, type Phantom, type PhantomFrame } from './phantom.js';
 import { minMaxScaled } from './slices.js';
+import { splitPatients } from './split.js';
 
 /** How phantoms can be laid out: as ACDC, nnU-Net, LA folders, SSL4MIS's HDF5 files, UA-MT's. */
 export const phantomLayouts = ['acdc', 'nnunet', 'la', 'h5', 'la-h5'] as const;

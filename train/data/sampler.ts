@@ -1,7 +1,7 @@
 // The two-stream sampler of mean-teacher training: each batch takes so many labelled and so many unlabelled slices, each
 // stream in a fresh random order every epoch. A pure function of (seed, iteration): a resumed run needs the iteration only.
 import { uniformStream } from '../../engine/index.js';
-import { shuffled } from './datasets.js';
+import { shuffled } from './split.js';
 
 /** Indices into the labelled and the unlabelled slices for an iteration, from 0. */
 export type Sampler = (iteration: number) => { labeled: number[]; unlabeled: number[] };

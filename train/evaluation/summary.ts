@@ -54,6 +54,8 @@ export interface EvaluationSettings {
   split?: string;
   /** Classes, background included. */
   classes?: number;
+  /** Cases of the part that the model was trained on, where some were. */
+  trained?: readonly string[];
 }
 
 /** All scores of an evaluation. */
