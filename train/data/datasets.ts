@@ -77,7 +77,13 @@ export function surveyDataset(
     const drawn = completeSplit(listing.cases, listing.split, splitSeed);
     const warning = visitWarning(namesOf(listing.cases));
     return {
-      dataset: { ...described, cases: listing.cases, ...drawn, notes, warnings: warning ? [...warnings, warning] : warnings },
+      dataset: {
+        ...described,
+        cases: listing.cases,
+        ...drawn,
+        notes,
+        warnings: warning ? [...warnings, warning] : warnings,
+      },
       problems: [],
     };
   }
