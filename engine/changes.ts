@@ -46,6 +46,9 @@ export function noteChange({ gpu, storage, offset, bytes }: Range, by: string): 
   }
 }
 
+/** Whether a launch that was recorded, or a copy, gave the storage contents. */
+export const hasContents = (storage: Storage): boolean => histories.has(storage);
+
 /** What changed a range after `time`, if it had contents then. */
 export function changedSince({ storage, offset, bytes }: Range, time: number): string | undefined {
   const history = histories.get(storage);

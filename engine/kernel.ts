@@ -4,10 +4,14 @@
 import { type Gpu, GpuError, type Outcome } from './device.js';
 import { WgslSizes, withoutComments } from './wgsl-sizes.js';
 
+type Element = 'f32' | 'f16' | 'u32' | 'i32';
+
 export interface Binding {
   readonly name: string;
   readonly slot: number;
   readonly writes: boolean;
+  /** The scalars of its elements, where the text tells. */
+  readonly element: Element | undefined;
   /** Nothing is read from it. */
   readonly onlyStores: boolean;
   /** The fewest bytes it may be given; 0 where the text does not tell. */
@@ -74,6 +78,7 @@ function parse(gpu: Gpu, source: string): Kernel {
       name: name!,
       slot: Number(slot),
       writes,
+      element: elementOf(text, name!),
       onlyStores: writes && sizes.onlyStores(name!),
       leastBytes: sizes.leastBytes(name!) ?? 0,
     };
@@ -107,6 +112,19 @@ function parse(gpu: Gpu, source: string): Kernel {
     error: undefined,
     proven: undefined,
   };
+}
+
+/** The scalars that a binding is made of; undefined for a struct. */
+function elementOf(text: string, name: string): Element | undefined {
+  const declared = new RegExp(`var<storage[^>]*>\\s*${name}\\s*:\\s*([^;]+);`).exec(text)?.[1];
+  let type = declared?.replace(/\s+/g, '').replace(/^array</, '');
+  const alias = type && /^\w+/.exec(type)?.[0];
+  const meaning = alias && new RegExp(`\\balias\\s+${alias}\\s*=\\s*([^;]+);`).exec(text)?.[1];
+  if (meaning) type = meaning.replace(/\s+/g, '').replace(/^array</, '');
+  const scalar = type && /^(?:atomic<)?(?:vec[234]<)?(f32|f16|u32|i32)\b/.exec(type)?.[1];
+  if (scalar) return scalar as Element;
+  const short = type && /^vec[234]([fhui])\b/.exec(type)?.[1];
+  return short ? ({ f: 'f32', h: 'f16', u: 'u32', i: 'i32' } as const)[short as 'f'] : undefined;
 }
 
 /** Holds a workgroup against the device's limits, as far as the text tells; returns its threads along x. */

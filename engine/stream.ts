@@ -1,7 +1,7 @@
 // The recording. Ops append launches over storages that may not have a buffer yet; `flush` plans them, and gives them to the
 // GPU (engine/launch.ts). A scope owns what is created in it.
 
-import { changedSince, noteChange } from './changes.js';
+import { changedSince, hasContents, noteChange } from './changes.js';
 import { type Gpu, GpuError, type Outcome } from './device.js';
 import { findNonFinite, mapped } from './diagnose.js';
 import { begin, checkContents, renew } from './fate.js';
@@ -111,6 +111,14 @@ export function run(source: string, args: Record<string, Argument>, grid: Grid):
     if (k.bindings[i]!.writes) beforeWrite(gpu, storage);
   });
   ordered.forEach((arg, i) => {
+    const { name, writes } = k.bindings[i]!;
+    if (!writes && !arg.storage.buffer && !(arg instanceof Numbers) && !hasContents(arg.storage)) {
+      throw new GpuError(
+        `${k.label}: '${name}' is '${arg.storage.label}' [${arg.shape}], which nothing has written — empty() makes room for an output. Use tensor(gpu, data) for an input.`,
+      );
+    }
+  });
+  ordered.forEach((arg, i) => {
     if (k.bindings[i]!.writes && !stream.computing.has(arg.storage)) noteChange(arg, k.label);
   });
   stream.pending.push({
@@ -200,6 +208,14 @@ function checkUnchanged({ bindings }: Kernel, args: readonly Bindable[], { op, t
 
 const overlap = (a: Bindable, b: Bindable): boolean => a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
 
+/** Which tensors a binding of these elements is for: bits of others would be read as other numbers. */
+const holds: Record<NonNullable<Binding['element']>, readonly string[]> = {
+  f32: ['f32'],
+  f16: ['f16'],
+  u32: ['u32', 'u8'],
+  i32: ['i32'],
+};
+
 function checkArgs({ label, bindings }: Kernel, args: readonly Bindable[]): void {
   const seen = new Map<Storage, { binding: Binding; tensor: Bindable }[]>();
   const { gpu } = args[0]!;
@@ -219,6 +235,11 @@ function checkArgs({ label, bindings }: Kernel, args: readonly Bindable[]): void
       throw new GpuError(`${label}: '${binding.name}' died with its scope. Return it from the scope to keep it.`);
     }
     if (!tensor.storage.buffer) checkSize(gpu, tensor.storage.bytes, tensor.storage.label);
+    if (binding.element && !holds[binding.element].includes(tensor.dtype)) {
+      throw new GpuError(
+        `${label}: '${binding.name}' is ${tensor.dtype} [${tensor.shape}] — the shader reads ${binding.element}, which holds ${holds[binding.element].join(' and ')}. Convert it first.`,
+      );
+    }
     if (tensor.bytes < binding.leastBytes) {
       throw new GpuError(
         `${label}: '${binding.name}' is [${tensor.shape}], ${tensor.bytes} bytes — the shader's type needs at least ${binding.leastBytes} bytes.`,

@@ -3,7 +3,7 @@
 import { adamwCorrectionShader, adamwShader, emaShader, sgdShader } from '../../shaders/optimizer.js';
 import { copyRows } from '../../shaders/slice.js';
 import { checkOptions, showValue } from '../arguments.js';
-import { Gradients } from '../autograd.js';
+import type { Gradients } from '../autograd.js';
 import { ShapeError, sameShape, show } from '../shape.js';
 import { run } from '../stream.js';
 import { type Pack, pack, packOf, partsOf, Tensor, tensor } from '../tensor.js';
@@ -31,8 +31,11 @@ export interface Optimizer {
 
 /** Throws a ShapeError unless parameters are leaves of f32, and there are some. */
 function checkParameters(op: string, parameters: unknown): void {
-  if (!Array.isArray(parameters) || parameters.length === 0) {
-    throw new ShapeError(`${op}: got parameters ${showValue(parameters)} — expected an array of at least one tensor.`);
+  if (Array.isArray(parameters) && parameters.length === 0) {
+    throw new ShapeError(`${op}: got no parameters — expected an array of at least one tensor.`);
+  }
+  if (!Array.isArray(parameters)) {
+    throw new ShapeError(`${op}: got parameters ${showValue(parameters)} — expected an array of tensors.`);
   }
   const bad = parameters.findIndex((p) => !(p instanceof Tensor && p.dtype === 'f32'));
   if (bad >= 0) {
@@ -44,10 +47,10 @@ function checkParameters(op: string, parameters: unknown): void {
 
 /** Throws a ShapeError unless a step was given gradients, and numbers that change as tensors. */
 function checkStep(op: string, gradients: unknown, lr: unknown, options: StepOptions): void {
-  if (!(gradients instanceof Gradients)) {
+  if (typeof (gradients as Partial<Gradients> | undefined)?.get !== 'function') {
     throw new ShapeError(`${op}: got gradients ${showValue(gradients)} — expected what backward(loss) gives.`);
   }
-  checkNumber(op, 'the learning rate', lr);
+  checkNumber(op, 'lr', lr);
   checkOptions(op, options, ['guard', 'unscale', 'average']);
   if (options.guard !== undefined) checkNumber(op, 'guard', options.guard);
   if (options.unscale !== undefined) checkNumber(op, 'unscale', options.unscale);
@@ -56,6 +59,9 @@ function checkStep(op: string, gradients: unknown, lr: unknown, options: StepOpt
 
 function checkNumber(op: string, what: string, value: unknown): void {
   if (value instanceof Tensor && value.dtype === 'f32' && value.size === 1) return;
+  if (value instanceof Tensor) {
+    throw new ShapeError(`${op}: ${what} is ${value.dtype} ${show(value.shape)}, expected one f32 number.`);
+  }
   const number = typeof value === 'number' ? value : 0.1;
   throw new ShapeError(
     `${op}: ${what} is ${showValue(value)} — expected a tensor of one f32 number. Make it once, tensor(gpu, ${number}), and write() to it when it changes.`,

@@ -3,6 +3,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
+  add,
   backward,
   batchNorm,
   capture,
@@ -14,17 +15,24 @@ import {
   crossEntropy,
   diceLoss,
   dropout,
+  ema,
   empty,
   GpuError,
   gaussianNoise,
   instanceNorm,
   maxPool,
   memoryOf,
+  mul,
   normActivation,
+  pack,
   relu,
+  reshape,
+  run,
   ShapeError,
   scope,
+  square,
   sum,
+  type Tensor,
   tensor,
 } from '../../engine/index.js';
 import { testGpu } from '../gpu.js';
@@ -160,12 +168,12 @@ test('the optimizer: its learning rate is a tensor, its gradients are what backw
     const gradients = backward(sum(w));
     const step = js(optimizer.step.bind(optimizer));
     const says = (work: () => unknown, text: string): Promise<void> => shape(work, new RegExp(`${name}: ${text}`));
-    await says(() => step(gradients, 0.1), 'the learning rate is 0.1 — expected a tensor.*tensor\\(gpu, 0.1\\)');
-    await says(() => step(gradients), 'the learning rate is undefined');
+    await says(() => step(gradients, 0.1), 'lr is 0.1 — expected a tensor.*tensor\\(gpu, 0.1\\)');
+    await says(() => step(gradients), 'lr is undefined');
     await says(() => step(lr, gradients), 'got gradients a tensor f32 \\[\\] — expected what backward\\(loss\\) gives');
-    await says(() => step(gradients, w), 'the learning rate is a tensor f32 \\[2\\]');
+    await says(() => step(gradients, w), 'lr is f32 \\[2\\], expected one f32 number');
     await says(() => step(gradients, lr, { gaurd: w }), "unknown option 'gaurd'.*Did you mean 'guard'");
-    await says(() => make([]), 'got parameters \\[\\] — expected an array of at least one tensor');
+    await says(() => make([]), 'got no parameters — expected an array of at least one tensor');
     await says(() => js(make)(w), 'got parameters a tensor f32 \\[2\\] — expected an array');
     await says(() => js(make)([w, undefined]), 'parameter 1 is undefined');
   }
@@ -227,6 +235,147 @@ test('norms: sizes and dtypes of γ, β and running statistics; one value a chan
   }
   await shape(() => instanceNorm(tensor(gpu, 1, [2, 1, 1, 4]), of(4), of(4)), /instanceNorm: one value a channel/);
   await shape(() => instanceNorm(x, of(4), of(2)), /instanceNorm: .*beta f32 \[2\]/);
+});
+
+/** A weight, an input, and the gradient of what `op` makes of them after `change`. */
+async function changed(
+  change: (w: Tensor, x: Tensor) => void,
+  op: (x: Tensor, w: Tensor) => Tensor = mul,
+): Promise<void> {
+  const w = tensor(gpu, [2, 3], [2], { requiresGrad: true, label: 'w' });
+  const x = tensor(gpu, [5, 7], [2], { label: 'x' });
+  const loss = sum(op(x, w));
+  change(w, x);
+  await backward(loss).get(w)!.read();
+}
+
+test('what backward reads and was written since: named, with the op and what changed it', async () => {
+  const said = (what: string, by: string, op = 'mul') =>
+    new RegExp(`backward: '${what}' was changed by ${by} since ${op} used it`);
+  await refuses(() => changed((_, x) => x.write([1, 1])), GpuError, said('x', 'write\\(\\)'));
+  await changed((w) => w.write([1, 1])); // d(x·w)/dw reads x alone
+  await changed((_, x) => x.write([1, 1]), add); // a sum's gradient reads neither
+  await changed(
+    (_, x) => x.write([1, 1]),
+    (a, b) => reshape(add(reshape(a, [2, 1]), reshape(b, [2, 1])), [2]),
+  );
+  await refuses(
+    () =>
+      changed(
+        (w) => w.write([1, 1]),
+        (_, w) => square(w),
+      ),
+    GpuError,
+    said('w', 'write\\(\\)', 'square'),
+  );
+  await refuses(
+    () =>
+      changed(
+        (w) => w.write([1, 1]),
+        (_, w) => square(reshape(w, [2, 1])),
+      ),
+    GpuError,
+    said('w', 'write\\(\\)', 'square'),
+  );
+});
+
+test('a step or an average between forward and backward, of plain and of packed parameters', async () => {
+  for (const make of [createSgd, createAdamW]) {
+    for (const packed of [false, true]) {
+      const parameters = [1, 2].map((v) => tensor(gpu, v, [3], { requiresGrad: true }));
+      if (packed) pack(parameters);
+      const optimizer = make(parameters);
+      const [a, b] = parameters as [Tensor, Tensor];
+      const lr = tensor(gpu, 0.1);
+      const loss = () => sum(mul(a, b));
+      const [first, second] = [loss(), loss()];
+      optimizer.step(backward(first), lr);
+      await refuses(
+        () => backward(second),
+        GpuError,
+        /was changed by (sgd|adamw) since mul used it.*Call backward before/,
+      );
+      optimizer.step(backward(loss()), lr); // anew: fine
+      const third = loss();
+      ema(parameters, [tensor(gpu, 0, [3]), tensor(gpu, 0, [3])], tensor(gpu, 0.5));
+      await refuses(() => backward(third), GpuError, /was changed by ema since mul used it/);
+      const fourth = loss();
+      a.write([1, 1, 1]);
+      await refuses(() => backward(fourth), GpuError, /was changed by write/);
+      const other = sum(square(b)); // beside a in the pack, and not written
+      a.write([2, 2, 2]);
+      backward(other);
+    }
+  }
+});
+
+test('randomness whose step changed; recorded steps; the teacher', async () => {
+  const random = createRandom(gpu, 3);
+  const w = tensor(gpu, 1, [8], { requiresGrad: true, label: 'w' });
+  const lost = sum(dropout(w, 0.5, random));
+  random.setStep(1);
+  await refuses(() => backward(lost), GpuError, /'random' was changed by write\(\) since dropout used it/);
+  const [lr, optimizer] = [tensor(gpu, 0.1), createSgd([w])];
+  const wrong = capture(gpu, () => {
+    const loss = sum(square(w));
+    const again = sum(square(w));
+    optimizer.step(backward(loss), lr);
+    return backward(again).get(w);
+  });
+  await refuses(() => wrong(), GpuError, /'w' was changed by sgd since square used it/);
+  const step = capture(gpu, () => {
+    const loss = sum(square(dropout(w, 0.5, random)));
+    optimizer.step(backward(loss), lr);
+    return loss;
+  });
+  for (let i = 0; i < 3; i++) {
+    random.setStep(i);
+    assert.ok(Number.isFinite(await step().item()));
+  }
+});
+
+test('a seed may be written at any time, and gradients may be computed twice', async () => {
+  const w = tensor(gpu, [2, 3], [2], { requiresGrad: true });
+  const seed = tensor(gpu, [1, 1]);
+  const y = square(w);
+  seed.write([10, 100]);
+  assert.equal(Array.from(await backward(y, seed).get(w)!.read()), [40, 600]);
+  seed.write([1, 2]);
+  assert.equal(Array.from(await backward(y, seed).get(w)!.read()), [4, 12]);
+});
+
+test('what nothing has written is no input', async () => {
+  const x = empty(gpu, [2], 'f32', 'nothing');
+  await refuses(() => add(x, 1), GpuError, /'nothing' \[2\], which nothing has written/);
+  await refuses(() => x.read(), GpuError, /'nothing' was never written/);
+});
+
+test('a binding takes the elements of its shader alone', async () => {
+  const copy = (type: string) => `
+    alias Element = ${type};
+    @group(0) @binding(0) var<storage, read> x: array<Element>;
+    @group(0) @binding(1) var<storage, read_write> y: array<f32>;
+    @compute @workgroup_size(1) fn copy_one() { y[0] = f32(x[0]${type.startsWith('vec') ? '.x' : ''}); }`;
+  const y = empty(gpu, [1]);
+  for (const [type, fits] of [
+    ['f32', ['f32']],
+    ['vec4f', ['f32']],
+    ['vec2<u32>', ['u32', 'u8']],
+    ['u32', ['u32', 'u8']],
+    ['i32', ['i32']],
+    ['vec4i', ['i32']],
+  ] as const) {
+    for (const dtype of ['f32', 'f16', 'u32', 'i32', 'u8'] as const) {
+      const x = tensor(gpu, 3, [16], { dtype });
+      const launch = (): void => run(copy(type), { x, y }, { threads: 1 });
+      if (!(fits as readonly string[]).includes(dtype)) {
+        await refuses(launch, GpuError, new RegExp(`copy_one: 'x' is ${dtype} \\[16\\] — the shader reads [fui]32`));
+        continue;
+      }
+      launch();
+      if (dtype !== 'u8') assert.is(await y.item(), 3);
+    }
+  }
 });
 
 test.run();
