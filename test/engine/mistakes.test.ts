@@ -251,7 +251,7 @@ async function changed(
 
 test('what backward reads and was written since: named, with the op and what changed it', async () => {
   const said = (what: string, by: string, op = 'mul') =>
-    new RegExp(`backward: '${what}' was changed by ${by} since ${op} used it`);
+    new RegExp(`backward: '${what}' was changed by ${by} after ${op} had used it`);
   await refuses(() => changed((_, x) => x.write([1, 1])), GpuError, said('x', 'write\\(\\)'));
   await changed((w) => w.write([1, 1])); // d(x·w)/dw reads x alone
   await changed((_, x) => x.write([1, 1]), add); // a sum's gradient reads neither
@@ -293,12 +293,12 @@ test('a step or an average between forward and backward, of plain and of packed 
       await refuses(
         () => backward(second),
         GpuError,
-        /was changed by (sgd|adamw) since mul used it.*Call backward before/,
+        /was changed by (sgd|adamw) after mul had used it.*Call backward before/,
       );
       optimizer.step(backward(loss()), lr); // anew: fine
       const third = loss();
       ema(parameters, [tensor(gpu, 0, [3]), tensor(gpu, 0, [3])], tensor(gpu, 0.5));
-      await refuses(() => backward(third), GpuError, /was changed by ema since mul used it/);
+      await refuses(() => backward(third), GpuError, /was changed by ema after mul had used it/);
       const fourth = loss();
       a.write([1, 1, 1]);
       await refuses(() => backward(fourth), GpuError, /was changed by write/);
@@ -314,7 +314,7 @@ test('randomness whose step changed; recorded steps; the teacher', async () => {
   const w = tensor(gpu, 1, [8], { requiresGrad: true, label: 'w' });
   const lost = sum(dropout(w, 0.5, random));
   random.setStep(1);
-  await refuses(() => backward(lost), GpuError, /'random' was changed by write\(\) since dropout used it/);
+  await refuses(() => backward(lost), GpuError, /'random' was changed by write\(\) after dropout had used it/);
   const [lr, optimizer] = [tensor(gpu, 0.1), createSgd([w])];
   const wrong = capture(gpu, () => {
     const loss = sum(square(w));
@@ -322,7 +322,7 @@ test('randomness whose step changed; recorded steps; the teacher', async () => {
     optimizer.step(backward(loss), lr);
     return backward(again).get(w);
   });
-  await refuses(() => wrong(), GpuError, /'w' was changed by sgd since square used it/);
+  await refuses(() => wrong(), GpuError, /'w' was changed by sgd after square had used it/);
   const step = capture(gpu, () => {
     const loss = sum(square(dropout(w, 0.5, random)));
     optimizer.step(backward(loss), lr);
