@@ -27,8 +27,13 @@ export const neg = (x: Tensor): Tensor => unary('neg', x, '-x', '-dy');
 /** e to the power x. */
 export const exp = (x: Tensor): Tensor => unary('exp', x, 'keep_nan(x, exp(x))', 'dy * y');
 
-/** Natural logarithm of x > 0. */
-export const log = (x: Tensor): Tensor => unary('log', x, 'keep_nan(x, log(x))', 'dy / x');
+/** Natural logarithm of x: −∞ at 0, NaN below. */
+export const log = (x: Tensor): Tensor => {
+  // Not every driver's log knows 0, infinity and negative numbers.
+  const above = 'select(log(x), infinity, x == infinity)';
+  const expression = `keep_nan(x, select(select(${above}, -infinity, x == V(0.0)), nan, x < V(0.0)))`;
+  return unary('log', x, expression, 'dy / x', { infinity: Number.POSITIVE_INFINITY, nan: Number.NaN });
+};
 
 /** Square root of x > 0. */
 export const sqrt = (x: Tensor): Tensor => unary('sqrt', x, 'sqrt(x)', 'dy / (y + y)');
