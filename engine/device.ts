@@ -13,6 +13,7 @@ declare global {
   interface GPUBindGroup {}
   interface GPUBindGroupLayout {}
   interface GPUBuffer {}
+  interface GPUComputePassEncoder {}
   interface GPUComputePipeline {}
   interface GPUDevice {}
   interface GPUError {}

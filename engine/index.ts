@@ -8,6 +8,7 @@ export {
   Gpu,
   GpuError,
   GpuLostError,
+  type GpuOptions,
   type MatrixSize,
   openDevice,
   requestGpu,

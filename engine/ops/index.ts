@@ -20,10 +20,11 @@ export { concat } from './concat.js';
 export { type ConvOptions, conv } from './conv.js';
 export { convTranspose } from './conv-transpose.js';
 export { crossEntropy } from './cross-entropy.js';
-export { diceLoss } from './dice-loss.js';
+export { type DiceOptions, diceLoss } from './dice-loss.js';
 export { dropout } from './dropout.js';
 export { gaussianNoise } from './gaussian-noise.js';
 export { instanceNorm } from './instance-norm.js';
+export type { LabelOptions } from './labeled-pixels.js';
 export { leakyRelu, relu } from './leaky-relu.js';
 export { createLossScale, type LossScale } from './loss-scale.js';
 export {

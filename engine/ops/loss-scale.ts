@@ -36,7 +36,7 @@ export function createLossScale(gpu: Gpu, { initial = 65536, interval = 2000 } =
     state: [scale, good],
     unscale(gradients, parameters) {
       const found = empty(gpu, [1], 'u32', 'overflow');
-      run(fillShader('f32', 0), { y: found }, { threads: 1 });
+      run(fillShader('u32', 0), { y: found }, { threads: 1 });
       const packed = new Set<Tensor['storage']>();
       for (const p of parameters) {
         const flat = gradients.packed.get(p.storage)?.flat;

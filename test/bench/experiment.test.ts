@@ -40,7 +40,10 @@ test('the kit runs from a folder of its own', () => {
     assert.is(phantom.status, 0, phantom.stderr);
     const tested = node([program('test/run.js'), 'train/nifti'], folder);
     assert.match(tested.stdout, /^\d+ passed, 0 failed$/m, tested.stderr);
-    const unknown = node([program('bench/experiment/run-leg.js'), 'lccs-70', '--data', 'data'], folder);
+    const unknown = node(
+      [program('bench/experiment/run-leg.js'), 'lccs-70', '--data', 'data', '--work', 'w', '--out', 'o'],
+      folder,
+    );
     assert.is(unknown.status, 2);
     assert.match(unknown.stderr, /unknown leg 'lccs-70', expected one of lccs-7, /);
   } finally {

@@ -295,16 +295,16 @@ test('what cannot be exported is refused in words', async () => {
   const other = join(folder, 'other.safetensors');
   writeSafetensors(other, new Map([['weight', { shape: [1], data: new Float32Array(1) }]]));
   for (const [args, kind, message] of [
-    [[], UsageError, /--onnx FILE is needed/],
+    [[], UsageError, /--onnx is needed/],
     [['--onnx', out], UsageError, /--run RUN or --weights FILE/],
-    [['--onnx', out, '--weights', file, '--run', folder], UsageError, /--run RUN or --weights FILE/],
+    [['--onnx', out, '--weights', file, '--run', folder], UsageError, /--run and --weights exclude each other/],
     [['--onnx', join(folder, 'x.pb'), '--weights', file], UsageError, /\.onnx/],
     [['--onnx', join(folder, 'own.onnx'), '--weights', file], UsageError, /exists.*--force/],
     [['--onnx', out, '--weights', file, '--folded'], UsageError, /unknown flag --folded.*--fold/],
     [['--onnx', out, '--weights', join(folder, 'nowhere')], CheckpointError, /cannot read/],
     [['--onnx', out, '--weights', cut], CheckpointError, /no readable safetensors/],
     [['--onnx', out, '--weights', other], CheckpointError, /SSL4MIS/],
-    [['--onnx', out, '--run', folder], UsageError, /holds no checkpoint/],
+    [['--onnx', out, '--run', folder], UsageError, /is no run folder: it has no config/],
     [['--onnx', out, '--weights', file, '--model', 'teacher'], UsageError, /run folder only/],
     [['--onnx', out, '--weights', file, '--model', 'both'], UsageError, /student or teacher/],
     [['--onnx', join(folder, 'none', 'new.onnx'), '--weights', file], CheckpointError, /cannot write/],

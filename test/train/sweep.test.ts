@@ -307,7 +307,7 @@ test('interrupted, then a training killed, then finished: the bits of a sweep th
 });
 
 for (const [what, args, message] of [
-  ['no file', [], /FILE is missing/],
+  ['no file', [], /FILE\.json is missing/],
   ['no data', [fileWith({ grid: { seed: [1] } })], /--data is needed/],
   [
     'a shard that is none',

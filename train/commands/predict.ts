@@ -18,8 +18,9 @@ export const command = describeCommand({
   name: 'predict',
   about: `
 Writes a label volume for each input to the new folder DIR: uint8 NIfTI with the classes 0, 1, 2, …, on the input's own grid,
-geometry copied bit for bit. An input is a .nii or .nii.gz file, or a folder: every volume in it but labels (NAME_gt, _label, _seg …) and films.
-nnU-Net's NAME_0000.nii.gz becomes NAME.nii.gz. What cannot be read is said, and the others are predicted all the same.`,
+geometry copied bit for bit. An input is a .nii or .nii.gz file, or a folder: every volume in it but labels (NAME_gt, _label,
+_seg …) and films. nnU-Net's NAME_0000.nii.gz becomes NAME.nii.gz. What cannot be read is said, and the others are predicted
+all the same.`,
   positionals: ['INPUT…'],
   flags: {
     ...modelFlags,
