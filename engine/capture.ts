@@ -1,9 +1,9 @@
 // A captured step: the recording is made once, placed once, and replayed for ever. What is frozen at the first call:
 // JavaScript numbers, branches, shapes, and the buffers of the returned tensors, which every call overwrites.
-import { showValue } from './arguments.js';
+import { checkOptions, showValue } from './arguments.js';
 import { expectGpu, type Gpu, GpuError } from './device.js';
 import { findNonFinite, timeLaunches } from './diagnose.js';
-import { type Kernel, startCompiling } from './kernel.js';
+import { type Kernel, type OnProgress, startCompiling } from './kernel.js';
 import { dispatchNothing, place, usesOf, watched } from './launch.js';
 import { makingOf, release, releaseWhenCollected, type Storage } from './memory.js';
 import { type LaunchTime, profileTable, summarize } from './profile.js';
@@ -23,6 +23,12 @@ export interface StepInfo {
   readonly externalBytes: number;
 }
 
+/** Of `prepare`. */
+export interface PrepareOptions {
+  /** Told how many kernels are compiled, of how many there are: at first, and whenever that has grown. */
+  onProgress?: OnProgress;
+}
+
 /** A captured step: call it to run it. */
 export interface Step<T> {
   /** Runs the step; the returned tensors are the same at every call. */
@@ -30,9 +36,9 @@ export interface Step<T> {
   /**
    * Records (if that has not happened) and compiles all kernels side by side; nothing runs. Makes the first call fast.
    * (lavapipe compiles at a kernel's first dispatch; there each kernel is dispatched without workgroups.) Rejects with the error
-   * of a shader that does not compile.
+   * of a shader that does not compile, and with what `onProgress` throws. Throws a ShapeError for an option that it does not know.
    */
-  prepare(): Promise<StepInfo>;
+  prepare(options?: PrepareOptions): Promise<StepInfo>;
   /** What the step costs; records it if that has not happened, allocates nothing. */
   readonly info: StepInfo;
   /** Runs the step twice: once to warm up, once with a timestamp around every launch. Needs the feature `timestamp-query`. */
@@ -118,11 +124,14 @@ export function capture<T>(gpu: Gpu, work: () => T): Step<T> {
     return result;
   };
   const tools = {
-    prepare: async () => {
+    prepare: async (options: PrepareOptions = {}) => {
+      checkOptions('prepare', options, ['onProgress']);
+      const { onProgress } = options;
       recorded((k) => void startCompiling(gpu, k).catch(() => {})); // the driver's threads compile while this one records
       const { recording, info } = ready();
-      await compileRecording(gpu, recording);
-      if (gpu.adapter.driver === 'lavapipe') await dispatchNothing(gpu, recording.launches);
+      const isLate = gpu.adapter.driver === 'lavapipe'; // what it calls compiled is not
+      await compileRecording(gpu, recording, isLate ? undefined : onProgress);
+      if (isLate) await dispatchNothing(gpu, recording.launches, onProgress);
       return info;
     },
     profile: async () => {

@@ -1,7 +1,7 @@
 // The engine's public surface: re-exports only.
 export { type Backward, backward, type GradientFlow, Gradients, gradientLike, noGrad, record } from './autograd.js';
 export { type BufferRange, bufferOf, fromBuffer } from './buffer.js';
-export { capture, type Step, type StepInfo } from './capture.js';
+export { capture, type PrepareOptions, type Step, type StepInfo } from './capture.js';
 export {
   type AdapterDescription,
   fromDevice,

@@ -219,9 +219,20 @@ export async function startCompiling(gpu: Gpu, kernel: Kernel): Promise<void> {
   if (kernel.error) throw kernel.error;
 }
 
+/** Told how many kernels are compiled, of how many: at first, and whenever that has grown. */
+export type OnProgress = (compiled: number, total: number) => void;
+
 /** Compiles kernels side by side on the driver's threads; rejects with the first that does not compile, when all are done. */
-export async function compileAll(gpu: Gpu, kernels: Iterable<Kernel>): Promise<void> {
-  const outcomes = await Promise.allSettled([...new Set(kernels)].map((kernel) => startCompiling(gpu, kernel)));
+export async function compileAll(gpu: Gpu, kernels: Iterable<Kernel>, onProgress?: OnProgress): Promise<void> {
+  const different = [...new Set(kernels)];
+  let done = different.filter(({ pipeline }) => pipeline).length;
+  onProgress?.(done, different.length);
+  const compileOne = async (kernel: Kernel): Promise<void> => {
+    const isNew = !kernel.pipeline;
+    await startCompiling(gpu, kernel);
+    if (isNew) onProgress?.(++done, different.length);
+  };
+  const outcomes = await Promise.allSettled(different.map(compileOne));
   await gpu.reported();
   for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
 }

@@ -3,7 +3,7 @@
 // later; so a launch of which nothing is known yet goes apart from those that do not need it.
 import { type Gpu, GpuError, type Outcome } from './device.js';
 import { begin, type Effects, isClouded, type Use, withhold, wrongness } from './fate.js';
-import { type Kernel, pipelineOf } from './kernel.js';
+import { type Kernel, type OnProgress, pipelineOf } from './kernel.js';
 import { acquire, makingOf, type Plan, release, Storage } from './memory.js';
 
 /** What a launch binds: a tensor is a shape over a storage. */
@@ -341,22 +341,27 @@ export function dispatch(gpu: Gpu, pass: GPUComputePassEncoder, launch: Launch):
  * Has a driver that compiles at the first dispatch (lavapipe) do so: a dispatch of every kernel without workgroups, which runs
  * nothing. The zeros lie in a buffer, since Dawn warns of those that are given as numbers.
  */
-export async function dispatchNothing(gpu: Gpu, launches: readonly Launch[]): Promise<void> {
+export async function dispatchNothing(gpu: Gpu, launches: readonly Launch[], onProgress?: OnProgress): Promise<void> {
   const { device } = gpu;
   const first = [...new Map(launches.map((launch) => [launch.kernel, launch])).values()];
+  const some = onProgress ? 8 : first.length; // kernels of one submission
   await watched(gpu, first, async () => {
     const zeros = device.createBuffer({ label: 'dispatchNothing', size: 12, usage: 0x100 }); // INDIRECT
-    const encoder = device.createCommandEncoder();
-    const pass = encoder.beginComputePass();
-    for (const launch of first) {
-      launch.bindGroup ??= bindGroupOf(gpu, launch);
-      pass.setPipeline(launch.kernel.pipeline ?? pipelineOf(gpu, launch.kernel));
-      pass.setBindGroup(0, launch.bindGroup);
-      pass.dispatchWorkgroupsIndirect(zeros, 0);
+    onProgress?.(0, first.length);
+    for (let done = 0; done < first.length; done += some) {
+      const encoder = device.createCommandEncoder();
+      const pass = encoder.beginComputePass();
+      for (const launch of first.slice(done, done + some)) {
+        launch.bindGroup ??= bindGroupOf(gpu, launch);
+        pass.setPipeline(launch.kernel.pipeline ?? pipelineOf(gpu, launch.kernel));
+        pass.setBindGroup(0, launch.bindGroup);
+        pass.dispatchWorkgroupsIndirect(zeros, 0);
+      }
+      pass.end();
+      device.queue.submit([encoder.finish()]);
+      await device.queue.onSubmittedWorkDone();
+      onProgress?.(Math.min(done + some, first.length), first.length);
     }
-    pass.end();
-    device.queue.submit([encoder.finish()]);
-    await device.queue.onSubmittedWorkDone();
     zeros.destroy();
   });
 }

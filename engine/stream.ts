@@ -5,7 +5,7 @@ import { changedSince, hasContents, noteChange } from './changes.js';
 import { type Gpu, GpuError, type Outcome } from './device.js';
 import { findNonFinite, mapped } from './diagnose.js';
 import { begin, checkContents, renew } from './fate.js';
-import { type Binding, compileAll, type Kernel, kernel } from './kernel.js';
+import { type Binding, compileAll, type Kernel, kernel, type OnProgress } from './kernel.js';
 import {
   type Argument,
   attempt,
@@ -510,10 +510,11 @@ function abandon(gpu: Gpu, { created }: Scope, buffers: ReadonlySet<GPUBuffer>):
 }
 
 /** Compiles every kernel of a recording side by side. */
-export const compileRecording = (gpu: Gpu, { launches }: Recording): Promise<void> =>
+export const compileRecording = (gpu: Gpu, { launches }: Recording, onProgress?: OnProgress): Promise<void> =>
   compileAll(
     gpu,
     launches.map(({ kernel: k }) => k),
+    onProgress,
   );
 
 /**

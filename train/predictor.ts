@@ -1,5 +1,5 @@
 // Turns a model into a function from slices to labels: one captured step of a fixed batch in eval mode, fed in turns.
-import { argmax, capture, type Gpu, max, noGrad, softmax, tensor } from '../engine/index.js';
+import { argmax, capture, type Gpu, max, noGrad, type PrepareOptions, softmax, tensor } from '../engine/index.js';
 import type { UNet } from '../model/index.js';
 
 /**
@@ -10,6 +10,12 @@ export type Predictor = (
   slices: Float32Array,
   withConfidence?: boolean,
 ) => Promise<{ labels: Uint8Array; confidence: Float32Array | undefined }>;
+
+/** A predictor that can be made ready before it is first called. */
+export interface PreparedPredictor extends Predictor {
+  /** Compiles its kernels; nothing runs. */
+  prepare(options?: PrepareOptions): Promise<unknown>;
+}
 
 /** How slices are predicted. */
 export interface PredictorOptions {
@@ -25,7 +31,7 @@ export function createPredictor(
   model: UNet,
   size: number,
   { batch = 8, flips = false }: PredictorOptions = {},
-): Predictor {
+): PreparedPredictor {
   const perSlice = size * size;
   const image = tensor(gpu, 0, [batch, size, size, 1], { label: 'slices' });
   const inTurns = async (slices: Float32Array, work: (first: number, used: number) => Promise<void>): Promise<void> => {
@@ -41,7 +47,7 @@ export function createPredictor(
   };
   if (flips) {
     const step = capture(gpu, () => noGrad(gpu, () => softmax(model(image, { mode: 'eval' }))));
-    return async (slices) => {
+    const predict: Predictor = async (slices) => {
       const sums = new Float32Array(slices.length * model.classes);
       for (const flip of [0, 1, 2, 3] as const) {
         await inTurns(flipped(slices, size, 1, flip), async (first, used) => {
@@ -53,6 +59,7 @@ export function createPredictor(
       }
       return bestOf(sums, model.classes);
     };
+    return Object.assign(predict, { prepare: step.prepare });
   }
   const step = capture(gpu, () =>
     noGrad(gpu, () => {
@@ -60,7 +67,7 @@ export function createPredictor(
       return { labels: argmax(logits), confidence: max(softmax(logits), -1) };
     }),
   );
-  return async (slices, withConfidence = false) => {
+  const predict: Predictor = async (slices, withConfidence = false) => {
     const labels = new Uint8Array(slices.length);
     const confidence = withConfidence ? new Float32Array(slices.length) : undefined;
     await inTurns(slices, async (first, used) => {
@@ -70,6 +77,7 @@ export function createPredictor(
     });
     return { labels, confidence };
   };
+  return Object.assign(predict, { prepare: step.prepare });
 }
 
 /** @internal A copy of pictures [count, size, size, channels]: flip 1 left to right, 2 upside down, 3 both. */

@@ -1,5 +1,5 @@
 // The progress line of a run: on a terminal one line that rewrites itself, elsewhere a plain line every few seconds. Rate,
-// remaining time and shares of time are those of the last minute, measured by the loop; validations count.
+// remaining time and shares of time are those of the last minute, measured by the loop; validations count. And a word while kernels compile.
 
 /** Where a run's time went, milliseconds since it began. What is left is this process's own work on the training step. */
 export interface Spent {
@@ -93,4 +93,37 @@ function sharesText(from: Moment, to: Moment): string {
   const [gpu, data, validation] = [share('gpu'), share('data'), share('validation')];
   const own = Math.max(0, 100 - gpu - data - validation);
   return `gpu ${gpu}% cpu ${own}% data ${data}%${validation ? ` validation ${validation}%` : ''}`;
+}
+
+/**
+ * Waits for what is prepared and says on `out` how many kernels are compiled once that takes longer than a second: on a terminal a line that
+ * rewrites itself and goes, elsewhere a plain line every ten seconds at most.
+ */
+export async function sayCompiling<T>(
+  preparing: (options: { onProgress: (compiled: number, total: number) => void }) => Promise<T>,
+  out: NodeJS.WriteStream = process.stderr,
+): Promise<T> {
+  const [patient, every] = [1000, out.isTTY ? 200 : 10_000];
+  let due = performance.now() + patient;
+  let count: string | undefined;
+  let isShown = false;
+  const say = (): void => {
+    if (count === undefined || performance.now() < due) return;
+    due = performance.now() + every;
+    isShown = true;
+    const line = `compiling kernels ${count}`;
+    out.write(out.isTTY ? `\r\x1b[K${line}` : `${line}\n`);
+  };
+  const timer = setInterval(say, 200); // one kernel may take many seconds
+  try {
+    return await preparing({
+      onProgress: (compiled, total) => {
+        count = `${compiled}/${total}`;
+        say();
+      },
+    });
+  } finally {
+    clearInterval(timer);
+    if (isShown && out.isTTY) out.write('\r\x1b[K');
+  }
 }

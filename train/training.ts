@@ -16,7 +16,7 @@ import { appendRecord, type LogRecord, readLog, rewindLog } from './log.js';
 import { createNotices } from './notices.js';
 import { drawProgress, drawValidation, type Kept, keptBy, reportOn, showBatch } from './pictures/run-pictures.js';
 import { createPredictor } from './predictor.js';
-import { createProgress } from './progress.js';
+import { createProgress, sayCompiling } from './progress.js';
 import { iterationOf, keepCheckpoint, loadState, runFiles, saveState, takeRunFolder, writeJson } from './run-folder.js';
 import { describeSplit, readRunSplit, reopenDataset, sameSplit } from './run-split.js';
 import { createEventFile } from './tensorboard.js';
@@ -261,7 +261,7 @@ async function trainIn(
   };
 
   try {
-    await trainer.step.prepare();
+    await sayCompiling(trainer.step.prepare);
     if (saved === undefined) await save(); // so that there is always a state from before a loss that is not finite
     let running: Running | undefined;
     while (iteration < config.iterations && !stop?.aborted) {

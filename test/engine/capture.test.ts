@@ -304,6 +304,29 @@ test('info costs no memory; prepare() compiles and runs nothing', async () => {
   assert.is((await state.read())[0], 1);
 });
 
+test('prepare() tells how many kernels are compiled, to the last one, and once more when nothing is left', async () => {
+  const gpu = await testGpu();
+  const x = tensor(gpu, new Float32Array(64), [8, 8]);
+  const step = capture(gpu, () => [sum(x, 0), sum(x, 1), mul(x, 3), mul(mul(x, x), 4)].map((y) => mul(y, y)));
+  const heard: [number, number][] = [];
+  const { launches } = await step.prepare({ onProgress: (...counts) => void heard.push(counts) });
+  const total = heard[0]![1];
+  assert.ok(total > 1 && total < launches, `${total} kernels of ${launches} launches`);
+  assert.ok(heard.every(([, of]) => of === total));
+  const counts = heard.map(([done]) => done);
+  assert.equal(
+    counts,
+    [...counts].sort((a, b) => a - b),
+  );
+  assert.is(counts.at(-1), total);
+  if (gpu.adapter.driver !== 'lavapipe') {
+    const again: number[] = [];
+    await step.prepare({ onProgress: (done) => void again.push(done) });
+    assert.equal(again, [total]);
+  }
+  await refuses(() => step.prepare({ onprogress: () => {} } as never), ShapeError, /onProgress/);
+});
+
 test('a captured step computes what eager code does, bit for bit', async () => {
   const gpu = await testGpu();
   const x = tensor(

@@ -1,7 +1,8 @@
 // The progress line says where a run is and where its time goes, on a terminal and in a file.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { clock, createProgress } from '../../train/progress.js';
+import { clock, createProgress, sayCompiling } from '../../train/progress.js';
+import { refuses } from '../refuses.js';
 
 const test = suite('progress');
 
@@ -132,6 +133,65 @@ test('an iteration of many seconds is told in seconds', () => {
     progress.update(1, '');
   });
   assert.equal(lines, ['mt 1/100  25.0 s/it  41:15 left\n']);
+});
+
+/** What is said while kernels compile; `work` says how many are compiled at which millisecond since it began. */
+async function saidOfCompiling(stream: { isTTY?: boolean }, counts: readonly [number, number][]): Promise<string[]> {
+  const lines: string[] = [];
+  const out = { ...stream, write: (text: string) => lines.push(text) } as unknown as NodeJS.WriteStream;
+  const { now } = performance;
+  let time = 1000;
+  performance.now = () => time;
+  try {
+    const result = await sayCompiling(async ({ onProgress }) => {
+      for (const [at, compiled] of counts) {
+        time = 1000 + at;
+        onProgress(compiled, 160);
+      }
+      return 'ready';
+    }, out);
+    assert.is(result, 'ready');
+  } finally {
+    performance.now = now;
+  }
+  return lines;
+}
+
+test('kernels that compile within a second are not spoken of', async () => {
+  for (const isTTY of [true, false]) {
+    assert.equal(
+      await saidOfCompiling({ isTTY }, [
+        [0, 0],
+        [400, 80],
+        [990, 160],
+      ]),
+      [],
+    );
+  }
+});
+
+test('slow kernels: in a file a line every ten seconds at most, on a terminal one line that goes', async () => {
+  const counts = Array.from({ length: 41 }, (_, i): [number, number] => [600 * i, 4 * i]); // 24 seconds
+  const lines = await saidOfCompiling({}, counts);
+  assert.equal(lines, ['compiling kernels 8/160\n', 'compiling kernels 76/160\n', 'compiling kernels 144/160\n']);
+  const drawn = await saidOfCompiling({ isTTY: true }, counts);
+  assert.is(drawn[0], '\r\x1b[Kcompiling kernels 8/160');
+  assert.is(drawn.length, 41 - 2 + 1);
+  assert.is(drawn.at(-1), '\r\x1b[K');
+  assert.not(drawn.some((text) => text.includes('\n')));
+});
+
+test('a kernel that takes long is spoken of while it compiles; what fails is thrown and the line is gone', async () => {
+  const lines: string[] = [];
+  const out = { isTTY: true, write: (text: string) => lines.push(text) } as unknown as NodeJS.WriteStream;
+  const failing = sayCompiling(async ({ onProgress }) => {
+    onProgress(0, 3);
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    throw new Error('does not compile');
+  }, out);
+  await refuses(() => failing, Error, /does not compile/);
+  assert.match(lines[0]!, /compiling kernels 0\/3$/);
+  assert.is(lines.at(-1), '\r\x1b[K');
 });
 
 test.run();

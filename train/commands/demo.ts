@@ -16,7 +16,7 @@ import { readLog } from '../log.js';
 import { newFolder } from '../new-folder.js';
 import { drawSlices } from '../pictures/slice-picture.js';
 import { createPredictor, type Predictor } from '../predictor.js';
-import { clock } from '../progress.js';
+import { clock, sayCompiling } from '../progress.js';
 import { writeReport } from '../report/page.js';
 import { runFiles } from '../run-folder.js';
 import { loadModel } from '../trained-model.js';
@@ -89,6 +89,7 @@ export async function run(args: string[]): Promise<number> {
         return 130;
       }
       const predictor = createPredictor(gpu, loadModel(gpu, { run: folder }).model, config.size);
+      await sayCompiling(predictor.prepare);
       results.push({ config, predictor, run: folder, summary: await evaluateCases(predictor, test, config) });
     }
     const page = join(out, 'report.html');

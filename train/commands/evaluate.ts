@@ -13,7 +13,7 @@ import { type Summary, scoresAsCsv } from '../evaluation/summary.js';
 import { newFolder } from '../new-folder.js';
 import { createNotices } from '../notices.js';
 import { createPredictor } from '../predictor.js';
-import { createProgress } from '../progress.js';
+import { createProgress, sayCompiling } from '../progress.js';
 import { imageFlags, labelFlags, readingOf } from '../reading-flags.js';
 import { openPart, partFlags } from '../run-split.js';
 import { loadModel, modelFlags, predictionFlags } from '../trained-model.js';
@@ -113,6 +113,7 @@ export async function run(args: string[]): Promise<number> {
     checkClasses(classes, 'of the model');
     if (out) newFolder('evaluate', out);
     const predictor = createPredictor(gpu, model, config.size, { flips });
+    await sayCompiling(predictor.prepare);
     const onCase = (volume: CaseVolume, labels: Uint8Array, index: number): string | undefined => {
       checkVoxelSize(volume);
       notices.add(volume.notes);

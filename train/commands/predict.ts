@@ -11,6 +11,7 @@ import { predictCase } from '../evaluation/evaluate.js';
 import { newFolder } from '../new-folder.js';
 import { createNotices } from '../notices.js';
 import { createPredictor } from '../predictor.js';
+import { sayCompiling } from '../progress.js';
 import { imageFlags, readingOf } from '../reading-flags.js';
 import { loadModel, modelFlags, predictionFlags } from '../trained-model.js';
 
@@ -63,6 +64,7 @@ export async function run(args: string[]): Promise<number> {
     const config = { ...own, ...readingOf(flags) };
     const notices = createNotices('predict');
     const predictor = createPredictor(gpu, model, config.size, { flips: flags.flips });
+    await sayCompiling(predictor.prepare);
     let failed = 0;
     for (const [i, image] of inputs.entries()) {
       try {
