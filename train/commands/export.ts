@@ -21,7 +21,8 @@ export const command = describeCommand({
 Input   image          float32 [batch, 1, height, width]; sides are multiples of 2^(levels − 1); values in [0, 1]
 Outputs logits, probabilities float32 [batch, classes, height, width]; labels uint8 [batch, height, width]
 Metadata of the file: size, multiple, classes, preprocessing, wgrad (the version). What follows is the preprocessing of runs without
---spacing, --orient and --intensity: each volume minus its minimum, over its range; slices resized to size × size, nearest neighbour.
+--spacing, --orient and --intensity: each volume minus its minimum, over its range; slices resized to size × size, nearest
+neighbour.
 
 Python, onnxruntime:
   import nibabel, numpy as np, onnxruntime
