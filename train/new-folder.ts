@@ -11,13 +11,26 @@ export function makeFolder(path: string): void {
   mkdirSync(path);
 }
 
+/** Throws a UsageError when `path` exists and holds something; `hint` says what else to do. */
+export function checkNew(command: string, path: string, hint = ''): void {
+  if (existsSync(path) && !(statSync(path).isDirectory() && readdirSync(path).length === 0)) {
+    throw new UsageError(`${command}: '${path}' exists and is no empty folder. Name a new one${hint}.`);
+  }
+}
+
 /**
  * Makes `path` a new, empty folder. Throws a UsageError when it exists and holds something, or cannot be written; `hint`
  * says what else to do.
  */
 export function newFolder(command: string, path: string, hint = ''): void {
-  if (existsSync(path) && !(statSync(path).isDirectory() && readdirSync(path).length === 0)) {
-    throw new UsageError(`${command}: '${path}' exists and is no empty folder. Name a new one${hint}.`);
+  checkNew(command, path, hint);
+  folderAt(command, path);
+}
+
+/** Makes `path` a folder unless it is one. Throws a UsageError where it is something else or cannot be made. */
+export function folderAt(command: string, path: string): void {
+  if (existsSync(path) && !statSync(path).isDirectory()) {
+    throw new UsageError(`${command}: '${path}' is no folder. Name another one.`);
   }
   try {
     makeFolder(resolve(path));

@@ -4,12 +4,16 @@ import type { UNet } from '../model/index.js';
 
 /**
  * Labels (argmax) of slices [count, size, size], values in [0, 1]; with `withConfidence` also the maximum class probability
- * of every pixel.
+ * of every pixel; of a predictor made with `probabilities` also those of all classes, [count, size, size, classes].
  */
 export type Predictor = (
   slices: Float32Array,
   withConfidence?: boolean,
-) => Promise<{ labels: Uint8Array; confidence: Float32Array | undefined }>;
+) => Promise<{
+  labels: Uint8Array;
+  confidence: Float32Array | undefined;
+  probabilities?: Float32Array | undefined;
+}>;
 
 /** A predictor that can be made ready before it is first called. */
 export interface PreparedPredictor extends Predictor {
@@ -23,6 +27,8 @@ export interface PredictorOptions {
   batch?: number;
   /** Class probabilities are means over the slice and its flips: left to right, upside down, both. */
   flips?: boolean;
+  /** Gives the probabilities, too; their argmax is the label. Default false. */
+  probabilities?: boolean;
 }
 
 /** A predictor for slices of size×size pixels; the model's current weights are used at every call. */
@@ -30,7 +36,7 @@ export function createPredictor(
   gpu: Gpu,
   model: UNet,
   size: number,
-  { batch = 8, flips = false }: PredictorOptions = {},
+  { batch = 8, flips = false, probabilities: withProbabilities = false }: PredictorOptions = {},
 ): PreparedPredictor {
   const perSlice = size * size;
   const image = tensor(gpu, 0, [batch, size, size, 1], { label: 'slices' });
@@ -57,25 +63,36 @@ export function createPredictor(
           for (let i = 0; i < back.length; i++) sums[offset + i]! += back[i]!;
         });
       }
-      return bestOf(sums, model.classes);
+      const best = bestOf(sums, model.classes);
+      return withProbabilities ? { ...best, probabilities: sums.map((sum) => sum / 4) } : best;
     };
     return Object.assign(predict, { prepare: step.prepare });
   }
   const step = capture(gpu, () =>
     noGrad(gpu, () => {
       const logits = model(image, { mode: 'eval' });
-      return { labels: argmax(logits), confidence: max(softmax(logits), -1) };
+      const labels = argmax(logits);
+      const probabilities = softmax(logits);
+      return {
+        labels,
+        confidence: max(probabilities, -1),
+        ...(withProbabilities && { probabilities }),
+      };
     }),
   );
   const predict: Predictor = async (slices, withConfidence = false) => {
     const labels = new Uint8Array(slices.length);
     const confidence = withConfidence ? new Float32Array(slices.length) : undefined;
+    const probabilities = withProbabilities ? new Float32Array(slices.length * model.classes) : undefined;
     await inTurns(slices, async (first, used) => {
       const result = step();
       labels.set((await result.labels.read()).subarray(0, used), first);
       confidence?.set((await result.confidence.read()).subarray(0, used), first);
+      probabilities?.set((await result.probabilities!.read()).subarray(0, used * model.classes), first * model.classes);
     });
-    return { labels, confidence };
+    if (!probabilities) return { labels, confidence };
+    settleTies(probabilities, labels);
+    return { labels, confidence, probabilities };
   };
   return Object.assign(predict, { prepare: step.prepare });
 }
@@ -94,6 +111,22 @@ export function flipped(source: Float32Array, size: number, channels: number, fl
     }
   }
   return result;
+}
+
+/**
+ * Makes the label of every pixel the first class of the greatest probability. Labels are of the logits: two that differ little may round
+ * to one probability, and then the earlier class loses the last bit of its own.
+ */
+function settleTies(probabilities: Float32Array, labels: Uint8Array): void {
+  const classes = probabilities.length / labels.length;
+  for (const [i, label] of labels.entries()) {
+    const most = probabilities[i * classes + label]!;
+    for (let k = 0; k < classes; k++) {
+      const at = i * classes + k;
+      if (k < label && probabilities[at]! >= most) probabilities[at] = most * (1 - 2 ** -24);
+      else if (k > label && probabilities[at]! > most) probabilities[at] = most;
+    }
+  }
 }
 
 /** Labels and mean probability of sums of four probabilities. */

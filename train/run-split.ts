@@ -55,7 +55,8 @@ export function fingerprint(path: string): Fingerprint {
   }
 }
 
-const imagesOf = (c: Case): string[] => [...new Set([c.image, ...(c.hdf5?.slices ?? [])])];
+/** The files that hold a case's image. */
+export const imagesOf = (c: Case): string[] => [...new Set([c.image, ...(c.hdf5?.slices ?? [])])];
 
 function filesOf(c: Case): { path: string; is: 'image' | 'label' }[] {
   const images = imagesOf(c);
@@ -167,6 +168,9 @@ export const partFlags = {
 
 /** Opens a data set for its cases alone, whatever its own split says. */
 const noSplit: SplitOptions = { split: { from: '', content: {} } };
+
+/** Opens a data set for all its cases, whether its split has them or not. Throws DataError. */
+export const openEveryCase = async (data: string): Promise<readonly Case[]> => (await openDataset(data, noSplit)).cases;
 
 /** What one would open a data set with to get this split again. */
 export const sameSplit = ({ splitFrom, patients, cases }: Dataset): SplitOptions['split'] => ({

@@ -90,7 +90,11 @@ function inFile<T>(path: string, work: () => T): T {
 
 /** The model of such weights, on a device. A CheckpointError lists what is missing, unknown or of another shape. */
 export function loadModel(gpu: Gpu, from: ModelSource): { model: UNet; config: Config } {
-  const { path, arrays, config } = readWeights(from);
+  return makeModel(gpu, readWeights(from));
+}
+
+/** As loadModel, of weights that were read before. */
+export function makeModel(gpu: Gpu, { path, arrays, config }: TrainedWeights): { model: UNet; config: Config } {
   const { classes, features, dropout } = config;
   const model = inFile(path, () => unet(gpu, { inChannels: 1, classes, features, dropout }));
   assign(path, arrays, model.state);

@@ -1,18 +1,30 @@
 // wgrad predict with a trained network: whole folders, what cannot be read, and copies that lie in other ways.
 import { execFile } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { resolveConfig } from '../../train/config.js';
+import { run as predict } from '../../train/commands/predict.js';
+import { resolveConfig, UsageError } from '../../train/config.js';
 import { readNifti, writeNifti } from '../../train/data/nifti.js';
 import { type AxisOrder, inPictureOrder, toFile, toPicture } from '../../train/data/orientation.js';
 import { writePhantoms } from '../../train/data/phantom-dataset.js';
 import { train } from '../../train/training.js';
 import { testGpu } from '../gpu.js';
 import { patience } from '../patience.js';
+import { refuses } from '../refuses.js';
 
 const test = suite('predict');
 const root = mkdtempSync(join(tmpdir(), 'wgrad-predict-'));
@@ -103,6 +115,130 @@ test('an empty folder, and two inputs for one output, are wrong usage', async ()
   assert.is(twice.code, 2);
   assert.match(twice.stderr, /two inputs would both become .*a\.nii\.gz/);
   assert.not.ok(existsSync(join(root, 'none')));
+});
+
+// Three cases whose images all have one name, as LA's, split by a list.
+const la = join(root, 'la');
+const patients = ['patient001', 'patient002', 'patient003'];
+for (const patient of patients) {
+  mkdirSync(join(la, patient), { recursive: true });
+  copyFileSync(join(data, patient, `${patient}_frame01.nii.gz`), join(la, patient, 'image.nii.gz'));
+  writeFileSync(join(la, patient, 'label.nii.gz'), 'no label is read');
+}
+writeFileSync(
+  join(la, 'splits.json'),
+  JSON.stringify({ train: ['patient003'], val: ['patient001'], test: ['patient002'] }),
+);
+const alike = join(root, 'alike');
+
+test('--data: every case of a part by its name, whatever lies in its label; probabilities sum to 1 and say the label', async () => {
+  const { code, stdout, stderr } = await wgrad(
+    ...['predict', '--run', run, '--out', alike, '--data', la, '--split', 'all', '--save-probabilities'],
+  );
+  assert.is(code, 0, stderr);
+  assert.equal(
+    stdout.trim().split('\n'),
+    patients.map((patient) => join(alike, `${patient}.nii.gz`)),
+  );
+  for (const patient of patients) {
+    const image = readNifti(join(la, patient, 'image.nii.gz'));
+    const labels = readNifti(join(alike, `${patient}.nii.gz`));
+    const probabilities = readNifti(join(alike, `${patient}_probabilities.nii.gz`));
+    const { classes } = config;
+    assert.equal(labels.shape, image.shape);
+    assert.equal(probabilities.shape, [...image.shape, classes]);
+    assert.is(probabilities.dtype, 'float32');
+    assert.equal(probabilities.affine, image.affine);
+    const voxels = image.data.length;
+    for (let i = 0; i < voxels; i++) {
+      const ofClass = Array.from({ length: classes }, (_, k) => probabilities.data[k * voxels + i]!);
+      const sum = ofClass.reduce((total, p) => total + p, 0);
+      assert.ok(Math.abs(sum - 1) < 1e-5, `${patient}, voxel ${i}: ${sum}`);
+      assert.is(ofClass.indexOf(Math.max(...ofClass)), labels.data[i], `${patient}, voxel ${i}`);
+    }
+  }
+  const part = join(root, 'part');
+  const test = await wgrad(...['predict', '--run', run, '--out', part, '--data', la, '--split-of', 'data']);
+  assert.is(test.code, 0, test.stderr);
+  assert.equal(readdirSync(part), ['patient002.nii.gz']);
+  assert.equal(
+    readFileSync(join(part, 'patient002.nii.gz')),
+    readFileSync(join(alike, 'patient002.nii.gz')),
+    'labels do not depend on whether probabilities are saved',
+  );
+});
+
+test('--continue: what is whole is skipped, what cannot be read is predicted anew, what is of others is left', async () => {
+  const [first, second, third] = patients.map((patient) => join(alike, `${patient}.nii.gz`)) as [
+    string,
+    string,
+    string,
+  ];
+  const before = [first, second, third].map((file) => readFileSync(file));
+  const again = ['predict', '--run', run, '--out', alike, '--continue'];
+  const all = [...again, '--data', la, '--split', 'all', '--save-probabilities'];
+  truncateSync(first, 60);
+  rmSync(join(alike, 'patient003_probabilities.nii.gz'));
+  const mended = await wgrad(...all);
+  assert.is(mended.code, 0, mended.stderr);
+  assert.match(mended.stderr, /patient001\.nii\.gz cannot be read: it is predicted anew\n/);
+  assert.match(mended.stderr, /predict: 1 of 3 volumes were skipped/);
+  assert.equal(mended.stdout.trim().split('\n'), [first, third]);
+  assert.ok(existsSync(join(alike, 'patient003_probabilities.nii.gz')));
+  assert.equal(
+    [first, second, third].map((file) => readFileSync(file)),
+    before,
+  );
+
+  // One name for two images of one shape; a label volume of another grid, which some other tool wrote; one of another grid of ours.
+  const inputs = join(root, 'again');
+  mkdirSync(inputs);
+  const { data: values, shape } = readNifti(join(la, 'patient001', 'image.nii.gz'));
+  const bytes = readFileSync(first);
+  const other = values.map((value) => value + (value > 0 ? 1 : 0));
+  writeNifti(join(inputs, 'patient001_0000.nii'), { data: other, shape, dtype: 'int16' });
+  writeNifti(join(inputs, 'foreign.nii'), { data: values, shape, dtype: 'int16' });
+  writeNifti(join(alike, 'foreign.nii.gz'), { data: [1], shape: [1, 1, 1], dtype: 'uint8', description: 'a tool' });
+  writeNifti(join(inputs, 'unfit.nii'), { data: values, shape, dtype: 'int16' });
+  writeNifti(join(alike, 'unfit.nii.gz'), { data: [1], shape: [1, 1, 1], dtype: 'uint8' });
+  const mixed = await wgrad(...again, inputs);
+  assert.is(mixed.code, 1, mixed.stderr);
+  assert.match(mixed.stderr, /patient001\.nii\.gz is there for .*, but was predicted of another image/);
+  assert.match(mixed.stderr, /foreign\.nii\.gz is there for .*, but was not written by wgrad, and does not fit/);
+  assert.match(mixed.stderr, /unfit\.nii\.gz does not fit its image's grid or the classes: it is predicted anew/);
+  assert.match(mixed.stderr, /predict: 0 of 3 volumes were skipped/);
+  assert.equal(readFileSync(first), bytes);
+  assert.equal(readNifti(join(alike, 'foreign.nii.gz')).shape, [1, 1, 1]);
+  assert.equal(readNifti(join(alike, 'unfit.nii.gz')).shape, shape);
+
+  // The folder of the inputs themselves.
+  const beside = await wgrad('predict', '--run', run, '--out', inputs, '--continue', inputs);
+  assert.is(beside.code, 2);
+  assert.match(beside.stderr, /--out .*again is where .*foreign\.nii lies\. Name another folder\./);
+});
+
+test('weights that cannot be read, and flags that do not go together, leave no folder behind', async () => {
+  const out = join(root, 'never');
+  const input = join(la, 'patient001', 'image.nii.gz');
+  const broken = join(root, 'broken.safetensors');
+  writeFileSync(broken, 'no weights');
+  const unread = await wgrad('predict', '--weights', broken, '--out', out, input);
+  assert.is(unread.code, 1);
+  assert.match(unread.stderr, /broken\.safetensors/);
+  for (const [args, said] of [
+    [[], /INPUT is missing\. Give files, folders, or a data set with --data DIR/],
+    [['--data', la, input], /--data is in place of INPUTs/],
+    [['--split', 'val', input], /--split is of a data set\. Give one with --data DIR/],
+    [['--data', la, '--split', 'all', '--split-of', 'data'], /--split all takes no split/],
+    [
+      ['--save-probabilities', 'x/a.nii', 'y/a_probabilities.nii'],
+      /two inputs would both become .*a_probabilities\.nii/,
+    ],
+    [['x/a.nii', 'y/A.nii.gz'], /two inputs would both become/],
+  ] as const) {
+    await refuses(() => predict(['--run', run, '--out', out, ...args]), UsageError, said);
+  }
+  assert.not.ok(existsSync(out));
 });
 
 test.run();

@@ -1,42 +1,74 @@
 // wgrad predict: label volumes for image volumes, on the image's own grid and affine.
-import { basename, join } from 'node:path';
+import { realpathSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { verifyDevice } from '../../engine/index.js';
 import { openDevice } from '../../engine/node.js';
-import { describeCommand } from '../command-line.js';
+import { type CommandLine, describeCommand } from '../command-line.js';
 import { UsageError } from '../config.js';
 import { imagesOf, stemOf } from '../data/case-files.js';
 import { DataError } from '../data/data-error.js';
-import { loadCase, writeLabels } from '../data/slices.js';
-import { predictCase } from '../evaluation/evaluate.js';
-import { newFolder } from '../new-folder.js';
+import { type Case, someCases } from '../data/datasets.js';
+import { loadHdf5 } from '../data/hdf5.js';
+import { mostVoxels } from '../data/nifti.js';
+import { type CaseVolume, loadCase, writeLabels, writeProbabilities } from '../data/slices.js';
+import { predictCase, predictProbabilities } from '../evaluation/evaluate.js';
+import { keptPrediction, madeOf, type PredictionFiles } from '../evaluation/kept-predictions.js';
+import { checkNew, folderAt, newFolder } from '../new-folder.js';
 import { createNotices } from '../notices.js';
 import { createPredictor } from '../predictor.js';
 import { sayCompiling } from '../progress.js';
 import { imageFlags, readingOf } from '../reading-flags.js';
-import { loadModel, modelFlags, predictionFlags } from '../trained-model.js';
+import { imagesOf as filesOf, fingerprint, openEveryCase, openPart, partFlags } from '../run-split.js';
+import { makeModel, modelFlags, predictionFlags, readWeights } from '../trained-model.js';
+
+const known = {
+  ...modelFlags,
+  out: { type: 'string', value: 'DIR', needed: true, help: 'new or empty folder, or one to go on in with --continue' },
+  data: {
+    type: 'string',
+    value: 'DIR',
+    help: 'in place of INPUTs: a data set, in any layout that wgrad inspect knows; CASE.nii.gz for each case',
+  },
+  split: {
+    type: 'string',
+    choices: ['train', 'val', 'test', 'all'],
+    help: 'the part of --data that is segmented (default test); all: every case, in a part or not',
+  },
+  ...partFlags,
+  continue: {
+    type: 'boolean',
+    help: 'skip outputs that are in --out and whole (readable, on the grid of their image); predict those that cannot be read anew',
+  },
+  'save-probabilities': {
+    type: 'boolean',
+    help: 'also NAME_probabilities.nii.gz: float32 [x, y, z, class], a sum of 1 in every voxel, the greatest that of the label',
+  },
+  ...predictionFlags,
+  ...imageFlags,
+  adapter: { type: 'string', value: 'NAME', help: 'GPU or driver to use' },
+} as const;
 
 export const command = describeCommand({
   name: 'predict',
   about: `
-Writes a label volume for each input to the new folder DIR: uint8 NIfTI with the classes 0, 1, 2, …, on the input's own grid,
-geometry copied bit for bit. An input is a .nii or .nii.gz file, or a folder: every volume in it but labels (NAME_gt, _label,
-_seg …) and films. nnU-Net's NAME_0000.nii.gz becomes NAME.nii.gz. What cannot be read is said, and the others are predicted
-all the same.`,
-  positionals: ['INPUT…'],
-  flags: {
-    ...modelFlags,
-    out: { type: 'string', value: 'DIR', needed: true, help: 'new or empty folder' },
-    ...predictionFlags,
-    ...imageFlags,
-    adapter: { type: 'string', value: 'NAME', help: 'GPU or driver to use' },
-  },
+Writes a label volume for each input to the folder DIR of --out: uint8 NIfTI with the classes 0, 1, 2, …, on the input's own grid,
+geometry copied bit for bit. An input is a .nii, .nii.gz or .h5 file, or a folder: every NIfTI volume in it but labels (NAME_gt,
+_label, _seg …) and films. nnU-Net's NAME_0000.nii.gz becomes NAME.nii.gz. Inputs that share a name (LA's are all image.nii.gz)
+come by --data. What cannot be read is said, and the others are predicted all the same. The names of what is written go to
+stdout.`,
+  positionals: ['[INPUT…]'],
+  flags: known,
+  notes: `
+An output's header (descrip) holds a digest of the image, the weights and the settings that it is made of: --continue overwrites
+none that was made of others. Probabilities are the model's own: --largest-component changes labels alone. Beyond the network's
+grid all is background.`,
 });
 
-/** Runs `wgrad predict`. */
-export async function run(args: string[]): Promise<number> {
-  const { flags, positionals } = command.read(args);
-  const { out, adapter } = flags;
-  const given = positionals.map((path) => {
+type GivenFlags = CommandLine<typeof known>['flags'];
+
+/** The images of files and folders. */
+function casesAt(paths: readonly string[]): Case[] {
+  const given = paths.map((path) => {
     try {
       return imagesOf(path);
     } catch (error) {
@@ -44,40 +76,129 @@ export async function run(args: string[]): Promise<number> {
     }
   });
   for (const note of given.flatMap(({ notes }) => notes)) console.error(`predict: ${note}`);
-  const inputs = given.flatMap(({ images }) => images);
-  const outputs = inputs.map((input) =>
-    join(out, `${(stemOf(input) ?? basename(input)).replace(/_0000$/, '')}.nii.gz`),
-  );
-  const twice = outputs.findIndex((name, i) => outputs.indexOf(name) !== i);
-  if (twice >= 0) {
-    const [name, second] = [outputs[twice]!, inputs[twice]!];
-    throw new UsageError(
-      `predict: two inputs would both become ${name}: ${inputs[outputs.indexOf(name)]} and ${second}. Predict them into different folders.`,
-    );
+  return given
+    .flatMap(({ images }) => images)
+    .map((image) => {
+      const id = (stemOf(image) ?? basename(image)).replace(/_0000$/, '');
+      // UA-MT's files begin with x, all others with z.
+      const axes = basename(image) === 'mri_norm2.h5' ? 'xyz' : 'zyx';
+      const isHdf5 = /\.(h5|hdf5)$/i.test(image);
+      return { id, patient: id, frame: undefined, image, label: undefined, ...(isHdf5 && { hdf5: { axes } }) };
+    });
+}
+
+/** The cases of a part of a data set. */
+async function casesIn(data: string, flags: GivenFlags): Promise<readonly Case[]> {
+  const { split: part = 'test', 'split-of': splitOf, fold, run, weights } = flags;
+  if (part === 'all') {
+    if (splitOf || fold) throw new UsageError('predict: --split all takes no split. Leave --split-of and --fold out.');
+    return openEveryCase(data);
   }
-  newFolder('predict', out);
+  const { dataset, cases } = await openPart('predict', data, run ?? dirname(weights!), { part, splitOf, fold });
+  return someCases(dataset, part, cases);
+}
+
+/** The files of each case in `out`. Throws a UsageError where two would be one, also on a disk that does not tell letters' case. */
+function outputsOf(cases: readonly Case[], out: string, withProbabilities: boolean): PredictionFiles[] {
+  const owners = new Map<string, string>();
+  const own = (name: string, image: string): string => {
+    const path = join(out, name);
+    const other = owners.get(path.normalize().toLowerCase());
+    if (other !== undefined) {
+      throw new UsageError(
+        `predict: two inputs would both become ${path}: ${other} and ${image}. Predict them into different folders, or a data set's cases by their names with --data.`,
+      );
+    }
+    owners.set(path.normalize().toLowerCase(), image);
+    return path;
+  };
+  return cases.map(({ id, image }) => ({
+    labels: own(`${id}.nii.gz`, image),
+    probabilities: withProbabilities ? own(`${id}_probabilities.nii.gz`, image) : undefined,
+  }));
+}
+
+/** Throws a UsageError where `out` is a folder that a case's image or label lies in. */
+function checkApart(out: string, cases: readonly Case[]): void {
+  const real = (path: string): string | undefined => {
+    try {
+      return realpathSync(path);
+    } catch {
+      return undefined; // it is not there
+    }
+  };
+  const folder = real(out);
+  if (folder === undefined) return;
+  const files = cases.flatMap((c) => [...filesOf(c), ...(c.label === undefined ? [] : [c.label])]);
+  const inside = files.find((file) => real(dirname(file)) === folder);
+  if (inside !== undefined) {
+    throw new UsageError(`predict: --out ${out} is where ${inside} lies. Name another folder.`);
+  }
+}
+
+/** Runs `wgrad predict`. */
+export async function run(args: string[]): Promise<number> {
+  const { flags, positionals } = command.read(args);
+  const { out, adapter, data, model: role, flips } = flags;
+  const settings = { largestComponent: flags['largest-component'] };
+  const withProbabilities = flags['save-probabilities'];
+  if (data !== undefined && positionals.length) {
+    throw new UsageError('predict: --data is in place of INPUTs — got both. Give one of them.');
+  }
+  if (data === undefined) {
+    if (!positionals.length)
+      throw new UsageError('predict: INPUT is missing. Give files, folders, or a data set with --data DIR.');
+    const part = (['split', 'split-of'] as const).find((name) => flags[name] !== undefined);
+    if (part ?? flags.fold) {
+      throw new UsageError(`predict: --${part ?? 'fold'} is of a data set. Give one with --data DIR, or leave it out.`);
+    }
+  }
+  const goOn = flags.continue;
+  const named = data === undefined ? casesAt(positionals) : undefined;
+  if (named) outputsOf(named, out, withProbabilities); // before weights are read
+  const hint = ', or go on in it with --continue';
+  if (!goOn) checkNew('predict', out, hint);
+  const weights = readWeights({ ...flags, role });
+  const cases = named ?? (await casesIn(data!, flags));
+  const outputs = outputsOf(cases, out, withProbabilities);
+  checkApart(out, cases);
+  if (cases.some((c) => c.hdf5)) await loadHdf5();
 
   const gpu = await openDevice(adapter ? { adapter } : {});
   try {
     await verifyDevice(gpu);
-    const { model, config: own } = loadModel(gpu, { ...flags, role: flags.model });
+    const { model, config: own } = makeModel(gpu, weights);
+    if (goOn) folderAt('predict', out);
+    else newFolder('predict', out, hint);
     const config = { ...own, ...readingOf(flags) };
     const notices = createNotices('predict');
-    const predictor = createPredictor(gpu, model, config.size, { flips: flags.flips });
+    const predictor = createPredictor(gpu, model, config.size, { flips, probabilities: withProbabilities });
     await sayCompiling(predictor.prepare);
-    let failed = 0;
-    for (const [i, image] of inputs.entries()) {
+    const weightsDigest = fingerprint(weights.path).sha256;
+
+    /** Writes the prediction of a case, unless it is there. */
+    const predict = async (c: Case, files: PredictionFiles): Promise<'written' | 'skipped'> => {
+      const volume = loadCase({ ...c, label: undefined }, config);
+      notices.add(volume.notes);
+      if (withProbabilities) checkSize(volume, config.classes);
+      const images = filesOf(c).map((file) => fingerprint(file).sha256);
+      const made = madeOf(images, weightsDigest, role, flips, settings.largestComponent, config.nan ?? 'least');
+      if (goOn && isKept(files, volume, config.classes, made)) return 'skipped';
+      if (files.probabilities === undefined) {
+        writeLabels(files.labels, volume, await predictCase(predictor, volume, config, settings), made);
+        return 'written';
+      }
+      const { labels, probabilities } = await predictProbabilities(predictor, volume, config, settings);
+      writeProbabilities(files.probabilities, volume, probabilities, made);
+      writeLabels(files.labels, volume, labels, made);
+      return 'written';
+    };
+
+    let [failed, skipped] = [0, 0];
+    for (const [i, c] of cases.entries()) {
       try {
-        const volume = loadCase(
-          { id: basename(image), patient: '', frame: undefined, image, label: undefined },
-          config,
-        );
-        notices.add(volume.notes);
-        const labels = await predictCase(predictor, volume, config, {
-          largestComponent: flags['largest-component'],
-        });
-        writeLabels(outputs[i]!, volume, labels);
-        console.log(outputs[i]);
+        if ((await predict(c, outputs[i]!)) === 'skipped') skipped++;
+        else console.log(outputs[i]!.labels);
       } catch (error) {
         if (!(error instanceof DataError)) throw error;
         console.error(error.message);
@@ -85,10 +206,38 @@ export async function run(args: string[]): Promise<number> {
       }
     }
     notices.end();
-    if (failed && inputs.length > 1)
-      console.error(`predict: ${failed} of ${inputs.length} volumes were not predicted.`);
+    if (goOn) console.error(`predict: ${skipped} of ${cases.length} volumes were skipped: they are in ${out}.`);
+    if (failed && cases.length > 1) console.error(`predict: ${failed} of ${cases.length} volumes were not predicted.`);
     return failed ? 1 : 0;
   } finally {
     gpu.close();
   }
+}
+
+/** Throws a DataError where probabilities would be more than what is read again. */
+function checkSize({ volume, case: c }: CaseVolume, classes: number): void {
+  if (volume.data.length * classes <= mostVoxels) return;
+  throw new DataError(
+    `predict: ${c.image} has too many voxels for probabilities — got [${volume.shape}] and ${classes} classes, expected at most ${mostVoxels} numbers. Leave --save-probabilities out, or crop it.`,
+  );
+}
+
+/** Whether a prediction is there and whole. Says what is predicted anew; throws a DataError for what must not be overwritten. */
+function isKept(files: PredictionFiles, volume: CaseVolume, classes: number, made: string): boolean {
+  const kept = keptPrediction(files, volume, classes, made);
+  const { labels } = files;
+  if (kept === 'other' || kept === 'foreign') {
+    const what =
+      kept === 'other'
+        ? 'was predicted of another image, or by other weights or settings'
+        : 'was not written by wgrad, and does not fit';
+    throw new DataError(
+      `predict: ${labels} is there for ${volume.case.image}, but ${what}: it is left as it is. Name another folder, or remove it.`,
+    );
+  }
+  if (kept === 'unreadable' || kept === 'unfit') {
+    const what = kept === 'unreadable' ? 'cannot be read' : "does not fit its image's grid or the classes";
+    console.error(`predict: ${labels} ${what}: it is predicted anew`);
+  }
+  return kept === 'whole';
 }

@@ -204,15 +204,20 @@ export function casesToEvaluate(dataset: Dataset, part: keyof Parts): readonly C
   return withLabels(dataset, part, casesOf(dataset, dataset.patients[part]));
 }
 
-/** Cases of a part, if there are some and all have ground truth; else throws a DataError. */
-export function withLabels(dataset: Dataset, part: keyof Parts, cases: readonly Case[]): readonly Case[] {
+/** Cases of a part, if there are some; else throws a DataError. */
+export function someCases(dataset: Dataset, part: keyof Parts, cases: readonly Case[]): readonly Case[] {
   if (cases.length === 0) {
     const filled = (['train', 'val', 'test'] as const).filter((name) => dataset.patients[name].length > 0);
     throw new DataError(
       `split: "${part}" is empty in ${dataset.dir} (split from ${dataset.splitFrom}). Use one of: ${filled.join(', ')}.`,
     );
   }
-  const missing = cases.find((c) => !c.label);
+  return cases;
+}
+
+/** Cases of a part, if there are some and all have ground truth; else throws a DataError. */
+export function withLabels(dataset: Dataset, part: keyof Parts, cases: readonly Case[]): readonly Case[] {
+  const missing = someCases(dataset, part, cases).find((c) => !c.label);
   if (missing) {
     throw new DataError(`split: ${missing.image} has no ground truth to compare with. Add it, or use wgrad predict.`);
   }

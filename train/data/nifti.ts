@@ -307,6 +307,19 @@ export interface NiftiContent {
   readonly affine?: readonly number[];
   /** Copies the geometry bit for bit: pixdim, units, qform and sform; NIfTI-2 stays NIfTI-2. */
   readonly like?: Volume;
+  /** The header's `descrip`, ASCII, at most 79 characters; default wgrad. */
+  readonly description?: string;
+}
+
+/** Where a header has `descrip`. */
+const descriptionAt = { 1: 148, 2: 240 } as const;
+
+/** The `descrip` of a volume's header: what wrote it says of itself. */
+export function descriptionOf({ header: { version, bytes } }: Volume): string {
+  const at = descriptionAt[version];
+  const text = String.fromCharCode(...bytes.subarray(at, at + 80));
+  const end = text.indexOf('\0');
+  return end < 0 ? text : text.slice(0, end);
 }
 
 /**
@@ -364,7 +377,8 @@ export function encodeNifti(content: NiftiContent, name: string): Uint8Array {
   const view = new DataView(bytes.buffer);
   view.setInt32(0, HEADER_BYTES[version], true);
   const dims = [shape.length, ...shape, 1, 1, 1, 1, 1, 1].slice(0, 8);
-  const description = new TextEncoder().encode('wgrad');
+  const description = new TextEncoder().encode(content.description ?? 'wgrad').subarray(0, 79);
+  bytes.set(description, descriptionAt[version]);
   if (version === 1) {
     if (shape.some((n) => n > 32767)) throw new DataError(`nifti: ${name}: sizes above 32767 do not fit NIfTI-1.`);
     for (const [i, n] of dims.entries()) view.setInt16(40 + 2 * i, n, true);
@@ -372,7 +386,6 @@ export function encodeNifti(content: NiftiContent, name: string): Uint8Array {
     view.setInt16(72, values.BYTES_PER_ELEMENT * 8, true);
     view.setFloat32(108, offset, true);
     view.setFloat32(112, 1, true); // scl_slope
-    bytes.set(description, 148);
     bytes.set([0x6e, 0x2b, 0x31, 0], 344);
   } else {
     bytes.set([0x6e, 0x2b, 0x32, 0, 0x0d, 0x0a, 0x1a, 0x0a], 4);
@@ -381,7 +394,6 @@ export function encodeNifti(content: NiftiContent, name: string): Uint8Array {
     for (const [i, n] of dims.entries()) view.setBigInt64(16 + 8 * i, BigInt(n), true);
     view.setBigInt64(168, BigInt(offset), true);
     view.setFloat64(176, 1, true);
-    bytes.set(description, 240);
   }
   if (like) copyGeometry(like.header, bytes);
   else writeGeometry(view, content.spacing ?? [1, 1, 1], content.affine);

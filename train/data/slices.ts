@@ -133,7 +133,7 @@ export function readHdf5Case(c: Case, nan: NanPolicy = 'refuse'): { volume: Volu
   const { axes, slices } = c.hdf5!;
   const files = slices ?? [c.image];
   const parts = files.map((path) => {
-    const { image, label } = readHdf5(path, ['image', 'label'], nan);
+    const { image, label } = readHdf5(path, c.label === undefined ? ['image'] : ['image', 'label'], nan);
     if (!image) throw new DataError(`hdf5: ${path} has no dataset 'image'. Expected 'image' and 'label'.`);
     if (image.shape.length !== (slices ? 2 : 3)) {
       throw new DataError(
@@ -265,12 +265,12 @@ export function stackSlices(volume: CaseVolume, grid: Grid): Float32Array {
   return stack;
 }
 
-/** Predicted labels [D, size, size] back on the case's own [D, H, W]; background where the network's grid does not reach. */
-export function restoreLabels(
-  labels: Uint8Array,
+/** Predicted labels, or numbers, [D, size, size] back on the case's own [D, H, W]; 0 (background) where the network's grid does not reach. */
+export function restoreLabels<A extends Uint8Array | Float32Array>(
+  labels: A,
   grid: Grid,
   volume: Pick<CaseVolume, 'depth' | 'height' | 'width' | 'spacing'>,
-): Uint8Array {
+): A {
   const { size } = grid;
   const { depth, height, width, spacing } = volume;
   const wanted = {
@@ -278,17 +278,51 @@ export function restoreLabels(
     columns: nativePositions(width, spacing[0], grid, 0),
   };
   const indices = sourceIndices([size, size], { kind: 'identity' }, wanted);
-  const restored = new Uint8Array(depth * height * width);
+  const restored = new (labels.constructor as new (length: number) => A)(depth * height * width);
   for (let z = 0; z < depth; z++) {
-    const slice = labels.subarray(z * size * size, (z + 1) * size * size);
+    const slice = labels.subarray(z * size * size, (z + 1) * size * size) as A;
     restored.set(gather(slice, indices), z * height * width);
   }
   return restored;
 }
 
-/** Writes labels [D, H, W] of a case as uint8 NIfTI in the image's own order of axes, on its grid and affine. */
-export function writeLabels(path: string, { volume, order }: CaseVolume, labels: Uint8Array): void {
-  writeNifti(path, { data: toFile(labels, volume.shape, order), dtype: 'uint8', like: volume });
+/**
+ * Writes labels [D, H, W] of a case as uint8 NIfTI in the image's own order of axes, on its grid and affine; `description` goes into
+ * the header.
+ */
+export function writeLabels(
+  path: string,
+  { volume, order }: CaseVolume,
+  labels: Uint8Array,
+  description?: string,
+): void {
+  writeNifti(path, {
+    data: toFile(labels, volume.shape, order),
+    dtype: 'uint8',
+    like: volume,
+    ...(description !== undefined && { description }),
+  });
+}
+
+/** Writes class probabilities [K, D, H, W] of a case as float32 NIfTI [x, y, z, K], axes and grid as writeLabels. */
+export function writeProbabilities(
+  path: string,
+  { volume, order }: CaseVolume,
+  probabilities: Float32Array,
+  description: string,
+): void {
+  const voxels = volume.data.length;
+  const data = new Float32Array(probabilities.length);
+  for (let first = 0; first < data.length; first += voxels) {
+    data.set(toFile(probabilities.subarray(first, first + voxels), volume.shape, order), first);
+  }
+  writeNifti(path, {
+    data,
+    dtype: 'float32',
+    shape: [...volume.shape, data.length / voxels],
+    like: volume,
+    description,
+  });
 }
 
 /** For each position of the grid along an axis (0: x, 1: y), the pixel that is nearest; −1 where the slice does not reach. */

@@ -33,6 +33,36 @@ export async function predictCase(
   return restored;
 }
 
+/**
+ * As predictCase, with the probabilities [K, D, H, W] of a predictor that gives them. They are the model's own, whatever
+ * `largestComponent` makes of the labels; where the network's grid does not reach, all is background.
+ */
+export async function predictProbabilities(
+  predictor: Predictor,
+  volume: CaseVolume,
+  grid: Grid & { classes: number },
+  settings: EvaluationSettings = {},
+): Promise<{ labels: Uint8Array; probabilities: Float32Array }> {
+  let given: Float32Array | undefined;
+  const keeping: Predictor = async (slices) => {
+    const found = await predictor(slices);
+    given = found.probabilities;
+    return found;
+  };
+  const labels = await predictCase(keeping, volume, grid, settings);
+  const { classes } = grid;
+  const pixels = given!.length / classes;
+  const reached = restoreLabels(new Uint8Array(pixels).fill(1), grid, volume);
+  const probabilities = new Float32Array(classes * labels.length);
+  for (let k = 0; k < classes; k++) {
+    const ofClass = new Float32Array(pixels);
+    for (let i = 0; i < pixels; i++) ofClass[i] = given![i * classes + k]!;
+    probabilities.set(restoreLabels(ofClass, grid, volume), k * labels.length);
+  }
+  for (const [i, one] of reached.entries()) if (!one) probabilities[i] = 1;
+  return { labels, probabilities };
+}
+
 const shapeOf = ({ depth, height, width }: CaseVolume): [number, number, number] => [depth, height, width];
 
 /** What of a run's settings evaluation needs. */
