@@ -1,8 +1,9 @@
-// Looks at launches one by one: how long each takes, and which is the first to write a NaN or an infinity.
+// Looks at what launches do: how long each takes, which is the first to write a NaN or an infinity, and what is said of watched tensors.
 import { checkFiniteShader } from '../shaders/check-finite.js';
 import { type Gpu, GpuError } from './device.js';
 import { kernel, pipelineOf } from './kernel.js';
-import { dispatch, type Launch, watched } from './launch.js';
+import { type Bindable, dispatch, type Launch, watched } from './launch.js';
+import type { Storage } from './memory.js';
 import type { LaunchTime } from './profile.js';
 
 /**
@@ -107,4 +108,26 @@ async function timePart(gpu: Gpu, part: readonly Launch[]): Promise<LaunchTime[]
     bytes: launch.args.reduce((sum, arg) => sum + arg.bytes, 0),
     shapes: launch.args.map((arg) => `[${arg.shape}]`).join(' '),
   }));
+}
+
+const judges = new WeakMap<Storage, (bytes: ArrayBuffer) => string | undefined>();
+
+/** Has `judge` look at the contents of a tensor with a buffer of its own whenever a launch has written them; a sentence of its is an error. */
+export function watch({ storage }: Bindable, judge: (bytes: ArrayBuffer) => string | undefined): void {
+  judges.set(storage, judge);
+}
+
+/** What is said of watched tensors that these launches wrote; the first sentence. */
+export async function judgeWatched(gpu: Gpu, launches: readonly Launch[]): Promise<string | undefined> {
+  const written = launches.flatMap(({ kernel: k, args }) => args.filter((_, i) => k.bindings[i]!.writes));
+  const judged = [...new Set(written.map((arg) => arg.storage))].map(async (storage) => {
+    const judge = judges.get(storage);
+    if (!judge) return undefined;
+    const staging = gpu.device.createBuffer({ label: storage.label, size: storage.bytes, usage: 0x1 | 0x8 });
+    const encoder = gpu.device.createCommandEncoder();
+    encoder.copyBufferToBuffer(storage.buffer!, 0, staging, 0, storage.bytes);
+    gpu.device.queue.submit([encoder.finish()]);
+    return judge(await mapped(staging, storage.bytes));
+  });
+  return (await Promise.all(judged)).find((sentence) => sentence);
 }

@@ -1,11 +1,11 @@
 // The recording. Ops append launches over storages that may not have a buffer yet; `flush` plans them, and gives them to the
 // GPU (engine/launch.ts). A scope owns what is created in it.
 
-import { changedSince, hasContents, noteChange } from './changes.js';
-import { type Gpu, GpuError, type Outcome } from './device.js';
-import { findNonFinite, mapped } from './diagnose.js';
-import { begin, checkContents, renew } from './fate.js';
-import { type Binding, compileAll, type Kernel, kernel, type OnProgress } from './kernel.js';
+import { hasContents, noteChange } from './changes.js';
+import { checkArgs, checkUnchanged, type Grid, type Recorded, workgroupsOf } from './check-launch.js';
+import { type Gpu, GpuError } from './device.js';
+import { findNonFinite, judgeWatched } from './diagnose.js';
+import { compileAll, type Kernel, kernel, type OnProgress } from './kernel.js';
 import {
   type Argument,
   attempt,
@@ -19,8 +19,9 @@ import {
   submit,
   usesOf,
 } from './launch.js';
-import { buffersOf, checkSize, destroy, makingOf, type Plan, plan, release, type Storage } from './memory.js';
+import { buffersOf, destroy, type Plan, plan, release, type Storage } from './memory.js';
 
+export type { Grid } from './check-launch.js';
 export type { Argument, Bindable, Launch } from './launch.js';
 
 /** What was created since `open`; it dies with the scope unless it is returned. */
@@ -71,9 +72,6 @@ function streamOf(gpu: Gpu): Stream {
   }
   return stream;
 }
-
-/** A grid: one invocation per thread (folded into y beyond 65 535 workgroups), or workgroups as given. */
-export type Grid = { threads: number } | { workgroups: readonly number[] };
 
 /** What is pending is flushed when it is more: launches, and bytes that they write for the first time. */
 export const mostPending = { launches: 1024, bytes: 2 ** 28 };
@@ -174,13 +172,6 @@ function beforeWrite(gpu: Gpu, storage: Storage): void {
   }
 }
 
-/** The op whose gradient is recorded, when it was recorded itself, and what is no concern of its: the seed, which comes later. */
-interface Recorded {
-  readonly op: string;
-  readonly time: number;
-  readonly except: Storage;
-}
-
 /**
  * Records the gradient of an op by `work`. Throws a GpuError when that reads a tensor that has changed since the op was
  * recorded: the gradient would be that of other numbers.
@@ -196,93 +187,6 @@ export function recordGradient<T>(gpu: Gpu, recorded: Recorded, work: () => T): 
   }
 }
 
-function checkUnchanged({ bindings }: Kernel, args: readonly Bindable[], { op, time, except }: Recorded): void {
-  args.forEach((arg, i) => {
-    const by = bindings[i]!.writes || arg.storage === except ? undefined : changedSince(arg, time);
-    if (!by) return;
-    throw new GpuError(
-      `backward: '${arg.storage.label}' was changed by ${by} after ${op} had used it — its gradient would be that of other numbers. Call backward before that, or run the forward pass again.`,
-    );
-  });
-}
-
-const overlap = (a: Bindable, b: Bindable): boolean => a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
-
-/** Which tensors a binding of these elements is for: bits of others would be read as other numbers. */
-const holds: Record<NonNullable<Binding['element']>, readonly string[]> = {
-  f32: ['f32'],
-  f16: ['f16'],
-  u32: ['u32', 'u8'],
-  i32: ['i32'],
-};
-
-function checkArgs({ label, bindings }: Kernel, args: readonly Bindable[]): void {
-  const seen = new Map<Storage, { binding: Binding; tensor: Bindable }[]>();
-  const { gpu } = args[0]!;
-  args.forEach((tensor, i) => {
-    const binding = bindings[i]!;
-    if (tensor.gpu !== gpu && tensor.gpu.device === gpu.device) {
-      throw new GpuError(
-        `${label}: '${binding.name}' is of another Gpu than '${bindings[0]!.name}', over the same device. Use one Gpu for both.`,
-      );
-    }
-    if (tensor.gpu !== gpu) {
-      throw new GpuError(
-        `${label}: '${binding.name}' is on another device than '${bindings[0]!.name}'. Copy it over first.`,
-      );
-    }
-    if (tensor.storage.dead) {
-      throw new GpuError(`${label}: '${binding.name}' died with its scope. Return it from the scope to keep it.`);
-    }
-    if (!tensor.storage.buffer) checkSize(gpu, tensor.storage.bytes, tensor.storage.label);
-    if (binding.element && !holds[binding.element].includes(tensor.dtype)) {
-      throw new GpuError(
-        `${label}: '${binding.name}' is ${tensor.dtype} [${tensor.shape}] — the shader reads ${binding.element}, which holds ${holds[binding.element].join(' and ')}. Convert it first.`,
-      );
-    }
-    if (tensor.bytes < binding.leastBytes) {
-      throw new GpuError(
-        `${label}: '${binding.name}' is [${tensor.shape}], ${tensor.bytes} bytes — the shader's type needs at least ${binding.leastBytes} bytes.`,
-      );
-    }
-    if (tensor.offset % gpu.limits.minStorageBufferOffsetAlignment !== 0) {
-      throw new GpuError(
-        `${label}: '${binding.name}' begins at byte ${tensor.offset} of its buffer — this GPU binds from multiples of ` +
-          `${gpu.limits.minStorageBufferOffsetAlignment} on. Copy it to a tensor of its own.`,
-      );
-    }
-    const sharing = seen.get(tensor.storage) ?? [];
-    // Packed tensors may be written side by side; one buffer read and written in one launch is not allowed at all.
-    const other = sharing.find(
-      ({ binding: b, tensor: t }) => b.writes !== binding.writes || (b.writes && overlap(t, tensor)),
-    );
-    if (other) {
-      throw new GpuError(
-        `${label}: one tensor is bound twice, as '${other.binding.name}' and '${binding.name}'. Bind it once, read_write for in place.`,
-      );
-    }
-    seen.set(tensor.storage, [...sharing, { binding, tensor }]);
-  });
-}
-
-function workgroupsOf(k: Kernel, grid: Grid, most: number): [number, number, number] {
-  let size: readonly number[];
-  if ('threads' in grid) {
-    const groups = Math.ceil(grid.threads / k.workgroupSize);
-    const x = Math.min(groups, most);
-    size = [x, Math.ceil(groups / x), 1];
-  } else {
-    size = grid.workgroups;
-  }
-  const [x = 1, y = 1, z = 1] = size;
-  if (![x, y, z].every((n) => Number.isInteger(n) && n >= 1 && n <= most)) {
-    throw new GpuError(
-      `${k.label}: ${x}×${y}×${z} workgroups — at most ${most} in one direction, and whole numbers from 1 on.`,
-    );
-  }
-  return [x, y, z];
-}
-
 /** Registers a new storage with the innermost open scope; false when there is none. */
 export function enroll(gpu: Gpu, storage: Storage): boolean {
   const scope = streamOf(gpu).scopes.at(-1);
@@ -291,6 +195,12 @@ export function enroll(gpu: Gpu, storage: Storage): boolean {
 }
 
 export const isCapturing = (gpu: Gpu): boolean => streamOf(gpu).capturing;
+
+/** Throws a GpuError inside a captured step; the step throws it, too, should it go on. */
+export function refuseInStep(gpu: Gpu, message: string): void {
+  const stream = streamOf(gpu);
+  if (stream.capturing) throw (stream.offence ??= new GpuError(message));
+}
 
 export function openScope(gpu: Gpu): Scope {
   const scope: Scope = { created: new Set() };
@@ -327,28 +237,6 @@ export function closeScope(gpu: Gpu, scope: Scope, kept: ReadonlySet<Storage>): 
     );
   }
   return orphans;
-}
-
-const watched = new WeakMap<Storage, (bytes: ArrayBuffer) => string | undefined>();
-
-/** Has `judge` look at the contents of a tensor with a buffer of its own whenever a launch has written them; a sentence of its is an error. */
-export function watch({ storage }: Bindable, judge: (bytes: ArrayBuffer) => string | undefined): void {
-  watched.set(storage, judge);
-}
-
-/** What is said of watched tensors that these launches wrote; the first sentence. */
-async function judgeWatched(gpu: Gpu, launches: readonly Launch[]): Promise<string | undefined> {
-  const written = launches.flatMap(({ kernel: k, args }) => args.filter((_, i) => k.bindings[i]!.writes));
-  const judged = [...new Set(written.map((arg) => arg.storage))].map(async (storage) => {
-    const judge = watched.get(storage);
-    if (!judge) return undefined;
-    const staging = gpu.device.createBuffer({ label: storage.label, size: storage.bytes, usage: 0x1 | 0x8 });
-    const encoder = gpu.device.createCommandEncoder();
-    encoder.copyBufferToBuffer(storage.buffer!, 0, staging, 0, storage.bytes);
-    gpu.device.queue.submit([encoder.finish()]);
-    return judge(await mapped(staging, storage.bytes));
-  });
-  return (await Promise.all(judged)).find((sentence) => sentence);
 }
 
 /** Whether results are looked at: then one list is one portion, so that a fault is named by its place in the list. */
@@ -516,102 +404,3 @@ export const compileRecording = (gpu: Gpu, { launches }: Recording, onProgress?:
     launches.map(({ kernel: k }) => k),
     onProgress,
   );
-
-/**
- * Copies a storage to the CPU, after what is pending. Rejects with the error of the launch that should have written it, or of one
- * that it was computed from.
- */
-export async function download(source: Bindable): Promise<ArrayBuffer> {
-  const { gpu, storage, offset, bytes } = source;
-  const stream = streamOf(gpu);
-  if (stream.capturing) {
-    throw (stream.offence ??= new GpuError(
-      'capture: read() inside a captured step. Return the tensor from the step and read it afterwards.',
-    ));
-  }
-  gpu.check();
-  flush(gpu);
-  const { buffer } = storage;
-  if (!buffer || storage.dead) {
-    throw new GpuError(
-      storage.dead
-        ? `read: '${storage.label}' died with its scope. Return it from the scope to keep it.`
-        : `read: '${storage.label}' was never written by an op.`,
-    );
-  }
-  if (!(buffer.usage & 0x4)) {
-    throw new GpuError(`read: the buffer of '${storage.label}' cannot be copied from. Create it with COPY_SRC.`);
-  }
-  const { value: mapping, outcome } = gpu.guard(
-    () => {
-      const staging = gpu.device.createBuffer({ label: 'read', size: bytes, usage: 0x1 | 0x8 }); // MAP_READ | COPY_DST
-      const encoder = gpu.device.createCommandEncoder();
-      encoder.copyBufferToBuffer(buffer, offset, staging, 0, bytes);
-      gpu.device.queue.submit([encoder.finish()]);
-      return mapped(staging, bytes);
-    },
-    (error) => `read: '${storage.label}' cannot be copied. ${error.message}`,
-  );
-  const result = await mapping.catch((error: Error) => new GpuError(`read: ${error.message}`));
-  await gpu.reported();
-  checkContents(gpu, source);
-  if (outcome.error) throw outcome.error;
-  if (result instanceof Error) throw result;
-  return result;
-}
-
-/** Copies CPU data into a storage, after what is pending. What was wrong with its contents is over. */
-export function upload(target: Bindable, data: ArrayBufferView<ArrayBuffer>): void {
-  const { gpu, storage, offset } = target;
-  if (storage.dead)
-    throw new GpuError(`write: '${storage.label}' died with its scope. Return it from the scope to keep it.`);
-  if (!storage.buffer)
-    throw new GpuError(`write: '${storage.label}' is the output of an op. Write to tensors made with tensor().`);
-  const { buffer } = storage;
-  if (!(buffer.usage & 0x8)) {
-    throw new GpuError(`write: the buffer of '${storage.label}' cannot be copied to. Create it with COPY_DST.`);
-  }
-  gpu.check();
-  const making = storage.probe?.error ? storage.probe : makingOf(buffer);
-  if (making?.error) throw making.error;
-  const write = (): void => gpu.device.queue.writeBuffer(buffer, offset, data.buffer, data.byteOffset, data.byteLength);
-  noteChange(target, 'write()');
-  if (making || storage.external) renew(gpu, target, explained(gpu, write, storage.label, making));
-  else {
-    write(); // within a buffer that is there: nothing can be wrong with that
-    renew(gpu, target);
-  }
-}
-
-/** Guards a copy to or from buffers; if one of them could not be made, that is the error. */
-function explained(gpu: Gpu, work: () => void, label: string, making: Outcome | undefined): Outcome {
-  return gpu.guard(work, async ({ message }) => {
-    await making?.done;
-    return making?.error?.message ?? `write: '${label}' cannot be written. ${message}`;
-  }).outcome;
-}
-
-/** Copies whole tensors that have buffers, each to another one of its size, after what is pending. */
-export function copyTensors(gpu: Gpu, pairs: readonly { from: Bindable; to: Bindable }[]): void {
-  flush(gpu);
-  const making = pairs.flatMap(({ from, to }) => [makingOf(from.storage.buffer!), makingOf(to.storage.buffer!)]);
-  const copy = (): void => {
-    const encoder = gpu.device.createCommandEncoder();
-    for (const { from, to } of pairs) {
-      encoder.copyBufferToBuffer(from.storage.buffer!, from.offset, to.storage.buffer!, to.offset, from.bytes);
-    }
-    gpu.device.queue.submit([encoder.finish()]);
-  };
-  const { outcome } = gpu.guard(copy, async ({ message }) => {
-    await Promise.all(making.map((each) => each?.done));
-    return making.find((each) => each?.error)?.error?.message ?? `pack: ${message}`;
-  });
-  begin(
-    gpu,
-    {
-      reads: pairs.map(({ from }) => from),
-      writes: [...new Set(pairs.map(({ to }) => to.storage))].map((storage) => ({ storage, fresh: true })),
-    },
-    outcome,
-  );
-}

@@ -16,7 +16,8 @@ import {
 } from './elements.js';
 import { acquire, release, releaseWhenCollected, Storage } from './memory.js';
 import { checkShape, type Shape, ShapeError, show, sizeOf } from './shape.js';
-import { closeScope, copyTensors, download, enroll, flush, isCapturing, openScope, upload } from './stream.js';
+import { closeScope, enroll, flush, isCapturing, openScope } from './stream.js';
+import { copyTensors, download, upload } from './transfer.js';
 
 export { bytesOf, type Dtype, fromHalf, type NestedNumbers, type TypedArray, toHalf } from './elements.js';
 

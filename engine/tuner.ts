@@ -18,8 +18,9 @@ import { type Launch, place, submit, watched } from './launch.js';
 import { acquire, trim } from './memory.js';
 import { uniformStream } from './random.js';
 import { sameShape, show } from './shape.js';
-import { flush, isCapturing, recordList, run, upload } from './stream.js';
+import { flush, isCapturing, recordList, run } from './stream.js';
 import { type Dtype, empty, scope, type Tensor, type TypedArray, toHalf } from './tensor.js';
+import { upload } from './transfer.js';
 import type { Tuning } from './tuning.js';
 
 export {

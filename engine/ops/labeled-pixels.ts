@@ -3,8 +3,9 @@
 import { beginFound, type CheckedLabels, checkLabelsShader, foundWords } from '../../shaders/check-labels.js';
 import type { Labels } from '../../shaders/classes.js';
 import type { LabeledSizes, PixelSizes } from '../../shaders/cross-entropy.js';
+import { watch } from '../diagnose.js';
 import { ShapeError, show } from '../shape.js';
-import { run, watch } from '../stream.js';
+import { run } from '../stream.js';
 import { type Tensor, tensor } from '../tensor.js';
 import { floatType } from './float-type.js';
 
