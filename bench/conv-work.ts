@@ -79,7 +79,7 @@ export function prepareOwnConv(gpu: Gpu, work: ConvWork, data: ConvData): ConvCo
   return {
     name: 'wgrad',
     queue: () => void step(),
-    done: () => gpu.device.queue.onSubmittedWorkDone(),
+    done: () => gpu.wait(gpu.device.queue.onSubmittedWorkDone()),
     result: async () => (await step().y.read()) as Float32Array,
     release: () => {},
   };

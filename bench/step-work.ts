@@ -110,7 +110,7 @@ function ownStep(trainer: Trainer, names: readonly string[]): StepContender {
   return {
     name: 'wgrad',
     queue: () => void step(),
-    done: () => gpu.device.queue.onSubmittedWorkDone(),
+    done: () => gpu.wait(gpu.device.queue.onSubmittedWorkDone()),
     loss,
     advance: (iteration) => {
       trainer.setIteration(iteration);

@@ -137,7 +137,7 @@ export function capture<T>(gpu: Gpu, work: () => T): Step<T> {
     profile: async () => {
       const { recording } = ready();
       replay(gpu, recording); // the first run compiles, and touches memory for the first time
-      await gpu.device.queue.onSubmittedWorkDone().catch(() => {});
+      await gpu.wait(gpu.device.queue.onSubmittedWorkDone()).catch(() => {});
       await gpu.reported();
       return timeLaunches(gpu, recording.launches);
     },

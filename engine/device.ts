@@ -77,6 +77,8 @@ export class Gpu {
   failure: GpuLostError | undefined;
   /** Whether wgrad opened the device, and so destroys it. */
   readonly owned: boolean;
+  /** @internal Waits for something that the GPU does; who opens the device may know a better way than `await` alone. */
+  wait: <T>(promise: Promise<T>) => Promise<T> = (promise) => promise;
   readonly #checks = new Set<Promise<void>>();
   readonly #closers: (() => void)[] = [];
   /** An error of somebody who used the device beside wgrad. */

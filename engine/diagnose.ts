@@ -47,7 +47,7 @@ export async function findNonFinite(gpu: Gpu, launches: readonly Launch[]): Prom
   pass.end();
   encoder.copyBufferToBuffer(found, 0, staging, 0, bytes);
   device.queue.submit([encoder.finish()]);
-  const result = await mapped(staging, bytes);
+  const result = await mapped(gpu, staging, bytes);
   found.destroy();
   const marks = new Uint32Array(result);
   const bad = outputs.find((_, i) => marks[(i * stride) / 4]);
@@ -62,9 +62,9 @@ export async function findNonFinite(gpu: Gpu, launches: readonly Launch[]): Prom
 }
 
 /** The bytes of a buffer that was made for mapping; destroys it. */
-export async function mapped(staging: GPUBuffer, bytes: number): Promise<ArrayBuffer> {
+export async function mapped(gpu: Gpu, staging: GPUBuffer, bytes: number): Promise<ArrayBuffer> {
   try {
-    await staging.mapAsync(1, 0, bytes); // GPUMapMode.READ
+    await gpu.wait(staging.mapAsync(1, 0, bytes)); // GPUMapMode.READ
     return staging.getMappedRange(0, bytes).slice(0);
   } finally {
     staging.destroy();
@@ -99,7 +99,7 @@ async function timePart(gpu: Gpu, part: readonly Launch[]): Promise<LaunchTime[]
   encoder.resolveQuerySet(querySet, 0, 2 * part.length, resolved, 0);
   encoder.copyBufferToBuffer(resolved, 0, staging, 0, 16 * part.length);
   device.queue.submit([encoder.finish()]);
-  const ticks = new BigUint64Array(await mapped(staging, 16 * part.length));
+  const ticks = new BigUint64Array(await mapped(gpu, staging, 16 * part.length));
   resolved.destroy();
   querySet.destroy();
   return part.map((launch, i) => ({
@@ -127,7 +127,7 @@ export async function judgeWatched(gpu: Gpu, launches: readonly Launch[]): Promi
     const encoder = gpu.device.createCommandEncoder();
     encoder.copyBufferToBuffer(storage.buffer!, 0, staging, 0, storage.bytes);
     gpu.device.queue.submit([encoder.finish()]);
-    return judge(await mapped(staging, storage.bytes));
+    return judge(await mapped(gpu, staging, storage.bytes));
   });
   return (await Promise.all(judged)).find((sentence) => sentence);
 }

@@ -201,7 +201,7 @@ async function compile(gpu: Gpu, kernel: Kernel): Promise<void> {
   const { value: built, outcome } = gpu.guard(() => descriptor(gpu, kernel), explain);
   module = built.module;
   try {
-    kernel.pipeline = await gpu.device.createComputePipelineAsync(built.pipeline);
+    kernel.pipeline = await gpu.wait(gpu.device.createComputePipelineAsync(built.pipeline));
     kernel.outcome = outcome;
   } catch (error) {
     const problem = new GpuError(await explain(error as Error));

@@ -359,7 +359,7 @@ export async function dispatchNothing(gpu: Gpu, launches: readonly Launch[], onP
       }
       pass.end();
       device.queue.submit([encoder.finish()]);
-      await device.queue.onSubmittedWorkDone();
+      await gpu.wait(device.queue.onSubmittedWorkDone());
       onProgress?.(Math.min(done + some, first.length), first.length);
     }
     zeros.destroy();

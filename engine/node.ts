@@ -4,6 +4,7 @@ import { isMainThread } from 'node:worker_threads';
 import { type Gpu, GpuError, requestGpu } from './device.js';
 import { driverPackage, loadVulkan, swiftShaderManifest, systemDriverFiles, systemManifests } from './drivers.js';
 import type { Flags } from './flags.js';
+import { restWhile } from './node-wait.js';
 import { loadTuning } from './tuner-cache.js';
 
 export { saveTuning, tuningFile } from './tuner-cache.js';
@@ -118,6 +119,7 @@ export async function openDevice(options: OpenOptions = {}): Promise<Gpu> {
     console.error(wording[found.driver as keyof typeof wording] ?? `no GPU found: ${found.driver} on the CPU, slow`);
   }
   const gpu = await requestGpu(found.adapter, { software: found.software, driver: found.driver, flags: options.flags });
+  if (found.software) gpu.wait = restWhile;
   void gpu.device.lost.then(({ reason }) => {
     if (reason === 'destroyed') return;
     retired.push(...instances.values());

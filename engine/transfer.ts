@@ -33,7 +33,7 @@ export async function download(source: Bindable): Promise<ArrayBuffer> {
       const encoder = gpu.device.createCommandEncoder();
       encoder.copyBufferToBuffer(buffer, offset, staging, 0, bytes);
       gpu.device.queue.submit([encoder.finish()]);
-      return mapped(staging, bytes);
+      return mapped(gpu, staging, bytes);
     },
     (error) => `read: '${storage.label}' cannot be copied. ${error.message}`,
   );

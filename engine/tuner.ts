@@ -300,7 +300,7 @@ async function compile(gpu: Gpu, k: Kernel): Promise<string | undefined> {
     built.catch(() => {}); // awaited below
   });
   try {
-    k.pipeline = await built;
+    k.pipeline = await gpu.wait(built!);
     return problem;
   } catch (error) {
     const info = await module?.getCompilationInfo().catch(() => undefined);
@@ -427,7 +427,7 @@ async function timesOf(gpu: Gpu, launches: readonly Launch[], repeats: number): 
   }
   const start = performance.now();
   submit(gpu, list);
-  await gpu.device.queue.onSubmittedWorkDone();
+  await gpu.wait(gpu.device.queue.onSubmittedWorkDone());
   return [(performance.now() - start) / repeats];
 }
 
