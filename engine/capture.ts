@@ -21,6 +21,8 @@ export interface StepInfo {
   readonly unsharedBytes: number;
   /** Bytes of what the step uses but did not make: parameters, optimizer state, inputs. */
   readonly externalBytes: number;
+  /** Why this GPU cannot run the step: the first tensor that is larger than it binds. Calling the step throws that. */
+  readonly tooLarge?: GpuError;
 }
 
 /** Of `prepare`. */
@@ -39,7 +41,7 @@ export interface Step<T> {
    * of a shader that does not compile, and with what `onProgress` throws. Throws a ShapeError for an option that it does not know.
    */
   prepare(options?: PrepareOptions): Promise<StepInfo>;
-  /** What the step costs; records it if that has not happened, allocates nothing. */
+  /** What the step costs, whether or not this GPU can run it; records it if that has not happened, allocates nothing. */
   readonly info: StepInfo;
   /** Runs the step twice: once to warm up, once with a timestamp around every launch. Needs the feature `timestamp-query`. */
   profile(): Promise<LaunchTime[]>;
@@ -81,6 +83,7 @@ export function capture<T>(gpu: Gpu, work: () => T): Step<T> {
       plannedBytes: recording.plan.plannedBytes,
       unsharedBytes: recording.plan.unsharedBytes,
       externalBytes: externals.reduce((sum, { bytes }) => sum + bytes, 0),
+      ...(recording.tooLarge && { tooLarge: recording.tooLarge }),
     };
     report(gpu, info);
     placed = undefined;
@@ -90,6 +93,7 @@ export function capture<T>(gpu: Gpu, work: () => T): Step<T> {
   const ready = (): NonNullable<typeof made> => {
     if (!gpu.flags.capture) made = undefined;
     const step = recorded();
+    if (step.recording.tooLarge) throw step.recording.tooLarge;
     flush(gpu);
     if (placed?.some((buffer) => makingOf(buffer)?.error)) {
       // There was no memory. There may be now.

@@ -1,10 +1,10 @@
 // What is wrong with a launch can mostly be told when it is recorded, at the line that made it: what it binds, and how many
 // workgroups it has. The rest is the driver's to find (launch.ts).
 import { changedSince } from './changes.js';
-import { GpuError } from './device.js';
+import { type Gpu, GpuError } from './device.js';
 import type { Binding, Kernel } from './kernel.js';
 import type { Bindable } from './launch.js';
-import { checkSize, type Storage } from './memory.js';
+import { type Storage, sizeProblem } from './memory.js';
 
 /** A grid: one invocation per thread (folded into y beyond 65 535 workgroups), or workgroups as given. */
 export type Grid = { threads: number } | { workgroups: readonly number[] };
@@ -56,7 +56,6 @@ export function checkArgs({ label, bindings }: Kernel, args: readonly Bindable[]
     if (tensor.storage.dead) {
       throw new GpuError(`${label}: '${binding.name}' died with its scope. Return it from the scope to keep it.`);
     }
-    if (!tensor.storage.buffer) checkSize(gpu, tensor.storage.bytes, tensor.storage.label);
     if (binding.element && !holds[binding.element].includes(tensor.dtype)) {
       throw new GpuError(
         `${label}: '${binding.name}' is ${tensor.dtype} [${tensor.shape}] — the shader reads ${binding.element}, which holds ${holds[binding.element].join(' and ')}. Convert it first.`,
@@ -86,6 +85,15 @@ export function checkArgs({ label, bindings }: Kernel, args: readonly Bindable[]
     seen.set(tensor.storage, [...sharing, { binding, tensor }]);
   });
 }
+
+/** The error of the first tensor that has no buffer yet and is larger than this GPU binds. */
+export const tooLarge = (gpu: Gpu, args: readonly Bindable[]): GpuError | undefined => {
+  for (const { storage } of args) {
+    const problem = storage.buffer ? undefined : sizeProblem(gpu, storage.bytes, storage.label);
+    if (problem) return problem;
+  }
+  return undefined;
+};
 
 /** The workgroups of a grid, at most `most` in one direction; throws a GpuError for others. */
 export function workgroupsOf(k: Kernel, grid: Grid, most: number): [number, number, number] {

@@ -104,14 +104,13 @@ const made = new WeakMap<GPUBuffer, Outcome>();
 /** What the GPU says, or will say, of a buffer's making; undefined once it exists. */
 export const makingOf = (buffer: GPUBuffer): Outcome | undefined => made.get(buffer);
 
-/** Throws if no buffer of this device can be that large, or be bound. */
-export function checkSize(gpu: Gpu, bytes: number, label: string): void {
+/** The error of a buffer that this device cannot make, or cannot bind. */
+export function sizeProblem(gpu: Gpu, bytes: number, label: string): GpuError | undefined {
   const limit = Math.min(gpu.limits.maxBufferSize, gpu.limits.maxStorageBufferBindingSize);
-  if (bytes > limit) {
-    throw new GpuError(
-      `${label}: needs a buffer of ${megabytes(bytes)}, this GPU binds at most ${megabytes(limit)}. Reduce batch or patch size.`,
-    );
-  }
+  if (bytes <= limit) return undefined;
+  return new GpuError(
+    `${label}: needs a buffer of ${megabytes(bytes)}, this GPU binds at most ${megabytes(limit)}. Reduce batch or patch size.`,
+  );
 }
 
 /** A buffer of at least `bytes`: the smallest free one that is at most twice as large, else a new one. */
@@ -127,7 +126,8 @@ export function acquire(gpu: Gpu, bytes: number, label: string): GPUBuffer {
     }
     if (best >= 0) return pool.free.splice(best, 1)[0]!;
   }
-  checkSize(gpu, size, label);
+  const problem = sizeProblem(gpu, size, label);
+  if (problem) throw problem;
   const before = megabytes(pool.bytes);
   const { value: buffer, outcome } = gpu.guard(
     () => gpu.device.createBuffer({ label, size, usage }),

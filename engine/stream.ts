@@ -2,7 +2,7 @@
 // GPU (engine/launch.ts). A scope owns what is created in it.
 
 import { hasContents, noteChange } from './changes.js';
-import { checkArgs, checkUnchanged, type Grid, type Recorded, workgroupsOf } from './check-launch.js';
+import { checkArgs, checkUnchanged, type Grid, type Recorded, tooLarge, workgroupsOf } from './check-launch.js';
 import { type Gpu, GpuError } from './device.js';
 import { findNonFinite, judgeWatched } from './diagnose.js';
 import { compileAll, type Kernel, kernel, type OnProgress } from './kernel.js';
@@ -43,6 +43,8 @@ interface Stream {
   capturing: boolean;
   /** What a captured step did that it may not, though it went on. */
   offence: GpuError | undefined;
+  /** What a step that is recorded holds that this GPU cannot bind: it is planned all the same. */
+  tooLarge: GpuError | undefined;
   /** Told of every kernel that is recorded. */
   onKernel: ((k: Kernel) => void) | undefined;
   /** The op whose gradient is being recorded, and when it was recorded itself. */
@@ -65,6 +67,7 @@ function streamOf(gpu: Gpu): Stream {
         retiring: [],
         capturing: false,
         offence: undefined,
+        tooLarge: undefined,
         onKernel: undefined,
         gradientOf: undefined,
       }),
@@ -102,6 +105,9 @@ export function run(source: string, args: Record<string, Argument>, grid: Grid):
     return isNumbers(arg) ? new Numbers(gpu, arg) : arg;
   });
   checkArgs(k, ordered);
+  const problem = tooLarge(gpu, ordered);
+  if (problem && !stream.capturing) throw problem;
+  stream.tooLarge ??= problem;
   if (stream.gradientOf) checkUnchanged(k, ordered, stream.gradientOf);
   const workgroups = workgroupsOf(k, grid, gpu.limits.maxComputeWorkgroupsPerDimension);
   ordered.forEach(({ storage }, i) => {
@@ -322,6 +328,8 @@ export interface Recording {
   /** What else it writes. */
   readonly changes: readonly Bindable[];
   readonly portion: Portion;
+  /** Why it can be planned here, but not run. */
+  readonly tooLarge: GpuError | undefined;
 }
 
 /**
@@ -343,6 +351,7 @@ export function recordList<T>(
   const scope = openScope(gpu);
   stream.capturing = true;
   stream.offence = undefined;
+  stream.tooLarge = undefined;
   stream.onKernel = onKernel;
   let done = false;
   try {
@@ -373,7 +382,10 @@ export function recordList<T>(
       args.filter(({ storage }, i) => k.bindings[i]!.writes && !temporaries.has(storage)),
     );
     done = true;
-    return { result, recording: { launches, plan: planned, constants, temporaries, changes, portion } };
+    return {
+      result,
+      recording: { launches, plan: planned, constants, temporaries, changes, portion, tooLarge: stream.tooLarge },
+    };
   } finally {
     stream.capturing = false;
     stream.onKernel = undefined;

@@ -69,10 +69,11 @@ export interface TrainingResult {
   waitMs: number;
 }
 
-/** What a configuration costs, without training: nothing is allocated but inputs and weights. */
+/** What a configuration costs, without training: nothing is allocated but inputs and weights. Says when this GPU cannot run it. */
 export function dryRun(gpu: Gpu, config: Config): Record<string, number> {
   const trainer = createTrainer(gpu, config);
-  const { launches, plannedBytes, unsharedBytes, externalBytes }: StepInfo = trainer.step.info;
+  const { launches, plannedBytes, unsharedBytes, externalBytes, tooLarge }: StepInfo = trainer.step.info;
+  if (tooLarge) console.error(`train: this GPU cannot run that — ${tooLarge.message}`);
   return {
     parameters: countParameters(trainer.student),
     launches,

@@ -225,7 +225,7 @@ export const divisor = <T extends number>(n: number, sizes: readonly T[]): T => 
 /**
  * Tiles of the direct forward kernel, the likely best first. On CPU drivers the cheapest by a model of one turn of the inner loop, in units of one load:
  * a vec4 load 3, quadBroadcast 0.1, a multiply-add 0.035 (SwiftShader: 20, 52, 2.5, 0.7 ns; lavapipe: 10, 34, 0.6, 0.35; two
- * cores, 2026-11). lavapipe runs out of registers beyond 32 accumulators, and compiles them slowly. A GPU hides loads behind
+ * cores, 2026-11), and of compiling the tile. lavapipe runs out of registers beyond 32 accumulators. A GPU hides loads behind
  * other threads, so there small tiles keep it full.
  */
 function directTiles({ adapter, features }: Gpu, g: ConvGeometry): ConvTile[] {
@@ -244,6 +244,7 @@ function directTiles({ adapter, features }: Gpu, g: ConvGeometry): ConvTile[] {
   }
   const most = adapter.driver === 'SwiftShader' ? 64 : 32;
   const step = g.inputs % 4 === 0 ? 4 : 1;
+  const turns = (g.kernel[0] * g.kernel[1] * g.inputs) / step;
   const tiles: { tile: ConvTile; cost: number }[] = [];
   for (const quad of features.has('subgroups') && step === 4 ? [true, false] : [false]) {
     for (const channels of [4, 2, 1] as const) {
@@ -252,7 +253,8 @@ function directTiles({ adapter, features }: Gpu, g: ConvGeometry): ConvTile[] {
         for (const columns of [1, 2, 3, 4, 6, 7, 8, 10, 12, 14, 16]) {
           if (rows * columns * channels > most || rows * columns > 32) continue;
           const tile: ConvTile = { rows, columns, channels, quad, workgroup: 16 };
-          tiles.push({ tile, cost: convThreads(g, tile) * turnCost(g, tile, step) });
+          const cost = convThreads(g, tile) * turns * turnCost(g, tile, step) + compileCost(tile);
+          tiles.push({ tile, cost });
         }
       }
     }
@@ -260,6 +262,12 @@ function directTiles({ adapter, features }: Gpu, g: ConvGeometry): ConvTile[] {
   tiles.sort((p, q) => p.cost - q.cost);
   return tiles.slice(0, 8).map(({ tile }) => tile);
 }
+
+/**
+ * A launch's part of what compiling takes, in units of one load (10 ns on two cores), if 1000 launches share it: some 8 ms a pixel
+ * of the tile and 3.5 more for each of its accumulators (SwiftShader, 2026-11). Where there is little to compute, small tiles.
+ */
+const compileCost = ({ rows, columns, channels }: ConvTile): number => 100 * rows * columns * (8 + 3.5 * channels);
 
 function turnCost(g: ConvGeometry, { rows, columns, channels, quad }: ConvTile, step: 1 | 4): number {
   const kernelWidth = g.kernel[2];

@@ -229,6 +229,15 @@ test('sizes and limits are held against the device where the op is called', asyn
   const at = (source: string, grid: { workgroups: number[] } = { workgroups: [1] }): void =>
     run(source, { x, y: empty(gpu, [2]) }, grid);
   const limit = limits.maxComputeWorkgroupsPerDimension;
+  const step = capture(gpu, () => {
+    const y = empty(gpu, [most / 4 + 64], 'f32', 'activation');
+    run(text('y[id.x] = x[0];'), { x, y }, { threads: 1 });
+    return { y };
+  });
+  const { tooLarge, plannedBytes } = step.info; // it can be planned here
+  assert.is(plannedBytes, most + 256);
+  await refuses(() => step(), GpuError, new RegExp(`^${tooLarge!.message}$`));
+  await refuses(() => step.prepare(), GpuError, /^activation: needs a buffer/);
   for (const workgroups of [[limit + 1], [1, limit + 1], [0], [1.5], [Number.NaN]]) {
     await refuses(() => at(text(''), { workgroups }), GpuError, /^sample: .* workgroups — at most/);
   }
