@@ -191,9 +191,10 @@ const packedSizes = (tensors: readonly Tensor[]): number[] =>
  * Call it before anything uses them. Throws a ShapeError for other types and for tensors that are packed already.
  */
 export function pack(tensors: readonly Tensor[], label = 'pack'): Pack {
-  const [first] = tensors;
-  if (!first) throw new ShapeError('pack: got no tensors.');
+  const first = tensors[0]!;
+  if (!tensors.length) throw new ShapeError('pack: got no tensors.');
   for (const t of tensors) {
+    if (!(t instanceof Tensor)) throw new ShapeError(`pack: got ${showValue(t)} — expected tensors.`);
     if (t.gpu !== first.gpu) throw new GpuError(`pack: '${t.label}' is on another device than '${first.label}'.`);
     if (t.dtype !== 'f32' || !t.storage.buffer || t.storage.external || t.offset > 0 || packs.has(t.storage)) {
       throw new ShapeError(

@@ -1,5 +1,5 @@
 // What a real GPU gets by default (tiled kernels, what they fuse on load, their weight layouts) run here, on a CPU driver: a training
-// step of a small U as a GPU is given it, against the step that a CPU driver is given and against the composition of plain ops.
+// step of a small U as a GPU is given it, against the composition of plain ops that a CPU driver is given.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
@@ -99,38 +99,29 @@ for (const image of [
   [2, 16, 16, 1],
   [1, 4, 8, 8, 1],
 ]) {
-  test(`a training step of [${image}]: as on a CPU driver, and as the composition`, async () => {
-    const cpu = await trainingStep(image, true, true);
+  test(`a training step of [${image}]: as the composition on a CPU driver`, async () => {
     const gpu = await trainingStep(image, false, true);
-    const plain = await trainingStep(image, false, false);
+    const plain = await trainingStep(image, true, false);
     assert.ok(
       gpu.kernels.some((name) => /conv_tiled/.test(name)),
       `no tiled kernel among ${gpu.kernels}`,
     );
     assert.not.ok(
-      cpu.kernels.some((name) => /conv_tiled/.test(name)),
-      `a tiled kernel among ${cpu.kernels}`,
+      plain.kernels.some((name) => /conv_tiled/.test(name)),
+      `a tiled kernel among ${plain.kernels}`,
     );
     // A sum of n terms in another order moves by some roundings of its largest partial sum. A bias before a norm has the gradient
     // zero: all of it is rounding, of terms as large as those of its neighbours. So the measure is the largest gradient of all.
     const largest = Math.max(...plain.gradients.map((g) => g.reduce((most, v) => Math.max(most, Math.abs(v)), 0)));
     assert.ok(largest > 1e-3 && plain.gradients.every((g) => g.every(Number.isFinite)));
-    for (const [name, other] of [
-      ['a CPU driver', cpu],
-      ['the composition', plain],
-    ] as const) {
-      assert.ok(Math.abs(gpu.loss - other.loss) <= 2e-6 * other.loss, `${name}: loss ${gpu.loss}, ${other.loss}`);
-      for (const kind of ['gradients', 'parameters'] as const) {
-        gpu[kind].forEach((values, i) => {
-          values.forEach((v, k) => {
-            const difference = Math.abs(v - other[kind][i]![k]!);
-            assert.ok(
-              difference <= 2e-5 * largest,
-              `${name}: ${kind} ${i}, element ${k} differ by ${difference} of ${largest}`,
-            );
-          });
+    assert.ok(Math.abs(gpu.loss - plain.loss) <= 2e-6 * plain.loss, `loss ${gpu.loss}, ${plain.loss}`);
+    for (const kind of ['gradients', 'parameters'] as const) {
+      gpu[kind].forEach((values, i) => {
+        values.forEach((v, k) => {
+          const difference = Math.abs(v - plain[kind][i]![k]!);
+          assert.ok(difference <= 2e-5 * largest, `${kind} ${i}, element ${k} differ by ${difference} of ${largest}`);
         });
-      }
+      });
     }
   });
 }

@@ -3,12 +3,17 @@
 // exit code 0, a total above 0, all passed, none skipped unless the file prints `declared skips: N reason` (unless.ts does).
 // Its last lines are how many were skipped, by reason, and then `N passed, N failed`, where a skipped test is neither.
 //
+// Without a GPU, the files run on the SwiftShader that npm carries, so that every machine tests the same: it compiles in a third of
+// lavapipe's time, but has no f16. The tests that need f16 run on lavapipe, where there is one.
+//
 //   node dist/test/run.js [PART OF A FILE'S PATH …]
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative, sep } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { openDevice } from '../engine/node.js';
+import { onlyNeedy } from './unless.js';
 
 /** What became of one test file. */
 export interface FileResult {
@@ -51,8 +56,11 @@ export function testFiles(folder: string): string[] {
 /** What a file's own output says of it. */
 export type Verdict = Pick<FileResult, 'passed' | 'failed' | 'skipped' | 'problem'>;
 
-/** Reads uvu's summaries on stdout: how many passed, failed and were skipped, and why the file does not count as passed, if so. */
-export function judge(stdout: string, exitCode: number | null): Verdict {
+/**
+ * Reads uvu's summaries on stdout: how many passed, failed and were skipped, and why the file does not count as passed, if so.
+ * `onlySome`: uvu counts what was not asked for as skipped.
+ */
+export function judge(stdout: string, exitCode: number | null, onlySome = false): Verdict {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: terminal colours
   const plain = stdout.replace(/\x1b\[[0-9;]*m/g, '');
   const summary = /^ {2}Total: +(\d+)\n {2}Passed: +(\d+)\n {2}Skipped: +(\d+)\n {2}Duration:/gm;
@@ -68,7 +76,7 @@ export function judge(stdout: string, exitCode: number | null): Verdict {
   if (passed !== total) return bad(`${total - passed} of ${total} failed, or a hook threw`);
   if (exitCode !== 0) return bad(exitCode === null ? 'was killed by a signal' : `exit code ${exitCode}`);
   if (total === 0) return bad('no test ran: is `test.run()` missing?');
-  if (skips !== declared) {
+  if (skips !== declared && !onlySome) {
     return bad(`${skips} skipped, ${declared} declared. Print \`declared skips: N reason\`, or do not skip.`);
   }
   if (silent) return bad(`a test prints '${silent[0]}' and counts as passed. Register it by \`unless\``);
@@ -81,18 +89,21 @@ function addTo(counts: Map<string, number>, key: string, count: number): void {
 
 const children = new Set<ChildProcess>();
 
+/** The reason of a declared skip that another adapter can do something about. */
+const noHalf = 'this adapter has no shader-f16';
+
 /**
  * Runs one file, with a temporary folder of its own that goes with it. It is killed, and fails, when it has printed nothing (each
  * test that ends prints) for `timeout` seconds: how long a whole file takes depends on what else the machine does.
  */
-export function runFile(file: string, timeout: number): Promise<FileResult> {
+export function runFile(file: string, timeout: number, environment: NodeJS.ProcessEnv = {}): Promise<FileResult> {
   const started = performance.now();
   const temporary = mkdtempSync(join(tmpdir(), 'wgrad-test-'));
   return new Promise((resolve) => {
     const child = spawn(process.execPath, ['--enable-source-maps', '--unhandled-rejections=strict', file], {
       stdio: ['ignore', 'pipe', 'pipe'],
       detached: process.platform !== 'win32', // a group of its own, so that what it started ends with it
-      env: { ...process.env, FORCE_COLOR: '0', NO_COLOR: '1', TMPDIR: temporary },
+      env: { ...process.env, FORCE_COLOR: '0', NO_COLOR: '1', TMPDIR: temporary, ...environment },
     });
     children.add(child);
     const everything: Buffer[] = [];
@@ -120,7 +131,7 @@ export function runFile(file: string, timeout: number): Promise<FileResult> {
         .toString()
         .replace(/^Warning: maxDynamic\w+ artificially reduced .*\n/gm, ''); // Dawn, at every start
       const seconds = (performance.now() - started) / 1000;
-      const verdict = judge(Buffer.concat(summary).toString(), code);
+      const verdict = judge(Buffer.concat(summary).toString(), code, onlyNeedy in environment);
       const problem = timedOut ? `still running, and silent for ${timeout} s` : (error?.message ?? verdict.problem);
       resolve({ file, ...verdict, failed: problem ? Math.max(1, verdict.failed) : 0, problem, seconds, output });
     };
@@ -169,9 +180,16 @@ export function sourceProblems(text: string): string[] {
 /** Runs all files below `folder` that match, prints a line each and the count last; resolves with the exit code. */
 export async function runAll(
   folder: string,
-  options: { filters?: readonly string[]; timeout?: number; jobs?: number; print?: (line: string) => void } = {},
+  options: {
+    filters?: readonly string[];
+    timeout?: number;
+    jobs?: number;
+    /** The adapter for tests that need f16, where the others' has none. */
+    halfAdapter?: string | undefined;
+    print?: (line: string) => void;
+  } = {},
 ): Promise<number> {
-  const { filters = [], timeout = 900, jobs = 2, print = console.log } = options;
+  const { filters = [], timeout = 900, jobs = 2, halfAdapter, print = console.log } = options;
   const all = existsSync(folder) ? testFiles(folder) : [];
   const files = filters.length
     ? all.filter((file) => filters.some((part) => relative(folder, file).includes(part)))
@@ -189,6 +207,17 @@ export async function runAll(
     failed++;
     print(`FAILED: no test file in ${folder}${filters.length ? ` matches ${filters.join(', ')}` : ''}.`);
   }
+  const report = (file: string, result: FileResult, adapter?: string): void => {
+    passed += result.passed;
+    failed += result.failed;
+    if (result.problem) print(`\n${result.output.trimEnd()}\n`);
+    for (const [reason, count] of result.skipped) addTo(skipped, reason, count);
+    const skips = [...result.skipped].map(([reason, count]) => `, ${count} skipped: ${reason}`).join('');
+    const name = `${relative(folder, file)}${adapter ? ` with f16 on ${adapter}` : ''}`;
+    print(
+      `${result.problem ? 'FAILED' : 'ok    '} ${result.seconds.toFixed(1).padStart(6)} s ${name}: ${result.passed} passed${skips}${result.problem ? ` — ${result.problem}` : ''}`,
+    );
+  };
   const queue = [...files];
   const ran = new Set<string>();
   await Promise.all(
@@ -196,14 +225,21 @@ export async function runAll(
       for (let file = queue.shift(); file; file = queue.shift()) {
         const result = await runFile(file, timeout);
         ran.add(file);
-        passed += result.passed;
-        failed += result.failed;
-        const name = relative(folder, file);
-        if (result.problem) print(`\n${result.output.trimEnd()}\n`);
-        for (const [reason, count] of result.skipped) addTo(skipped, reason, count);
-        const skips = [...result.skipped].map(([reason, count]) => `, ${count} skipped: ${reason}`).join('');
-        print(
-          `${result.problem ? 'FAILED' : 'ok    '} ${result.seconds.toFixed(1).padStart(6)} s ${name}: ${result.passed} passed${skips}${result.problem ? ` — ${result.problem}` : ''}`,
+        const halves = result.skipped.get(noHalf) ?? 0;
+        if (!halfAdapter || !halves || result.problem) {
+          report(file, result);
+          continue;
+        }
+        const rest = new Map(result.skipped);
+        rest.delete(noHalf);
+        report(file, { ...result, skipped: rest });
+        const half = await runFile(file, timeout, { WGRAD_ADAPTER: halfAdapter, [onlyNeedy]: '1' });
+        const missing = half.passed < halves ? `only ${half.passed} of the ${halves} tests with f16 ran` : undefined;
+        const problem = half.problem ?? missing;
+        report(
+          file,
+          { ...half, skipped: new Map(), problem, failed: problem ? Math.max(1, half.failed) : 0 },
+          halfAdapter,
         );
       }
     }),
@@ -217,6 +253,26 @@ export async function runAll(
   return failed || !passed ? 1 : 0;
 }
 
+/** What matters of an adapter; undefined when it is not there. */
+async function lookAt(adapter: string | undefined): Promise<{ half: boolean; software: boolean } | undefined> {
+  try {
+    const gpu = await openDevice({ adapter, quiet: true });
+    gpu.close();
+    return { half: gpu.features.has('shader-f16'), software: gpu.adapter.software };
+  } catch {
+    return undefined;
+  }
+}
+
+/** Chooses what the tests run on, as the head of this file says; returns the adapter for those that need f16. */
+async function chooseAdapters(): Promise<string | undefined> {
+  if (process.env.WGRAD_ADAPTER) return undefined;
+  const best = await lookAt(undefined);
+  if (!best?.software || !(await lookAt('swiftshader'))) return undefined;
+  process.env.WGRAD_ADAPTER = 'swiftshader';
+  return (await lookAt('lavapipe'))?.half ? 'lavapipe' : undefined;
+}
+
 if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.once(signal, () => {
@@ -226,5 +282,9 @@ if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) 
   }
   const folder = dirname(fileURLToPath(import.meta.url));
   const timeout = Number(process.env.WGRAD_TEST_TIMEOUT ?? 900);
-  process.exitCode = await runAll(folder, { filters: process.argv.slice(2), timeout });
+  process.exitCode = await runAll(folder, {
+    filters: process.argv.slice(2),
+    timeout,
+    halfAdapter: await chooseAdapters(),
+  });
 }

@@ -18,7 +18,10 @@ const make = 'suite';
 const lines = (...all: string[]) => all.join('\n');
 
 /** Runs fixtures (name → body of a file with a uvu suite `test`); returns the exit code and what was printed. */
-async function run(files: Record<string, string>, options: { timeout?: number; filters?: string[] } = {}) {
+async function run(
+  files: Record<string, string>,
+  options: { timeout?: number; filters?: string[]; halfAdapter?: string } = {},
+) {
   const folder = mkdtempSync(join(tmpdir(), 'wgrad-runner-'));
   try {
     for (const [name, body] of Object.entries(files)) {
@@ -147,6 +150,19 @@ test('green: good files, a filter, declared skips, several suites', async () => 
   assert.equal(all.text.split('\n').slice(-3), ['3 skipped: no data here', '1 skipped: no f16', '4 passed, 0 failed']);
   assert.match(all.text, /two\.test\.js: 1 passed, 1 skipped: no data here$/m);
   assert.is((await run(files, { filters: ['ops'] })).last, '2 passed, 0 failed');
+});
+
+test('tests that need f16 run on an adapter that has it, and all of them must', async () => {
+  const half = (more: string) =>
+    `const half = process.env.WGRAD_ADAPTER === 'other'; const one = half ? test['only'].bind(test) : test.skip.bind(test);
+    one('f16', () => {}); ${more} if (!half) console.log('declared skips: 2 this adapter has no shader-f16'); ${good} test.run();`;
+  const both = await run({ a: half(`one('too', () => {});`) }, { halfAdapter: 'other' });
+  assert.is(both.last, '3 passed, 0 failed', both.text);
+  assert.match(both.text, /a\.test\.js: 1 passed\n.*a\.test\.js with f16 on other: 2 passed$/m);
+  assert.match((await run({ a: half(`one('too', () => {});`) })).text, /^2 skipped: this adapter has no shader-f16$/m);
+  const fewer = await run({ a: half(`if (!half) test.skip('too', () => {});`) }, { halfAdapter: 'other' });
+  assert.match(fewer.text, /only 1 of the 2 tests with f16 ran/);
+  assert.is(fewer.code, 1);
 });
 
 test('one red file turns the whole run red', async () => {

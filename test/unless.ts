@@ -2,12 +2,15 @@
 // counts it and never takes it for passed. A test that prints a word and returns would be counted as passed: the runner refuses it.
 import type { Callback, Test } from 'uvu';
 
+/** Set in the environment: only what `unless` registers is run. */
+export const onlyNeedy = 'WGRAD_TEST_ONLY_NEEDY';
+
 /**
  * Registers tests of a suite, or where `missing` says what is not here, declares each of them as skipped for that reason.
  * Tests whose reasons are the same text are counted together.
  */
 export function unless(missing: string | undefined, test: Test): (name: string, work: Callback) => void {
-  if (missing === undefined) return test;
+  if (missing === undefined) return process.env[onlyNeedy] ? test.only : test;
   return (name) => {
     test.skip(name);
     console.log(`declared skips: 1 ${missing}`);

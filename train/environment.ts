@@ -31,7 +31,10 @@ function dawnVersion(): string | undefined {
   }
 }
 
-function commit(): string | undefined {
+/** Read once: the code that runs is that of the process's start. */
+let known: { commit: string | undefined } | undefined;
+
+function readCommit(): string | undefined {
   const git = (...args: string[]) =>
     execFileSync('git', ['-C', root, ...args], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
   try {
@@ -47,7 +50,7 @@ function commit(): string | undefined {
 export const environmentOf = (gpu: Gpu): Environment => ({
   adapter: gpu.adapter,
   versions: { wgrad: version(), node: process.versions.node, webgpu: dawnVersion() },
-  commit: commit(),
+  commit: (known ??= { commit: readCommit() }).commit,
   platform: `${process.platform} ${process.arch}`,
   cpu: `${availableParallelism()} × ${cpus()[0]?.model.trim() ?? 'unknown'}`,
 });

@@ -31,6 +31,9 @@ export async function faultOf(
   return sure.steps.length ? runProgram(gpu, program, mode, sure, api) : { nearest: 0 };
 }
 
+/** A wrong number, or what is thrown: what is shrunk must not become another fault on the way. */
+const kindOf = ({ at, what }: Fault): string => (at ? 'number' : what.replace(/[\d.]+|'[^']*'|\[[^\]]*\]/g, '#'));
+
 /** Checks `program`; a report is the shrunk program as code and what it gives. */
 export async function checkProgram(
   gpu: Gpu,
@@ -46,10 +49,12 @@ export async function checkProgram(
       nearest = Math.max(nearest, verdict.nearest);
       continue;
     }
-    if (!(await faultOf(gpu, program, mode, api)).fault) continue;
+    const first = (await faultOf(gpu, program, mode, api)).fault;
+    if (!first) continue;
     const { shrunk, fault } = await shrink(program, async (smaller) => {
       try {
-        return (await faultOf(gpu, smaller, mode, api)).fault;
+        const next = (await faultOf(gpu, smaller, mode, api)).fault;
+        return next && kindOf(next) === kindOf(first) ? next : undefined;
       } catch {
         return undefined; // it has no meaning
       }

@@ -130,7 +130,8 @@ function withTeacher(program: Program, of: ReadonlyMap<number, number>): Pick<Pr
     ({ name, args, untracked }) => name === 'conv' && !untracked && of.has((args[1] as Ref).$),
   );
   const student = program.calls[at];
-  if (!student) return program;
+  const { calls: before, outputs, seeded } = program;
+  if (!student) return { calls: before, outputs, seeded };
   const args = student.args.map((arg) =>
     typeof arg === 'object' && '$' in arg ? { $: of.get(arg.$ as number) ?? arg.$ } : arg,
   );
