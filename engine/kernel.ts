@@ -19,8 +19,9 @@ export interface Binding {
 }
 
 export interface Kernel {
-  /** The entry function's name: it labels errors and profiles. */
+  /** What errors and profiles call it: the entry function's name, without what keeps it apart from WGSL's own `exp`, `max` …. */
   readonly label: string;
+  readonly entry: string;
   readonly source: string;
   readonly bindings: readonly Binding[];
   readonly workgroupSize: number;
@@ -61,9 +62,10 @@ export const kernelCount = (gpu: Gpu): number => caches.get(gpu)?.size ?? 0;
 
 function parse(gpu: Gpu, source: string): Kernel {
   const text = withoutComments(source);
-  const label = /@compute[\s\S]*?\bfn\s+(\w+)/.exec(text)?.[1];
-  if (!label || !text.includes('@workgroup_size('))
+  const entry = /@compute[\s\S]*?\bfn\s+(\w+)/.exec(text)?.[1];
+  if (!entry || !text.includes('@workgroup_size('))
     throw new GpuError('kernel: the shader has no `@compute @workgroup_size(n) fn name`.');
+  const label = entry.replace(/^elementwise_/, '');
   if (/\benable f16\b/.test(text) && !gpu.features.has('shader-f16')) {
     throw new GpuError(`${label}: works on f16, which this adapter cannot (no 'shader-f16'). Use f32.`);
   }
@@ -102,6 +104,7 @@ function parse(gpu: Gpu, source: string): Kernel {
   });
   return {
     label,
+    entry,
     source,
     bindings,
     workgroupSize,
@@ -152,7 +155,7 @@ function descriptor(gpu: Gpu, kernel: Kernel): { module: GPUShaderModule; pipeli
   if (gpu.flags.debug >= 4) console.error(numbered(kernel.source));
   const module = gpu.device.createShaderModule({ label: kernel.label, code: kernel.source });
   const layout = gpu.device.createPipelineLayout({ label: kernel.label, bindGroupLayouts: [kernel.layout] });
-  return { module, pipeline: { label: kernel.label, layout, compute: { module, entryPoint: kernel.label } } };
+  return { module, pipeline: { label: kernel.label, layout, compute: { module, entryPoint: kernel.entry } } };
 }
 
 const numbered = (source: string): string =>

@@ -1,5 +1,8 @@
 // Opens a GPU under Node through Dawn (npm `webgpu`, loaded when first needed). Order: a real GPU, a software driver of
 // the system (lavapipe), the SwiftShader carried by npm; `adapter` or WGRAD_ADAPTER overrides. No global is ever assigned.
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { isMainThread } from 'node:worker_threads';
 import { type Gpu, GpuError, requestGpu } from './device.js';
 import { driverPackage, loadVulkan, swiftShaderManifest, systemDriverFiles, systemManifests } from './drivers.js';
@@ -21,15 +24,30 @@ type Create = (options: string[]) => GPU;
 
 let dawn: Promise<Create> | undefined;
 
+/** @internal Where the package `webgpu` is: beside wgrad, or where the program runs (wgrad may be installed globally). */
+export function dawnFile(): string | undefined {
+  for (const from of [import.meta.url, join(process.cwd(), 'package.json')]) {
+    try {
+      return createRequire(from).resolve('webgpu');
+    } catch {} // not there
+  }
+  return undefined;
+}
+
 const loadDawn = (): Promise<Create> => {
-  dawn ??= import('webgpu').then(
+  const file = dawnFile();
+  if (!file) {
+    throw new GpuError(
+      "device: the package 'webgpu' (Dawn, WebGPU for Node) is not installed. Run: npm install webgpu" +
+        ' (npm install --global webgpu, for a wgrad that is installed so).',
+    );
+  }
+  dawn ??= import(pathToFileURL(file).href).then(
     ({ create }) => create as Create,
     (error: NodeJS.ErrnoException) => {
       dawn = undefined;
       throw new GpuError(
-        error.code === 'ERR_MODULE_NOT_FOUND' && /'webgpu'/.test(error.message)
-          ? "device: the package 'webgpu' (Dawn, WebGPU for Node) is not installed. Run: npm install webgpu"
-          : `device: Dawn does not load on ${process.platform} ${process.arch} (${error.message}). Reinstall it: npm install webgpu`,
+        `device: Dawn does not load on ${process.platform} ${process.arch} (${error.message}). Reinstall it: npm install webgpu`,
       );
     },
   );

@@ -296,7 +296,7 @@ async function compile(gpu: Gpu, k: Kernel): Promise<string | undefined> {
   const problem = await refusal(gpu, () => {
     module = device.createShaderModule({ label: k.label, code: k.source });
     const layout = device.createPipelineLayout({ label: k.label, bindGroupLayouts: [k.layout] });
-    built = device.createComputePipelineAsync({ label: k.label, layout, compute: { module, entryPoint: k.label } });
+    built = device.createComputePipelineAsync({ label: k.label, layout, compute: { module, entryPoint: k.entry } });
     built.catch(() => {}); // awaited below
   });
   try {

@@ -51,7 +51,13 @@ interface Opened {
 }
 
 /** Runs the script under \`command\` (default: node) with this environment; the environment has no WGRAD_ADAPTER. */
-function open(options: string, environment: Record<string, string> = {}, root?: string, command?: string[]) {
+function open(
+  options: string,
+  environment: Record<string, string> = {},
+  root?: string,
+  command?: string[],
+  cwd?: string,
+) {
   const file = join(folder, `open-${Math.random().toString(36).slice(2)}.mjs`);
   writeFileSync(file, script(options, root));
   const { WGRAD_ADAPTER: _, ...inherited } = process.env;
@@ -60,6 +66,7 @@ function open(options: string, environment: Record<string, string> = {}, root?: 
     const child = spawn(program!, args, {
       env: { ...inherited, XDG_CACHE_HOME: join(folder, 'cache'), ...environment },
       timeout: patience,
+      ...(cwd && { cwd }),
     });
     let stdout = '';
     let stderr = '';
@@ -90,14 +97,19 @@ test('the null backend validates and computes nothing', async () => {
   assert.is((await open('{}', { WGRAD_ADAPTER: 'null' })).driver, 'null');
 });
 
-test('without the package webgpu: what to install', async () => {
+test('without the package webgpu: what to install; where the program runs, it is found', async () => {
   const bare = join(folder, 'bare');
   mkdirSync(join(bare, 'node_modules'), { recursive: true });
   for (const room of ['engine', 'shaders']) cpSync(join(dist, room), join(bare, room), { recursive: true });
   writeFileSync(join(bare, 'package.json'), '{ "type": "module" }');
   const preprocessor = dirname(fileURLToPath(import.meta.resolve('wgsl-preprocessor/wgsl-preprocessor.js')));
   cpSync(preprocessor, join(bare, 'node_modules/wgsl-preprocessor'), { recursive: true });
-  assert.match((await open(`{ adapter: 'null' }`, {}, bare)).error!, /^GpuError device: .*Run: npm install webgpu$/);
+  const here = (cwd: string) => open(`{ adapter: 'null' }`, {}, bare, undefined, cwd);
+  assert.match(
+    (await here(folder)).error!,
+    /^GpuError device: .*Run: npm install webgpu \(npm install --global webgpu, /,
+  );
+  assert.is((await here(dirname(dist))).driver, 'null');
 });
 
 testCarried('SwiftShader is unpacked once, whole, by several processes at a time', async () => {

@@ -1,11 +1,11 @@
 // Where something was computed: adapter, driver, versions, commit. Stored with every run and every measurement.
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { availableParallelism, cpus } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { AdapterDescription, Gpu } from '../engine/index.js';
+import { dawnFile } from '../engine/node.js';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
 
@@ -24,11 +24,8 @@ const versionIn = (file: string): string => (JSON.parse(readFileSync(file, 'utf8
 export const version = (): string => versionIn(join(root, 'package.json'));
 
 function dawnVersion(): string | undefined {
-  try {
-    return versionIn(join(dirname(createRequire(import.meta.url).resolve('webgpu')), 'package.json'));
-  } catch {
-    return undefined;
-  }
+  const file = dawnFile();
+  return file && versionIn(join(dirname(file), 'package.json'));
 }
 
 /** Read once: the code that runs is that of the process's start. */

@@ -61,7 +61,7 @@ export {
   type WeightedPrototypeUpdate,
 } from './prototypes.js';
 export { createRandom, type Random } from './random.js';
-export { type Axes, max, mean, sum } from './reduce.js';
+export { type Axes, max, mean, type ReduceOptions, sum } from './reduce.js';
 export { reshape } from './reshape.js';
 export { selectionStatistics } from './selection-statistics.js';
 export { slice } from './slice.js';

@@ -6,6 +6,7 @@ import {
   consistencyForward,
   consistencyValue,
 } from '../../shaders/masked-consistency.js';
+import { checkOptions } from '../arguments.js';
 import { noGrad, record } from '../autograd.js';
 import { ShapeError, sameShape, show } from '../shape.js';
 import { run } from '../stream.js';
@@ -29,6 +30,9 @@ export interface MaskOptions {
 export interface ConsistencyOptions extends MaskOptions {
   kind: ConsistencyKind;
 }
+
+/** The names of `ConsistencyOptions`; who has them may ask for the mask alone with the same ones. */
+export const consistencyOptions = ['kind', 'confidence', 'threshold', 'invert', 'scores'];
 
 function sizesOf(
   op: string,
@@ -73,6 +77,7 @@ const given = ({ scores }: MaskOptions): Record<string, Tensor> => (scores ? { s
 
 /** Which pixels are kept: u8 [...], 1 where the confidence is below τ (at least τ: `invert`). Logits [..., K]. No gradient. */
 export function lowConfidenceMask(student: Tensor, teacher: Tensor, options: MaskOptions): Tensor {
+  checkOptions('lowConfidenceMask', options, consistencyOptions);
   const sizes = sizesOf('lowConfidenceMask', student, teacher, 'mask', options);
   const mask = empty(student.gpu, student.shape.slice(0, -1), 'u8', 'mask');
   run(
@@ -93,6 +98,7 @@ export function maskedConsistency(
   teacher: Tensor,
   options: ConsistencyOptions,
 ): { loss: Tensor; mask: Tensor; sums: Tensor } {
+  checkOptions('maskedConsistency', options, consistencyOptions);
   const { gpu } = student;
   const sizes = sizesOf('maskedConsistency', student, teacher, options.kind, options);
   const threads = partialThreads(sizes.pixels);

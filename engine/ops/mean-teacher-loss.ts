@@ -10,13 +10,14 @@ import {
   partialCount,
   writesMask,
 } from '../../shaders/mean-teacher-loss.js';
+import { checkOptions } from '../arguments.js';
 import { record } from '../autograd.js';
 import { ShapeError, show } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
 import { floatType } from './float-type.js';
 import { isLabelType, type LabelOptions, labelsOf, pixelSizes } from './labeled-pixels.js';
-import { type ConsistencyOptions, keepingOf } from './masked-consistency.js';
+import { type ConsistencyOptions, consistencyOptions, keepingOf } from './masked-consistency.js';
 
 /** What `meanTeacherLoss` computes beside the supervised losses. */
 export interface MeanTeacherOptions extends LabelOptions {
@@ -91,6 +92,8 @@ export function meanTeacherLoss(
   options: MeanTeacherOptions,
   teacher?: TeacherOptions & { selection?: boolean },
 ): SupervisedTerms & Partial<SelectionTerms> {
+  checkOptions('meanTeacherLoss', options, ['labels', 'labeledPixels', 'ignoreIndex', 'epsilon']);
+  checkOptions('meanTeacherLoss', teacher, ['logits', 'weight', 'hard', 'selection', ...consistencyOptions]);
   const { gpu } = logits;
   const { labels, labeledPixels } = options;
   const sizes = sizesOf(logits, options, teacher);

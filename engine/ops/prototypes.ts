@@ -15,6 +15,7 @@ import {
   pseudoClassesShader,
   type SeparationKind,
 } from '../../shaders/prototypes.js';
+import { checkOptions } from '../arguments.js';
 import { record } from '../autograd.js';
 import type { Gpu } from '../device.js';
 import { ShapeError, show } from '../shape.js';
@@ -84,8 +85,14 @@ export interface WeightedPrototypeUpdate extends AnyUpdate {
   classes: Tensor;
 }
 
+const updateOptions = [
+  ...['features', 'labeledPixels', 'unlabeledWeight', 'momentum'],
+  ...['teacherLogits', 'labels', 'threshold', 'hard', 'weights', 'classes'],
+];
+
 /** Moves the prototypes, in place, towards the mean features of reliable pixels of their class. No gradient. */
 export function updatePrototypes(prototypes: Prototypes, update: PrototypeUpdate | WeightedPrototypeUpdate): void {
+  checkOptions('updatePrototypes', update, updateOptions);
   const { features, labeledPixels, unlabeledWeight, momentum } = update;
   const { gpu } = features;
   const sizes = prototypeSizes('updatePrototypes', features, prototypes);
@@ -209,9 +216,11 @@ function distance(
   prototypes: Prototypes,
   classes: Tensor,
   mask: Tensor | undefined,
-  { kind, temperature = 0.1 }: SeparationOptions,
+  options: SeparationOptions,
   onto?: AddedTo,
 ): { separation: Tensor; total: Tensor | undefined } {
+  checkOptions(op, options, ['kind', 'temperature']);
+  const { kind, temperature = 0.1 } = options;
   const { gpu } = z;
   const masked = mask !== undefined;
   const sizes: DistanceSizes = { ...prototypeSizes(op, z, prototypes), kind, temperature, masked };

@@ -1,6 +1,7 @@
 // Sum, mean and maximum over axes. Neighbouring axes merge; each group is reduced on its own, in two passes when it is long.
 import { type Reduction, reduceByThreads, reduceByWorkgroup } from '../../shaders/reduce.js';
 import type { Float } from '../../shaders/wgsl.js';
+import { checkOptions } from '../arguments.js';
 import { record } from '../autograd.js';
 import { normalizeAxes, type Shape, sizeOf } from '../shape.js';
 import { run } from '../stream.js';
@@ -84,16 +85,28 @@ function linear(name: string, x: Tensor, axes: Axes | undefined, keepDims: boole
   ]);
 }
 
-/** Sum over `axes` (all if not given); `keepDims` leaves sizes of 1 in their place. */
-export const sum = (x: Tensor, axes?: Axes, { keepDims = false }: { keepDims?: boolean } = {}): Tensor =>
-  linear('sum', x, axes, keepDims, false);
+/** Of a reduction. */
+export interface ReduceOptions {
+  /** Leaves sizes of 1 in the place of what was reduced; default false. */
+  readonly keepDims?: boolean;
+}
 
-/** Mean over `axes` (all if not given); `keepDims` leaves sizes of 1 in their place. */
-export const mean = (x: Tensor, axes?: Axes, { keepDims = false }: { keepDims?: boolean } = {}): Tensor =>
-  linear('mean', x, axes, keepDims, true);
+function keepsDims(op: string, options: ReduceOptions | undefined): boolean {
+  checkOptions(op, options, ['keepDims']);
+  return options?.keepDims ?? false;
+}
+
+/** Sum over `axes` (all if not given). */
+export const sum = (x: Tensor, axes?: Axes, options?: ReduceOptions): Tensor =>
+  linear('sum', x, axes, keepsDims('sum', options), false);
+
+/** Mean over `axes` (all if not given). */
+export const mean = (x: Tensor, axes?: Axes, options?: ReduceOptions): Tensor =>
+  linear('mean', x, axes, keepsDims('mean', options), true);
 
 /** Maximum over `axes` (all if not given); NaN where one is NaN. Elements that tie share the gradient equally. */
-export function max(x: Tensor, axes?: Axes, { keepDims = false }: { keepDims?: boolean } = {}): Tensor {
+export function max(x: Tensor, axes?: Axes, options?: ReduceOptions): Tensor {
+  const keepDims = keepsDims('max', options);
   const list = normalizeAxes('max', x.shape.length, axes);
   const kept = list.length ? reduced('max', x, list) : elementwise('max', 'x', x.shape, { x });
   const y = view(kept, without(x.shape, list, keepDims));

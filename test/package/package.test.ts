@@ -93,7 +93,7 @@ test('without Dawn: the pure entries import, and opening a device says what to i
   );
   assert.match(
     out,
-    /^function function\nGpuError device: the package 'webgpu' .* is not installed\. Run: npm install webgpu\n$/,
+    /^function function\nGpuError device: the package 'webgpu' .* is not installed\. Run: npm install webgpu \(.*\)\.\n$/,
   );
 });
 
