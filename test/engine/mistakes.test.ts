@@ -7,6 +7,7 @@ import {
   backward,
   batchNorm,
   capture,
+  cast,
   concat,
   conv,
   createAdamW,
@@ -20,7 +21,11 @@ import {
   GpuError,
   gaussianNoise,
   instanceNorm,
+  lowConfidenceMask,
+  max,
   maxPool,
+  mean,
+  meanTeacherLoss,
   memoryOf,
   mul,
   normActivation,
@@ -147,6 +152,17 @@ test('unknown options are named, and what was meant', async () => {
     /crossEntropy: unknown option 'ignore_index'.*Did you mean 'ignoreIndex'\?/,
   );
   await shape(() => js(diceLoss)(x, x, { eps: 1 }), /diceLoss: unknown option 'eps'.*Did you mean 'epsilon'\?/);
+  for (const reduction of [sum, mean, max]) {
+    await shape(() => js(reduction)(x, 0, { keepdim: true }), /unknown option 'keepdim'.*Did you mean 'keepDims'\?/);
+    await shape(() => js(reduction)(x, 0, true), /got options true, expected an object of keepDims/);
+  }
+  await shape(() => js(cast)(x, 'float16'), /^cast: to 'float16' — expected 'f32' or 'f16'/);
+  const mask = { confidence: 'higher', threshold: x, inverted: true };
+  await shape(() => js(lowConfidenceMask)(x, x, mask), /unknown option 'inverted'.*Did you mean 'invert'\?/);
+  await shape(
+    () => js(meanTeacherLoss)(x, { labels: x, labeledPixels: 1, ignoreindex: 0 }),
+    /Did you mean 'ignoreIndex'\?/,
+  );
   await shape(() => js(maxPool)(x, 3), /maxPool: got 3 after x: its windows are 2×2/);
   await shape(() => js(tensor)(gpu, [1, 2], { dtype: 'u8' }), /the shape is \{ dtype \} — expected an array of sizes/);
 });
