@@ -18,6 +18,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { run as predict } from '../../train/commands/predict.js';
 import { resolveConfig, UsageError } from '../../train/config.js';
+import { loadHdf5, writeHdf5 } from '../../train/data/hdf5.js';
 import { readNifti, writeNifti } from '../../train/data/nifti.js';
 import { type AxisOrder, inPictureOrder, toFile, toPicture } from '../../train/data/orientation.js';
 import { writePhantoms } from '../../train/data/phantom-dataset.js';
@@ -88,6 +89,26 @@ test('copies that lie in other ways: each prediction is the first one, turned as
     assert.equal(inPictureOrder(labels[i]!.shape, order), source.shape);
     assert.equal(toPicture(labels[i]!.data, shapes[i]!, order), first!.data, `copy ${i}`);
   }
+});
+
+test('HDF5: z first, or x first as UA-MT has it; which of them is said', async () => {
+  const source = readNifti(join(data, 'patient001', 'patient001_frame01.nii.gz'));
+  const [width, height, depth] = source.shape as [number, number, number];
+  const folder = join(root, 'hdf5');
+  mkdirSync(folder);
+  const values = Float32Array.from(source.data);
+  const turned = toPicture(values, [width, height, depth], { axes: [2, 1, 0], flipped: [false, false, false] });
+  await loadHdf5();
+  writeHdf5(join(folder, 'ours.h5'), { image: { shape: [depth, height, width], data: values } });
+  writeHdf5(join(folder, 'mri_norm2.h5'), { image: { shape: [width, height, depth], data: turned } });
+  const files = ['ours.h5', 'mri_norm2.h5'].map((name) => join(folder, name));
+  const { code, stdout, stderr } = await wgrad('predict', '--run', run, '--out', join(root, 'of-hdf5'), ...files);
+  assert.is(code, 0, stderr);
+  assert.match(stderr, /ours\.h5 is read with z first; .*only a mri_norm2\.h5 has x first/);
+  const [ours, theirs] = stdout.trim().split('\n').map((path) => readNifti(path));
+  assert.equal(ours!.shape, [width, height, depth]);
+  assert.ok(new Set(ours!.data).size > 1, 'the network says one class everywhere: nothing is tested');
+  assert.equal(theirs!.data, ours!.data);
 });
 
 test('one volume that cannot be read does not keep the others from being predicted', async () => {

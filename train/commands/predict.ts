@@ -52,7 +52,8 @@ export const command = describeCommand({
   name: 'predict',
   about: `
 Writes a label volume for each input to the folder DIR of --out: uint8 NIfTI with the classes 0, 1, 2, …, on the input's own grid,
-geometry copied bit for bit. An input is a .nii, .nii.gz or .h5 file, or a folder: every NIfTI volume in it but labels (NAME_gt,
+geometry copied bit for bit. An input is a .nii, .nii.gz or .h5 file (dataset 'image', z first; x first in UA-MT's mri_norm2.h5),
+or a folder: every NIfTI volume in it but labels (NAME_gt,
 _label, _seg …) and films. nnU-Net's NAME_0000.nii.gz becomes NAME.nii.gz. Inputs that share a name (LA's are all image.nii.gz)
 come by --data. What cannot be read is said, and the others are predicted all the same. The names of what is written go to
 stdout.`,
@@ -66,6 +67,10 @@ grid all is background.`,
 
 type GivenFlags = CommandLine<typeof known>['flags'];
 
+const hdf5End = /\.(h5|hdf5)$/i;
+/** UA-MT's files begin with x, all others with z. */
+const axesIn = (image: string): 'xyz' | 'zyx' => (basename(image) === 'mri_norm2.h5' ? 'xyz' : 'zyx');
+
 /** The images of files and folders. */
 function casesAt(paths: readonly string[]): Case[] {
   const given = paths.map((path) => {
@@ -76,14 +81,14 @@ function casesAt(paths: readonly string[]): Case[] {
     }
   });
   for (const note of given.flatMap(({ notes }) => notes)) console.error(`predict: ${note}`);
+  const zFirst = given.flatMap(({ images }) => images).find((image) => hdf5End.test(image) && axesIn(image) === 'zyx');
+  if (zFirst) console.error(`predict: ${zFirst} is read with z first; of .h5 files, only a mri_norm2.h5 has x first`);
   return given
     .flatMap(({ images }) => images)
     .map((image) => {
       const id = (stemOf(image) ?? basename(image)).replace(/_0000$/, '');
-      // UA-MT's files begin with x, all others with z.
-      const axes = basename(image) === 'mri_norm2.h5' ? 'xyz' : 'zyx';
-      const isHdf5 = /\.(h5|hdf5)$/i.test(image);
-      return { id, patient: id, frame: undefined, image, label: undefined, ...(isHdf5 && { hdf5: { axes } }) };
+      const hdf5 = hdf5End.test(image) && { hdf5: { axes: axesIn(image) } };
+      return { id, patient: id, frame: undefined, image, label: undefined, ...hdf5 };
     });
 }
 
