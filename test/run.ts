@@ -30,15 +30,8 @@ export interface FileResult {
 
 /** The files that take longest, longest first, as the seconds printed by a run say: begun last, one would be waited for alone. */
 export const longestFirst: readonly string[] = [
-  ...['train/sweep', 'train/run-folder', 'fusion', 'train/training', 'train/killed', 'browser-example/page'],
-  ...[
-    'train/trainer',
-    'ops/conv-matrix',
-    'train/run-pictures',
-    'ops/mean-teacher-loss',
-    'train/tfjs-steps',
-    'train/teacher',
-  ],
+  ...['train/run-folder', 'train/sweep', 'browser-example/page', 'train/trainer', 'train/training', 'fuzz'],
+  ...['train/killed', 'readme', 'fusion', 'package/package', 'ops/mean-teacher-loss', 'train/export', 'train/predict'],
 ];
 
 /** Paths of all `*.test.js` below a folder: those of `longestFirst`, then the others by name. */

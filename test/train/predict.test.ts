@@ -105,7 +105,10 @@ test('HDF5: z first, or x first as UA-MT has it; which of them is said', async (
   const { code, stdout, stderr } = await wgrad('predict', '--run', run, '--out', join(root, 'of-hdf5'), ...files);
   assert.is(code, 0, stderr);
   assert.match(stderr, /ours\.h5 is read with z first; .*only a mri_norm2\.h5 has x first/);
-  const [ours, theirs] = stdout.trim().split('\n').map((path) => readNifti(path));
+  const [ours, theirs] = stdout
+    .trim()
+    .split('\n')
+    .map((path) => readNifti(path));
   assert.equal(ours!.shape, [width, height, depth]);
   assert.ok(new Set(ours!.data).size > 1, 'the network says one class everywhere: nothing is tested');
   assert.equal(theirs!.data, ours!.data);

@@ -220,8 +220,8 @@ const state = (run: string): Buffer => readFileSync(join(run, 'state', 'last.saf
 
 test('a failing run does not stop the others; shards share a folder; the rest is skipped', async () => {
   const file = fileWith({
-    base: tiny,
-    list: [{ method: 'mt' }, { method: 'supervised', lr: 1e30, iterations: 12 }, { method: 'supervised' }],
+    base: { ...tiny, method: 'supervised' },
+    list: [{ seed: 2 }, { lr: 1e30, iterations: 12 }, { seed: 3 }],
   });
   const out = join(folder, 'failing');
   const dry = await sweep(file, '--out', out, '--dry-run', '--json');
@@ -229,38 +229,38 @@ test('a failing run does not stop the others; shards share a folder; the rest is
   assert.equal(
     (JSON.parse(dry.stdout) as { name: string; state: string }[]).map(({ name, state: is }) => [name, is]),
     [
-      ['mt', 'waiting'],
-      ['supervised_lr-1e+30_iterations-12', 'waiting'],
-      ['supervised', 'waiting'],
+      ['seed-2', 'waiting'],
+      ['lr-1e+30_iterations-12', 'waiting'],
+      ['seed-3', 'waiting'],
     ],
   );
   assert.not.ok(existsSync(out), 'a dry run writes nothing');
 
   const first = await sweep(file, '--data', data, '--out', out, '--shard', '1/2');
   assert.is(first.code, 1, first.stderr);
-  assert.match(first.stderr, /\[1\/1\] supervised_lr-1e\+30_iterations-12: failed with exit code 1 — .*the loss is/);
-  assert.match(first.stdout, /mt +0\/1 +–/);
+  assert.match(first.stderr, /\[1\/1\] lr-1e\+30_iterations-12: failed with exit code 1 — .*the loss is/);
+  assert.match(first.stdout, /base +0\/2 +–/);
   const second = await sweep(file, '--data', data, '--out', out, '--shard', '0/2', '--jobs', '2', '--json');
   assert.is(second.code, 0, second.stderr);
   const { runs } = JSON.parse(second.stdout) as { runs: SweepResult[] };
   assert.equal(
     runs.map(({ name, state: is }) => [name, is]),
     [
-      ['mt', 'finished'],
-      ['supervised_lr-1e+30_iterations-12', 'started'],
-      ['supervised', 'finished'],
+      ['seed-2', 'finished'],
+      ['lr-1e+30_iterations-12', 'started'],
+      ['seed-3', 'finished'],
     ],
   );
   assert.ok(typeof runs[0]!.scores.Dice === 'number');
   assert.equal(JSON.parse(readFileSync(join(out, 'sweep.json'), 'utf8')), JSON.parse(second.stdout));
   assert.is(readFileSync(join(out, 'sweep.csv'), 'utf8').trim().split('\n').length, 4);
 
-  const before = state(join(out, 'mt'));
+  const before = state(join(out, 'seed-2'));
   const again = await sweep(file, '--data', data, '--out', out);
   assert.is(again.code, 1);
-  assert.match(again.stderr, /mt: finished before/);
-  assert.match(again.stderr, /supervised: finished before/);
-  assert.ok(before.equals(state(join(out, 'mt'))));
+  assert.match(again.stderr, /seed-2: finished before/);
+  assert.match(again.stderr, /seed-3: finished before/);
+  assert.ok(before.equals(state(join(out, 'seed-2'))));
 });
 
 test('interrupted, then a training killed, then finished: the bits of a sweep that nobody disturbed', async () => {
