@@ -2,6 +2,7 @@
 // (a buffer bound for reading and writing in one launch is invalid even for disjoint ranges, so there is no arena).
 
 import { type Gpu, GpuError, type Outcome } from './device.js';
+import { FreeBuffers } from './free-buffers.js';
 
 /** Contents that nobody has computed yet: `materialize` records the launch that does, from `reads`. */
 export interface Deferred {
@@ -52,9 +53,9 @@ export const releaseWhenCollected = (gpu: Gpu, storage: Storage): void =>
 const usage = 0x80 | 0x4 | 0x8; // STORAGE | COPY_SRC | COPY_DST
 
 interface Pool {
-  /** Every buffer that exists, in use or not. */
-  readonly all: Set<GPUBuffer>;
-  free: GPUBuffer[];
+  /** Every buffer that exists, in use or not, and its size. */
+  readonly all: Map<GPUBuffer, number>;
+  readonly free: FreeBuffers;
   bytes: number;
   peak: number;
 }
@@ -64,12 +65,12 @@ const pools = new WeakMap<Gpu, Pool>();
 function poolOf(gpu: Gpu): Pool {
   let pool = pools.get(gpu);
   if (!pool) {
-    const made: Pool = { all: new Set(), free: [], bytes: 0, peak: 0 };
+    const made: Pool = { all: new Map(), free: new FreeBuffers(), bytes: 0, peak: 0 };
     pools.set(gpu, (pool = made));
     gpu.onClose(() => {
-      for (const buffer of made.all) buffer.destroy();
+      for (const buffer of made.all.keys()) buffer.destroy();
       made.all.clear();
-      made.free = [];
+      made.free.clear();
       made.bytes = 0;
     });
   }
@@ -78,9 +79,11 @@ function poolOf(gpu: Gpu): Pool {
 
 /** Destroys a buffer and forgets it. */
 function discard(pool: Pool, buffer: GPUBuffer): void {
-  if (!pool.all.delete(buffer)) return; // closed since
-  pool.bytes -= buffer.size;
-  pool.free = pool.free.filter((other) => other !== buffer);
+  const size = pool.all.get(buffer);
+  if (size === undefined) return; // closed since
+  pool.all.delete(buffer);
+  pool.bytes -= size;
+  pool.free.remove(buffer, size);
   buffer.destroy();
 }
 
@@ -88,12 +91,12 @@ function discard(pool: Pool, buffer: GPUBuffer): void {
 export const destroy = (gpu: Gpu, buffer: GPUBuffer): void => discard(poolOf(gpu), buffer);
 
 /** The buffers that exist now. */
-export const buffersOf = (gpu: Gpu): ReadonlySet<GPUBuffer> => new Set(poolOf(gpu).all);
+export const buffersOf = (gpu: Gpu): ReadonlySet<GPUBuffer> => new Set(poolOf(gpu).all.keys());
 
 /** Bytes of buffers that exist on this device, and the most there ever were. */
 export const memoryOf = (gpu: Gpu): { bytes: number; peak: number; freeBytes: number } => {
   const { bytes, peak, free } = poolOf(gpu);
-  return { bytes, peak, freeBytes: free.reduce((sum, buffer) => sum + buffer.size, 0) };
+  return { bytes, peak, freeBytes: free.bytes };
 };
 
 const megabytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
@@ -119,12 +122,8 @@ export function acquire(gpu: Gpu, bytes: number, label: string): GPUBuffer {
   const pool = poolOf(gpu);
   const size = Math.max(16, Math.ceil(bytes / 16) * 16);
   if (gpu.flags.pool) {
-    let best = -1;
-    for (let i = 0; i < pool.free.length; i++) {
-      const candidate = pool.free[i]!.size;
-      if (candidate >= size && candidate <= 2 * size && (best < 0 || candidate < pool.free[best]!.size)) best = i;
-    }
-    if (best >= 0) return pool.free.splice(best, 1)[0]!;
+    const found = pool.free.take(size, 2 * size);
+    if (found) return found;
   }
   const problem = sizeProblem(gpu, size, label);
   if (problem) throw problem;
@@ -135,7 +134,7 @@ export function acquire(gpu: Gpu, bytes: number, label: string): GPUBuffer {
   );
   pool.bytes += size;
   pool.peak = Math.max(pool.peak, pool.bytes);
-  pool.all.add(buffer);
+  pool.all.set(buffer, size);
   made.set(buffer, outcome);
   void outcome.done.then(() => {
     if (outcome.error) discard(pool, buffer);
@@ -147,8 +146,9 @@ export function acquire(gpu: Gpu, bytes: number, label: string): GPUBuffer {
 /** Gives a buffer back. Launches submitted before may still use it: later ones run after them. */
 export function release(gpu: Gpu, buffer: GPUBuffer): void {
   const pool = poolOf(gpu);
+  const size = pool.all.get(buffer);
   if (!gpu.flags.pool) discard(pool, buffer);
-  else if (pool.all.has(buffer)) pool.free.push(buffer);
+  else if (size !== undefined) pool.free.add(buffer, size);
 }
 
 /**
@@ -157,7 +157,7 @@ export function release(gpu: Gpu, buffer: GPUBuffer): void {
  */
 export function trim(gpu: Gpu): void {
   const pool = poolOf(gpu);
-  for (const buffer of pool.free.splice(0)) discard(pool, buffer);
+  for (const buffer of pool.free.clear()) discard(pool, buffer);
 }
 
 /** One buffer-to-be and the storages that take turns in it. */

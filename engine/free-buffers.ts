@@ -1,0 +1,65 @@
+// Buffers that nobody uses, by their size: the smallest that is large enough is found by bisection, however many there are.
+
+export class FreeBuffers {
+  readonly #lists = new Map<number, GPUBuffer[]>();
+  /** The sizes that there are, ascending. */
+  readonly #sizes: number[] = [];
+
+  /** Of all of them together. */
+  get bytes(): number {
+    return this.#sizes.reduce((sum, size) => sum + size * this.#lists.get(size)!.length, 0);
+  }
+
+  add(buffer: GPUBuffer, size: number): void {
+    const list = this.#lists.get(size);
+    if (list) {
+      list.push(buffer);
+      return;
+    }
+    this.#lists.set(size, [buffer]);
+    this.#sizes.splice(this.#place(size), 0, size);
+  }
+
+  /** The smallest of `least` to `most` bytes, which is no longer free; undefined if there is none. */
+  take(least: number, most: number): GPUBuffer | undefined {
+    const size = this.#sizes[this.#place(least)];
+    if (size === undefined || size > most) return undefined;
+    const list = this.#lists.get(size)!;
+    const buffer = list.pop();
+    if (!list.length) this.#forget(size);
+    return buffer;
+  }
+
+  /** Takes this one out, if it is free. */
+  remove(buffer: GPUBuffer, size: number): void {
+    const list = this.#lists.get(size);
+    const at = list?.indexOf(buffer) ?? -1;
+    if (at < 0) return;
+    list!.splice(at, 1);
+    if (!list!.length) this.#forget(size);
+  }
+
+  /** Takes all of them. */
+  clear(): GPUBuffer[] {
+    const all = [...this.#lists.values()].flat();
+    this.#lists.clear();
+    this.#sizes.length = 0;
+    return all;
+  }
+
+  #forget(size: number): void {
+    this.#lists.delete(size);
+    this.#sizes.splice(this.#place(size), 1);
+  }
+
+  /** Where the first size of at least `size` is, or would be. */
+  #place(size: number): number {
+    let [low, high] = [0, this.#sizes.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#sizes[middle]! < size) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}
