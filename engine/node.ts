@@ -35,6 +35,7 @@ export function dawnFile(): string | undefined {
 }
 
 const loadDawn = (): Promise<Create> => {
+  if (dawn) return dawn;
   const file = dawnFile();
   if (!file) {
     throw new GpuError(
@@ -42,7 +43,7 @@ const loadDawn = (): Promise<Create> => {
         ' (npm install --global webgpu, for a wgrad that is installed so).',
     );
   }
-  dawn ??= import(pathToFileURL(file).href).then(
+  dawn = import(pathToFileURL(file).href).then(
     ({ create }) => create as Create,
     (error: NodeJS.ErrnoException) => {
       dawn = undefined;

@@ -1,6 +1,7 @@
 // The planner, checked on random lists against what it promises; no GPU is needed.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { FreeBuffers } from '../../engine/free-buffers.js';
 import { uniformStream } from '../../engine/index.js';
 import { type Plan, plan, Storage } from '../../engine/memory.js';
 
@@ -114,6 +115,39 @@ test('WGRAD_POOL=0 shares nothing', () => {
   check(uses, kept, planned);
   assert.is(planned.plannedBytes, planned.unsharedBytes);
   assert.ok(planned.slots.every(({ storages }) => storages.length === 1));
+});
+
+test('the smallest free buffer that fits is taken, as a search through all of them says', () => {
+  const uniform = uniformStream(5);
+  const free = new FreeBuffers();
+  const there = new Map<GPUBuffer, number>();
+  const check = (): void =>
+    assert.is(
+      free.bytes,
+      [...there.values()].reduce((sum, size) => sum + size, 0),
+    );
+  for (let i = 0; i < 2000; i++) {
+    const size = 16 * Math.ceil(40 * uniform());
+    if (uniform() < 0.6) {
+      const buffer = {} as GPUBuffer;
+      free.add(buffer, size);
+      there.set(buffer, size);
+    } else if (uniform() < 0.2 && there.size) {
+      const [buffer, bytes] = [...there][Math.floor(there.size * uniform())]!;
+      free.remove(buffer, bytes);
+      free.remove(buffer, bytes); // is no longer there
+      there.delete(buffer);
+    } else {
+      const fitting = [...there.values()].filter((bytes) => bytes >= size && bytes <= 2 * size);
+      const taken = free.take(size, 2 * size);
+      assert.is(taken && there.get(taken), fitting.length ? Math.min(...fitting) : undefined);
+      if (taken) there.delete(taken);
+    }
+    check();
+  }
+  assert.ok(there.size > 100);
+  assert.equal(new Set(free.clear()), new Set(there.keys()));
+  assert.is(free.bytes, 0);
 });
 
 test.run();

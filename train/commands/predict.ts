@@ -5,7 +5,7 @@ import { verifyDevice } from '../../engine/index.js';
 import { openDevice } from '../../engine/node.js';
 import { type CommandLine, describeCommand } from '../command-line.js';
 import { UsageError } from '../config.js';
-import { imagesOf, stemOf } from '../data/case-files.js';
+import { hdf5End, imagesOf, stemOf } from '../data/case-files.js';
 import { DataError } from '../data/data-error.js';
 import { type Case, someCases } from '../data/datasets.js';
 import { loadHdf5 } from '../data/hdf5.js';
@@ -53,10 +53,9 @@ export const command = describeCommand({
   about: `
 Writes a label volume for each input to the folder DIR of --out: uint8 NIfTI with the classes 0, 1, 2, …, on the input's own grid,
 geometry copied bit for bit. An input is a .nii, .nii.gz or .h5 file (dataset 'image', z first; x first in UA-MT's mri_norm2.h5),
-or a folder: every NIfTI volume in it but labels (NAME_gt,
-_label, _seg …) and films. nnU-Net's NAME_0000.nii.gz becomes NAME.nii.gz. Inputs that share a name (LA's are all image.nii.gz)
-come by --data. What cannot be read is said, and the others are predicted all the same. The names of what is written go to
-stdout.`,
+or a folder: every NIfTI volume in it but labels (NAME_gt, _label, _seg …) and films. nnU-Net's NAME_0000.nii.gz becomes
+NAME.nii.gz. Inputs that share a name (LA's are all image.nii.gz) come by --data. What cannot be read is said, and the others
+are predicted all the same. The names of what is written go to stdout.`,
   positionals: ['[INPUT…]'],
   flags: known,
   notes: `
@@ -67,7 +66,6 @@ grid all is background.`,
 
 type GivenFlags = CommandLine<typeof known>['flags'];
 
-const hdf5End = /\.(h5|hdf5)$/i;
 /** UA-MT's files begin with x, all others with z. */
 const axesIn = (image: string): 'xyz' | 'zyx' => (basename(image) === 'mri_norm2.h5' ? 'xyz' : 'zyx');
 

@@ -10,7 +10,8 @@ import { foreignFiles } from './file-format.js';
 import { shapeIn } from './nifti.js';
 
 const niftiEnd = /\.nii(\.gz)?$/i;
-const hdf5End = /\.(h5|hdf5)$/i;
+/** How an HDF5 file's name ends. */
+export const hdf5End = /\.(h5|hdf5)$/i;
 
 /** A file's name without .nii, .nii.gz, .h5 or .hdf5; undefined where it ends otherwise. */
 export const stemOf = (file: string): string | undefined => {

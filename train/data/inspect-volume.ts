@@ -1,5 +1,6 @@
 // One image file, or one case with its label, looked at closely: sizes, intensities, labels, and what is suspicious.
 import { createHash } from 'node:crypto';
+import { hdf5End } from './case-files.js';
 import { DataError } from './data-error.js';
 import { loadHdf5, readHdf5 } from './hdf5.js';
 import { countOf, unknownLabels, wholeLabels } from './labels.js';
@@ -163,7 +164,7 @@ const hashOf = ({ shape, data }: Volume): string =>
 
 /** A file's arrays by name: the one of a NIfTI file, or those of an HDF5 file. Throws DataError. */
 export async function readImages(path: string, nan: NanPolicy = 'least'): Promise<{ name: string; volume: Volume }[]> {
-  if (!/\.(h5|hdf5)$/i.test(path)) return [{ name: 'image', volume: readNifti(path, { nan }) }];
+  if (!hdf5End.test(path)) return [{ name: 'image', volume: readNifti(path, { nan }) }];
   await loadHdf5();
   const arrays = Object.entries(readHdf5(path, ['image', 'label'], nan)).flatMap(([name, array]) =>
     array
