@@ -1,6 +1,6 @@
 // Convolutions to compare: which shapes and passes, their random inputs, and wgrad doing them.
 import { backward, capture, conv, type Gpu, scope, tensor, uniformStream } from '../engine/index.js';
-import { UsageError } from '../train/config.js';
+import { UsageError } from '../train/files/usage-error.js';
 import type { Contender } from './harness.js';
 
 export type Pass = 'forward' | 'input gradient' | 'weight gradient';

@@ -2,7 +2,8 @@
 // three iterations, batch, initial weights, and what wgrad made of them.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type NamedArray, toPyTorch, writeSafetensors } from '../train/checkpoint.js';
+import { type NamedArray, toPyTorch } from '../model/index.js';
+import { writeSafetensors } from '../train/run/checkpoint.js';
 import { middleOf, type StepContender, type StepWork } from './step-work.js';
 
 /** Steps whose losses and weights must agree before anything is timed. */

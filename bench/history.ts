@@ -5,8 +5,8 @@ import { loadavg } from 'node:os';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import type { Gpu } from '../engine/index.js';
-import type { Flags } from '../train/command-line.js';
-import { type Environment, environmentOf } from '../train/environment.js';
+import { type Environment, environmentOf } from '../train/run/environment.js';
+import type { Flags } from '../train/settings/command-line.js';
 import { table } from './harness.js';
 
 export const resultsFolder = 'bench/results';

@@ -1,7 +1,8 @@
 // `wgrad bench`: which benchmark to run.
 
-import type { Described } from '../train/command-line.js';
-import { nearestName, UsageError } from '../train/config.js';
+import { UsageError } from '../train/files/usage-error.js';
+import type { Described } from '../train/settings/command-line.js';
+import { nearestName } from '../train/settings/settings.js';
 import { compareSaved } from './history.js';
 import * as kernels from './kernels.js';
 import * as peers from './peers.js';

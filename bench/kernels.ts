@@ -2,8 +2,9 @@
 // adapter can do at most, which is measured in the same run.
 import { type Gpu, scope, verifyDevice } from '../engine/index.js';
 import { openDevice } from '../engine/node.js';
-import { describeCommand } from '../train/command-line.js';
-import { resolveConfig, UsageError } from '../train/config.js';
+import { UsageError } from '../train/files/usage-error.js';
+import { describeCommand } from '../train/settings/command-line.js';
+import { resolveConfig } from '../train/settings/settings.js';
 import { table } from './harness.js';
 import { adapterName, commonFlags, openHistory } from './history.js';
 import { type KernelSizes, kernelCases } from './kernel-cases.js';

@@ -4,8 +4,8 @@
 // and jax-js drops results that nobody waits for, both silently, and what is dropped looks fast.)
 import { type Gpu, verifyDevice } from '../engine/index.js';
 import { openDevice } from '../engine/node.js';
-import { describeCommand } from '../train/command-line.js';
-import { UsageError } from '../train/config.js';
+import { UsageError } from '../train/files/usage-error.js';
+import { describeCommand } from '../train/settings/command-line.js';
 import {
   type ConvContender,
   type ConvWork,

@@ -1,9 +1,10 @@
 // The whole mean-teacher training step to compare: its settings, initial weights and batch, and wgrad doing it. Dropout and
 // noise are 0, because every engine draws other random numbers; all else is as in training.
 import { type Gpu, uniformStream } from '../engine/index.js';
-import { type Config, resolveConfig, UsageError } from '../train/config.js';
-import * as ramps from '../train/ramps.js';
-import { createTrainer, type Trainer } from '../train/trainer.js';
+import { UsageError } from '../train/files/usage-error.js';
+import * as ramps from '../train/method/ramps.js';
+import { createTrainer, type Trainer } from '../train/method/trainer.js';
+import { type Config, resolveConfig } from '../train/settings/settings.js';
 import type { Contender } from './harness.js';
 
 /** A named tensor in wgrad's layout. */

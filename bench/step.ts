@@ -2,9 +2,9 @@
 // launches, bytes and time by kernel. Synthetic batches: no loading is timed.
 import { type Gpu, type LaunchTime, memoryOf, uniformStream, verifyDevice } from '../engine/index.js';
 import { openDevice } from '../engine/node.js';
-import { describeCommand } from '../train/command-line.js';
-import { configFlags, resolveConfig } from '../train/config.js';
-import { createTrainer } from '../train/trainer.js';
+import { createTrainer } from '../train/method/trainer.js';
+import { describeCommand } from '../train/settings/command-line.js';
+import { configFlags, resolveConfig } from '../train/settings/settings.js';
 import { median, table } from './harness.js';
 import { adapterName, commonFlags, openHistory } from './history.js';
 

@@ -16,10 +16,11 @@ import {
 import { openDevice, saveTuning, tuningFile } from '../engine/node.js';
 import { tuned } from '../engine/tuned.js';
 import type { Tuning } from '../engine/tuning.js';
-import { describeCommand } from '../train/command-line.js';
-import { configFlags, resolveConfig, UsageError } from '../train/config.js';
-import { environmentOf } from '../train/environment.js';
-import { createTrainer } from '../train/trainer.js';
+import { UsageError } from '../train/files/usage-error.js';
+import { createTrainer } from '../train/method/trainer.js';
+import { environmentOf } from '../train/run/environment.js';
+import { describeCommand } from '../train/settings/command-line.js';
+import { configFlags, resolveConfig } from '../train/settings/settings.js';
 import { table } from './harness.js';
 
 export const command = describeCommand({

@@ -4,7 +4,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { backward, capture, ShapeError, scope, tensor, uniformStream } from '../engine/index.js';
 import { copyState, countParameters, unet } from '../model/index.js';
-import { supervisedLoss } from '../train/losses.js';
+import { supervisedLoss } from '../train/method/losses.js';
 import { closeTo } from './close-to.js';
 import { testGpu } from './gpu.js';
 import { type NdArray, ndArray } from './reference/nd-array.js';

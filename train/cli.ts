@@ -2,11 +2,12 @@
 // The command `wgrad`: finds the subcommand, runs it, turns errors into one line and an exit code. Progress and errors go
 // to stderr, results to stdout. Each command is a file of its own, loaded when it is called.
 import { GpuLostError } from '../engine/index.js';
-import { flagLines, switches } from './command-line.js';
 import { commands } from './commands/index.js';
-import { nearestName, UsageError } from './config.js';
-import { cut, whyNot } from './data/data-error.js';
-import { version } from './environment.js';
+import { cut, whyNot } from './files/data-error.js';
+import { UsageError } from './files/usage-error.js';
+import { version } from './run/environment.js';
+import { flagLines, switches } from './settings/command-line.js';
+import { nearestName } from './settings/settings.js';
 
 /** Of what ends here; a command that was interrupted returns 130 itself, after saving. */
 const exitCodes = { done: 0, failed: 1, usage: 2, lost: 3 } as const;

@@ -6,7 +6,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
-import { describeCommand } from '../../train/command-line.js';
+import { describeCommand } from '../../train/settings/command-line.js';
 import { pack } from './archive.js';
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));

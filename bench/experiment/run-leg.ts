@@ -4,9 +4,9 @@ import { spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { describeCommand } from '../../train/command-line.js';
-import { UsageError } from '../../train/config.js';
-import { readLog } from '../../train/log.js';
+import { UsageError } from '../../train/files/usage-error.js';
+import { readLog } from '../../train/run/log.js';
+import { describeCommand } from '../../train/settings/command-line.js';
 import { pack, piecesOf, unpack } from './archive.js';
 import { legs } from './legs.js';
 

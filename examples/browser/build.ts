@@ -5,7 +5,7 @@
 import { cpSync, mkdirSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { build, type Plugin } from 'esbuild';
+import { build } from 'esbuild';
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '../../..');
 const source = join(root, 'examples/browser');
@@ -14,27 +14,9 @@ const source = join(root, 'examples/browser');
 const alias = {
   wgrad: join(root, 'engine/index.ts'),
   'wgrad/model': join(root, 'model/index.ts'),
-};
-
-/**
- * `wgrad/train` is for Node, so the page takes the trainer's files one by one. What of them reads and writes files is not called
- * here: Node's modules, and h5wasm, are left empty.
- */
-const withoutNode: Plugin = {
-  name: 'without-node',
-  setup(bundler) {
-    bundler.onResolve({ filter: /^(node:|h5wasm)/ }, ({ path }) => ({
-      path,
-      namespace: 'without-node',
-      sideEffects: false,
-    }));
-    bundler.onLoad({ filter: /.*/, namespace: 'without-node' }, ({ path }) => ({
-      contents:
-        path === 'node:path'
-          ? 'export const basename = (path) => path.split("/").pop(); export const [dirname, join, resolve, relative] = [];'
-          : 'module.exports = {};',
-    }));
-  },
+  'wgrad/method': join(root, 'train/method/index.ts'),
+  'wgrad/data': join(root, 'train/data/index.ts'),
+  'wgrad/predictor': join(root, 'train/evaluation/predictor.ts'),
 };
 
 /** Builds the page into `out` and returns the address of its HTML file. */
@@ -50,7 +32,6 @@ export async function buildPage(out = join(source, 'dist')): Promise<string> {
     platform: 'browser',
     charset: 'utf8',
     alias,
-    plugins: [withoutNode],
     loader: { '.safetensors': 'binary' },
     logLevel: 'warning',
   });

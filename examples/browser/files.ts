@@ -1,6 +1,6 @@
 // Bytes in and out of the page, all in memory: the trainer's own NIfTI code unpacks gzip with Node, so here the browser's
 // streams do that.
-import { encodeNifti } from '../../train/data/nifti.js';
+import { encodeNifti } from 'wgrad/data';
 import { inFileOrder, type Study } from './study.js';
 
 const mostBytes = 2 ** 30;

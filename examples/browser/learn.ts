@@ -1,11 +1,9 @@
 // Learning in the page: the trainer's own step (student, teacher, low-confidence consistency, class separation) on the
 // labelled and unlabelled slices of the open studies. Between steps the page is free: a step is encoded, then awaited.
 import { type Gpu, uniformStream } from 'wgrad';
+import { drawTransform, sliceOnGrid } from 'wgrad/data';
+import { createTrainer, metricNames, resolveConfig, type Trainer } from 'wgrad/method';
 import { copyState } from 'wgrad/model';
-import { resolveConfig } from '../../train/config.js';
-import { drawTransform } from '../../train/data/augment.js';
-import { sliceOnGrid } from '../../train/data/slices.js';
-import { createTrainer, metricNames, type Trainer } from '../../train/trainer.js';
 import { nativeSlice, type Study, sliceAt } from './study.js';
 import { type Weights, writeInto } from './weights.js';
 

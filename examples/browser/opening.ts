@@ -1,5 +1,5 @@
 // What was opened: weights, images, and labels, which find their image by name and grid.
-import { decodeNifti, type Volume } from '../../train/data/nifti.js';
+import { decodeNifti, type Volume } from 'wgrad/data';
 import { bytesOf } from './files.js';
 import type { Study } from './study.js';
 import { decodeWeights, type Weights } from './weights.js';

@@ -1,7 +1,8 @@
 // Segmentation of a whole study: slices on the network's grid, a few at a time, and back on the study's own.
+
+import { restoreLabels, sliceOnGrid } from 'wgrad/data';
 import type { UNet } from 'wgrad/model';
-import { restoreLabels, sliceOnGrid } from '../../train/data/slices.js';
-import { createPredictor } from '../../train/predictor.js';
+import { createPredictor } from 'wgrad/predictor';
 import { nativeSlice, type Segmentation, type Study } from './study.js';
 
 /** Slices at a time: the page can draw between them. */

@@ -1,16 +1,18 @@
 // A study is an open volume with all that belongs to it: what was painted, which slices count as labelled, and what the
 // network made of it. Pictures are [z, y, x] as the trainer reads them; files keep their own order of axes.
-import type { Volume } from '../../train/data/nifti.js';
+
 import {
   type AxisOrder,
+  createPhantom,
   inPictureOrder,
+  minMaxScaled,
+  type NativeSlice,
   orientationCode,
   pictureOrder,
   toFile,
   toPicture,
-} from '../../train/data/orientation.js';
-import { createPhantom } from '../../train/data/phantom.js';
-import { minMaxScaled, type NativeSlice } from '../../train/data/slices.js';
+  type Volume,
+} from 'wgrad/data';
 
 export interface Segmentation {
   /** Class of every voxel. */

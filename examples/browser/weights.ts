@@ -1,9 +1,17 @@
 // A network's weights outside of the GPU: read from and written to safetensors in memory, in PyTorch's names and layout, as
 // the trainer's checkpoints are. They survive a lost device, since the page keeps the last copy.
 import type { Gpu } from 'wgrad';
-import { type UNet, unet } from 'wgrad/model';
-import { fromPyTorch, type NamedArray, toPyTorch } from '../../train/checkpoint.js';
-import { resolveConfig } from '../../train/config.js';
+import { resolveConfig } from 'wgrad/method';
+import {
+  decodeSafetensors,
+  encodeSafetensors,
+  fromPyTorch,
+  type NamedArray,
+  SafetensorsError,
+  toPyTorch,
+  type UNet,
+  unet,
+} from 'wgrad/model';
 
 export interface Weights {
   /** Where they come from, for people. */
@@ -16,43 +24,18 @@ export interface Weights {
   readonly spacing: readonly number[];
 }
 
-interface Entry {
-  dtype?: unknown;
-  shape?: unknown;
-  data_offsets?: unknown;
-}
-
 /** Reads the bytes of a safetensors file. Throws an Error that says what is wrong with it. */
 export function decodeWeights(bytes: Uint8Array, name: string): Weights {
   const refuse = (why: string): never => {
     throw new Error(`${name} is no checkpoint that can be used here — ${why}. Choose one that wgrad train wrote.`);
   };
-  if (bytes.length < 8) refuse(`it has ${bytes.length} bytes`);
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const headerBytes = Number(view.getBigUint64(0, true));
-  if (headerBytes > bytes.length - 8) refuse('it is cut off, or no safetensors file');
-  let header: Record<string, Entry> & { __metadata__?: Record<string, string> };
   try {
-    header = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(8, 8 + headerBytes)));
-  } catch {
-    return refuse('its header is not JSON');
+    const { arrays, metadata } = decodeSafetensors(bytes);
+    return { name, arrays, ...architectureOf(arrays, metadata.config, refuse) };
+  } catch (error) {
+    if (error instanceof SafetensorsError) return refuse(error.message);
+    throw error;
   }
-  const { __metadata__: metadata, ...entries } = header;
-  const body = bytes.subarray(8 + headerBytes);
-  const arrays = new Map<string, NamedArray>();
-  let total = 0;
-  for (const [key, { dtype, shape, data_offsets: offsets }] of Object.entries(entries)) {
-    const whole = (list: unknown): list is number[] =>
-      Array.isArray(list) && list.every((n) => Number.isSafeInteger(n) && n >= 0);
-    if (dtype !== 'F32' || !whole(shape) || !whole(offsets)) return refuse(`'${key}' is not float32`);
-    const [begin = 0, end = 0] = offsets;
-    const count = shape.reduce((a, b) => a * b, 1);
-    if (end - begin !== 4 * count || end > body.length) refuse(`it is cut off at '${key}'`);
-    arrays.set(key, { shape, data: new Float32Array(body.slice(begin, end).buffer) });
-    total += end - begin;
-  }
-  if (total !== body.length) refuse(`${body.length - total} bytes belong to no tensor`);
-  return { name, arrays, ...architectureOf(arrays, metadata?.config, refuse) };
 }
 
 /** Channels by level, classes and input size: from the weights' shapes, and the configuration where the file has one. */
@@ -73,25 +56,8 @@ function architectureOf(arrays: Map<string, NamedArray>, text: string | undefine
 }
 
 /** The bytes of a safetensors file that `wgrad predict --weights` and this page read. */
-export function encodeWeights({ arrays, classes, features, size, spacing }: Weights): Uint8Array {
-  const config = JSON.stringify({ classes, features, size, spacing });
-  const header: Record<string, unknown> = { __metadata__: { format: 'pt', config } };
-  let end = 0;
-  for (const [name, { shape, data }] of arrays) {
-    header[name] = { dtype: 'F32', shape, data_offsets: [end, (end += data.byteLength)] };
-  }
-  let text = new TextEncoder().encode(JSON.stringify(header));
-  text = new TextEncoder().encode(new TextDecoder().decode(text) + ' '.repeat(-text.length & 7));
-  const bytes = new Uint8Array(8 + text.length + end);
-  new DataView(bytes.buffer).setBigUint64(0, BigInt(text.length), true);
-  bytes.set(text, 8);
-  let at = 8 + text.length;
-  for (const { data } of arrays.values()) {
-    bytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), at);
-    at += data.byteLength;
-  }
-  return bytes;
-}
+export const encodeWeights = ({ arrays, classes, features, size, spacing }: Weights): Uint8Array =>
+  encodeSafetensors(arrays, { format: 'pt', config: JSON.stringify({ classes, features, size, spacing }) });
 
 /** Writes weights into a model; an Error lists what does not fit. */
 export function writeInto(model: UNet, { arrays, name: file }: Weights): void {

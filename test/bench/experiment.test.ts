@@ -7,8 +7,8 @@ import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { legs } from '../../bench/experiment/legs.js';
-import { resolveConfig } from '../../train/config.js';
-import { protocolFile } from '../../train/protocol.js';
+import { readProtocol } from '../../train/settings/config-file.js';
+import { resolveConfig } from '../../train/settings/settings.js';
 
 const test = suite('experiment');
 
@@ -24,7 +24,7 @@ test('every leg is the protocol with another method or number of labels', () => 
   for (const { name, flags } of legs) {
     const given: Record<string, string> = {};
     for (let i = 0; i < flags.length; i += 2) given[flags[i]!.slice(2)] = flags[i + 1]!;
-    const config = resolveConfig(given, protocolFile('acdc'));
+    const config = resolveConfig(given, readProtocol('acdc'));
     assert.is(`${config.method}-${config.labeled}`, name);
     assert.is(config.iterations, 30000);
   }

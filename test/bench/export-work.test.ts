@@ -6,7 +6,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { checkedSteps, exportWork } from '../../bench/export-work.js';
 import { middleOf, prepareOwnStep, readStepSettings } from '../../bench/step-work.js';
-import { readSafetensors } from '../../train/checkpoint.js';
+import { readSafetensors } from '../../train/run/checkpoint.js';
 import { closeTo } from '../close-to.js';
 import { testGpu } from '../gpu.js';
 

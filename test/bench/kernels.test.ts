@@ -4,7 +4,7 @@ import * as assert from 'uvu/assert';
 import { type KernelSizes, kernelCases, unetConvolutions } from '../../bench/kernel-cases.js';
 import { kernelsTable, measureKernels } from '../../bench/kernels.js';
 import { unet } from '../../model/index.js';
-import { UsageError } from '../../train/config.js';
+import { UsageError } from '../../train/files/usage-error.js';
 import { testGpu } from '../gpu.js';
 import { refuses } from '../refuses.js';
 

@@ -9,12 +9,14 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { openDevice } from '../../engine/node.js';
 import { buildPage } from '../../examples/browser/build.js';
-import { readSafetensors } from '../../train/checkpoint.js';
-import { decodeNifti, encodeNifti, readNifti } from '../../train/data/nifti.js';
+import { loadCase } from '../../train/data/case-volume.js';
+import { encodeNifti } from '../../train/data/nifti.js';
+import { decodeNiftiFile, readNifti } from '../../train/data/nifti-file.js';
 import { createPhantom } from '../../train/data/phantom.js';
-import { loadCase, restoreLabels, stackSlices } from '../../train/data/slices.js';
-import { createPredictor } from '../../train/predictor.js';
-import { loadModel } from '../../train/trained-model.js';
+import { restoreLabels, stackSlices } from '../../train/data/slices.js';
+import { createPredictor } from '../../train/evaluation/predictor.js';
+import { readSafetensors } from '../../train/run/checkpoint.js';
+import { loadModel } from '../../train/run/trained-model.js';
 import { type Browser, openBrowser, type Page } from '../browser/chromium.js';
 import { patience } from '../patience.js';
 import { unless } from '../unless.js';
@@ -303,7 +305,7 @@ inBrowser('labels and weights are saved, and after a reload opened again as they
   assert.is(labelFile.name, 'heart_labels.nii.gz');
   const path = join(root, labelFile.name);
   writeFileSync(path, labelFile.bytes);
-  const [volume, original] = [readNifti(path), decodeNifti(image, 'heart.nii.gz')];
+  const [volume, original] = [readNifti(path), decodeNiftiFile(image, 'heart.nii.gz')];
   assert.equal(
     [volume.shape, volume.affine, volume.spacing, volume.dtype],
     [original.shape, original.affine, original.spacing, 'uint8'],

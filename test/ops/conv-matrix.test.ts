@@ -20,8 +20,8 @@ import {
 } from '../../shaders/conv-matrix-weight-gradient.js';
 import { tileParts } from '../../shaders/conv-staging.js';
 import { knownUnits, type MatrixUnit } from '../../shaders/matrix-unit.js';
-import { resolveConfig } from '../../train/config.js';
-import { createTrainer } from '../../train/trainer.js';
+import { createTrainer } from '../../train/method/trainer.js';
+import { resolveConfig } from '../../train/settings/settings.js';
 import { lacking, testGpu } from '../gpu.js';
 import { unless } from '../unless.js';
 import {

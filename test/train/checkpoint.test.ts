@@ -5,16 +5,15 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { tensor, uniformStream } from '../../engine/index.js';
+import { fromPyTorch, toPyTorch } from '../../model/index.js';
+import { writeAtomically } from '../../train/files/atomic-file.js';
 import {
   CheckpointError,
-  fromPyTorch,
   loadTensors,
   readSafetensors,
   saveTensors,
-  toPyTorch,
-  writeAtomically,
   writeSafetensors,
-} from '../../train/checkpoint.js';
+} from '../../train/run/checkpoint.js';
 import { testGpu } from '../gpu.js';
 import { refuses } from '../refuses.js';
 

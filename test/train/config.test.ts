@@ -4,9 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { flagLines } from '../../train/command-line.js';
-import { configFlags, nearestName, resolveConfig, settings, UsageError } from '../../train/config.js';
-import * as ramps from '../../train/ramps.js';
+import { UsageError } from '../../train/files/usage-error.js';
+import * as ramps from '../../train/method/ramps.js';
+import { flagLines } from '../../train/settings/command-line.js';
+import { readSettings } from '../../train/settings/config-file.js';
+import { configFlags, nearestName, resolveConfig, settings } from '../../train/settings/settings.js';
 import { refuses } from '../refuses.js';
 
 const test = suite('config');
@@ -28,7 +30,7 @@ test('the defaults are the protocol', () => {
 
 test('flags go before the file, the file before the defaults', () => {
   const file = fileWith('{"lr": 0.5, "batch": 6, "labeledBatch": 2}');
-  const config = resolveConfig({ batch: '8', 'labeled-batch': '4' }, file);
+  const config = resolveConfig({ batch: '8', 'labeled-batch': '4' }, readSettings(file));
   assert.equal([config.lr, config.batch, config.labeledBatch, config.momentum], [0.5, 8, 4, 0.9]);
 });
 
@@ -61,13 +63,13 @@ test('half of a batch is labelled where nothing else is said', () => {
     [resolveConfig({ batch: '8' }).labeledBatch, resolveConfig({ batch: 9, labeledBatch: 2 }).labeledBatch],
     [4, 2],
   );
-  assert.is(resolveConfig({}, fileWith('{"batch": 6}')).labeledBatch, 3);
+  assert.is(resolveConfig({}, readSettings(fileWith('{"batch": 6}'))).labeledBatch, 3);
   assert.is(resolveConfig({ batch: 1, method: 'supervised' }).labeledBatch, 1);
 });
 
 test('what a run wrote down resolves to itself', () => {
   const config = resolveConfig({ batch: 10, labeledBatch: 3, features: '8,16', warmupFraction: 0.1 });
-  assert.equal(resolveConfig({}, fileWith(JSON.stringify(config))), config);
+  assert.equal(resolveConfig({}, readSettings(fileWith(JSON.stringify(config)))), config);
 });
 
 test("the prototypes' warm-up is that of the loss where nothing else is said", () => {
@@ -85,10 +87,14 @@ test('supervised needs no unlabelled slices', () => {
 });
 
 test('a file that is missing, no JSON, or no object is refused', async () => {
-  await refuses(() => resolveConfig({}, '/nowhere/config.json'), UsageError, /cannot read/);
-  await refuses(() => resolveConfig({}, fileWith('{')), UsageError, /cannot read/);
-  await refuses(() => resolveConfig({}, fileWith('[1]')), UsageError, /no JSON object/);
-  await refuses(() => resolveConfig({}, fileWith('{"lrr": 1}')), UsageError, /unknown setting 'lrr'.*'lr'/);
+  await refuses(() => readSettings('/nowhere/config.json'), UsageError, /cannot read/);
+  await refuses(() => readSettings(fileWith('{')), UsageError, /cannot read/);
+  await refuses(() => readSettings(fileWith('[1]')), UsageError, /no JSON object/);
+  await refuses(
+    () => resolveConfig({}, readSettings(fileWith('{"lrr": 1}'))),
+    UsageError,
+    /unknown setting 'lrr'.*'lr'/,
+  );
 });
 
 test('every setting has a flag, whose line of help holds every choice and the default', () => {

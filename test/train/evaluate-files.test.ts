@@ -6,14 +6,14 @@ import { gunzipSync } from 'node:zlib';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { run as evaluateCommand } from '../../train/commands/evaluate.js';
-import { UsageError } from '../../train/config.js';
-import { DataError } from '../../train/data/data-error.js';
+import { loadCase, writeLabels } from '../../train/data/case-volume.js';
 import { casesToEvaluate, openDataset } from '../../train/data/datasets.js';
 import { loadHdf5 } from '../../train/data/hdf5.js';
-import { readNifti, writeNifti } from '../../train/data/nifti.js';
+import { readNifti, writeNifti } from '../../train/data/nifti-file.js';
 import { type PhantomLayout, phantomLayouts, writePhantoms } from '../../train/data/phantom-dataset.js';
-import { loadCase, writeLabels } from '../../train/data/slices.js';
 import { evaluateFiles } from '../../train/evaluation/evaluate.js';
+import { DataError } from '../../train/files/data-error.js';
+import { UsageError } from '../../train/files/usage-error.js';
 import { refuses } from '../refuses.js';
 
 const test = suite('evaluate files');

@@ -8,25 +8,20 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Gpu, noGrad, ShapeError, tensor, uniformStream } from '../../engine/index.js';
 import { openDevice } from '../../engine/node.js';
-import { type UNet, unet, unetOnnx, unetSizes } from '../../model/index.js';
-import {
-  CheckpointError,
-  type NamedArray,
-  readSafetensors,
-  saveTensors,
-  toPyTorch,
-  writeSafetensors,
-} from '../../train/checkpoint.js';
+import { type NamedArray, toPyTorch, type UNet, unet, unetOnnx, unetSizes } from '../../model/index.js';
 import { command, run as exportCommand } from '../../train/commands/export.js';
-import { UsageError } from '../../train/config.js';
+import { type CaseVolume, loadCase } from '../../train/data/case-volume.js';
 import { openDataset } from '../../train/data/datasets.js';
+import { minMaxScaled } from '../../train/data/intensity.js';
 import { createPhantom } from '../../train/data/phantom.js';
-import { type CaseVolume, loadCase, minMaxScaled, stackSlices } from '../../train/data/slices.js';
-import { version } from '../../train/environment.js';
+import { stackSlices } from '../../train/data/slices.js';
 import { predictCase } from '../../train/evaluation/evaluate.js';
-import { createPredictor } from '../../train/predictor.js';
-import { runFiles } from '../../train/run-folder.js';
-import { loadModel, readWeights } from '../../train/trained-model.js';
+import { createPredictor } from '../../train/evaluation/predictor.js';
+import { UsageError } from '../../train/files/usage-error.js';
+import { CheckpointError, readSafetensors, saveTensors, writeSafetensors } from '../../train/run/checkpoint.js';
+import { version } from '../../train/run/environment.js';
+import { runFiles } from '../../train/run/run-folder.js';
+import { loadModel, readWeights } from '../../train/run/trained-model.js';
 import { type NdArray, ndArray } from '../reference/nd-array.js';
 import { unet as referenceUnet } from '../reference/unet.js';
 import { refuses } from '../refuses.js';

@@ -5,18 +5,21 @@ import { dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { resolveConfig, UsageError } from '../../train/config.js';
 import { imagesOf, kindOf, volumesIn } from '../../train/data/case-files.js';
-import { DataError } from '../../train/data/data-error.js';
+import { loadCase, writeLabels } from '../../train/data/case-volume.js';
 import { openDataset, surveyDataset } from '../../train/data/datasets.js';
 import { inspectDataset } from '../../train/data/inspect-dataset.js';
 import { flattenedBy } from '../../train/data/inspect-volume.js';
+import { percentileScaled } from '../../train/data/intensity.js';
 import { classesOf, ignored, wholeLabels } from '../../train/data/labels.js';
 import type { Case } from '../../train/data/layouts.js';
-import { decodeNifti, encodeNifti, readNifti, writeNifti } from '../../train/data/nifti.js';
-import { loadCase, percentileScaled, writeLabels } from '../../train/data/slices.js';
+import { encodeNifti } from '../../train/data/nifti.js';
+import { decodeNiftiFile, readNifti, writeNifti } from '../../train/data/nifti-file.js';
+import { createNotices } from '../../train/data/notices.js';
 import { evaluateFiles } from '../../train/evaluation/evaluate.js';
-import { createNotices } from '../../train/notices.js';
+import { DataError } from '../../train/files/data-error.js';
+import { UsageError } from '../../train/files/usage-error.js';
+import { resolveConfig } from '../../train/settings/settings.js';
 import { closeTo } from '../close-to.js';
 import { refuses } from '../refuses.js';
 
@@ -83,7 +86,7 @@ test('gzip: bytes after it, headers of any length, members of any size, empty on
   ];
   for (const [name, content, note] of found) {
     // Bits 1 of the flags ask for a header checksum that nothing here is held against: Node's gunzip refuses a wrong one.
-    const volume = decodeNifti(content, name);
+    const volume = decodeNiftiFile(content, name);
     assert.equal(volume.data, counting, name);
     if (note) assert.match(volume.notes.join(), note, name);
     else assert.equal(volume.notes, [], name);
@@ -101,7 +104,7 @@ test('gzip: bytes after it, headers of any length, members of any size, empty on
     ['a wrong length, and a byte', spoilt(5)],
     ['only a header', gzipSync(bytes).subarray(0, 10)],
   ] as const) {
-    await refuses(() => decodeNifti(content, name), DataError, /damaged|truncated/);
+    await refuses(() => decodeNiftiFile(content, name), DataError, /damaged|truncated/);
   }
   // However it is spoiled: the right voxels, or an error of ours.
   const good = Buffer.concat([withLongHeader(bytes, 30, 'name', 'x'), Buffer.from('tail')]);
@@ -112,7 +115,7 @@ test('gzip: bytes after it, headers of any length, members of any size, empty on
     for (let i = 0; i < 1 + (round % 3); i++) content[random(content.length)] = random(256);
     try {
       assert.equal(
-        decodeNifti(round % 2 ? content : content.subarray(0, random(content.length)), 'spoiled').data,
+        decodeNiftiFile(round % 2 ? content : content.subarray(0, random(content.length)), 'spoiled').data,
         counting,
       );
     } catch (error) {
@@ -123,7 +126,7 @@ test('gzip: bytes after it, headers of any length, members of any size, empty on
 
 test('headers that contradict themselves are read where the length of the file agrees, else refused', async () => {
   const read = (change: (view: DataView) => void, spare = 0) =>
-    decodeNifti(Buffer.concat([file(change), Buffer.alloc(spare)]), 'x');
+    decodeNiftiFile(Buffer.concat([file(change), Buffer.alloc(spare)]), 'x');
   const dims =
     (...n: number[]) =>
     (view: DataView) =>
@@ -184,12 +187,12 @@ test('what is no NIfTI is named, with what converts it', async () => {
     ],
     ['b.hdr', file((_, bytes) => bytes.fill(0, 344, 348)), /ANALYZE 7\.5/],
   ];
-  for (const [name, bytes, message] of cases) await refuses(() => decodeNifti(bytes, name), DataError, message);
+  for (const [name, bytes, message] of cases) await refuses(() => decodeNiftiFile(bytes, name), DataError, message);
 });
 
 test('affine and spacing are in mm whatever the unit; what cannot be is said', () => {
   const scaled = (code: number, factor: number, forms: [number, number]) =>
-    decodeNifti(
+    decodeNiftiFile(
       file((view) => {
         view.setUint8(123, code);
         view.setInt16(252, forms[1], true);
@@ -232,7 +235,7 @@ test('an sform without an inverse counts as none: the qform, else the voxel size
   ];
   for (const srow of singular) {
     for (const qform of [1, 0]) {
-      const volume = decodeNifti(
+      const volume = decodeNiftiFile(
         file((view) => {
           view.setInt16(252, qform, true);
           [0, 0, 1, 5, 6, 7].forEach((v, i) => void view.setFloat32(256 + 4 * i, v, true)); // half a turn about z
@@ -247,7 +250,7 @@ test('an sform without an inverse counts as none: the qform, else the voxel size
     }
   }
   const size = (value: number, isPlaced: boolean) =>
-    decodeNifti(
+    decodeNiftiFile(
       file((view) => {
         view.setFloat32(88, value, true);
         for (const at of [252, 254]) view.setInt16(at, isPlaced && at === 254 ? 1 : 0, true);
@@ -294,14 +297,14 @@ test('NaN intensities are read as the least or 0 with a note; where nothing is f
   const view = new DataView(bytes.buffer);
   view.setFloat32(352, Number.NaN, true);
   view.setFloat32(356, Number.POSITIVE_INFINITY, true);
-  const least = decodeNifti(bytes, 'x', { nan: 'least' });
+  const least = decodeNiftiFile(bytes, 'x', { nan: 'least' });
   closeTo(least.data.subarray(0, 3), [7, 7, 7]);
   assert.match(least.notes.join(), /^2 of 24 values are NaN or infinite: read as 7, the least of the others$/);
-  closeTo(decodeNifti(bytes, 'x', { nan: 'zero' }).data.subarray(0, 3), [0, 0, 7]);
-  await refuses(() => decodeNifti(bytes, 'x'), DataError, /2 of 24 values are NaN/);
+  closeTo(decodeNiftiFile(bytes, 'x', { nan: 'zero' }).data.subarray(0, 3), [0, 0, 7]);
+  await refuses(() => decodeNiftiFile(bytes, 'x'), DataError, /2 of 24 values are NaN/);
   const none = encodeNifti({ data: counting, shape, dtype: 'float32' }, 'x');
   new Float32Array(none.buffer, 352).fill(Number.NaN);
-  await refuses(() => decodeNifti(none, 'x', { nan: 'least' }), DataError, /24 of 24 .* nothing to read/);
+  await refuses(() => decodeNiftiFile(none, 'x', { nan: 'least' }), DataError, /24 of 24 .* nothing to read/);
 });
 
 test('labels: rounded where a slope explains it, else the values and their voxels are named', async () => {

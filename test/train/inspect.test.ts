@@ -9,7 +9,7 @@ import * as assert from 'uvu/assert';
 import { loadHdf5 } from '../../train/data/hdf5.js';
 import { inspectDataset } from '../../train/data/inspect-dataset.js';
 import { countValues, intensitiesOf } from '../../train/data/inspect-volume.js';
-import { readNifti, writeNifti } from '../../train/data/nifti.js';
+import { readNifti, writeNifti } from '../../train/data/nifti-file.js';
 import { writePhantoms } from '../../train/data/phantom-dataset.js';
 import { unless } from '../unless.js';
 import { acdcFolder, withoutAcdc } from './acdc.js';

@@ -7,8 +7,8 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { writePhantoms } from '../../train/data/phantom-dataset.js';
-import { readLog } from '../../train/log.js';
-import { train } from '../../train/training.js';
+import { readLog } from '../../train/run/log.js';
+import { train } from '../../train/training/training.js';
 import { testGpu } from '../gpu.js';
 import { argsOf, compared, configOf } from './small-run.js';
 

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { appendRecord, readLog, rewindLog } from '../../train/log.js';
+import { appendRecord, readLog, rewindLog } from '../../train/run/log.js';
 import { refuses } from '../refuses.js';
 
 const test = suite('log');

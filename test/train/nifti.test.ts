@@ -5,8 +5,9 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { DataError } from '../../train/data/data-error.js';
-import { decodeNifti, encodeNifti, readNifti, writeNifti } from '../../train/data/nifti.js';
+import { encodeNifti } from '../../train/data/nifti.js';
+import { decodeNiftiFile, readNifti, writeNifti } from '../../train/data/nifti-file.js';
+import { DataError } from '../../train/files/data-error.js';
 import { closeTo } from '../close-to.js';
 import { refuses } from '../refuses.js';
 
@@ -59,7 +60,7 @@ for (const version of [1, 2] as const) {
     test(`NIfTI-${version}, ${littleEndian ? 'little' : 'big'}-endian, scaled, plain and gzip`, () => {
       const bytes = build(version, littleEndian);
       for (const content of [bytes, gzipSync(bytes)]) {
-        const volume = decodeNifti(content, 'a/volume.nii');
+        const volume = decodeNiftiFile(content, 'a/volume.nii');
         assert.equal(volume.name, 'volume.nii');
         assert.equal(volume.shape, [4, 3, 2]);
         assert.equal(volume.spacing, [1.5, 1.25, 8]);
@@ -94,7 +95,7 @@ test('every datatype', () => {
     view.setInt16(72, width * 8, false);
     for (let i = 0; i < 24; i++) set(view, 352 + i * width, i + 100);
     closeTo(
-      decodeNifti(bytes, code).data,
+      decodeNiftiFile(bytes, code).data,
       Float32Array.from({ length: 24 }, (_, i) => (i + 100) * 2 + 10),
       {},
       code,
@@ -141,9 +142,9 @@ test('bad input: one message each', async () => {
     ['sform NaN', file((view) => view.setFloat32(284, Number.NaN, true)), /affine is not finite/],
   ];
   for (const [name, bytes, message] of cases) {
-    await refuses(() => decodeNifti(bytes, `${name}.nii`), DataError, message);
+    await refuses(() => decodeNiftiFile(bytes, `${name}.nii`), DataError, message);
     await refuses(
-      () => decodeNifti(bytes, `${name}.nii`),
+      () => decodeNiftiFile(bytes, `${name}.nii`),
       DataError,
       new RegExp(`^nifti: ${name.replace(/[[\]]/g, '.')}`),
     );
@@ -154,20 +155,20 @@ test('a gzip bomb is refused without unpacking it', async () => {
   const bomb = gzipSync(Buffer.concat([file(), Buffer.alloc(64 << 20)]));
   assert.ok(bomb.length < 100_000);
   const before = process.memoryUsage().arrayBuffers;
-  await refuses(() => decodeNifti(bomb, 'bomb.nii.gz'), DataError, /unpacks to more than/);
+  await refuses(() => decodeNiftiFile(bomb, 'bomb.nii.gz'), DataError, /unpacks to more than/);
   assert.ok(process.memoryUsage().arrayBuffers - before < 32 << 20, 'the bomb was unpacked');
 });
 
 test('damage inside gzip data is found by its checksum', async () => {
   const bytes = gzipSync(file(), { level: 0 }); // stored: a changed byte is not a broken stream
   bytes[bytes.length - 30] = bytes[bytes.length - 30]! ^ 0xff;
-  await refuses(() => decodeNifti(bytes, 'flipped.nii.gz'), DataError, /damaged/);
+  await refuses(() => decodeNiftiFile(bytes, 'flipped.nii.gz'), DataError, /damaged/);
 });
 
 test('several gzip members are one file', () => {
   const bytes = file();
   const members = Buffer.concat([gzipSync(bytes.subarray(0, 370)), gzipSync(bytes.subarray(370))]);
-  closeTo(decodeNifti(members, 'members').data, decodeNifti(bytes, 'whole').data);
+  closeTo(decodeNiftiFile(members, 'members').data, decodeNiftiFile(bytes, 'whole').data);
 });
 
 test('NaN and infinite values are counted, and the file named', async () => {
@@ -176,7 +177,11 @@ test('NaN and infinite values are counted, and the file named', async () => {
   const view = new DataView(bytes.buffer);
   view.setFloat32(352, Number.NaN, true);
   view.setFloat32(364, Number.NEGATIVE_INFINITY, true);
-  await refuses(() => decodeNifti(bytes, 'd/heart.nii'), DataError, /d\/heart\.nii: 2 of 8 values are NaN or infinite/);
+  await refuses(
+    () => decodeNiftiFile(bytes, 'd/heart.nii'),
+    DataError,
+    /d\/heart\.nii: 2 of 8 values are NaN or infinite/,
+  );
 });
 
 test('extensions are stepped over, and a crafted loop of them does not hang', () => {
@@ -189,7 +194,7 @@ test('extensions are stepped over, and a crafted loop of them does not hang', ()
   view.setUint8(348, 1); // "extensions follow"
   view.setInt32(352, 16, true); // sizes that send a reader back and forth for ever
   view.setInt32(368, -16, true);
-  closeTo(decodeNifti(bytes, 'loop.nii').data, decodeNifti(plain, 'plain.nii').data);
+  closeTo(decodeNiftiFile(bytes, 'loop.nii').data, decodeNiftiFile(plain, 'plain.nii').data);
 });
 
 test('slope: 0, NaN and infinite mean none, whatever the intercept', () => {
@@ -199,20 +204,20 @@ test('slope: 0, NaN and infinite mean none, whatever the intercept', () => {
         view.setFloat32(112, slope, true);
         view.setFloat32(116, intercept, true);
       });
-      closeTo(decodeNifti(bytes, 'x').data.subarray(0, 3), [-3, -2, -1]);
+      closeTo(decodeNiftiFile(bytes, 'x').data.subarray(0, 3), [-3, -2, -1]);
     }
   }
   const bytes = file((view) => {
     view.setFloat32(112, -0.5, true);
     view.setFloat32(116, 6.75, true);
   });
-  closeTo(decodeNifti(bytes, 'x').data.subarray(0, 2), [8.25, 7.75]);
+  closeTo(decodeNiftiFile(bytes, 'x').data.subarray(0, 2), [8.25, 7.75]);
 });
 
 test('affine: sform before qform before pixdim', () => {
   const sform = [0, -2, 0, 5, 3, 0, 0, 6, 0, 0, 4, 7];
   const withForms = (sformCode: number, qformCode: number) =>
-    decodeNifti(
+    decodeNiftiFile(
       file((view) => {
         view.setInt16(252, qformCode, true);
         view.setInt16(254, sformCode, true);
@@ -230,7 +235,7 @@ test('affine: sform before qform before pixdim', () => {
 
 test('qform: a half turn whose quaternion is too long by rounding, a negative qfac, and no rotation at all', async () => {
   const withQuaternion = (b: number, c: number, d: number, qfac: number) =>
-    decodeNifti(
+    decodeNiftiFile(
       file((view) => {
         view.setInt16(254, 0, true);
         view.setInt16(252, 1, true);
@@ -251,16 +256,16 @@ test('spacing in mm whatever the unit; 0 falls back to the affine', () => {
     [0.0015, 0.002, 0.01].forEach((v, i) => void view.setFloat32(80 + 4 * i, v, true));
     view.setUint8(123, 1);
   });
-  closeTo(decodeNifti(metres, 'x').spacing, [1.5, 2, 10], { rtol: 1e-6 });
+  closeTo(decodeNiftiFile(metres, 'x').spacing, [1.5, 2, 10], { rtol: 1e-6 });
   closeTo(
-    decodeNifti(
+    decodeNiftiFile(
       file((view) => view.setFloat32(80, 0, true)),
       'x',
     ).spacing,
     [1.5, 1.25, 8],
   );
   closeTo(
-    decodeNifti(
+    decodeNiftiFile(
       file((view) => view.setFloat32(88, -8, true)),
       'x',
     ).spacing,
@@ -270,7 +275,7 @@ test('spacing in mm whatever the unit; 0 falls back to the affine', () => {
 
 test('shapes: 2-D gains a z of 1, trailing ones go, 4-D stays', () => {
   const dims = (...n: number[]) =>
-    decodeNifti(
+    decodeNiftiFile(
       file((view) => n.forEach((v, i) => void view.setInt16(40 + 2 * i, v, true))),
       'x',
     ).shape;
@@ -296,7 +301,7 @@ test('round trip through files, gzip and plain, with an oblique affine', () => {
     new DataView(bytes.buffer).setInt16(254, 0, true);
     const qformOnly = new Uint8Array(352 + 96);
     qformOnly.set(bytes);
-    closeTo(decodeNifti(qformOnly, 'q').affine, oblique, { atol: 1e-5 });
+    closeTo(decodeNiftiFile(qformOnly, 'q').affine, oblique, { atol: 1e-5 });
   }
   assert.equal(readFileSync(join(folder, 'volume.nii.gz'))[0], 0x1f);
   assert.equal(
@@ -306,7 +311,7 @@ test('round trip through files, gzip and plain, with an oblique affine', () => {
   // A sheared affine has no quaternion: it is kept as an sform alone.
   const sheared = [1.5, 0.4, 0, 0, 0, 1.25, 0, 0, 0, 0, 8, 0, 0, 0, 0, 1];
   const bytes = encodeNifti({ data, shape: [4, 3, 2], affine: sheared, dtype: 'float32' }, 'x');
-  closeTo(decodeNifti(bytes, 'x').affine, sheared, { rtol: 1e-6 });
+  closeTo(decodeNiftiFile(bytes, 'x').affine, sheared, { rtol: 1e-6 });
   assert.is(new DataView(bytes.buffer).getInt16(252, true), 0);
 });
 
@@ -322,7 +327,7 @@ test('quaternions of every half turn survive writing', () => {
     const affine = [2 * signs[0]!, 0, 0, 1, 0, 3 * signs[1]!, 0, 2, 0, 0, 4 * signs[2]!, 3, 0, 0, 0, 1];
     const bytes = encodeNifti({ data: [0, 1], shape: [2, 1, 1], spacing: [2, 3, 4], affine, dtype: 'uint8' }, 'x');
     new DataView(bytes.buffer).setInt16(254, 0, true);
-    closeTo(decodeNifti(bytes, 'x').affine, affine, { atol: 1e-6 }, String(signs));
+    closeTo(decodeNiftiFile(bytes, 'x').affine, affine, { atol: 1e-6 }, String(signs));
   }
 });
 
@@ -345,9 +350,12 @@ test('a label written like an image keeps its geometry bit for bit', () => {
         view.setInt32(codes + 4, 2, littleEndian);
       }
       source[version === 1 ? 123 : 503] = 0;
-      const image = decodeNifti(source, 'image.nii');
+      const image = decodeNiftiFile(source, 'image.nii');
       const labels = Uint8Array.from({ length: 24 }, (_, i) => i % 4);
-      const written = decodeNifti(encodeNifti({ data: labels, like: image, dtype: 'uint8' }, 'label.nii'), 'label.nii');
+      const written = decodeNiftiFile(
+        encodeNifti({ data: labels, like: image, dtype: 'uint8' }, 'label.nii'),
+        'label.nii',
+      );
       closeTo(written.data, labels);
       assert.is(written.header.version, version);
       assert.equal(written.affine, image.affine);
@@ -381,7 +389,7 @@ test('writing refuses what does not fit and where it cannot', async () => {
   await refuses(() => write({ data: [0.5, 1] }), DataError, /value 0.5 at index 0/);
   await refuses(() => write({ data: [0, Number.NaN], dtype: 'float32' }), DataError, /value NaN/);
   await refuses(() => write({ shape: [3, 1, 1] }), DataError, /shape and data do not agree/);
-  await refuses(() => write({ like: decodeNifti(file(), 'image.nii') }), DataError, /not the grid of image.nii/);
+  await refuses(() => write({ like: decodeNiftiFile(file(), 'image.nii') }), DataError, /not the grid of image.nii/);
   await refuses(() => write({}, join(folder, 'missing', 'out.nii')), DataError, /no such file or folder/);
   await refuses(() => write({}, folder), DataError, /cannot write/);
   assert.equal(
@@ -406,7 +414,7 @@ test('random damage gives a volume or a DataError, nothing else', () => {
     const content = round % 3 ? bytes : gzipSync(bytes);
     if (round % 9 === 0) content[random(content.length)] = random(256);
     try {
-      const { shape, data } = decodeNifti(content, 'damaged');
+      const { shape, data } = decodeNiftiFile(content, 'damaged');
       assert.is(
         shape.reduce((p, n) => p * n, 1),
         data.length,

@@ -4,8 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { DataError } from '../../train/data/data-error.js';
-import { encodeNifti, readNifti, writeNifti } from '../../train/data/nifti.js';
+import { type CaseVolume, loadCase, writeLabels } from '../../train/data/case-volume.js';
+import { encodeNifti } from '../../train/data/nifti.js';
+import { readNifti, writeNifti } from '../../train/data/nifti-file.js';
 import { geometryProblems } from '../../train/data/nifti-geometry.js';
 import {
   type AxisOrder,
@@ -16,16 +17,9 @@ import {
   toFile,
   toPicture,
 } from '../../train/data/orientation.js';
-import {
-  type CaseVolume,
-  loadCase,
-  nativeSlices,
-  restoreLabels,
-  sliceOnGrid,
-  slicesOf,
-  writeLabels,
-} from '../../train/data/slices.js';
+import { nativeSlices, restoreLabels, sliceOnGrid, slicesOf } from '../../train/data/slices.js';
 import { predictCase } from '../../train/evaluation/evaluate.js';
+import { DataError } from '../../train/files/data-error.js';
 import { closeTo } from '../close-to.js';
 import { refuses } from '../refuses.js';
 

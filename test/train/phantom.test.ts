@@ -4,11 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { DataError } from '../../train/data/data-error.js';
+import { loadCase } from '../../train/data/case-volume.js';
 import { casesToEvaluate, openDataset, splitDataset } from '../../train/data/datasets.js';
 import { createPhantom, type PhantomFrame } from '../../train/data/phantom.js';
 import { writePhantoms } from '../../train/data/phantom-dataset.js';
-import { loadCase } from '../../train/data/slices.js';
+import { DataError } from '../../train/files/data-error.js';
 import { refuses } from '../refuses.js';
 
 const test = suite('phantom');

@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { decode } from 'fast-png';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { minMaxScaled } from '../../train/data/intensity.js';
 import { createPhantom } from '../../train/data/phantom.js';
-import { minMaxScaled } from '../../train/data/slices.js';
 import {
   blend,
   type Color,

@@ -2,8 +2,8 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { GpuError, uniformStream } from '../../engine/index.js';
-import { resolveConfig } from '../../train/config.js';
-import { createTrainer, type Trainer } from '../../train/trainer.js';
+import { createTrainer, type Trainer } from '../../train/method/trainer.js';
+import { resolveConfig } from '../../train/settings/settings.js';
 import { lacking, testGpu } from '../gpu.js';
 import { refuses } from '../refuses.js';
 import { unless } from '../unless.js';

@@ -1,7 +1,7 @@
 // The progress line says where a run is and where its time goes, on a terminal and in a file.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { clock, createProgress, sayCompiling } from '../../train/progress.js';
+import { clock, createProgress, sayCompiling } from '../../train/training/progress.js';
 import { refuses } from '../refuses.js';
 
 const test = suite('progress');

@@ -1,18 +1,19 @@
 // The protocols that come with the package: METHOD's numbers, and the command that uses them.
 import { execFile } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { resolveConfig, UsageError } from '../../train/config.js';
-import { protocolFile, protocolNames } from '../../train/protocol.js';
-import * as ramps from '../../train/ramps.js';
+import { UsageError } from '../../train/files/usage-error.js';
+import * as ramps from '../../train/method/ramps.js';
+import { protocolNames, readProtocol } from '../../train/settings/config-file.js';
+import { resolveConfig } from '../../train/settings/settings.js';
 import { refuses } from '../refuses.js';
 
+const acdc = fileURLToPath(new URL('../../../train/protocols/acdc.json', import.meta.url));
 const test = suite('protocols');
 
 test('acdc is the 2-D protocol of SSL4MIS', () => {
-  const config = resolveConfig({}, protocolFile('acdc'));
+  const config = resolveConfig({}, readProtocol('acdc'));
   const { size, features, dropout, batch, labeledBatch, iterations, lr, momentum, weightDecay, lrPower } = config;
   assert.equal([size, batch, labeledBatch, iterations], [256, 24, 12, 30_000]);
   assert.equal(features, [16, 32, 64, 128, 256]);
@@ -32,7 +33,7 @@ test('acdc is the 2-D protocol of SSL4MIS', () => {
 });
 
 test('the file says everything that the protocol says, and neither method nor labels', () => {
-  const keys = Object.keys(JSON.parse(readFileSync(protocolFile('acdc'), 'utf8')) as object);
+  const keys = Object.keys(readProtocol('acdc'));
   assert.ok(!keys.includes('method') && !keys.includes('labeled'));
   for (const key of ['iterations', 'batch', 'features', 'dropout', 'lr', 'rampEvery', 'warmupFraction', 'evalEvery']) {
     assert.ok(keys.includes(key), key);
@@ -40,7 +41,7 @@ test('the file says everything that the protocol says, and neither method nor la
 });
 
 test('fewer iterations: the ramps keep their shape', () => {
-  const [whole, short] = [30_000, 3000].map((iterations) => resolveConfig({ iterations }, protocolFile('acdc')));
+  const [whole, short] = [30_000, 3000].map((iterations) => resolveConfig({ iterations }, readProtocol('acdc')));
   for (const share of [0.02, 0.1, 0.25, 0.5, 0.9]) {
     const weight = ramps.consistencyWeight(short!, 3000 * share);
     assert.ok(Math.abs(weight - ramps.consistencyWeight(whole!, 30_000 * share)) < 1e-12, `${share}: ${weight}`);
@@ -50,15 +51,15 @@ test('fewer iterations: the ramps keep their shape', () => {
 });
 
 test('a file goes before the protocol, flags before both', () => {
-  assert.is(resolveConfig({ iterations: 5 }, protocolFile('acdc')).iterations, 5);
+  assert.is(resolveConfig({ iterations: 5 }, readProtocol('acdc')).iterations, 5);
 });
 
 test('an unknown protocol is refused with the nearest', () =>
-  refuses(() => protocolFile('acdcc'), UsageError, /unknown protocol 'acdcc'\. Did you mean 'acdc'/));
+  refuses(() => readProtocol('acdcc'), UsageError, /unknown protocol 'acdcc'\. Did you mean 'acdc'/));
 
 test('every protocol resolves', () => {
   assert.ok(protocolNames().length > 0);
-  for (const name of protocolNames()) resolveConfig({}, protocolFile(name));
+  for (const name of protocolNames()) resolveConfig({}, readProtocol(name));
 });
 
 test('wgrad train --protocol acdc --dry-run: 1 813 764 parameters; --config goes before the protocol', async () => {
@@ -72,7 +73,7 @@ test('wgrad train --protocol acdc --dry-run: 1 813 764 parameters; --config goes
   const whole = await dry('--protocol', 'acdc');
   assert.is(whole.code, 0, whole.stderr);
   assert.is(JSON.parse(whole.stdout).parameters, 1_813_764);
-  const file = await dry('--config', protocolFile('acdc'));
+  const file = await dry('--config', acdc);
   assert.equal(JSON.parse(file.stdout), JSON.parse(whole.stdout));
   const small = await dry('--protocol', 'acdc', '--features', '4,8', '--size', '16');
   assert.ok(JSON.parse(small.stdout).parameters < 10_000);

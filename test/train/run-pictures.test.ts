@@ -6,12 +6,12 @@ import { join } from 'node:path';
 import { decode } from 'fast-png';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { resolveConfig } from '../../train/config.js';
 import { writePhantoms } from '../../train/data/phantom-dataset.js';
-import { readLog } from '../../train/log.js';
-import { keptBy } from '../../train/pictures/run-pictures.js';
 import { greyPicture, labelPicture } from '../../train/pictures/slice-picture.js';
-import { train } from '../../train/training.js';
+import { readLog } from '../../train/run/log.js';
+import { resolveConfig } from '../../train/settings/settings.js';
+import { keptBy } from '../../train/training/run-pictures.js';
+import { train } from '../../train/training/training.js';
 import { testGpu } from '../gpu.js';
 import { type Event, one, readEvents } from './event-reader.js';
 

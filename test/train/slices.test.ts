@@ -4,16 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { DataError } from '../../train/data/data-error.js';
-import { writeNifti } from '../../train/data/nifti.js';
-import {
-  loadCase,
-  minMaxScaled,
-  resizeNearest,
-  restoreLabels,
-  slicesOf,
-  stackSlices,
-} from '../../train/data/slices.js';
+import { loadCase } from '../../train/data/case-volume.js';
+import { minMaxScaled } from '../../train/data/intensity.js';
+import { writeNifti } from '../../train/data/nifti-file.js';
+import { resizeNearest, restoreLabels, slicesOf, stackSlices } from '../../train/data/slices.js';
+import { DataError } from '../../train/files/data-error.js';
 import { closeTo } from '../close-to.js';
 import { refuses } from '../refuses.js';
 

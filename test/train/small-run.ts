@@ -1,7 +1,7 @@
 // A run so small that it can be trained many times, in this process or in one of its own, and what of it must repeat to the byte.
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type Config, resolveConfig } from '../../train/config.js';
+import { type Config, resolveConfig } from '../../train/settings/settings.js';
 
 const command = fileURLToPath(new URL('../../train/cli.js', import.meta.url));
 const adapter = process.env.WGRAD_ADAPTER ? ['--adapter', process.env.WGRAD_ADAPTER] : [];

@@ -4,11 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { DataError } from '../../train/data/data-error.js';
 import { openDataset, splitDataset } from '../../train/data/datasets.js';
 import type { Case } from '../../train/data/layouts.js';
 import { writePhantoms } from '../../train/data/phantom-dataset.js';
 import { hashSplit, resolveSplit, visitWarning } from '../../train/data/split.js';
+import { DataError } from '../../train/files/data-error.js';
 import { refuses } from '../refuses.js';
 
 const test = suite('split');

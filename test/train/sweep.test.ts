@@ -6,9 +6,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { resolveConfig, UsageError } from '../../train/config.js';
 import { writePhantoms } from '../../train/data/phantom-dataset.js';
-import { readLog } from '../../train/log.js';
+import { UsageError } from '../../train/files/usage-error.js';
+import { readLog } from '../../train/run/log.js';
+import { resolveConfig } from '../../train/settings/settings.js';
 import {
   readSweep,
   type SweepResult,
@@ -17,7 +18,7 @@ import {
   sweepCsv,
   sweepRows,
   sweepTable,
-} from '../../train/sweep.js';
+} from '../../train/sweep/sweep.js';
 import { patience } from '../patience.js';
 import { refuses } from '../refuses.js';
 

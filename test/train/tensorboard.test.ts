@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { decode } from 'fast-png';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { crc32c, createEventFile, scalarsOf } from '../../train/tensorboard.js';
+import { crc32c, createEventFile, scalarsOf } from '../../train/training/tensorboard.js';
 import { type Event, one, readEvents } from './event-reader.js';
 
 const test = suite('tensorboard');

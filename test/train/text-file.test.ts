@@ -4,11 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { resolveConfig, UsageError } from '../../train/config.js';
-import { cut, DataError, some } from '../../train/data/data-error.js';
 import { openDataset } from '../../train/data/datasets.js';
 import { writePhantoms } from '../../train/data/phantom-dataset.js';
-import { decodeText, linesOf } from '../../train/data/text-file.js';
+import { cut, DataError, some } from '../../train/files/data-error.js';
+import { decodeText, linesOf } from '../../train/files/text-file.js';
+import { UsageError } from '../../train/files/usage-error.js';
+import { readSettings } from '../../train/settings/config-file.js';
+import { resolveConfig } from '../../train/settings/settings.js';
 import { refuses } from '../refuses.js';
 
 const test = suite('text files');
@@ -52,7 +54,7 @@ test('lists, splits.json, dataset.json and --config in every encoding', async ()
     assert.equal((await openDataset(nnunet)).classNames, ['background', 'r', 'm', 'l'], name);
     const config = join(root, 'config.json');
     writeFileSync(config, encode('{"size": 32, "features": [4, 8]}'));
-    assert.is(resolveConfig({}, config).size, 32, name);
+    assert.is(resolveConfig({}, readSettings(config)).size, 32, name);
   }
   rmSync(join(la, 'splits.json'));
   const ids = (await openDataset(la)).cases.map(({ id }) => id);
@@ -83,7 +85,7 @@ test('long values are cut, and stay on one line', async () => {
     () => resolveConfig({ size: value }),
     () => resolveConfig({ method: value }),
     () => resolveConfig({ [value]: 1 }),
-    () => resolveConfig({}, value),
+    () => readSettings(value),
   ]) {
     await refuses(work, UsageError, /^(?!.{600})/s);
   }

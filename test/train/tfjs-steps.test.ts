@@ -5,7 +5,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { backward, capture, createSgd, tensor, uniformStream } from '../../engine/index.js';
 import { unet } from '../../model/index.js';
-import { supervisedLoss } from '../../train/losses.js';
+import { supervisedLoss } from '../../train/method/losses.js';
 import { testGpu } from '../gpu.js';
 
 const test = suite('tfjs steps');

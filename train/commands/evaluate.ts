@@ -3,20 +3,20 @@ import { writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { verifyDevice } from '../../engine/index.js';
 import { openDevice } from '../../engine/node.js';
-import { describeCommand } from '../command-line.js';
-import { UsageError } from '../config.js';
+import { type CaseVolume, writeLabels } from '../data/case-volume.js';
 import { cardiacClasses, withLabels } from '../data/datasets.js';
-import { type CaseVolume, writeLabels } from '../data/slices.js';
+import { createNotices } from '../data/notices.js';
 import { checkVoxelSize, evaluateCases, evaluateFiles } from '../evaluation/evaluate.js';
+import { createPredictor } from '../evaluation/predictor.js';
 import { scoreTable } from '../evaluation/score-table.js';
 import { type Summary, scoresAsCsv } from '../evaluation/summary.js';
-import { newFolder } from '../new-folder.js';
-import { createNotices } from '../notices.js';
-import { createPredictor } from '../predictor.js';
-import { createProgress, sayCompiling } from '../progress.js';
-import { imageFlags, labelFlags, readingOf } from '../reading-flags.js';
-import { openPart, partFlags } from '../run-split.js';
-import { loadModel, modelFlags, predictionFlags } from '../trained-model.js';
+import { newFolder } from '../files/new-folder.js';
+import { UsageError } from '../files/usage-error.js';
+import { openPart, partFlags } from '../run/run-split.js';
+import { loadModel, modelFlags, predictionFlags } from '../run/trained-model.js';
+import { describeCommand } from '../settings/command-line.js';
+import { createProgress, sayCompiling } from '../training/progress.js';
+import { imageFlags, labelFlags, readingOf } from './reading-flags.js';
 
 export const command = describeCommand({
   name: 'evaluate',

@@ -1,12 +1,12 @@
 // wgrad export: a trained UNet as an ONNX file, for every other runtime. Needs no GPU.
 import { existsSync } from 'node:fs';
 import { unetOnnx, unetSizes } from '../../model/index.js';
-import { writeAtomically } from '../checkpoint.js';
-import { describeCommand } from '../command-line.js';
-import { UsageError } from '../config.js';
 import { cardiacClasses } from '../data/datasets.js';
-import { version } from '../environment.js';
-import { modelFlags, readWeights } from '../trained-model.js';
+import { writeAtomically } from '../files/atomic-file.js';
+import { UsageError } from '../files/usage-error.js';
+import { version } from '../run/environment.js';
+import { modelFlags, readWeights } from '../run/trained-model.js';
+import { describeCommand } from '../settings/command-line.js';
 
 export const command = describeCommand({
   name: 'export',

@@ -1,5 +1,5 @@
 // Every command of `wgrad`: its name, a line about it, and its file, which is loaded when it is called.
-import type { Described } from '../command-line.js';
+import type { Described } from '../settings/command-line.js';
 
 /** What a command's file exports. `run` resolves with the exit code; usage errors and failures are thrown. */
 export interface Command {

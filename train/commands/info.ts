@@ -1,8 +1,8 @@
 // wgrad info: which adapter, driven by what, and what it can do.
 import { type Gpu, verifyDevice } from '../../engine/index.js';
 import { openDevice } from '../../engine/node.js';
-import { describeCommand } from '../command-line.js';
-import { environmentOf } from '../environment.js';
+import { environmentOf } from '../run/environment.js';
+import { describeCommand } from '../settings/command-line.js';
 
 export const command = describeCommand({
   name: 'info',

@@ -1,14 +1,14 @@
 // wgrad inspect: what a data set or a file holds, and what is suspicious about it, before anything is trained on it.
 import { statSync } from 'node:fs';
-import { describeCommand } from '../command-line.js';
 import { amongVolumes } from '../data/among-volumes.js';
-import { DataError, whyNot } from '../data/data-error.js';
+import type { Reading } from '../data/case-volume.js';
 import { type Inspection, inspectDataset, type PartFacts, type Spread } from '../data/inspect-dataset.js';
 import { countValues, factsOf, type Intensities, readImages, type VolumeFacts } from '../data/inspect-volume.js';
 import type { Volume } from '../data/nifti.js';
 import { geometryProblems, readGeometry } from '../data/nifti-geometry.js';
-import type { Reading } from '../data/slices.js';
-import { imageFlags, labelFlags, readingOf } from '../reading-flags.js';
+import { DataError, whyNot } from '../files/data-error.js';
+import { describeCommand } from '../settings/command-line.js';
+import { imageFlags, labelFlags, readingOf } from './reading-flags.js';
 
 export const command = describeCommand({
   name: 'inspect',

@@ -1,7 +1,8 @@
 // wgrad phantom: a data set of synthetic hearts, for a first run and for tests.
-import { describeCommand } from '../command-line.js';
+
 import { loadHdf5 } from '../data/hdf5.js';
 import { phantomLayouts, writePhantoms } from '../data/phantom-dataset.js';
+import { describeCommand } from '../settings/command-line.js';
 
 export const command = describeCommand({
   name: 'phantom',

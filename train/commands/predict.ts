@@ -3,23 +3,23 @@ import { realpathSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { verifyDevice } from '../../engine/index.js';
 import { openDevice } from '../../engine/node.js';
-import { type CommandLine, describeCommand } from '../command-line.js';
-import { UsageError } from '../config.js';
 import { hdf5End, imagesOf, stemOf } from '../data/case-files.js';
-import { DataError } from '../data/data-error.js';
+import { type CaseVolume, loadCase, writeLabels, writeProbabilities } from '../data/case-volume.js';
 import { type Case, someCases } from '../data/datasets.js';
 import { loadHdf5 } from '../data/hdf5.js';
 import { mostVoxels } from '../data/nifti.js';
-import { type CaseVolume, loadCase, writeLabels, writeProbabilities } from '../data/slices.js';
+import { createNotices } from '../data/notices.js';
 import { predictCase, predictProbabilities } from '../evaluation/evaluate.js';
 import { keptPrediction, madeOf, type PredictionFiles } from '../evaluation/kept-predictions.js';
-import { checkNew, folderAt, newFolder } from '../new-folder.js';
-import { createNotices } from '../notices.js';
-import { createPredictor } from '../predictor.js';
-import { sayCompiling } from '../progress.js';
-import { imageFlags, readingOf } from '../reading-flags.js';
-import { imagesOf as filesOf, fingerprint, openEveryCase, openPart, partFlags } from '../run-split.js';
-import { makeModel, modelFlags, predictionFlags, readWeights } from '../trained-model.js';
+import { createPredictor } from '../evaluation/predictor.js';
+import { DataError } from '../files/data-error.js';
+import { checkNew, folderAt, newFolder } from '../files/new-folder.js';
+import { UsageError } from '../files/usage-error.js';
+import { imagesOf as filesOf, fingerprint, openEveryCase, openPart, partFlags } from '../run/run-split.js';
+import { makeModel, modelFlags, predictionFlags, readWeights } from '../run/trained-model.js';
+import { type CommandLine, describeCommand } from '../settings/command-line.js';
+import { sayCompiling } from '../training/progress.js';
+import { imageFlags, readingOf } from './reading-flags.js';
 
 const known = {
   ...modelFlags,

@@ -1,12 +1,12 @@
 // wgrad report: run folders as one HTML page, and their essentials as a table.
 import { existsSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
-import { describeCommand } from '../command-line.js';
-import { UsageError } from '../config.js';
-import { whyNot } from '../data/data-error.js';
-import { makeFolder } from '../new-folder.js';
+import { whyNot } from '../files/data-error.js';
+import { makeFolder } from '../files/new-folder.js';
+import { UsageError } from '../files/usage-error.js';
 import { overview, overviewText } from '../report/numbers.js';
 import { readRuns, writePage } from '../report/page.js';
+import { describeCommand } from '../settings/command-line.js';
 
 export const command = describeCommand({
   name: 'report',

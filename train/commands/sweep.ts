@@ -1,13 +1,22 @@
 // wgrad sweep: a list or a grid of trainings, each a process of `wgrad train`, and one table at the end.
 import { join, resolve } from 'node:path';
 import { environmentFlags } from '../../engine/index.js';
-import { writeAtomically } from '../checkpoint.js';
-import { describeCommand } from '../command-line.js';
-import { UsageError } from '../config.js';
-import { whyNot } from '../data/data-error.js';
-import { makeFolder } from '../new-folder.js';
-import { readSweep, resultsOf, shardOf, standingOf, sweepCsv, sweepName, sweepRows, sweepTable } from '../sweep.js';
-import { runSweep } from '../sweep-processes.js';
+import { writeAtomically } from '../files/atomic-file.js';
+import { whyNot } from '../files/data-error.js';
+import { makeFolder } from '../files/new-folder.js';
+import { UsageError } from '../files/usage-error.js';
+import { describeCommand } from '../settings/command-line.js';
+import { runSweep } from '../sweep/processes.js';
+import {
+  readSweep,
+  resultsOf,
+  shardOf,
+  standingOf,
+  sweepCsv,
+  sweepName,
+  sweepRows,
+  sweepTable,
+} from '../sweep/sweep.js';
 
 export const command = describeCommand({
   name: 'sweep',

@@ -4,14 +4,15 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { verifyDevice } from '../../engine/index.js';
 import { openDevice } from '../../engine/node.js';
-import { describeCommand } from '../command-line.js';
-import { type Config, configFlags, resolveConfig, UsageError } from '../config.js';
 import { cardiacClasses } from '../data/datasets.js';
-import { interruptible } from '../interrupt.js';
-import { clock } from '../progress.js';
-import { protocolFile, protocolNames } from '../protocol.js';
-import { runFiles } from '../run-folder.js';
-import { dryRun, train } from '../training.js';
+import { UsageError } from '../files/usage-error.js';
+import { runFiles } from '../run/run-folder.js';
+import { describeCommand } from '../settings/command-line.js';
+import { protocolNames, readProtocol, readSettings } from '../settings/config-file.js';
+import { type Config, configFlags, resolveConfig } from '../settings/settings.js';
+import { interruptible } from '../training/interrupt.js';
+import { clock } from '../training/progress.js';
+import { dryRun, train } from '../training/training.js';
 
 export const command = describeCommand({
   name: 'train',
@@ -72,8 +73,13 @@ export async function run(args: string[]): Promise<number> {
   if (!dry && (!data || !out)) throw new UsageError('train: --data and --out are needed. See wgrad train --help.');
   const own = out && join(out, runFiles.config);
   const ownOrNone = resume && own && existsSync(own) ? own : undefined;
-  const config: Config = resolveConfig(settings, protocol && protocolFile(protocol), file ?? ownOrNone);
-  if (ownOrNone) refuseChanges(resolveConfig({}, ownOrNone), config);
+  const saved = ownOrNone && readSettings(ownOrNone);
+  const config = resolveConfig(
+    settings,
+    protocol ? readProtocol(protocol) : {},
+    file ? readSettings(file) : saved || {},
+  );
+  if (saved) refuseChanges(resolveConfig({}, saved), config);
 
   const gpu = await openDevice(adapter ? { adapter } : {});
   try {

@@ -1,6 +1,6 @@
 // What only shows when the volumes of a data set are seen together: said by wgrad inspect of all, and by wgrad train of those that it
 // learns from. Each is a sentence; nothing here is an error.
-import { some } from './data-error.js';
+import { some } from '../files/data-error.js';
 import type { VolumeFacts } from './inspect-volume.js';
 
 /** A volume and its case's name. */

@@ -5,9 +5,9 @@
 // (_4d); all others are images.
 import { readdirSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { cut, DataError, some, whyNot } from './data-error.js';
+import { cut, DataError, some, whyNot } from '../files/data-error.js';
 import { foreignFiles } from './file-format.js';
-import { shapeIn } from './nifti.js';
+import { shapeIn } from './nifti-file.js';
 
 const niftiEnd = /\.nii(\.gz)?$/i;
 /** How an HDF5 file's name ends. */

@@ -2,7 +2,7 @@
 // the same picture): from splits.json, from what the layout brings, or from a seed.
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { DataError, some, whyNot } from './data-error.js';
+import { DataError, some, whyNot } from '../files/data-error.js';
 import { hintFor } from './folder-hint.js';
 import { loadHdf5 } from './hdf5.js';
 import { type Case, type Layout, type Listing, layouts, type Parts, readJson } from './layouts.js';

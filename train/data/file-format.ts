@@ -112,6 +112,8 @@ const formats: readonly Format[] = [
   },
 ];
 
+export const isGzip = (bytes: Uint8Array): boolean => bytes[0] === 0x1f && bytes[1] === 0x8b;
+
 /** What bytes without a NIfTI header are, with what to do, as the end of a message; `name` is their file's. */
 export function notNifti(bytes: Uint8Array, name: string): string {
   const start = bytes.subarray(0, 1024);

@@ -1,10 +1,8 @@
 // Gzip as it is found: headers of any length, several members, and bytes after the last of them, which gunzip ignores, too.
 // What Node's own gunzip reads, it reads; only what it refuses is read here member by member.
 import { constants, gunzipSync, inflateRawSync } from 'node:zlib';
-
-type Refuse = (what: string) => never;
-
-export const isGzip = (bytes: Uint8Array): boolean => bytes[0] === 0x1f && bytes[1] === 0x8b;
+import type { Refuse } from '../files/data-error.js';
+import { isGzip } from './file-format.js';
 
 /** Where the compressed data of the member at `at` begin; undefined where none begins there, or its header is cut. */
 function dataStart(bytes: Uint8Array, at: number): number | undefined {

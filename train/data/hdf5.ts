@@ -2,8 +2,9 @@
 // it is loaded only when a data set has such files, before the first is read. Its default is to open damaged files silently.
 import { statSync } from 'node:fs';
 import type { Dataset as HdfDataset } from 'h5wasm/node';
-import { DataError, whyNot } from './data-error.js';
-import { mostVoxels, type NanPolicy, withoutNan } from './nifti.js';
+import { DataError, whyNot } from '../files/data-error.js';
+import { type NanPolicy, withoutNan } from './intensity.js';
+import { mostVoxels } from './nifti.js';
 
 let library: typeof import('h5wasm/node') | undefined;
 

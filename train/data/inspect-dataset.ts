@@ -2,14 +2,14 @@
 // numbers. Errors make a data set unusable; warnings are what a user should look at.
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
+import { some } from '../files/data-error.js';
 import { amongVolumes } from './among-volumes.js';
-import { some } from './data-error.js';
+import type { Reading } from './case-volume.js';
 import { type Dataset, describeDataset, surveyDataset } from './datasets.js';
 import type { CaseFacts, Intensities } from './inspect-volume.js';
 import type { InspectAnswer, InspectQuestion } from './inspect-worker.js';
 import type { Case, Parts } from './layouts.js';
 import { throughPlane } from './orientation.js';
-import type { Reading } from './slices.js';
 
 /** Least, median and greatest of some numbers. */
 export interface Spread {

@@ -1,14 +1,16 @@
 // One image file, or one case with its label, looked at closely: sizes, intensities, labels, and what is suspicious.
 import { createHash } from 'node:crypto';
+import { DataError } from '../files/data-error.js';
 import { hdf5End } from './case-files.js';
-import { DataError } from './data-error.js';
+import { filmMessage, placeOnImage, type Reading, readHdf5Case, trustAdvice } from './case-volume.js';
 import { loadHdf5, readHdf5 } from './hdf5.js';
+import type { NanPolicy } from './intensity.js';
 import { countOf, unknownLabels, wholeLabels } from './labels.js';
 import type { Case } from './layouts.js';
-import { type NanPolicy, readNifti, type Volume, volumeOf } from './nifti.js';
+import { type Volume, volumeOf } from './nifti.js';
+import { readNifti } from './nifti-file.js';
 import { geometryProblems } from './nifti-geometry.js';
 import { orientationCode } from './orientation.js';
-import { filmMessage, placeOnImage, type Reading, readHdf5Case, trustAdvice } from './slices.js';
 
 /** Percentiles that are told: the least, 1 %, the median, 99 %, the greatest. */
 export interface Intensities {

@@ -1,9 +1,9 @@
 // One of the threads that read a data set to inspect it: a case in, its facts out.
 import { parentPort } from 'node:worker_threads';
+import type { Reading } from './case-volume.js';
 import { loadHdf5 } from './hdf5.js';
 import { type CaseFacts, inspectCase } from './inspect-volume.js';
 import type { Case } from './layouts.js';
-import type { Reading } from './slices.js';
 
 export interface InspectQuestion {
   readonly index: number;

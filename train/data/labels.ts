@@ -1,6 +1,6 @@
 // From the numbers in a label file to classes: which are whole, which are classes, which mark voxels to ignore. One place for
 // references and predictions, for training, inspection and evaluation.
-import { DataError, some } from './data-error.js';
+import { DataError, some } from '../files/data-error.js';
 import type { Case } from './layouts.js';
 
 /** The class number of a voxel that is not learned from and not scored; every loss leaves it out. */

@@ -2,10 +2,10 @@
 // the split that comes with it; which of the cases are for training is decided in datasets.ts.
 import { existsSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { cut, DataError, some, whyNot } from '../files/data-error.js';
+import { linesOf, textIn } from '../files/text-file.js';
 import { contentsOf, visibleIn as filesIn, stemOf, unused, volumeNamed, volumesIn } from './case-files.js';
-import { cut, DataError, some, whyNot } from './data-error.js';
 import { foreignFiles } from './file-format.js';
-import { linesOf, textIn } from './text-file.js';
 
 /** One volume of one patient. */
 export interface Case {

@@ -1,15 +1,16 @@
 // The loader's other thread: reads every slice once, at its own size, then makes one batch for each 'more' it is sent, `ahead` at first.
 import { parentPort, workerData } from 'node:worker_threads';
-import { createNotices } from '../notices.js';
+import { DataError } from '../files/data-error.js';
 import { amongVolumes, type NamedFacts } from './among-volumes.js';
 import { drawTransform } from './augment.js';
-import { DataError } from './data-error.js';
+import { loadCase } from './case-volume.js';
 import { type Case, openDataset, splitDataset } from './datasets.js';
 import { placeOf } from './inspect-volume.js';
 import { ignored } from './labels.js';
 import type { Batch, LoaderMessage, LoaderOptions } from './loader.js';
+import { createNotices } from './notices.js';
 import { createSampler } from './sampler.js';
-import { loadCase, type NativeSlice, nativeSlices, sliceOnGrid } from './slices.js';
+import { type NativeSlice, nativeSlices, sliceOnGrid } from './slices.js';
 
 const options = workerData as LoaderOptions;
 const { size, batch, labeledBatch, seed, augment = true, ahead = 4, classes = 4, spacing } = options;

@@ -2,9 +2,9 @@
 // and transferred a few iterations ahead, so the GPU never waits for them. What a batch holds depends on (seed,
 // iteration) alone, so `startIteration` is all that a resumed run needs.
 import { Worker } from 'node:worker_threads';
-import { DataError } from './data-error.js';
+import { DataError } from '../files/data-error.js';
+import type { Reading } from './case-volume.js';
 import type { SplitOptions } from './datasets.js';
-import type { Reading } from './slices.js';
 
 /** What is loaded, how it is read, and what batches are made of it. */
 export interface LoaderOptions extends Reading, SplitOptions {

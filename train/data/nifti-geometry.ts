@@ -1,5 +1,6 @@
 // Where a NIfTI header puts its voxels: pixdim, qform and sform read from the header's bytes in mm, whatever its unit; the affine
 // that counts; and the same written back. The order is nibabel's: sform where its code is set and it has an inverse, else qform, else the voxel size.
+import type { Refuse } from '../files/data-error.js';
 
 /** A header as it was in the file. */
 export interface RawHeader {
@@ -100,8 +101,6 @@ export function voxelSizes(geometry: Geometry, shape: readonly number[]): { size
   }
   return { sizes, notes };
 }
-
-type Refuse = (what: string) => never;
 
 /** 4×4 row-major, voxel indices to mm; `refuse` is called where there is none. */
 export function affineOf(geometry: Geometry, refuse: Refuse): number[] {

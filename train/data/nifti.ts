@@ -1,12 +1,10 @@
-// NIfTI-1/2 single files (.nii, .nii.gz). nifti-reader-js decodes header fields from the header's own bytes only, so it
-// never walks extensions; sizes, byte order, scaling and decompression are ours (where the voxels lie: nifti-geometry.ts), checked before any allocation.
-import { closeSync, openSync, readFileSync, readSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { basename } from 'node:path';
-import { gzipSync } from 'node:zlib';
+// The bytes of NIfTI-1/2 single files, to a volume and back; nifti-file.ts reads and writes the files. nifti-reader-js decodes header
+// fields from the header's own bytes only, so it never walks extensions; sizes, byte order and scaling are ours (where the voxels lie:
+// nifti-geometry.ts), checked before any allocation.
 import { NIFTI1, NIFTI2 } from 'nifti-reader-js';
-import { DataError, whyNot } from './data-error.js';
-import { notNifti, pairAdvice } from './file-format.js';
-import { gunzip, gunzipStart, isGzip } from './gzip.js';
+import { DataError, type Refuse } from '../files/data-error.js';
+import { isGzip, notNifti, pairAdvice } from './file-format.js';
+import { type NanPolicy, withoutNan } from './intensity.js';
 import {
   affineOf,
   copyGeometry,
@@ -43,7 +41,7 @@ export interface Volume {
   readonly header: RawHeader;
 }
 
-const HEADER_BYTES = { 1: 348, 2: 540 } as const;
+export const HEADER_BYTES = { 1: 348, 2: 540 } as const;
 /** Larger volumes are refused, before anything of their size is allocated: 1 GiB as f32. */
 export const mostVoxels = 2 ** 28;
 const DEFLATE_MAX_RATIO = 1032; // deflate cannot do better than 1032:1
@@ -69,54 +67,32 @@ const elementTypes = new Map<number, ElementType>([
   [1280, { name: 'uint64', bytes: 8, read: (view, at, little) => Number(view.getBigUint64(at, little)) }],
 ]);
 
-/** What values that are NaN or infinite become: the least of the others, 0, or an error. */
-export type NanPolicy = 'least' | 'zero' | 'refuse';
-
 export interface ReadOptions {
   /** Default 'refuse'. */
   readonly nan?: NanPolicy | undefined;
 }
 
-/** Reads a file; a DataError names it and says what is wrong: missing, truncated, not NIfTI, NaN, unsupported. */
-export function readNifti(path: string, options: ReadOptions = {}): Volume {
-  let bytes: Buffer;
-  try {
-    if (!statSync(path).isFile()) throw new DataError(`nifti: ${path} is not a file.`);
-    bytes = readFileSync(path);
-  } catch (error) {
-    if (error instanceof DataError) throw error;
-    throw new DataError(`nifti: cannot read ${path} — ${whyNot(error)}.`);
-  }
-  return decodeNifti(bytes, path, options);
+/** What unpacks gzip where it is read: Node's zlib (gzip.ts). A browser unpacks before, by its DecompressionStream. */
+export interface Unpacker {
+  /** At least the first `count` bytes, or all there are. */
+  start(bytes: Uint8Array, count: number, refuse: Refuse): Uint8Array;
+  /** All of it, at most `most` bytes, and how many bytes after it are ignored. */
+  whole(bytes: Uint8Array, most: number, refuse: Refuse): { content: Uint8Array; ignored: number };
 }
 
-/** The shape that a file's header says; undefined where that cannot be read. Little more than the header is read. */
-export function shapeIn(path: string): readonly number[] | undefined {
-  let file: number | undefined;
-  try {
-    file = openSync(path, 'r');
-    const bytes = new Uint8Array(1 << 17);
-    const start = bytes.subarray(0, readSync(file, bytes));
-    const refuse = (what: string): never => {
-      throw new DataError(what);
-    };
-    const header = isGzip(start) ? gunzipStart(start, HEADER_BYTES[2] + 4, refuse) : start;
-    return parseHeader(header, path, refuse).shape;
-  } catch {
-    return undefined; // who reads it says why
-  } finally {
-    if (file !== undefined) closeSync(file);
-  }
-}
-
-/** Decodes a file's bytes, gzip or not; `name` is used in messages. Throws DataError. */
-export function decodeNifti(bytes: Uint8Array, name: string, { nan = 'refuse' }: ReadOptions = {}): Volume {
+/** Decodes a file's bytes, packed by gzip only with an `unpacker`; `name` is used in messages. Throws DataError. */
+export function decodeNifti(
+  bytes: Uint8Array,
+  name: string,
+  { nan = 'refuse' }: ReadOptions = {},
+  unpacker?: Unpacker,
+): Volume {
   const refuse = (what: string): never => {
     throw new DataError(`nifti: ${name}: ${what}`);
   };
   if (bytes.length === 0) refuse('the file is empty. Copy or download it again.');
-  const zipped = isGzip(bytes);
-  const start = zipped ? gunzipStart(bytes, HEADER_BYTES[2] + 4, refuse) : bytes;
+  const zipped = isGzip(bytes) ? (unpacker ?? refuse('it is packed by gzip. Unpack it first.')) : undefined;
+  const start = zipped ? zipped.start(bytes, HEADER_BYTES[2] + 4, refuse) : bytes;
   const header = parseHeader(start, name, refuse);
   const needed = header.offset + header.voxels * header.type.bytes;
   const truncated = (got: number): never =>
@@ -126,7 +102,7 @@ export function decodeNifti(bytes: Uint8Array, name: string, { nan = 'refuse' }:
   if (zipped) {
     // The header is in the file's own words: what it promises must be reachable from the bytes that are there.
     if (needed > bytes.length * DEFLATE_MAX_RATIO + start.length) truncated(start.length);
-    const unpacked = gunzip(bytes, needed + TRAILING_ALLOWED, refuse);
+    const unpacked = zipped.whole(bytes, needed + TRAILING_ALLOWED, refuse);
     content = unpacked.content;
     if (unpacked.ignored) notes.push(`${unpacked.ignored} bytes after its gzip data are ignored`);
   }
@@ -136,7 +112,7 @@ export function decodeNifti(bytes: Uint8Array, name: string, { nan = 'refuse' }:
   const values = decodeValues(content, header);
   const finite = withoutNan(values, nan, refuse);
   return {
-    name: basename(name),
+    name: name.split(/[\\/]/).at(-1)!,
     shape: header.shape,
     spacing: header.spacing,
     affine: header.affine,
@@ -149,8 +125,6 @@ export function decodeNifti(bytes: Uint8Array, name: string, { nan = 'refuse' }:
     header: header.raw,
   };
 }
-
-type Refuse = (what: string) => never;
 
 interface Header {
   raw: RawHeader;
@@ -169,7 +143,7 @@ interface Header {
   isPlaced: boolean;
 }
 
-function parseHeader(bytes: Uint8Array, name: string, refuse: Refuse): Header {
+export function parseHeader(bytes: Uint8Array, name: string, refuse: Refuse): Header {
   if (bytes.length < 4) refuse(notNifti(bytes, name));
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const littleEndian = [348, 540].includes(view.getInt32(0, true));
@@ -268,27 +242,6 @@ function decodeValues(content: Uint8Array, header: Header): Float32Array {
   return data;
 }
 
-/** Values all of which are finite: what is NaN or infinite is replaced (in place), with a note, or refused. */
-export function withoutNan(
-  data: Float32Array,
-  policy: NanPolicy,
-  refuse: Refuse,
-): { data: Float32Array; notes: string[] } {
-  let [bad, least] = [0, Number.POSITIVE_INFINITY];
-  for (let i = 0; i < data.length; i++) {
-    const value = data[i]!;
-    if (!Number.isFinite(value)) bad++;
-    else if (value < least) least = value;
-  }
-  if (bad === 0) return { data, notes: [] };
-  const said = `${bad} of ${data.length} values are NaN or infinite`;
-  if (bad === data.length) refuse(`${said}: there is nothing to read. Repair the file.`);
-  if (policy === 'refuse') refuse(`${said}. Repair the file (for instance replace them by 0).`);
-  const instead = policy === 'zero' ? 0 : least;
-  for (let i = 0; i < data.length; i++) if (!Number.isFinite(data[i])) data[i] = instead;
-  return { data, notes: [`${said}: read as ${instead}${policy === 'zero' ? '' : ', the least of the others'}`] };
-}
-
 const written = {
   uint8: { code: 2, array: Uint8Array, least: 0, most: 255 },
   int16: { code: 4, array: Int16Array, least: -32768, most: 32767 },
@@ -320,22 +273,6 @@ export function descriptionOf({ header: { version, bytes } }: Volume): string {
   const text = String.fromCharCode(...bytes.subarray(at, at + 80));
   const end = text.indexOf('\0');
   return end < 0 ? text : text.slice(0, end);
-}
-
-/**
- * Writes a single little-endian NIfTI file, gzip when the name ends in .gz; a temporary file beside it is renamed, so a
- * crash never leaves half a volume under the name. Throws DataError where it cannot write or values do not fit the dtype.
- */
-export function writeNifti(path: string, content: NiftiContent): void {
-  const bytes = encodeNifti(content, path);
-  const temporary = `${path}.tmp-${process.pid}`;
-  try {
-    writeFileSync(temporary, path.endsWith('.gz') ? gzipSync(bytes, { level: 6 }) : bytes);
-    renameSync(temporary, path);
-  } catch (error) {
-    rmSync(temporary, { force: true });
-    throw new DataError(`nifti: cannot write ${path} — ${whyNot(error)}.`);
-  }
 }
 
 /** A volume of values that came without a NIfTI header: x fastest, spacing in mm, axes as they are. */

@@ -1,15 +1,15 @@
 // A folder of phantoms with ground truth, laid out as one of the data sets that are read: the same hearts in each.
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { makeFolder } from '../new-folder.js';
-import { DataError, whyNot } from './data-error.js';
+import { DataError, whyNot } from '../files/data-error.js';
+import { makeFolder } from '../files/new-folder.js';
 import { cardiacClasses } from './datasets.js';
 import { writeHdf5 } from './hdf5.js';
+import { minMaxScaled } from './intensity.js';
 import type { Parts } from './layouts.js';
-import { writeNifti } from './nifti.js';
+import { writeNifti } from './nifti-file.js';
 import { toPicture } from './orientation.js';
 import { createPhantom, type Phantom, type PhantomFrame } from './phantom.js';
-import { minMaxScaled } from './slices.js';
 import { splitPatients } from './split.js';
 
 /** How phantoms can be laid out: as ACDC, nnU-Net, LA folders, SSL4MIS's HDF5 files, UA-MT's. */

@@ -2,7 +2,7 @@
 // format), or drawn by a hash of each patient's name, so that a patient who is added moves nobody else.
 import { createHash } from 'node:crypto';
 import { uniformStream } from '../../engine/index.js';
-import { cut, some } from './data-error.js';
+import { cut, some } from '../files/data-error.js';
 import type { Case, Parts } from './layouts.js';
 
 /** What a split's file holds; entries are patients, or cases of them. A list of such objects are folds. */

@@ -1,23 +1,16 @@
 // Scores a model, or files that any tool has written, on cases: labels on each case's own grid against its ground truth.
 
-import { DataError } from '../data/data-error.js';
+import { type CaseVolume, loadCase, type Note, type Reading } from '../data/case-volume.js';
 import type { Case } from '../data/datasets.js';
 import { ignored } from '../data/labels.js';
 import { placementOf, readGeometry } from '../data/nifti-geometry.js';
-import {
-  type CaseVolume,
-  type Grid,
-  loadCase,
-  type Note,
-  type Reading,
-  restoreLabels,
-  stackSlices,
-} from '../data/slices.js';
-import type { Predictor } from '../predictor.js';
+import { type Grid, restoreLabels, stackSlices } from '../data/slices.js';
+import { DataError } from '../files/data-error.js';
 import { keepLargestComponents } from './components.js';
 import { countConfusion, emptyConfusion } from './confusion.js';
 import { volumeScores } from './metrics.js';
 import { codingOf, findPredictions, readPrediction } from './prediction-files.js';
+import type { Predictor } from './predictor.js';
 import { type CaseSummary, type EvaluationSettings, type Summary, summarize } from './summary.js';
 
 /** Labels of a case on its own grid [D, H, W]. */

@@ -2,9 +2,10 @@
 // image's labels, or another model's, for another's.
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { DataError } from '../data/data-error.js';
-import { descriptionOf, readNifti, type Volume } from '../data/nifti.js';
-import type { CaseVolume } from '../data/slices.js';
+import type { CaseVolume } from '../data/case-volume.js';
+import { descriptionOf, type Volume } from '../data/nifti.js';
+import { readNifti } from '../data/nifti-file.js';
+import { DataError } from '../files/data-error.js';
 import { readPrediction } from './prediction-files.js';
 
 const maker = 'wgrad predict ';

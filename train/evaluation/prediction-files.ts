@@ -3,12 +3,13 @@
 import { readdirSync } from 'node:fs';
 import { basename } from 'node:path';
 import { contentsOf, stemOf, volumeNamed, volumesIn } from '../data/case-files.js';
-import { DataError, some, whyNot } from '../data/data-error.js';
+import { type CaseVolume, type Note, type Reading, trustAdvice } from '../data/case-volume.js';
 import type { Case } from '../data/datasets.js';
 import { ignored, wholeLabels } from '../data/labels.js';
-import { readNifti, type Volume } from '../data/nifti.js';
+import type { Volume } from '../data/nifti.js';
+import { readNifti } from '../data/nifti-file.js';
 import { toFile, toPicture } from '../data/orientation.js';
-import { type CaseVolume, type Note, type Reading, trustAdvice } from '../data/slices.js';
+import { DataError, some, whyNot } from '../files/data-error.js';
 
 /**
  * The prediction of each case in `folder`, by case id: CASE.nii.gz or CASE.nii, or the image's file name where no two cases share

@@ -1,7 +1,7 @@
 // Curves of a training log, as PNG and as SVG. Both are drawn from one list of shapes. Long noisy series are shown twice:
 // pale as they are, strong as their moving average.
 
-import { writeAtomically } from '../checkpoint.js';
+import { writeAtomically } from '../files/atomic-file.js';
 import { type Color, createCanvas, drawLine, drawText, fillRectangle, textWidth } from './canvas.js';
 import { type Picture, writePng } from './png.js';
 

@@ -1,7 +1,7 @@
 // Writes PNG pictures (8 bits, grey or RGB) on node's zlib. Rows are stored with the Up filter, which suits flat drawings
 // and enlarged slices; readers see the same pixels whatever the filter.
 import { deflateSync } from 'node:zlib';
-import { writeAtomically } from '../checkpoint.js';
+import { writeAtomically } from '../files/atomic-file.js';
 
 /** Pixels from the top left, row by row; one byte a pixel (grey) or three (RGB). */
 export interface Picture {

@@ -1,6 +1,6 @@
 // The report as one self-contained HTML page: no network (a policy in its head forbids it), readable without scripts.
 import { resolve } from 'node:path';
-import { writeAtomically } from '../checkpoint.js';
+import { writeAtomically } from '../files/atomic-file.js';
 import { movingAverage, niceTicks, tickText } from '../pictures/curves.js';
 import { bandPath, type Chart, chartSvg, layOutChart, linePath, markerPath } from './chart.js';
 import { chartGroups, type Group } from './charts.js';

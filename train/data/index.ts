@@ -1,0 +1,18 @@
+// What a browser can use of the data's side: volumes in memory, their axes, their slices on a network's grid, phantoms. Re-exports only;
+// nothing here reads a file.
+export { DataError } from '../files/data-error.js';
+export { drawTransform, type Transform } from './augment.js';
+export { minMaxScaled, type NanPolicy, percentileScaled } from './intensity.js';
+export { decodeNifti, encodeNifti, type NiftiContent, type ReadOptions, type Unpacker, type Volume } from './nifti.js';
+export type { RawHeader } from './nifti-geometry.js';
+export {
+  type AxisOrder,
+  inPictureOrder,
+  type Orient,
+  orientationCode,
+  pictureOrder,
+  toFile,
+  toPicture,
+} from './orientation.js';
+export { createPhantom, type Phantom, type PhantomFrame } from './phantom.js';
+export { type Grid, type NativeSlice, restoreLabels, type Slice, sliceOnGrid } from './slices.js';

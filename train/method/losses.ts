@@ -1,0 +1,120 @@
+// The losses over the student's logits: one fused op; with fusing off, or of many classes, the composition of plain ops that it
+// stands for.
+import {
+  add,
+  type ConsistencyOptions,
+  concat,
+  crossEntropy,
+  diceLoss,
+  lowConfidenceMask,
+  maskedConsistency,
+  meanTeacherLoss,
+  mul,
+  noGrad,
+  pseudoClasses,
+  reshape,
+  selectionStatistics,
+  slice,
+  type Tensor,
+} from '../../engine/index.js';
+
+/** Of more classes there is no fused loss; the plain ones take any number, the consistency does not. */
+const mostFusedClasses = 16;
+
+/** ½ (cross-entropy + soft Dice) of logits [N, H, W, K] against labels u8 [N, H, W]; the parts are returned for the log. */
+export function supervisedLoss(logits: Tensor, labels: Tensor): { loss: Tensor; ce: Tensor; dice: Tensor } {
+  const ce = crossEntropy(logits, labels);
+  const dice = diceLoss(logits, labels);
+  return { loss: mul(add(ce, dice), 0.5), ce, dice };
+}
+
+export interface TeacherTerms extends ConsistencyOptions {
+  /** Of every item where a selection is wanted, else of the unlabelled ones only. */
+  readonly logits: Tensor;
+  /** λ, one number. */
+  readonly weight: Tensor;
+  /** Reliable pixels count 1 for the prototypes, not the teacher's confidence. */
+  readonly hard: boolean;
+  /** Beside the loss: statistics of what is kept, or these and what the class separation needs. */
+  readonly wanted: 'loss' | 'statistics' | 'selection';
+}
+
+export interface ImageLosses {
+  /** ½ (CE + Dice) + λ·consistency. */
+  readonly loss: Tensor;
+  /** For the log: CE, Dice and, with a teacher, the consistency, in one or several tensors. */
+  readonly terms: readonly Tensor[];
+  /** Of the unlabelled pixels, as `selectionStatistics`, where wanted. */
+  readonly statistics?: Tensor;
+  /** What the class separation needs, of all items. */
+  readonly selected?: {
+    readonly mask: Tensor;
+    readonly classes: Tensor;
+    /** What reliable pixels count for; absent where `updatePrototypes` must find that out. */
+    readonly reliable: Tensor | undefined;
+  };
+}
+
+/** The losses of logits [N, H, W, K], of which the first `labeledItems` count against their labels u8 [N, H, W]. */
+export function imageLosses(
+  logits: Tensor,
+  { labels, labeledItems }: { labels: Tensor; labeledItems: number },
+  teacher?: TeacherTerms,
+): ImageLosses {
+  const labeledPixels = (labels.size / labels.shape[0]!) * labeledItems;
+  const fused = logits.gpu.flags.fuse && (teacher !== undefined || logits.shape.at(-1)! <= mostFusedClasses);
+  if (!fused) return composition(logits, labels, labeledItems, labeledPixels, teacher);
+  const of = { labels, labeledPixels };
+  if (!teacher) {
+    const { loss, terms } = meanTeacherLoss(logits, of);
+    return { loss, terms: [terms] };
+  }
+  const { wanted, ...options } = teacher;
+  if (wanted === 'selection') {
+    const { loss, terms, mask, classes, weights, statistics } = meanTeacherLoss(logits, of, {
+      ...options,
+      selection: true,
+    });
+    return { loss, terms: [terms], statistics, selected: { mask, classes, reliable: weights } };
+  }
+  const { loss, terms, mask } = meanTeacherLoss(logits, of, options);
+  if (wanted === 'loss' || !mask) return { loss, terms: [terms] };
+  const [x, kept, truth] = noGrad(logits.gpu, () =>
+    [logits, mask, labels].map((each) => slice(each, 0, labeledItems, labels.shape[0]! - labeledItems)),
+  );
+  return { loss, terms: [terms], statistics: selectionStatistics(x!, kept!, truth!) };
+}
+
+function composition(
+  logits: Tensor,
+  labels: Tensor,
+  labeledItems: number,
+  labeledPixels: number,
+  teacher: TeacherTerms | undefined,
+): ImageLosses {
+  const unlabeledItems = labels.shape[0]! - labeledItems;
+  const { loss, ce, dice } = supervisedLoss(slice(logits, 0, 0, labeledItems), slice(labels, 0, 0, labeledItems));
+  const terms = [ce, dice].map((x) => reshape(x, [1]));
+  if (!teacher) return { loss, terms };
+  const { logits: q, weight, wanted, hard: _, ...options } = teacher;
+  const selection = wanted === 'selection';
+  const unlabeled = (x: Tensor): Tensor => slice(x, 0, labeledItems, unlabeledItems);
+  const p = unlabeled(logits);
+  const consistency = maskedConsistency(p, selection ? unlabeled(q) : q, options);
+  const result = {
+    loss: add(loss, mul(consistency.loss, weight)),
+    terms: [concat([...terms, reshape(consistency.loss, [1])], 0)],
+  };
+  if (wanted === 'loss') return result;
+  const statistics = selectionStatistics(p, consistency.mask, unlabeled(labels));
+  if (!selection) return { ...result, statistics };
+  return {
+    ...result,
+    statistics,
+    selected: {
+      mask: lowConfidenceMask(logits, q, options),
+      classes: pseudoClasses(q, labels, labeledPixels),
+      reliable: undefined,
+    },
+  };
+}

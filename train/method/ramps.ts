@@ -1,0 +1,42 @@
+// What changes over training, as functions of the iteration (from 0). Formulas from METHOD's protocol: λ ramps up as
+// exp(−5 (1 − t)²) (Laine & Aila 2017), the learning rate falls polynomially.
+import type { Config } from '../settings/settings.js';
+
+/** exp(−5 (1 − t)²) for t in [0, 1]; 1 from there on. */
+export const rampUp = (t: number): number => Math.exp(-5 * (1 - Math.min(Math.max(t, 0), 1)) ** 2);
+
+/** lr · (1 − iteration/iterations)^power. */
+export const polyLearningRate = ({ lr, iterations, lrPower }: Config, iteration: number): number =>
+  lr * (1 - Math.min(iteration, iterations) / iterations) ** lrPower;
+
+const warmup = ({ iterations, warmupFraction }: Config): number => Math.round(iterations * warmupFraction);
+
+/**
+ * λ: 0 in the warm-up, then λ_max · rampUp(⌊iteration/every⌋ / length). The protocol's steps of 150 iterations shrink with
+ * shorter runs, so that λ always takes at least 200 steps.
+ */
+export function consistencyWeight(config: Config, iteration: number): number {
+  const { iterations, rampEvery, rampFraction, consistencyWeight: most } = config;
+  if (iteration < warmup(config)) return 0;
+  const every = Math.max(1, Math.min(rampEvery, Math.floor(iterations / 200)));
+  const length = (iterations * rampFraction) / every;
+  return most * rampUp(length > 0 ? Math.floor(iteration / every) / length : 1);
+}
+
+/** α of the teacher: min(1 − 1/(iteration + 1), emaDecay): the first update copies the student. */
+export const emaDecay = (config: Config, iteration: number): number =>
+  Math.min(1 - 1 / (iteration + 1), config.emaDecay);
+
+/** ρ, the weight of unlabelled pixels in the prototypes: 0 in their warm-up, then prototypeUnlabeledWeight. */
+export const prototypeUnlabeledWeight = (config: Config, iteration: number): number =>
+  iteration < Math.round(config.iterations * config.prototypeWarmupFraction) ? 0 : config.prototypeUnlabeledWeight;
+
+/** τ: rising from thresholdStart to threshold as rampUp(iteration/iterations) where it is ramped, else fixed. */
+export function threshold(config: Config, iteration: number): number {
+  const { thresholdMode, threshold: end, thresholdStart: start, iterations } = config;
+  return thresholdMode === 'ramp' ? start + (end - start) * rampUp(iteration / iterations) : end;
+}
+
+/** Entropy, in nats, below which uamt keeps a pixel: (0.75 + 0.25 · rampUp(iteration/iterations)) · ln K (Yu et al. 2019). */
+export const uncertaintyThreshold = ({ iterations, classes }: Config, iteration: number): number =>
+  (0.75 + 0.25 * rampUp(iteration / iterations)) * Math.log(classes);

@@ -1,0 +1,65 @@
+// The teacher: a second network that sees noisy images and follows the student by a moving average. It runs in train mode (batch
+// statistics, dropout active) unless `teacherMode` says eval; none of it has a gradient.
+import {
+  cast,
+  concat,
+  createRandom,
+  ema,
+  type Gpu,
+  gaussianNoise,
+  meanEntropy,
+  noGrad,
+  pack,
+  type Random,
+  slice,
+  type Tensor,
+} from '../../engine/index.js';
+import { type UNet, type UNetOptions, unet } from '../../model/index.js';
+import type { Config } from '../settings/settings.js';
+import { partsOf } from './methods.js';
+
+export interface Teacher {
+  readonly model: UNet;
+  /** What noise and dropout draw from. */
+  readonly random: Random;
+  /** Logits and last features of the noisy unlabelled items; where pixels are kept by confidence, of the clean labelled ones before them too. */
+  predict(images: Tensor): { logits: Tensor; features: Tensor };
+  /** Entropy of the mean of several noisy predictions of the unlabelled items, f32 [items, H, W]. */
+  uncertainty(images: Tensor): Tensor;
+  /** Records the moving average of what is no parameter (running statistics), if that is wanted. */
+  averageBuffers(student: UNet, decay: Tensor, unless: { guard: Tensor; unscale?: Tensor }): void;
+}
+
+const buffersOf = ({ state, parameters }: UNet): Tensor[] => {
+  const trained = new Set(parameters);
+  return [...state.values()].filter((t) => !trained.has(t));
+};
+
+/** The teacher of `student`, with weights of its own. */
+export function createTeacher(gpu: Gpu, config: Config, network: UNetOptions, student: UNet): Teacher {
+  const { labeledBatch: labeled, batch, precision, teacherMode: mode } = config;
+  const model = unet(gpu, network);
+  const random = createRandom(gpu, (config.seed + 0x7ea) >>> 0); // another key: teacher and student draw different numbers
+  const clean = partsOf(config).keeps === 'confidence';
+  if (config.emaBuffers) {
+    pack(buffersOf(student), 'student.buffers'); // so that their average is one launch
+    pack(buffersOf(model), 'teacher.buffers');
+  }
+  const noisy = (images: Tensor): Tensor =>
+    gaussianNoise(slice(images, 0, labeled, batch - labeled), {
+      deviation: config.noise,
+      clip: config.noiseClip,
+      random,
+    });
+  const forward = (images: Tensor) => model.forward(cast(images, precision), { mode, random });
+  return {
+    model,
+    random,
+    predict: (images) =>
+      noGrad(gpu, () => forward(clean ? concat([slice(images, 0, 0, labeled), noisy(images)], 0) : noisy(images))),
+    uncertainty: (images) => meanEntropy(gpu, config.uncertaintyPasses, () => forward(noisy(images)).logits),
+    averageBuffers(from, decay, unless) {
+      if (config.emaBuffers) ema(buffersOf(model), buffersOf(from), decay, unless);
+    },
+  };
+}

@@ -1,0 +1,66 @@
+// The threshold that decides which pixels are kept: a number written before each step, or one that the GPU keeps itself.
+import {
+  createClassThresholds,
+  createQuantileThreshold,
+  type Gpu,
+  type Tensor,
+  tensor,
+  updateClassThresholds,
+  updateQuantileThreshold,
+} from '../../engine/index.js';
+import type { Config } from '../settings/settings.js';
+import { partsOf } from './methods.js';
+
+export interface Threshold {
+  /** τ(t), written before each step; what it is compared with is what `update` returns. */
+  readonly scheduled: Tensor;
+  /** Whether `scheduled` is used: a quantile comes from the batch alone. */
+  readonly follows: boolean;
+  /** Records what this batch does to it, from the student's and teacher's logits of all items: τ [], or [K] by class. */
+  update(student: Tensor, teacher: Tensor, labeledPixels: number): Tensor;
+  /** Persistent tensors by name. */
+  readonly state: Record<string, Tensor>;
+}
+
+/** The mode, where the method has a threshold of confidence at all. */
+const modeOf = (config: Config): Config['thresholdMode'] =>
+  partsOf(config).keeps === 'confidence' ? config.thresholdMode : 'fixed';
+
+/** Names in the log of a threshold that only the GPU knows. */
+export function thresholdNames(config: Config): string[] {
+  const mode = modeOf(config);
+  if (mode === 'percentile') return ['threshold'];
+  return mode === 'perClass' ? Array.from({ length: config.classes }, (_, k) => `threshold${k}`) : [];
+}
+
+/** The threshold of a configuration. */
+export function createThreshold(gpu: Gpu, config: Config): Threshold {
+  const { thresholdPercentile: quantile, thresholdMomentum: momentum, confidence, classes } = config;
+  const mode = modeOf(config);
+  const scheduled = tensor(gpu, 0, [], { label: 'threshold' });
+  const fixed = { scheduled, follows: true };
+  if (mode === 'percentile') {
+    const state = createQuantileThreshold(gpu);
+    return {
+      scheduled,
+      follows: false,
+      state: { ...state },
+      update(student, teacher, firstPixel) {
+        updateQuantileThreshold(state, student, teacher, { confidence, firstPixel, quantile, momentum });
+        return state.value;
+      },
+    };
+  }
+  if (mode === 'perClass') {
+    const state = createClassThresholds(gpu, classes);
+    return {
+      ...fixed,
+      state: { ...state },
+      update(student, teacher, firstPixel) {
+        updateClassThresholds(state, student, teacher, { confidence, firstPixel, base: scheduled, momentum });
+        return state.values;
+      },
+    };
+  }
+  return { ...fixed, state: {}, update: () => scheduled };
+}

@@ -1,0 +1,222 @@
+// The method, top to bottom (Gao & Yu 2023 as defined in the README): one student step with its teacher, losses, optimizer
+// and prototypes is recorded once and replayed; numbers that change are 1-element tensors written before each call.
+import {
+  addPrototypeDistance,
+  backward,
+  capture,
+  cast,
+  concat,
+  createLossScale,
+  createPrototypes,
+  createRandom,
+  createSgd,
+  type Gpu,
+  GpuError,
+  noGrad,
+  pack,
+  prototypeCosines,
+  reshape,
+  type Step,
+  type Tensor,
+  tensor,
+  updatePrototypes,
+} from '../../engine/index.js';
+import { copyState, projection, type UNet, unet } from '../../model/index.js';
+import type { Config } from '../settings/settings.js';
+import { imageLosses } from './losses.js';
+import { partsOf } from './methods.js';
+import * as ramps from './ramps.js';
+import { keptPixels } from './selection.js';
+import { createTeacher } from './teacher.js';
+import { createThreshold, thresholdNames } from './threshold.js';
+
+/** Everything that training changes: what a checkpoint needs to continue bit for bit. */
+export interface Trainer {
+  readonly gpu: Gpu;
+  readonly config: Config;
+  readonly student: UNet;
+  readonly teacher: UNet | undefined;
+  /** All persistent tensors by name: student, teacher, heads, optimizer, prototypes. */
+  readonly state: Map<string, Tensor>;
+  readonly step: Step<StepResult>;
+  /** Writes a batch: images [B, size, size, 1] and labels [B, size, size], the labelled items first; what is used of it. */
+  setBatch(images: Float32Array, labels: Uint8Array): void;
+  /** Writes every scheduled number of an iteration (learning rate, λ, τ, EMA decay, ρ, random step). */
+  setIteration(iteration: number): Schedule;
+}
+
+/** What a step returns; overwritten by the next call. */
+export interface StepResult {
+  /** One number for each of `metricNames`. */
+  readonly metrics: Tensor;
+  readonly loss: Tensor;
+  /** Cosines between class prototypes [K, K]. */
+  readonly cosines: Tensor | undefined;
+}
+
+export interface Schedule {
+  lr: number;
+  consistencyWeight: number;
+  /** Absent where only the GPU knows it: then it is one of the metrics. */
+  threshold?: number;
+}
+
+/** The names of `metrics`, in order; terms that a method does not have are absent. */
+export const metricNames = (config: Config): string[] => {
+  const { teacher, keeps, separation } = partsOf(config);
+  return [
+    'loss',
+    'ce',
+    'dice',
+    ...(teacher ? ['consistency'] : []),
+    ...(separation ? ['separation'] : []),
+    ...(keeps === 'all' ? [] : ['kept', 'keptAccuracy', 'droppedAccuracy', 'confidence']),
+    ...thresholdNames(config),
+  ];
+};
+
+/** Models, optimizer, inputs and the step of a configuration, on a device. Nothing is recorded or run yet. */
+export function createTrainer(gpu: Gpu, config: Config): Trainer {
+  const { size, classes, seed, labeledBatch: labeled, batch } = config;
+  const parts = partsOf(config);
+  if (config.precision === 'f16' && !gpu.features.has('shader-f16')) {
+    throw new GpuError(`precision f16: ${gpu.adapter.description || 'this adapter'} has no shader-f16. Use f32.`);
+  }
+  const scalar = (label: string) => tensor(gpu, 0, [], { label });
+
+  const network = { inChannels: 1, classes, features: config.features, dropout: config.dropout, seed };
+  const student = unet(gpu, network);
+  const teacher = parts.teacher ? createTeacher(gpu, config, network, student) : undefined;
+  const width = config.projection ? config.projectionWidth : config.features[0]!;
+  const head = () => projection(gpu, { inputs: config.features[0]!, hidden: width, outputs: width, seed: seed + 1 });
+  const heads = parts.separation && config.projection ? { student: head(), teacher: head() } : undefined;
+  const prototypes = parts.separation ? createPrototypes(gpu, classes, width) : undefined;
+  const threshold = createThreshold(gpu, config);
+
+  const items = parts.teacher ? batch : labeled;
+  const images = tensor(gpu, 0, [items, size, size, 1], { label: 'images' });
+  const labels = tensor(gpu, 0, [items, size, size], { dtype: 'u8', label: 'labels' });
+  const lr = scalar('lr');
+  const lambda = scalar('consistencyWeight');
+  const consistencyWeight = parts.consistency ? lambda : scalar('noConsistency'); // logged all the same
+  const decay = scalar('emaDecay');
+  const unlabeledWeight = scalar('prototypeUnlabeledWeight');
+  const studentRandom = createRandom(gpu, seed >>> 0);
+
+  const trained = [...student.parameters, ...(heads?.student.parameters ?? [])];
+  const averaged = [...(teacher?.model.parameters ?? []), ...(heads?.teacher.parameters ?? [])];
+  pack(trained, 'student');
+  if (teacher) pack(averaged, 'teacher');
+  const optimizer = createSgd(trained, { momentum: config.momentum, weightDecay: config.weightDecay });
+  const scaling = config.precision === 'f16' ? createLossScale(gpu) : undefined;
+
+  const step = capture(gpu, (): StepResult => {
+    // 1. Student on everything.
+    const { logits, features } = student.forward(cast(images, config.precision), {
+      mode: 'train',
+      random: studentRandom,
+    });
+
+    // 2. Teacher on the noisy unlabelled items (and the clean labelled ones, where prototypes may need their features).
+    const q = teacher?.predict(images);
+
+    // 3. Supervised loss on the labelled items; consistency on the unlabelled pixels that are kept: all (mt), those that several
+    //    passes of the teacher agree on (uamt), or those of low confidence (lccs).
+    const of = { labels, labeledItems: labeled };
+    const kept = q && teacher && keptPixels(config, threshold, teacher, images, logits, q.logits);
+    const segmentation = kept
+      ? imageLosses(logits, of, { ...kept, logits: q.logits, kind: config.consistency, weight: consistencyWeight })
+      : imageLosses(logits, of);
+    let { loss } = segmentation;
+    const logged = [...segmentation.terms];
+    let cosines: Tensor | undefined;
+
+    if (prototypes && q && kept && segmentation.selected) {
+      // 4. Prototypes from reliable pixels; low-confidence pixels are pulled to the prototype of their (pseudo-)class.
+      const { mask, classes: classOf, reliable } = segmentation.selected;
+      const z = heads ? heads.student(features) : features;
+      const zTeacher = noGrad(gpu, () => (heads ? heads.teacher(q.features) : q.features));
+      updatePrototypes(prototypes, {
+        features: zTeacher,
+        ...(reliable
+          ? { weights: reliable, classes: classOf }
+          : { teacherLogits: q.logits, labels, threshold: kept.threshold, hard: kept.hard }),
+        labeledPixels: labeled * size * size,
+        unlabeledWeight,
+        momentum: config.prototypeMomentum,
+      });
+      const { total, separation } = addPrototypeDistance(
+        { loss, weight: lambda, factor: config.separationWeight },
+        z,
+        prototypes,
+        classOf,
+        config.separationPixels === 'kept' ? mask : undefined,
+        { kind: config.separation, temperature: config.temperature },
+      );
+      loss = total;
+      cosines = prototypeCosines(prototypes);
+      logged.push(separation);
+    }
+    if (segmentation.statistics) logged.push(segmentation.statistics);
+    if (kept && thresholdNames(config).length) logged.push(kept.threshold);
+
+    // 5. Optimizer and teacher; both skip a step whose loss is not finite, so the last good weights survive.
+    const gradients = backward(loss, scaling?.scale);
+    const unless = { guard: loss, ...(scaling && { unscale: scaling.unscale(gradients, trained) }) };
+    optimizer.step(gradients, lr, { ...unless, ...(teacher && { average: { tensors: averaged, decay } }) });
+    teacher?.averageBuffers(student, decay, unless);
+    const metrics = concat(
+      [loss, ...logged].map((x) => reshape(x, [x.size])),
+      0,
+    );
+    return { metrics, loss, cosines };
+  });
+
+  if (teacher) copyState(teacher.model, student);
+  if (heads) copyState(heads.teacher, heads.student);
+
+  const state = new Map<string, Tensor>();
+  const keep = (prefix: string, tensors: Iterable<readonly [string, Tensor]>) => {
+    for (const [name, t] of tensors) state.set(`${prefix}.${name}`, t);
+  };
+  keep('student', student.state);
+  if (teacher) keep('teacher', teacher.model.state);
+  if (heads) keep('student', heads.student.state);
+  if (heads) keep('teacher', heads.teacher.state);
+  if (prototypes) keep('prototypes', Object.entries(prototypes));
+  keep('threshold', Object.entries(threshold.state));
+  keep(
+    'optimizer',
+    optimizer.state.map((t, i) => [String(i), t] as const),
+  );
+  keep('lossScale', scaling?.state.map((t, i) => [String(i), t] as const) ?? []);
+
+  const known = parts.keeps === 'uncertainty' ? ramps.uncertaintyThreshold : threshold.follows && ramps.threshold;
+  return {
+    gpu,
+    config,
+    student,
+    teacher: teacher?.model,
+    state,
+    step,
+    setBatch(pixels, classesOf) {
+      images.write(pixels.subarray(0, images.size));
+      labels.write(classesOf.subarray(0, labels.size));
+    },
+    setIteration(iteration) {
+      const schedule: Schedule = {
+        lr: ramps.polyLearningRate(config, iteration),
+        consistencyWeight: ramps.consistencyWeight(config, iteration),
+        ...(known && { threshold: known(config, iteration) }),
+      };
+      lr.write(schedule.lr);
+      lambda.write(schedule.consistencyWeight);
+      if (schedule.threshold !== undefined) threshold.scheduled.write(schedule.threshold);
+      decay.write(ramps.emaDecay(config, iteration));
+      unlabeledWeight.write(ramps.prototypeUnlabeledWeight(config, iteration));
+      studentRandom.setStep(iteration);
+      teacher?.random.setStep(iteration);
+      return schedule;
+    },
+  };
+}

@@ -1,0 +1,196 @@
+// Weights on disk: safetensors files (model/safetensors.ts) with a hash of all their bytes, in PyTorch's layout, written in one piece.
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import type { Tensor } from '../../engine/index.js';
+import {
+  decodeSafetensors,
+  encodeSafetensors,
+  fromPyTorch,
+  type NamedArray,
+  SafetensorsError,
+  toPyTorch,
+} from '../../model/index.js';
+import { writeAtomically } from '../files/atomic-file.js';
+import { whyNot } from '../files/data-error.js';
+
+/** A file that is no readable checkpoint, or one of another architecture. */
+export class CheckpointError extends Error {
+  override name = 'CheckpointError';
+}
+
+/** A file that was damaged: truncated, changed, or never one. An older one may do. */
+export class DamagedCheckpointError extends CheckpointError {
+  override name = 'DamagedCheckpointError';
+}
+
+function hashOf(parts: readonly Uint8Array[]): string {
+  const hash = createHash('sha256');
+  for (const part of parts) hash.update(part);
+  return hash.digest('hex');
+}
+
+// The metadata `sha256` is `file:` and the hash of the whole file, with zeros in the hash's own place. Files of before have that of
+// the numbers alone, without `file:`.
+const unhashed = `file:${'0'.repeat(64)}`;
+const hashedFile = /file:[0-9a-f]{64}/;
+
+/** Writes float32 arrays and string metadata. Throws a RangeError for an array that does not fill its shape. */
+export function writeSafetensors(
+  path: string,
+  arrays: ReadonlyMap<string, NamedArray>,
+  metadata: Record<string, string> = {},
+): void {
+  const { sha256: _, ...own } = metadata;
+  const bytes = Buffer.from(encodeSafetensors(arrays, { sha256: unhashed, ...own }).buffer);
+  // The first in the file: the metadata stand first, and the hash before what others put there.
+  bytes.write(hashOf([bytes]), bytes.indexOf(unhashed) + 'file:'.length);
+  writeAtomically(path, [bytes]);
+}
+
+/**
+ * Reads arrays of floating-point numbers (and PyTorch's I64 counters) as float32; throws a DamagedCheckpointError for anything that is
+ * not a whole, consistent safetensors file, or whose numbers are not those that were written.
+ */
+export function readSafetensors(path: string): { arrays: Map<string, NamedArray>; metadata: Record<string, string> } {
+  const refuse = (why: string): never => {
+    throw new DamagedCheckpointError(`checkpoint: ${path} is no readable safetensors file — ${why}.`);
+  };
+  let bytes: Buffer;
+  try {
+    bytes = readFileSync(path);
+  } catch (error) {
+    throw new CheckpointError(`checkpoint: cannot read ${path} — ${whyNot(error)}.`);
+  }
+  if (
+    bytes.subarray(0, 4).equals(Buffer.from('PK\x03\x04')) ||
+    bytes.subarray(0, 2).equals(Buffer.from([0x80, 0x02]))
+  ) {
+    throw new CheckpointError(
+      `checkpoint: ${path} is a PyTorch checkpoint. Convert it in Python: import torch; from safetensors.torch import save_file; save_file(torch.load("${path}", map_location="cpu", weights_only=True), "weights.safetensors").`,
+    );
+  }
+  const { arrays, metadata } = decoded(bytes, refuse);
+  const { sha256, ...rest } = metadata;
+  if (sha256 === undefined) {
+    // A file of ours whose hash is under another name was damaged there.
+    if (Object.values(rest).some((value) => hashedFile.test(value))) refuse('its hash is not where it was written');
+  } else if (
+    sha256 !==
+    (sha256.startsWith('file:')
+      ? `file:${hashOfFile(bytes, sha256)}`
+      : hashOf([bytes.subarray(8 + Number(bytes.readBigUInt64LE(0)))]))
+  ) {
+    refuse('its bytes are not those that were written');
+  }
+  return { arrays, metadata: rest };
+}
+
+/** What decodeSafetensors reads, or what it says. */
+function decoded(bytes: Uint8Array, refuse: (why: string) => never): ReturnType<typeof decodeSafetensors> {
+  try {
+    return decodeSafetensors(bytes);
+  } catch (error) {
+    if (error instanceof SafetensorsError) return refuse(error.message);
+    throw error;
+  }
+}
+
+/** The hash of a file's bytes, with zeros where the hash itself stands first. */
+function hashOfFile(bytes: Buffer, written: string): string {
+  const at = bytes.indexOf(written);
+  return hashOf([bytes.subarray(0, at), Buffer.from(unhashed), bytes.subarray(at + unhashed.length)]);
+}
+
+/** "decoder.out_conv.weight holds 16 values that are not finite, the first NaN at 3": of the first array that has some; undefined if none has. */
+export function nonFiniteIn(arrays: ReadonlyMap<string, Pick<NamedArray, 'data'>>): string | undefined {
+  for (const [name, { data }] of arrays) {
+    const first = data.findIndex((value) => !Number.isFinite(value));
+    if (first < 0) continue;
+    const count = data.reduce((sum, value) => sum + Number(!Number.isFinite(value)), 0);
+    return `'${name}' holds ${count} of ${data.length} values that are not finite, first ${data[first]} at ${first}`;
+  }
+  return undefined;
+}
+
+/** Numbers that a run would save are not finite: nothing was written. */
+export class NonFiniteWeightsError extends CheckpointError {
+  override name = 'NonFiniteWeightsError';
+}
+
+/** Writes tensors under their names, in PyTorch's layout. Throws a NonFiniteWeightsError before it writes a NaN or an infinity. */
+export async function saveTensors(
+  path: string,
+  tensors: ReadonlyMap<string, Tensor>,
+  metadata: Record<string, string> = {},
+): Promise<void> {
+  const arrays = new Map<string, NamedArray>();
+  for (const [name, t] of tensors) {
+    arrays.set(name, toPyTorch({ shape: t.shape, data: Float32Array.from(await t.read()) }));
+  }
+  const wrong = nonFiniteIn(arrays);
+  if (wrong) throw new NonFiniteWeightsError(`checkpoint: ${wrong}; ${path} was not written.`);
+  writeSafetensors(path, arrays, metadata);
+}
+
+/** Reads a checkpoint into tensors of the same names and shapes; a CheckpointError lists what does not fit. */
+export function loadTensors(path: string, tensors: ReadonlyMap<string, Tensor>): Record<string, string> {
+  const { arrays, metadata } = readSafetensors(path);
+  checkFinite(path, arrays);
+  assign(path, arrays, tensors);
+  return metadata;
+}
+
+/** Throws a DamagedCheckpointError for numbers that no network can compute with. */
+export function checkFinite(path: string, arrays: ReadonlyMap<string, NamedArray>): void {
+  const wrong = nonFiniteIn(arrays);
+  if (wrong) {
+    throw new DamagedCheckpointError(
+      `checkpoint: ${path} is not usable — ${wrong}: a training that diverged, or a damaged file. Use an earlier checkpoint.`,
+    );
+  }
+}
+
+/** Writes a file's arrays into tensors of the same names and shapes; a CheckpointError lists what does not fit. */
+export function assign(
+  path: string,
+  arrays: ReadonlyMap<string, NamedArray>,
+  tensors: ReadonlyMap<string, Tensor>,
+): void {
+  const ours = new Map([...arrays].map(([name, array]) => [name, fromPyTorch(array)] as const));
+  const wrong = [
+    ...[...tensors].flatMap(([name, t]) => {
+      const shape = ours.get(name)?.shape;
+      if (!shape) return [`'${name}' is missing`];
+      return shape.join() === t.shape.join() ? [] : [`'${name}' has shape [${shape}], expected [${t.shape}]`];
+    }),
+    ...[...ours.keys()]
+      .filter((name) => !tensors.has(name) && !name.endsWith('num_batches_tracked'))
+      .map((name) => `'${name}' is unknown`),
+  ];
+  if (wrong.length) {
+    const more = wrong.length > 5 ? `, and ${wrong.length - 5} more` : '';
+    throw new CheckpointError(
+      `checkpoint: ${path} is of another architecture — ${wrong.slice(0, 5).join(', ')}${more}.`,
+    );
+  }
+  for (const [name, t] of tensors) t.write(ours.get(name)!.data);
+}
+
+/** Names without the `module.` that PyTorch's DataParallel puts before them. */
+export const withoutModule = (arrays: ReadonlyMap<string, NamedArray>): Map<string, NamedArray> =>
+  new Map([...arrays].map(([name, array]) => [name.replace(/^module\./, ''), array]));
+
+/**
+ * Weights that somebody else trained, as the start of ours: names may begin with `module.` (PyTorch's DataParallel); what is not in the
+ * file keeps its value only under `mayLack`. A CheckpointError lists what does not fit.
+ */
+export function loadForeignTensors(
+  path: string,
+  tensors: ReadonlyMap<string, Tensor>,
+  mayLack: (name: string) => boolean,
+): void {
+  const arrays = withoutModule(readSafetensors(path).arrays);
+  checkFinite(path, arrays);
+  const lacking = [...tensors.keys()].filter((name) => !arrays.has(name) && mayLack(name));
+  assign(path, arrays, new Map([...tensors].filter(([name]) => !lacking.includes(name))));
+}

@@ -1,0 +1,175 @@
+// A run's folder: what is in it, whose it is, and how a process that died at any moment is followed by one that continues.
+//
+// state/last.safetensors is the run: weights, teacher, optimizer, prototypes, counters, of one iteration, in one file. It is written
+// beside and renamed into place, after the one before became state/previous.safetensors, so that one of both is whole at any moment.
+// All else (log, best checkpoint, summary, pictures) is written again, bit for bit, by the iterations after it.
+import {
+  existsSync,
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import type { Tensor } from '../../engine/index.js';
+import { orSay, writeAtomically } from '../files/atomic-file.js';
+import { DataError, whyNot } from '../files/data-error.js';
+import { newFolder } from '../files/new-folder.js';
+import { UsageError } from '../files/usage-error.js';
+import { DamagedCheckpointError, loadTensors, readSafetensors, saveTensors } from './checkpoint.js';
+
+/** Names of what a run folder holds. */
+export const runFiles = {
+  config: 'config.json',
+  environment: 'environment.json',
+  split: 'split.json',
+  log: 'log.jsonl',
+  last: 'checkpoint-last.safetensors',
+  best: 'checkpoint-best.safetensors',
+  state: join('state', 'last.safetensors'),
+  previous: join('state', 'previous.safetensors'),
+  curves: 'progress',
+  slices: 'slices',
+  summary: 'summary.json',
+  report: 'report.html',
+  lock: 'lock.json',
+} as const;
+
+const isAlive = (pid: number): boolean => {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+};
+
+/** What a process that was killed left half written. */
+function removeLeftovers(out: string): void {
+  for (const name of readdirSync(out, { recursive: true, encoding: 'utf8' }) as string[]) {
+    const pid = /\.(\d+)\.tmp$/.exec(name)?.[1];
+    if (pid && (Number(pid) === process.pid || !isAlive(Number(pid)))) rmSync(join(out, name), { force: true });
+  }
+}
+
+/** Throws a UsageError where another process is training in a folder. */
+function refuseTaken(out: string): void {
+  const lock = join(out, runFiles.lock);
+  if (!existsSync(lock)) return;
+  let owner: { pid?: number; host?: string } = {};
+  try {
+    owner = JSON.parse(readFileSync(lock, 'utf8')) as typeof owner;
+  } catch {} // cut off by a crash
+  const { pid = 0, host } = owner;
+  const elsewhere = host !== undefined && host !== hostname();
+  if (elsewhere || (pid > 0 && pid !== process.pid && isAlive(pid))) {
+    throw new UsageError(
+      `train: process ${pid} on ${host} trains in '${out}'. Wait for it${elsewhere ? `, or delete ${lock} if it is gone` : ''}.`,
+    );
+  }
+}
+
+/** @internal The iteration that a state file is of; undefined where there is none, or none that can be read. */
+export function iterationOf(file: string): number | undefined {
+  try {
+    return Number(readSafetensors(file).metadata.iteration);
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Whether a folder holds nothing but the beginnings of a run: what a training writes before its first iteration, and nothing that was
+ * trained. Such a run failed at once (labels that do not fit, a full disk), or was killed; it may be begun anew.
+ */
+export function isUnbegun(out: string): boolean {
+  if (!existsSync(out) || !statSync(out).isDirectory()) return false;
+  const { config, environment, split, log, slices, lock } = runFiles;
+  const beginnings = new Set<string>([config, environment, split, log, slices, lock, 'state']);
+  const holds = readdirSync(out);
+  const within = (name: string): string[] => (holds.includes(name) ? readdirSync(join(out, name)) : []);
+  return (
+    holds.includes('state') &&
+    holds.every((name) => beginnings.has(name) || /^events\.out\.tfevents|\.\d+\.tmp$/.test(name)) &&
+    within(slices).length === 0 &&
+    within('state').every((name) => /\.\d+\.tmp$/.test(name) || iterationOf(join(out, 'state', name)) === 0) &&
+    (!holds.includes(log) || statSync(join(out, log)).size === 0)
+  );
+}
+
+/**
+ * Takes a run folder for this process; call the result to give it back. New, `out` must be empty or not there, or hold a run that has
+ * trained nothing; to `resume`, it must hold a run. Throws a UsageError where it does not fit, or where another process trains in it.
+ */
+export function takeRunFolder(out: string, resume: boolean): () => void {
+  const lock = join(out, runFiles.lock);
+  if (resume) {
+    if (!existsSync(join(out, runFiles.config))) {
+      throw new UsageError(`train: '${out}' holds no run to resume. Start it without --resume.`);
+    }
+    refuseTaken(out);
+  } else if (isUnbegun(out)) {
+    refuseTaken(out);
+    for (const name of readdirSync(out)) rmSync(join(out, name), { recursive: true });
+  } else {
+    newFolder('train', out, ', or continue it with --resume');
+  }
+  try {
+    if (resume) removeLeftovers(out);
+    for (const name of ['state', runFiles.slices]) mkdirSync(join(out, name), { recursive: true });
+    writeFileSync(lock, `${JSON.stringify({ pid: process.pid, host: hostname() })}\n`);
+  } catch (error) {
+    throw new DataError(`train: cannot write to '${out}' — ${whyNot(error)}. What was there before is kept.`);
+  }
+  return () => rmSync(lock, { force: true });
+}
+
+/** Writes a JSON document in one piece. */
+export const writeJson = (path: string, value: unknown): void =>
+  writeAtomically(path, [new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`)]);
+
+/** Makes the state of an iteration the run's, and keeps the one before. */
+export async function saveState(out: string, state: ReadonlyMap<string, Tensor>, iteration: number): Promise<void> {
+  const next = join(out, 'state', 'next.safetensors');
+  const [last, previous] = [join(out, runFiles.state), join(out, runFiles.previous)];
+  await saveTensors(next, state, { iteration: String(iteration) });
+  if (existsSync(last)) renameSync(last, previous);
+  renameSync(next, last);
+}
+
+/**
+ * Loads the run's state and returns its iteration; undefined where none was saved yet. A damaged one is passed over for the one
+ * before, with a word on stderr; a CheckpointError if neither can be read, or if they are of another architecture.
+ */
+export function loadState(out: string, state: ReadonlyMap<string, Tensor>): number | undefined {
+  const files = [runFiles.state, runFiles.previous].map((name) => join(out, name)).filter((path) => existsSync(path));
+  for (const [i, path] of files.entries()) {
+    try {
+      return Number(loadTensors(path, state).iteration);
+    } catch (error) {
+      if (!(error instanceof DamagedCheckpointError) || i === files.length - 1) throw error;
+      console.error(`${error.message} Continuing from the state before it.`);
+    }
+  }
+  return undefined;
+}
+
+const numbered = /^checkpoint-(\d+)\.safetensors$/;
+
+/** Keeps the last checkpoint under its iteration's number, too, and of such older ones the newest `count`. */
+export function keepCheckpoint(out: string, iteration: number, count: number): void {
+  if (count > 0) {
+    const own = join(out, `checkpoint-${String(iteration).padStart(6, '0')}.safetensors`);
+    rmSync(own, { force: true });
+    orSay(own, () => linkSync(join(out, runFiles.last), own)); // the last one is replaced, not written over
+  }
+  const kept = readdirSync(out)
+    .filter((name) => numbered.test(name))
+    .sort((a, b) => Number(numbered.exec(b)![1]) - Number(numbered.exec(a)![1]));
+  for (const name of kept.slice(count)) rmSync(join(out, name), { force: true });
+}

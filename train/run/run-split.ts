@@ -1,0 +1,281 @@
+// What a run was trained on, in its split.json: who was in which part, by case, and a fingerprint of each file. Its parts have the form
+// of a data set's splits.json, so that it can be copied there.
+import { createHash } from 'node:crypto';
+import { closeSync, existsSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
+import { join, relative, sep } from 'node:path';
+import { casesOf, type Dataset, openDataset, type SplitOptions, surveyDataset } from '../data/datasets.js';
+import { type Case, type Parts, readJson } from '../data/layouts.js';
+import type { SplitFile } from '../data/split.js';
+import { DataError, some, whyNot } from '../files/data-error.js';
+import { UsageError } from '../files/usage-error.js';
+import type { Flags } from '../settings/command-line.js';
+import { runFiles } from './run-folder.js';
+
+/** Of a file's bytes. */
+export interface Fingerprint {
+  readonly bytes: number;
+  /** In hexadecimal. */
+  readonly sha256: string;
+}
+
+/** One file of a case. */
+export interface KnownFile extends Fingerprint {
+  readonly case: string;
+  /** What it holds of the case; an HDF5 file holds image and label. */
+  readonly is: 'image' | 'label';
+}
+
+/** split.json of a run. */
+export interface RunSplit extends Parts {
+  readonly layout: string;
+  /** How it came about: `splits.json`, `seed 1337`, `splits_final.json, fold 2`. */
+  readonly from: string;
+  /** The training patients whose labels were used: the first of `train`. */
+  readonly labeled: readonly string[];
+  /** Cases of each patient. */
+  readonly patients: Readonly<Record<string, readonly string[]>>;
+  /** By path within the data folder, with slashes. */
+  readonly files: Readonly<Record<string, KnownFile>>;
+}
+
+/** Size and SHA-256 of a file, read piece by piece. Throws DataError. */
+export function fingerprint(path: string): Fingerprint {
+  const hash = createHash('sha256');
+  try {
+    const file = openSync(path, 'r');
+    try {
+      const piece = Buffer.alloc(2 ** 20);
+      for (let got = readSync(file, piece); got > 0; got = readSync(file, piece)) hash.update(piece.subarray(0, got));
+      return { bytes: fstatSync(file).size, sha256: hash.digest('hex') };
+    } finally {
+      closeSync(file);
+    }
+  } catch (error) {
+    throw new DataError(`split: cannot read ${path} — ${whyNot(error)}.`);
+  }
+}
+
+/** The files that hold a case's image. */
+export const imagesOf = (c: Case): string[] => [...new Set([c.image, ...(c.hdf5?.slices ?? [])])];
+
+function filesOf(c: Case): { path: string; is: 'image' | 'label' }[] {
+  const images = imagesOf(c);
+  const hasOwnLabel = c.label !== undefined && !images.includes(c.label);
+  return [
+    ...images.map((path) => ({ path, is: 'image' as const })),
+    ...(hasOwnLabel ? [{ path: c.label!, is: 'label' as const }] : []),
+  ];
+}
+
+/** A file's path within the data folder, the same on every system. */
+const within = (dir: string, path: string): string => relative(dir, path).split(sep).join('/');
+
+/** Reads every file that is in a part of the data set's split, and describes both. */
+export function describeSplit(dataset: Dataset, labeled: number): RunSplit {
+  const { dir, layout, splitFrom, patients } = dataset;
+  const everyone = [...patients.train, ...patients.val, ...patients.test];
+  const cases = casesOf(dataset, everyone);
+  return {
+    layout,
+    from: splitFrom,
+    labeled: patients.train.slice(0, labeled),
+    ...patients,
+    patients: Object.fromEntries(
+      everyone.map((patient) => [patient, cases.filter((c) => c.patient === patient).map((c) => c.id)]),
+    ),
+    files: Object.fromEntries(
+      cases.flatMap((c) =>
+        filesOf(c).map(({ path, is }) => [within(dir, path), { case: c.id, is, ...fingerprint(path) } as const]),
+      ),
+    ),
+  };
+}
+
+/** A run's split.json; undefined where it has none (of an earlier version). Throws a DataError for one that is damaged. */
+export function readRunSplit(run: string): RunSplit | undefined {
+  const file = join(run, runFiles.split);
+  if (!existsSync(file)) return undefined;
+  const found = readJson(file) as Partial<RunSplit>;
+  const isWhole =
+    [found.train, found.val, found.test, found.labeled].every(Array.isArray) &&
+    [found.patients, found.files].every((table) => typeof table === 'object' && table !== null);
+  if (!isWhole)
+    throw new DataError(`split: ${file} is damaged: it lacks parts, patients or files. Restore it, or delete it.`);
+  return found as RunSplit;
+}
+
+/** What of a run's files is not in a data folder as it was: `gone.nii.gz is missing`, `a.nii.gz has changed`. */
+export function changesSince(split: RunSplit, dir: string, patients: readonly string[]): string[] {
+  const cases = new Set(patients.flatMap((patient) => split.patients[patient] ?? []));
+  return Object.entries(split.files)
+    .filter(([, known]) => cases.has(known.case))
+    .flatMap(([file, { bytes, sha256 }]) => {
+      const path = join(dir, file);
+      const found = statSync(path, { throwIfNoEntry: false });
+      if (!found?.isFile()) return [`${file} is missing`];
+      if (found.size !== bytes) return [`${file} has ${found.size} bytes, had ${bytes}`];
+      return fingerprint(path).sha256 === sha256 ? [] : [`${file} has changed`];
+    });
+}
+
+/** Whether an image of a case is a file of `known` (SHA-256 → bytes); only what has such a size is read. */
+function isAmong(known: ReadonlyMap<string, number>, c: Case): boolean {
+  const sizes = new Set(known.values());
+  return imagesOf(c).some(
+    (path) => sizes.has(statSync(path, { throwIfNoEntry: false })?.size ?? -1) && known.has(fingerprint(path).sha256),
+  );
+}
+
+/** Those of some cases whose image is, byte for byte, one that the run trained on, under whatever name. */
+export function trainedOn(split: RunSplit, cases: readonly Case[]): Case[] {
+  const trained = new Set(split.train.flatMap((patient) => split.patients[patient] ?? []));
+  const known = new Map(
+    Object.values(split.files).flatMap((file) =>
+      file.is === 'image' && trained.has(file.case) ? [[file.sha256, file.bytes] as const] : [],
+    ),
+  );
+  return cases.filter((c) => isAmong(known, c));
+}
+
+/** A run's parts and patients as far as a data folder's cases have them: what openDataset takes as a split. */
+export function splitWithin(split: RunSplit, cases: readonly Case[]): Parts & SplitFile {
+  const there = new Set(cases.map((c) => c.id));
+  const patients = Object.fromEntries(
+    Object.entries(split.patients).flatMap(([patient, ids]) => {
+      const present = ids.filter((id) => there.has(id));
+      return present.length ? [[patient, present] as const] : [];
+    }),
+  );
+  const part = (names: readonly string[]) => names.filter((patient) => patients[patient]);
+  return { train: part(split.train), val: part(split.val), test: part(split.test), patients };
+}
+
+/** Flags of the commands that take a part of a data set. */
+export const partFlags = {
+  'split-of': {
+    type: 'string',
+    choices: ['run', 'data'],
+    help: "whose split: that of the run, as it was trained (default, where DIR holds its files), or the data set's own as it is now",
+  },
+  fold: {
+    type: 'integer',
+    value: 'K',
+    min: 0,
+    default: 0,
+    help: "fold of the data set's own split, where that is a list of folds",
+  },
+} as const satisfies Flags;
+
+/** Opens a data set for its cases alone, whatever its own split says. */
+const noSplit: SplitOptions = { split: { from: '', content: {} } };
+
+/** Opens a data set for all its cases, whether its split has them or not. Throws DataError. */
+export const openEveryCase = async (data: string): Promise<readonly Case[]> => (await openDataset(data, noSplit)).cases;
+
+/** What one would open a data set with to get this split again. */
+export const sameSplit = ({ splitFrom, patients, cases }: Dataset): SplitOptions['split'] => ({
+  from: splitFrom,
+  content: {
+    ...patients,
+    patients: Object.fromEntries(
+      [...patients.train, ...patients.val, ...patients.test].map((patient) => [
+        patient,
+        cases.filter((c) => c.patient === patient).map((c) => c.id),
+      ]),
+    ),
+  },
+});
+
+/**
+ * Opens the data set of a run that goes on: with the run's split, and only if what it trains and validates on is, byte for byte, what it
+ * was. Throws a UsageError that names the first files that differ, unless `changed` allows it; then who is gone is left out.
+ */
+export async function reopenDataset(data: string, run: string, split: RunSplit, changed: boolean): Promise<Dataset> {
+  const changes = changesSince(split, data, [...split.train, ...split.val]);
+  if (changes.length && !changed) {
+    throw new UsageError(
+      `train: --resume goes on to the same bits, but ${data} is not what '${run}' was trained on — ${some(changes)}. ` +
+        'Give the folder that it was trained on, start a new run with --init-weights, or add --changed-data to go on all the same.',
+    );
+  }
+  if (changes.length) console.error(`the data have changed, the bits will differ: ${some(changes)}`);
+  const { cases } = surveyDataset(data, noSplit).dataset;
+  return openDataset(data, {
+    split: { from: `${join(run, runFiles.split)} (${split.from})`, content: splitWithin(split, cases) },
+  });
+}
+
+/** Whose split a part is taken from: the run's, as it was trained, or the data set's own, as it is now. */
+export interface PartOptions {
+  readonly part: keyof Parts;
+  /** Default: the run's where the data set is that of the run, else the data set's own. */
+  readonly splitOf?: 'run' | 'data' | undefined;
+  readonly fold?: number | undefined;
+}
+
+/**
+ * The cases of one part of a data set for a model of `run` (undefined where nothing is known of its training). Throws a DataError where a
+ * patient of the run's part is not there; says on stderr what differs. `trained` are cases that were trained on all the same, by `splitOf: 'data'`.
+ */
+export async function openPart(
+  command: string,
+  data: string,
+  run: string | undefined,
+  { part, splitOf, fold = 0 }: PartOptions,
+): Promise<{ dataset: Dataset; cases: readonly Case[]; trained: readonly string[] }> {
+  const split = run === undefined ? undefined : readRunSplit(run);
+  const own = async () => {
+    const dataset = await openDataset(data, { fold });
+    return { dataset, cases: casesOf(dataset, dataset.patients[part]), trained: [] };
+  };
+  const say = (text: string) => console.error(`${command}: ${text}`);
+  if (!split) {
+    if (splitOf === 'run')
+      throw new UsageError(`${command}: there is no run whose split is known. Leave --split-of out.`);
+    return own();
+  }
+  if (splitOf === 'data') {
+    const found = await own();
+    const trained = part === 'train' ? [] : trainedOn(split, found.cases).map((c) => c.id);
+    if (trained.length) {
+      say(
+        `${trained.length} of ${found.cases.length} ${part} volumes were trained on (${some(trained)}): this is no test.`,
+      );
+    }
+    return { ...found, trained };
+  }
+  const { cases: present } = surveyDataset(data, noSplit).dataset;
+  if (splitOf !== 'run' && !isDataOf(split, present)) {
+    const found = await own();
+    const alike = [...new Set(found.cases.map((c) => c.patient))].filter((patient) => split.train.includes(patient));
+    if (alike.length && part !== 'train') {
+      say(
+        `no file of ${data} is one that '${run}' knows, so the split is ${data}'s own. ${alike.length} of its patients bear names that were trained on (${some(alike)}): if they are the same people, this is no test.`,
+      );
+    }
+    return found;
+  }
+  const content = splitWithin(split, present);
+  const gone = split[part].filter((patient) => !content[part].includes(patient));
+  if (gone.length) {
+    throw new DataError(
+      `${command}: ${gone.length} of the ${split[part].length} ${part} patients of '${run}' are not in ${data} — ${some(gone)}. Give the data set that it was trained on, or --split-of data for the split of this one.`,
+    );
+  }
+  const dataset = await openDataset(data, { split: { from: join(run!, runFiles.split), content } });
+  const cases = casesOf(dataset, content[part]);
+  const known = new Set(Object.values(split.patients).flat());
+  const added = [...new Set(present.filter((c) => !known.has(c.id)).map((c) => c.patient))];
+  if (added.length) {
+    say(`${added.length} patients are in ${data} but not in the split of '${run}', and are left out: ${some(added)}`);
+  }
+  const changes = changesSince(split, data, split[part]);
+  if (changes.length) say(`not as '${run}' knew it: ${some(changes)}`);
+  return { dataset, cases, trained: [] };
+}
+
+/** Whether any image of the data set is one of the run's, byte for byte. */
+function isDataOf(split: RunSplit, cases: readonly Case[]): boolean {
+  const known = new Map(Object.values(split.files).map(({ sha256, bytes }) => [sha256, bytes]));
+  return cases.some((c) => isAmong(known, c));
+}

@@ -1,0 +1,135 @@
+// A trained model from a run folder or from a checkpoint, which carries its configuration.
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Gpu, GpuError } from '../../engine/index.js';
+import { type NamedArray, type UNet, unet } from '../../model/index.js';
+import { UsageError } from '../files/usage-error.js';
+import type { Flags } from '../settings/command-line.js';
+import { type Config, resolveConfig } from '../settings/settings.js';
+import { assign, CheckpointError, checkFinite, readSafetensors, withoutModule } from './checkpoint.js';
+import { runFiles } from './run-folder.js';
+
+/** Flags of the commands that take a trained model. */
+export const modelFlags = {
+  run: { type: 'string', value: 'RUN', needed: 'one', help: 'a run folder: its best checkpoint' },
+  weights: { type: 'string', value: 'FILE', needed: 'one', help: 'a checkpoint' },
+  model: {
+    type: 'string',
+    choices: ['student', 'teacher'],
+    default: 'student',
+    help: "teacher: of the run's last state, the only place where it is kept",
+  },
+} as const satisfies Flags;
+
+/** Flags of the commands that predict: how labels are made of what the model says. */
+export const predictionFlags = {
+  flips: { type: 'boolean', help: 'mean of the probabilities over the flips of each slice' },
+  'largest-component': { type: 'boolean', help: 'of each class only the largest component (26-connected)' },
+} as const satisfies Flags;
+
+/** Where a model is: a run folder or a checkpoint file, and whose weights are meant. */
+export interface ModelSource {
+  /** Run folder. */
+  run?: string;
+  /** Checkpoint file. */
+  weights?: string;
+  /** Default: the student. */
+  role?: 'student' | 'teacher';
+}
+
+/** A model's weights as they are in its file: PyTorch's names and layout. */
+export interface TrainedWeights {
+  readonly path: string;
+  readonly arrays: ReadonlyMap<string, NamedArray>;
+  readonly config: Config;
+}
+
+/**
+ * The weights of the student of a run's best checkpoint (the last one where nothing was validated), or of a checkpoint file; or of
+ * the teacher of a run's last state, the only place where it is kept.
+ */
+export function readWeights({ run, weights, role = 'student' }: ModelSource): TrainedWeights {
+  if (Boolean(run) === Boolean(weights)) throw new UsageError('model: give either --run RUN or --weights FILE.');
+  if (role === 'teacher' && !run) {
+    throw new UsageError('model: a teacher is kept in a run folder only. Give --run RUN.');
+  }
+  const path = weights ?? [runFiles.best, runFiles.last].map((name) => join(run!, name)).find(existsSync);
+  if (!path) throw new UsageError(whyNoCheckpoint(run!));
+  const { metadata, arrays: read } = readSafetensors(path);
+  if (metadata.iteration === '0') {
+    throw new CheckpointError(`checkpoint: ${path} is of iteration 0: nothing was trained. Train the run first.`);
+  }
+  const arrays = withoutModule(read);
+  const config = inFile(path, () =>
+    resolveConfig(
+      metadata.config ? (JSON.parse(metadata.config) as Record<string, unknown>) : settingsOf(path, arrays),
+    ),
+  );
+  const found = role === 'teacher' ? { ...teacherOf(run!), config } : { path, arrays, config };
+  checkFinite(found.path, found.arrays);
+  return found;
+}
+
+function whyNoCheckpoint(run: string): string {
+  if (!existsSync(run)) return `model: there is no folder '${run}'. Name one that wgrad train wrote.`;
+  if (!existsSync(join(run, runFiles.config))) return `model: '${run}' is no run folder: it has no ${runFiles.config}.`;
+  return `model: the run '${run}' has trained 0 iterations that were saved, so there is no model. Start wgrad train again with --out ${run}.`;
+}
+
+/** What `work` says about a file's settings or shapes becomes an error that names the file. */
+function inFile<T>(path: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof CheckpointError || error instanceof GpuError) throw error;
+    throw new CheckpointError(
+      `checkpoint: ${path} holds no model that this version can make — ${(error as Error).message}`,
+      { cause: error },
+    );
+  }
+}
+
+/** The model of such weights, on a device. A CheckpointError lists what is missing, unknown or of another shape. */
+export function loadModel(gpu: Gpu, from: ModelSource): { model: UNet; config: Config } {
+  return makeModel(gpu, readWeights(from));
+}
+
+/** As loadModel, of weights that were read before. */
+export function makeModel(gpu: Gpu, { path, arrays, config }: TrainedWeights): { model: UNet; config: Config } {
+  const { classes, features, dropout } = config;
+  const model = inFile(path, () => unet(gpu, { inChannels: 1, classes, features, dropout }));
+  assign(path, arrays, model.state);
+  return { model, config };
+}
+
+function teacherOf(run: string): Pick<TrainedWeights, 'path' | 'arrays'> {
+  const path = join(run, runFiles.state);
+  const { arrays: read, metadata } = readSafetensors(path);
+  if (metadata.iteration === '0') throw new UsageError(whyNoCheckpoint(run));
+  const arrays = new Map(
+    [...read]
+      .filter(([name]) => /^teacher\.(encoder|decoder)\./.test(name)) // its projection head is no part of the model
+      .map(([name, array]) => [name.slice('teacher.'.length), array]),
+  );
+  if (!arrays.size) throw new CheckpointError(`checkpoint: ${path} holds no teacher. Did the method have one?`);
+  return { path, arrays };
+}
+
+/** Channels and classes of a UNet that somebody else saved, from the shapes of its weights; all else is the protocol's. */
+function settingsOf(path: string, arrays: ReadonlyMap<string, NamedArray>): Record<string, unknown> {
+  const shapeOf = (name: string): readonly number[] | undefined => arrays.get(`${name}.weight`)?.shape;
+  const features: number[] = [];
+  for (let level = 0; ; level++) {
+    const block = level === 0 ? 'encoder.in_conv' : `encoder.down${level}.maxpool_conv.1`;
+    const outputs = shapeOf(`${block}.conv_conv.0`)?.[0];
+    if (outputs === undefined) break;
+    features.push(outputs);
+  }
+  const classes = shapeOf('decoder.out_conv')?.[0];
+  if (features.length < 2 || classes === undefined) {
+    throw new CheckpointError(
+      `checkpoint: ${path} neither says its configuration nor holds a UNet under SSL4MIS's names (encoder.in_conv.conv_conv.0.weight …).`,
+    );
+  }
+  return { features, classes };
+}

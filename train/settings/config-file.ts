@@ -1,0 +1,40 @@
+// Settings in files: the JSON that a user wrote, and published protocols, which come with the package as train/protocols/NAME.json.
+
+import { readdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { cut, whyNot } from '../files/data-error.js';
+import { textIn } from '../files/text-file.js';
+import { UsageError } from '../files/usage-error.js';
+import { nearestName } from './settings.js';
+
+/** The settings in a JSON file, as a layer for resolveConfig; throws a UsageError where there is none. */
+export function readSettings(file: string): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(textIn(file));
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+    throw new Error('it holds no JSON object');
+  } catch (error) {
+    throw new UsageError(`config: cannot read ${file} — ${cut(whyNot(error), 160)}.`);
+  }
+}
+
+/** Beside package.json, seen from the built file. */
+const folder = join(dirname(fileURLToPath(import.meta.url)), '../../../train/protocols');
+
+/** Names of the protocols that there are. */
+export const protocolNames = (): string[] =>
+  readdirSync(folder)
+    .filter((file) => file.endsWith('.json'))
+    .map((file) => file.slice(0, -'.json'.length))
+    .sort();
+
+/** The settings of a published protocol, as a layer for resolveConfig; throws a UsageError with the nearest name for an unknown one. */
+export function readProtocol(name: string): Record<string, unknown> {
+  const known = protocolNames();
+  if (known.includes(name)) return readSettings(join(folder, `${name}.json`));
+  const near = nearestName(name, known);
+  throw new UsageError(
+    `config: unknown protocol '${name}'. ${near ? `Did you mean '${near}'?` : `There is ${known.join(', ')}; --config FILE takes any other.`}`,
+  );
+}

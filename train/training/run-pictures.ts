@@ -1,0 +1,137 @@
+// What a run draws as it trains: validation slices and curves in its folder, a slice of the batch for TensorBoard.
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { loadCase } from '../data/case-volume.js';
+import { type Case, cardiacClasses } from '../data/datasets.js';
+import { ignored } from '../data/labels.js';
+import { slicesOf } from '../data/slices.js';
+import type { Predictor } from '../evaluation/predictor.js';
+import type { Summary } from '../evaluation/summary.js';
+import { orSay } from '../files/atomic-file.js';
+import { partsOf } from '../method/methods.js';
+import type { Panel } from '../pictures/curves.js';
+import { drawCurves, drawSlices, greyPicture, labelPicture } from '../pictures/slice-picture.js';
+import { writeReport } from '../report/page.js';
+import type { LogRecord } from '../run/log.js';
+import type { Config } from '../settings/settings.js';
+import type { EventFile } from './tensorboard.js';
+
+export interface Kept {
+  /** What is kept, in words for a title. */
+  readonly title: string;
+  /** Whether a pixel is, by the student's confidence and class. */
+  isKept(confidence: number, label: number): boolean;
+}
+
+/**
+ * What a run keeps at the thresholds of a log record. A method that keeps by something else than one pass's confidence, or keeps
+ * all, is shown what the configured threshold would keep.
+ */
+export function keptBy(config: Config, record: Readonly<Record<string, unknown>>): Kept {
+  const number = (value: unknown) => (typeof value === 'number' ? value : undefined);
+  const byConfidence = partsOf(config).keeps === 'confidence' && config.selection !== 'all';
+  const isHigh = byConfidence && config.selection === 'high';
+  const byClass = Array.from({ length: config.classes }, (_, k) => number(record[`threshold${k}`]));
+  const single = (byConfidence ? number(record.threshold) : undefined) ?? config.threshold;
+  const isByClass = byConfidence && byClass.every((value) => value !== undefined);
+  return {
+    title: isByClass ? 'kept, by class' : `confidence ${isHigh ? '>=' : '<'} ${Number(single.toFixed(3))}`,
+    isKept: (confidence, label) => confidence < ((isByClass ? byClass[label] : undefined) ?? single) !== isHigh,
+  };
+}
+
+/** One picture of up to four validation slices, from the middle of different cases: image, label, prediction, what is kept. */
+export async function drawValidation(
+  folder: string,
+  iteration: number,
+  config: Config,
+  { title, isKept }: Kept,
+  predictor: Predictor,
+  cases: readonly Case[],
+): Promise<void> {
+  orSay(folder, () => mkdirSync(folder, { recursive: true })); // a run that was copied without its empty folders
+  const every = Math.max(1, Math.floor(cases.length / 4));
+  const rows = [];
+  for (const c of cases.filter((_, i) => i % every === 0).slice(0, 4)) {
+    const slices = slicesOf(loadCase(c, config), config);
+    const { id, z, image, label } = slices[Math.floor(slices.length / 2)]!;
+    const { labels, confidence } = await predictor(image, true);
+    const kept = Uint8Array.from(confidence!, (value, i) => (isKept(value, labels[i]!) ? 1 : 0));
+    const cells = [
+      { title: 'ground truth', labels: label!.map((k) => (k === ignored ? 0 : k)) },
+      { title: 'prediction', labels, reference: label!.map((k, i) => (k === ignored ? labels[i]! : k)) },
+      { title, mask: kept },
+    ];
+    rows.push({ caption: `${id} z=${z}`, size: config.size, image, cells });
+  }
+  drawSlices(join(folder, `${String(iteration).padStart(6, '0')}.png`), rows);
+}
+
+/** The first slice of a batch for TensorBoard, under SSL4MIS's tags: the image, its label, what the student says, what is kept. */
+export async function showBatch(
+  events: EventFile,
+  step: number,
+  batch: { image: Float32Array; label: Uint8Array },
+  size: number,
+  { isKept }: Kept,
+  predictor: Predictor,
+): Promise<void> {
+  const image = batch.image.slice(0, size * size);
+  const { labels, confidence } = await predictor(image, true);
+  events.image(step, 'train/Image', greyPicture(image, size));
+  const truth = batch.label.subarray(0, size * size).map((k) => (k === ignored ? 0 : k));
+  events.image(step, 'train/GroundTruth', labelPicture(truth, size));
+  events.image(step, 'train/Prediction', labelPicture(labels, size));
+  const kept = Float32Array.from(confidence!, (value, i) => (isKept(value, labels[i]!) ? 1 : 0));
+  events.image(step, 'train/Kept', greyPicture(kept, size, [0, 1]));
+}
+
+/** A run's own report. One that cannot be written is said, and takes nothing from the run. */
+export function reportOn(folder: string, out: string): void {
+  try {
+    writeReport([folder], out);
+  } catch (error) {
+    console.error(
+      `train: no report was written to ${out} — ${(error as Error).message}. Try wgrad report --run ${folder}.`,
+    );
+  }
+}
+
+/** Curves of a log: losses, what was kept, schedules, Dice by class. */
+export function drawProgress(base: string, records: readonly LogRecord[]): void {
+  const panel = (title: string, names: Record<string, string>): Panel => ({
+    title,
+    lines: Object.entries(names).flatMap(([key, name]) => {
+      const known = records.filter((record) => typeof record[key] === 'number');
+      const [x, y] = [known.map(({ iteration }) => iteration), known.map((record) => record[key] as number)];
+      return known.length ? [{ name, x, y }] : [];
+    }),
+  });
+  const scored = records.flatMap(({ iteration, validation }) =>
+    validation ? [{ iteration, ...(validation as Pick<Summary, 'mean' | 'foreground_mean'>) }] : [],
+  );
+  const dice = Object.keys(scored[0]?.mean ?? {}).map((k) => ({
+    name: cardiacClasses[Number(k)] ?? `class ${k}`,
+    x: scored.map(({ iteration }) => iteration),
+    y: scored.map(({ mean }) => mean[k]?.Dice ?? Number.NaN),
+  }));
+  const panels: Panel[] = [
+    panel('loss', { loss: 'total', ce: 'cross-entropy', dice: 'Dice loss' }),
+    panel('unsupervised terms', { consistency: 'consistency', separation: 'class separation' }),
+    {
+      ...panel('kept pixels and accuracy', {
+        kept: 'kept',
+        keptAccuracy: 'accuracy of kept',
+        droppedAccuracy: 'of dropped',
+        confidence: 'confidence',
+      }),
+      isShare: true,
+    },
+    panel('schedule', { lr: 'learning rate', consistencyWeight: 'consistency weight' }),
+    { title: 'validation Dice', lines: dice, isShare: true },
+  ];
+  drawCurves(
+    base,
+    panels.filter(({ lines }) => lines.length),
+  );
+}

@@ -1,0 +1,346 @@
+// One training run: data in, run folder out. The method is trainer.ts; here are the loop around it, its log, validation,
+// pictures and checkpoints, and what happens when a run is interrupted or a loss is not finite.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Gpu, StepInfo, Tensor } from '../../engine/index.js';
+import { countParameters } from '../../model/index.js';
+import type { Reading } from '../data/case-volume.js';
+import { describeDataset, openDataset, type Split, type SplitOptions, splitDataset } from '../data/datasets.js';
+import { type Batch, createLoader } from '../data/loader.js';
+import { createNotices } from '../data/notices.js';
+import { evaluateCases } from '../evaluation/evaluate.js';
+import { createPredictor } from '../evaluation/predictor.js';
+import type { Summary } from '../evaluation/summary.js';
+import { UsageError } from '../files/usage-error.js';
+import { createTrainer, metricNames, type Schedule, type StepResult, type Trainer } from '../method/trainer.js';
+import { loadForeignTensors, NonFiniteWeightsError, saveTensors } from '../run/checkpoint.js';
+import { environmentOf } from '../run/environment.js';
+import { appendRecord, type LogRecord, readLog, rewindLog } from '../run/log.js';
+import {
+  iterationOf,
+  keepCheckpoint,
+  loadState,
+  runFiles,
+  saveState,
+  takeRunFolder,
+  writeJson,
+} from '../run/run-folder.js';
+import { describeSplit, readRunSplit, reopenDataset, sameSplit } from '../run/run-split.js';
+import type { Config } from '../settings/settings.js';
+import { createProgress, sayCompiling } from './progress.js';
+import { drawProgress, drawValidation, type Kept, keptBy, reportOn, showBatch } from './run-pictures.js';
+import { createEventFile } from './tensorboard.js';
+
+/** A loss or a weight became NaN or infinite; the message names the op, the last good checkpoint is on disk. */
+export class NonFiniteLossError extends Error {
+  override name = 'NonFiniteLossError';
+}
+
+/** What `train` needs. */
+export interface TrainingOptions {
+  /** Where it trains; not closed. */
+  gpu: Gpu;
+  /** Settings, as resolveConfig gives them. */
+  config: Config;
+  /** Data folder. */
+  data: string;
+  /** Run folder: new or empty, or with `resume` the one to continue. */
+  out: string;
+  /** Continue the run in `out` from its last state. */
+  resume?: boolean;
+  /** Resume although the data are not those that the run was trained on: other bits. */
+  changedData?: boolean;
+  /** Weights to start from (safetensors, PyTorch's names); projection heads may be absent, the teacher starts as a copy. */
+  initWeights?: string | undefined;
+  /** Aborted: the iteration ends, the state is saved, `interrupted` is true. */
+  stop?: AbortSignal;
+}
+
+/** An iteration whose commands the GPU has, and whose numbers are not read yet. */
+interface Running extends Pick<StepResult, 'cosines'> {
+  readonly batch: Batch;
+  readonly number: number;
+  readonly schedule: Schedule;
+  readonly values: ReturnType<Tensor['read']>;
+}
+
+/** What became of a training. */
+export interface TrainingResult {
+  /** Done in all, those before a resumption included. */
+  iterations: number;
+  /** Of this process. */
+  seconds: number;
+  /** Whether `stop` ended it before its time. */
+  interrupted: boolean;
+  /** The best validation so far. */
+  best: { iteration: number; scores: Pick<Summary, 'mean' | 'foreground_mean'> } | undefined;
+  /** Time the loop waited for batches, ms. */
+  waitMs: number;
+}
+
+/** What a configuration costs, without training: nothing is allocated but inputs and weights. Says when this GPU cannot run it. */
+export function dryRun(gpu: Gpu, config: Config): Record<string, number> {
+  const trainer = createTrainer(gpu, config);
+  const { launches, plannedBytes, unsharedBytes, externalBytes, tooLarge }: StepInfo = trainer.step.info;
+  if (tooLarge) console.error(`train: this GPU cannot run that — ${tooLarge.message}`);
+  return {
+    parameters: countParameters(trainer.student),
+    launches,
+    peakBytes: plannedBytes + externalBytes,
+    plannedBytes,
+    unsharedBytes,
+    externalBytes,
+  };
+}
+
+/** Trains to the end of the configuration, or until stopped. Throws NonFiniteLossError, DataError, GpuError. */
+export async function train({
+  gpu,
+  config,
+  data,
+  out,
+  resume = false,
+  changedData = false,
+  stop,
+  initWeights,
+}: TrainingOptions): Promise<TrainingResult> {
+  const start = performance.now();
+  const goesOn = resume && trainedIn(out);
+  const known = goesOn ? readRunSplit(out) : undefined;
+  if (goesOn && !known)
+    console.error(`'${out}' does not know its data (it is of an earlier version): from now on it does`);
+  const dataset = known
+    ? await reopenDataset(data, out, known, changedData)
+    : await openDataset(data, { fold: config.fold });
+  console.error(describeDataset(dataset));
+  for (const warning of dataset.warnings) console.error(`train: ${warning}`);
+  const split = splitDataset(dataset, config);
+  if (config.method !== 'supervised' && !split.unlabeled.length) {
+    const fewer = config.labeled > 1 ? `a --labeled below ${config.labeled}, ` : '';
+    throw new UsageError(
+      `train: ${config.method} learns from unlabelled patients, too, but all ${config.labeled} that train are labelled. Use ${fewer}--method supervised, or add patients (they need no labels).`,
+    );
+  }
+  const isSame = known !== undefined && !changedData;
+  const described = isSame ? known : describeSplit(dataset, config.labeled);
+  const trainer = createTrainer(gpu, config);
+  const giveBack = takeRunFolder(out, resume);
+  try {
+    if (!isSame) writeJson(join(out, runFiles.split), described);
+    const options = { gpu, config, data, out, resume, stop, initWeights };
+    return await trainIn(options, trainer, split, sameSplit(dataset), start);
+  } finally {
+    giveBack();
+  }
+}
+
+/** Whether a run has trained anything: before that, its data may still be corrected. */
+const trainedIn = (out: string): boolean =>
+  [runFiles.state, runFiles.previous].some((name) => (iterationOf(join(out, name)) ?? 0) > 0);
+
+async function trainIn(
+  { gpu, config, data, out, resume = false, stop, initWeights }: TrainingOptions,
+  trainer: Trainer,
+  split: Split,
+  resolved: SplitOptions['split'],
+  start: number,
+): Promise<TrainingResult> {
+  const file = (name: string) => join(out, name);
+  const before = resume ? environmentIn(file(runFiles.environment)) : undefined;
+  const weights = initWeights ?? before?.initWeights;
+  const saved = resume ? loadState(out, trainer.state) : undefined;
+  if (resume && saved === undefined) console.error('no state was saved yet: starting afresh');
+  const first = saved ?? 0;
+  if (saved === undefined && weights) initialize(trainer, weights);
+  if (before && before.adapter?.description !== gpu.adapter.description) {
+    console.error(
+      `so far ${before.adapter?.description} trained, now it is ${gpu.adapter.description}: the last bits will differ`,
+    );
+  }
+  if (first >= config.iterations) console.error(`all ${config.iterations} iterations are done`);
+  writeJson(file(runFiles.config), config);
+  writeJson(file(runFiles.environment), { ...environmentOf(gpu), ...(weights && { initWeights: weights }) });
+  rewindLog(file(runFiles.log), first);
+  const supervised = config.method === 'supervised';
+  const loader = createLoader({
+    dir: data,
+    split: resolved,
+    labeled: config.labeled,
+    size: config.size,
+    spacing: config.spacing,
+    ...readingIn(config),
+    batch: supervised ? config.labeledBatch : config.batch,
+    labeledBatch: config.labeledBatch,
+    seed: config.seed,
+    augment: config.augment,
+    startIteration: first,
+  });
+  loader.ready().then(
+    ({ warnings }) => {
+      for (const warning of warnings) console.error(warning);
+    },
+    () => {}, // what is wrong with the data comes with the first batch
+  );
+  const notices = createNotices('train'); // of what is validated on: once, however often it is read
+  const predictor = createPredictor(gpu, trainer.student, config.size);
+  const teacher = trainer.teacher && createPredictor(gpu, trainer.teacher, config.size);
+  const events = createEventFile(out, resume ? first : undefined);
+  const log = (record: LogRecord) => {
+    appendRecord(file(runFiles.log), record);
+    events.record(record);
+  };
+  const progress = createProgress(config.method, config.iterations, first);
+  const names = metricNames(config);
+  let best = bestIn(readLog(file(runFiles.log)));
+  let iteration = first;
+  let [gpuMs, validationMs] = [0, 0];
+
+  const save = async () => {
+    await keepingFinite(saveState(out, trainer.state, iteration));
+    if (iteration === 0) return; // a state to go back to, and no model: nothing was trained
+    await saveTensors(file(runFiles.last), trainer.student.state, {
+      iteration: String(iteration),
+      config: JSON.stringify(config),
+    });
+    keepCheckpoint(out, iteration, config.keepCheckpoints);
+  };
+  /** A loss may be finite while the step after it leaves weights that are not. */
+  const keepingFinite = async (saving: Promise<void>): Promise<void> => {
+    try {
+      await saving;
+    } catch (error) {
+      if (!(error instanceof NonFiniteWeightsError)) throw error;
+      throw new NonFiniteLossError(
+        `train: the weights are not finite after ${iteration} iterations — ${error.message} ` +
+          `The last good state is in ${file(runFiles.state)}. Lower --lr.`,
+        { cause: error },
+      );
+    }
+  };
+  const validate = async (kept: Kept): Promise<LogRecord> => {
+    const summary = await evaluateCases(predictor, split.val, config, (volume) => void notices.add(volume.notes));
+    const dice = summary.foreground_mean.Dice ?? 0;
+    if (!best || dice > (best.scores.foreground_mean.Dice ?? 0)) {
+      best = { iteration, scores: { mean: summary.mean, foreground_mean: summary.foreground_mean } };
+      writeJson(file(runFiles.summary), summary);
+      const metadata = { iteration: String(iteration), dice: String(dice), config: JSON.stringify(config) };
+      await keepingFinite(saveTensors(file(runFiles.best), trainer.student.state, metadata));
+    }
+    await drawValidation(file(runFiles.slices), iteration, config, kept, predictor, split.val);
+    const { mean, foreground_mean } = summary;
+    // The student is what counts; how its teacher does is good to know.
+    const ofTeacher = teacher && (await evaluateCases(teacher, split.val, config, undefined, { distances: false }));
+    const scores = ofTeacher && { teacher: { Dice: ofTeacher.foreground_mean.Dice } };
+    return { iteration, validation: { mean, foreground_mean, ...scores } };
+  };
+
+  // The GPU begins an iteration before the numbers of the one before it are read, so that it never waits for their log.
+  const begin = (batch: Batch, number: number): Running => {
+    trainer.setBatch(batch.image, batch.label);
+    const schedule = trainer.setIteration(number);
+    const { metrics, cosines } = trainer.step();
+    const values = metrics.read(); // as they are now: a copy is in the queue
+    values.catch(() => {}); // who awaits it is told
+    return { batch, number, schedule, values, cosines };
+  };
+  const finish = async ({ batch, number, schedule, values, cosines }: Running, withGeometry = false): Promise<Kept> => {
+    const waited = performance.now();
+    const numbers = await values;
+    gpuMs += performance.now() - waited;
+    const named = Object.fromEntries(names.map((name, i) => [name, numbers[i]!]));
+    if (!Number.isFinite(named.loss)) {
+      trainer.setBatch(batch.image, batch.label); // the next iteration's may be there already
+      trainer.setIteration(number);
+      const culprit = await trainer.step.findNonFinite();
+      throw new NonFiniteLossError(
+        `train: the loss is ${named.loss} at iteration ${number} (${batch.cases.join(', ')}) — ${culprit ?? 'no op repeats it'}. ` +
+          `The last good state is in ${file(runFiles.state)}. Lower --lr, or look at these cases.`,
+      );
+    }
+    const geometry = cosines && withGeometry ? { cosines: [...(await cosines.read())] } : {};
+    log({ iteration: number, ...named, ...schedule, ...geometry });
+    const dice = best?.scores.foreground_mean.Dice;
+    const shown = ['loss', 'ce', 'dice', 'consistency', 'separation', 'kept'].filter((name) => name in named);
+    const text = shown.map((name) => `${name} ${named[name]!.toPrecision(3)}`).join('  ');
+    progress.update(
+      number + 1,
+      `${text}${dice === null || dice === undefined ? '' : `  best val Dice ${dice.toFixed(4)}`}`,
+      { data: loader.stats.waitMs, gpu: gpuMs, validation: validationMs },
+    );
+    return keptBy(config, { ...named, ...schedule });
+  };
+
+  try {
+    await sayCompiling(trainer.step.prepare);
+    if (saved === undefined) await save(); // so that there is always a state from before a loss that is not finite
+    let running: Running | undefined;
+    while (iteration < config.iterations && !stop?.aborted) {
+      const batch = await loader.next();
+      const previous = running;
+      running = begin(batch, iteration++);
+      if (previous) await finish(previous);
+      const isValidated = iteration % config.evalEvery === 0 || iteration === config.iterations;
+      const isSaved = iteration % config.saveEvery === 0;
+      if (!isValidated && !isSaved) continue;
+      const kept = await finish(running, isValidated);
+      running = undefined;
+      if (isValidated) {
+        const began = performance.now();
+        log(await validate(kept));
+        await showBatch(events, iteration, batch, config.size, kept, predictor);
+        drawProgress(file(runFiles.curves), readLog(file(runFiles.log)));
+        validationMs += performance.now() - began;
+      }
+      if (isSaved) await save();
+    }
+    if (running) await finish(running);
+    await save();
+  } finally {
+    progress.end();
+    await loader.close();
+  }
+  drawProgress(file(runFiles.curves), readLog(file(runFiles.log)));
+  reportOn(out, file(runFiles.report));
+  return {
+    iterations: iteration,
+    seconds: (performance.now() - start) / 1000,
+    interrupted: iteration < config.iterations,
+    best,
+    waitMs: loader.stats.waitMs,
+  };
+}
+
+/** What of a configuration says how cases are read. */
+function readingIn(config: Config): Reading {
+  const { classes, orient, ignoreLabel, trust, nan, intensity, intensityPercentiles } = config;
+  return { classes, orient, ignoreLabel, trust, nan, intensity, intensityPercentiles };
+}
+
+/** The best validation in a log. */
+function bestIn(records: readonly LogRecord[]): TrainingResult['best'] {
+  let best: TrainingResult['best'];
+  for (const { iteration, validation } of records) {
+    const scores = validation as Pick<Summary, 'mean' | 'foreground_mean'> | undefined;
+    const dice = scores?.foreground_mean.Dice ?? 0;
+    if (scores && (!best || dice > (best.scores.foreground_mean.Dice ?? 0))) best = { iteration, scores };
+  }
+  return best;
+}
+
+/** What a run's environment.json says; nothing where it cannot be read. */
+function environmentIn(path: string): { adapter?: { description?: string }; initWeights?: string } | undefined {
+  try {
+    return JSON.parse(readFileSync(path, 'utf8')) as ReturnType<typeof environmentIn>;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Starts student and teacher from somebody's weights. */
+function initialize({ student, teacher, state }: Trainer, path: string): void {
+  const of = (role: string): Map<string, Tensor> =>
+    new Map([...state].flatMap(([name, t]) => (name.startsWith(`${role}.`) ? [[name.slice(role.length + 1), t]] : [])));
+  for (const role of teacher ? ['student', 'teacher'] : ['student']) {
+    loadForeignTensors(path, of(role), (name) => !student.state.has(name));
+  }
+}
