@@ -29,6 +29,28 @@ const floors = [
 /** Entries beside the floors: they know Node and nothing above the device. */
 const nodeEntries = ['node', 'drivers', 'tuner-cache'];
 const floorOf = (name: string): number => floors.findIndex((names) => names.includes(name));
+/** The trainer's floors, lowest first: folders of `train/`, and on top the files beside them. */
+const trainFloors = [
+  ...[
+    'files',
+    'settings',
+    'method',
+    'data',
+    'evaluation',
+    'pictures',
+    'run',
+    'report',
+    'training',
+    'sweep',
+    'commands',
+  ],
+  ...['cli', 'index'],
+];
+/** What runs in a browser as under Node: nothing that these reach when they run knows Node. */
+const pure = [
+  ...['engine/index', 'model/index', 'train/method/index', 'train/data/index', 'train/evaluation/predictor'],
+  'train/settings/settings',
+];
 /** Shader files without an entry point hold snippets, which any shader may use. */
 const isSnippet = (path: string): boolean => !/@compute/.test(readFileSync(join(root, `${path}.ts`), 'utf8'));
 const packages: Record<string, RegExp> = {
@@ -48,7 +70,10 @@ function objection(from: string, to: string, isPackage: boolean): string | undef
     if (!(room in packages) || packages[room]!.test(to)) return undefined;
     return to.startsWith('node:') && entry ? undefined : `'${room}' may not use the package '${to}'`;
   }
-  if (['bench', 'test', 'examples'].includes(room)) return undefined;
+  if (room === 'examples') {
+    return target === 'examples' ? undefined : "examples use the package's entries";
+  }
+  if (['bench', 'test'].includes(room)) return undefined;
   // The command line starts the benchmarks, and nothing else knows them.
   if (target === 'bench' && from.startsWith('train/commands/')) return undefined;
   if (['bench', 'test', 'examples'].includes(target)) return `nothing imports from '${target}'`;
@@ -72,6 +97,11 @@ function objection(from: string, to: string, isPackage: boolean): string | undef
     return room === 'train' ? 'use engine/index.js or engine/node.js' : 'use engine/index.js';
   }
   if (room === 'model' && target === 'train') return 'a model does not know its trainer';
+  if (room === 'train' && target === 'train') {
+    const [low, high] = [to, from].map((path) => trainFloors.indexOf(path.split('/')[1]!)) as [number, number];
+    if (low < 0 || high < 0) return `'${low < 0 ? to : from}' has no floor: add it to this test and train/README.md`;
+    return low <= high ? undefined : `'${from.split('/')[1]}' lies below '${to.split('/')[1]}'`;
+  }
   return undefined;
 }
 
@@ -114,6 +144,19 @@ test('every import points downwards', () => {
   assert.equal(wrong, []);
 });
 
+test('what a browser runs knows no Node', () => {
+  const runs = new Map<string, string[]>();
+  for (const { from, to, typeOnly } of imports()) if (!typeOnly) runs.set(from, [...(runs.get(from) ?? []), to]);
+  for (const start of pure) {
+    assert.ok(runs.has(start), `${start} imports nothing: is it still there?`);
+    const reached = new Map([[start, start]]);
+    for (const [file, way] of reached) {
+      assert.not.match(file, /^(node:|webgpu$|h5wasm)/, way);
+      for (const next of runs.get(file) ?? []) if (!reached.has(next)) reached.set(next, `${way} → ${next}`);
+    }
+  }
+});
+
 test('no cycle among the engine, model and train files of one floor', () => {
   const edges = new Map<string, string[]>();
   for (const { from, to, isPackage } of imports()) if (!isPackage) edges.set(from, [...(edges.get(from) ?? []), to]);
@@ -145,10 +188,14 @@ test('the rules object to what they forbid', () => {
     ['model/unet', 'shaders/add'],
     ['model/unet', 'engine/tensor'],
     ['model/unet', 'engine/node'],
-    ['model/unet', 'train/config'],
-    ['train/trainer', 'engine/stream'],
-    ['train/trainer', 'bench/harness'],
-    ['train/trainer', 'test/gpu'],
+    ['model/unet', 'train/settings/settings'],
+    ['train/method/trainer', 'engine/stream'],
+    ['train/method/trainer', 'bench/harness'],
+    ['train/method/trainer', 'test/gpu'],
+    ['train/method/trainer', 'train/data/slices'],
+    ['train/files/new-folder', 'train/settings/settings'],
+    ['train/newcomer/file', 'train/files/new-folder'],
+    ['examples/browser/page', 'train/method/trainer'],
   ];
   for (const [from, to] of forbidden) assert.ok(objection(from, to, false), `${from} → ${to} went through`);
   for (const from of ['engine/tensor', 'shaders/add', 'model/unet']) assert.ok(objection(from, 'node:fs', true));
