@@ -1,4 +1,5 @@
-// 2×2 maximum, stride 2, over [N, H, W, C]; odd last rows and columns are left out (floor, as PyTorch).
+// Maximum of windows of two along each axis, stride 2, over [N, H, W, C] or [N, D, H, W, C]; odd last planes, rows and columns are left
+// out (floor, as PyTorch).
 //   y = max of the window          dx = dy at the window's first maximum (row by row), 0 elsewhere
 // A NaN is larger than any number.
 // One thread per window and quad of channels. The backward pass finds the window's maximum again, so nothing is stored, and
@@ -6,15 +7,17 @@
 // from z as they load; the backward pass may add another gradient of x, of which x's channels are a slot, and give
 // g = dx · l'(n) with the sums of g and g·(z − μ).
 import { type Activation, activated, activatedGradient } from './conv-fusion.js';
+import { coordinates, coordinatesOf, type ImageSizes, pixelIndex, type Triple } from './image-sizes.js';
 import { enable, type Float, flatIndex, nanFunctions, u32, wgsl } from './wgsl.js';
 
-export interface PoolSizes {
+/** `output` is ⌊input / window⌋. */
+export interface PoolSizes extends ImageSizes {
   readonly dtype: Float;
-  readonly batch: number;
-  readonly height: number;
-  readonly width: number;
-  readonly channels: number;
+  /** [1, 2, 2] or [2, 2, 2]. */
+  readonly window: Triple;
 }
+
+const product = ([a, b, c]: Triple): number => a * b * c;
 
 const types = ({ dtype, channels }: PoolSizes) =>
   channels % 4 === 0
@@ -33,11 +36,37 @@ export interface PoolFusion {
 const tailFunction = (V: string, { slope }: Activation): string => wgsl`
 fn tail(n: ${V}) -> ${V} { return ${activated('n', V, slope)}; }`;
 
+/** One pixel of a window: its name, where it is, and its index from the first. */
+interface WindowPixel {
+  readonly name: string;
+  readonly at: Triple;
+  readonly apart: number;
+}
+
+/** The pixels of a window, row by row. */
+function pixelsOf({ input: [, height, width], window }: PoolSizes): WindowPixel[] {
+  return Array.from({ length: product(window) }, (_, i) => {
+    const at: Triple = [i >> 2, (i >> 1) & 1, i & 1];
+    return { name: `p${i}`, at, apart: (at[0] * height + at[1]) * width + at[2] };
+  });
+}
+
+/** largest(largest(a, b), largest(c, d)) */
+const largestOf = (values: readonly string[]): string =>
+  values.length === 1
+    ? values[0]!
+    : `largest(${largestOf(values.slice(0, values.length / 2))}, ${largestOf(values.slice(values.length / 2))})`;
+
+/** Index of the first pixel of the window at (plane, row, column). */
+const firstPixel = ({ input, window }: PoolSizes): string =>
+  pixelIndex(input, `${u32(window[0])} * plane`, '2u * row', '2u * column');
+
 export function maxPoolForward(sizes: PoolSizes, { load }: PoolFusion = {}): string {
   const { V, S, quads } = types(sizes);
-  const at = (index: string): string =>
-    load ? `tail((${V}(x[${index}]) - mean) * scale + shift)` : `${V}(x[${index}])`;
-  const [h, w] = [Math.floor(sizes.height / 2), Math.floor(sizes.width / 2)];
+  const value = ({ apart }: WindowPixel): string => {
+    const stored = `${V}(x[at + ${u32(apart * quads)}])`;
+    return load ? `tail((${stored} - mean) * scale + shift)` : stored;
+  };
   return wgsl`${enable(sizes.dtype)}
 alias V = ${V};
 ${nanFunctions(V === 'vec4f')}
@@ -51,17 +80,14 @@ ${load ? tailFunction(V, load) : ''}
 @compute @workgroup_size(64)
 fn max_pool(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = ${flatIndex(64)};
-  if (i >= ${u32(sizes.batch * h * w * quads)}) { return; }
+  if (i >= ${u32(sizes.batch * product(sizes.output) * quads)}) { return; }
   let quad = i % ${u32(quads)};
-  let column = (i / ${u32(quads)}) % ${u32(w)};
-  let row = (i / ${u32(quads * w)}) % ${u32(h)};
-  let item = i / ${u32(quads * w * h)};
-  let at = ((item * ${u32(sizes.height)} + 2u * row) * ${u32(sizes.width)} + 2u * column) * ${u32(quads)} + quad;
-  let below = at + ${u32(sizes.width * quads)};
+  ${coordinatesOf(`(i / ${u32(quads)})`, sizes.output)}
+  let at = ${firstPixel(sizes)} * ${u32(quads)} + quad;
 #if ${load !== undefined}
 ${coefficientsAt(quads)}
 #endif
-  y[i] = ${S}(largest(largest(${at('at')}, ${at(`at + ${u32(quads)}`)}), largest(${at('below')}, ${at(`below + ${u32(quads)}`)})));
+  y[i] = ${S}(${largestOf(pixelsOf(sizes).map(value))});
 }`;
 }
 
@@ -77,24 +103,25 @@ const coefficientsAt = (quads: number): string => wgsl`
 export const poolParts = (sizes: PoolSizes): number =>
   Math.min(4096, Math.ceil(poolWindows(sizes) / types(sizes).quads / 8));
 
-/** Threads of the backward pass: one per window (also the cut-off ones at odd edges) and quad of channels. */
-export const poolWindows = (sizes: PoolSizes): number =>
-  sizes.batch * Math.ceil(sizes.height / 2) * Math.ceil(sizes.width / 2) * types(sizes).quads;
+/** Windows along each axis, those that an odd size cuts off included. */
+const windowsOf = ({ input, window }: PoolSizes): Triple =>
+  input.map((n, axis) => Math.ceil(n / window[axis]!)) as unknown as Triple;
+
+/** Threads of the backward pass: one per window and quad of channels. */
+export const poolWindows = (sizes: PoolSizes): number => sizes.batch * product(windowsOf(sizes)) * types(sizes).quads;
 
 export function maxPoolBackward(sizes: PoolSizes, { load, base, sums = false }: PoolFusion = {}): string {
   const { V, S, quads } = types(sizes);
+  const { input, output, window: sides } = sizes;
   const width = sizes.channels / quads;
-  const [h, w] = [Math.floor(sizes.height / 2), Math.floor(sizes.width / 2)];
-  const [rows, columns] = [Math.ceil(sizes.height / 2), Math.ceil(sizes.width / 2)];
-  const odd = sizes.height % 2 === 1 || sizes.width % 2 === 1;
-  const windows = u32(sizes.batch * rows * columns);
+  const pixels = pixelsOf(sizes);
+  const cut = coordinates.filter((_, axis) => input[axis]! % sides[axis]! !== 0);
+  const windows = u32(sizes.batch * product(windowsOf(sizes)));
   const parts = u32(poolParts(sizes));
   let slot = 3;
-  // One of the window's four pixels: its activation, and what its gradient becomes.
-  const names = ['a', 'b', 'c', 'd'] as const;
-  const pixelOf = { a: '0u', b: '1u', c: u32(sizes.width), d: u32(sizes.width + 1) };
-  const loadPixel = (p: (typeof names)[number]): string => wgsl`
-    let pixel_${p} = pixel + ${pixelOf[p]};
+  // One of the window's pixels: its activation, and what its gradient becomes.
+  const loadPixel = ({ name: p, apart }: WindowPixel): string => wgsl`
+    let pixel_${p} = pixel + ${u32(apart)};
 #if ${load !== undefined}
     let centered_${p} = ${V}(x[pixel_${p} * ${u32(quads)} + quad]) - mean;
     let n_${p} = centered_${p} * scale + shift;
@@ -102,7 +129,7 @@ export function maxPoolBackward(sizes: PoolSizes, { load, base, sums = false }: 
 #else
     let ${p} = ${V}(x[pixel_${p} * ${u32(quads)} + quad]);
 #endif`;
-  const storePixel = (p: (typeof names)[number], first = ''): string => wgsl`
+  const storePixel = ({ name: p }: WindowPixel, first = ''): string => wgsl`
     var g_${p} = ${first ? `select(${V}(0.0), g, ${first})` : `${V}(0.0)`};
 #if ${base !== undefined}
     g_${p} += ${V}(base[pixel_${p} * ${u32((base?.row ?? 0) / width)} + ${u32((base?.offset ?? 0) / width)} + quad]);
@@ -113,28 +140,40 @@ export function maxPoolBackward(sizes: PoolSizes, { load, base, sums = false }: 
     product += g_${p} * centered_${p};
 #endif
     dx[pixel_${p} * ${u32(quads)} + quad] = ${S}(g_${p});`;
-  const single = (p: (typeof names)[number], condition: string): string => wgsl`
-      if (${condition}) {
+  // A window that is cut off has no maximum; its last pixel lies outside in any case.
+  const insideOf = ({ at }: WindowPixel): string =>
+    coordinates.flatMap((name, axis) => (at[axis] ? [`2u * ${name} + 1u < ${u32(input[axis]!)}`] : [])).join(' && ') ||
+    'true';
+  const single = (p: WindowPixel): string => wgsl`
+      if (${insideOf(p)}) {
         ${loadPixel(p)}${storePixel(p)}
       }`;
+  const firsts = pixels.slice(0, -1).map(({ name }, i) => {
+    const before = pixels.slice(0, i).map((p) => `first_${p.name}`);
+    return `let first_${name} = select(${name} == most, is_nan(${name}), nan)${before.length ? ` & !(${before.join(' | ')})` : ''};`;
+  });
+  const isFirst = pixels.map(({ name }, i) =>
+    i < pixels.length - 1
+      ? `first_${name}`
+      : `!(${pixels
+          .slice(0, -1)
+          .map((p) => `first_${p.name}`)
+          .join(' | ')})`,
+  );
   const window = wgsl`
-    let column = window % ${u32(columns)};
-    let row = window / ${u32(columns)} % ${u32(rows)};
-    let item = window / ${u32(columns * rows)};
-    let pixel = (item * ${u32(sizes.height)} + 2u * row) * ${u32(sizes.width)} + 2u * column;
-#if ${odd}
-    if (row >= ${u32(h)} || column >= ${u32(w)}) {${single('a', 'true')}${single('b', `2u * column + 1u < ${u32(sizes.width)}`)}${single('c', `2u * row + 1u < ${u32(sizes.height)}`)}
+    ${coordinatesOf('window', windowsOf(sizes))}
+    let pixel = ${firstPixel(sizes)};
+#if ${cut.length > 0}
+    if (${cut.map((name) => `${name} >= ${u32(output[coordinates.indexOf(name)]!)}`).join(' || ')}) {${pixels.slice(0, -1).map(single).join('')}
       ${sums ? 'continue' : 'return'};
     }
 #endif
-${names.map(loadPixel).join('')}
-    let g = ${V}(dy[((item * ${u32(h)} + row) * ${u32(w)} + column) * ${u32(quads)} + quad]);
-    let most = largest(largest(a, b), largest(c, d));
+${pixels.map(loadPixel).join('')}
+    let g = ${V}(dy[${pixelIndex(output, 'plane', 'row', 'column')} * ${u32(quads)} + quad]);
+    let most = ${largestOf(pixels.map(({ name }) => name))};
     let nan = is_nan(most);
-    let first_a = select(a == most, is_nan(a), nan);
-    let first_b = select(b == most, is_nan(b), nan) & !first_a;
-    let first_c = select(c == most, is_nan(c), nan) & !(first_a | first_b);
-${storePixel('a', 'first_a')}${storePixel('b', 'first_b')}${storePixel('c', 'first_c')}${storePixel('d', '!(first_a | first_b | first_c)')}`;
+    ${firsts.join('\n    ')}
+${pixels.map((p, i) => storePixel(p, isFirst[i])).join('')}`;
   return wgsl`${enable(sizes.dtype)}
 alias V = ${V};
 ${nanFunctions(V === 'vec4f')}
@@ -180,11 +219,21 @@ ${window}
 export const variants = (): string[] =>
   (['f32', 'f16'] as const).flatMap((dtype) =>
     [3, 8].flatMap((channels) => {
-      const sizes = { dtype, batch: 2, height: 5, width: 6, channels };
+      const flat = (height: number): PoolSizes => ({
+        ...{
+          dtype,
+          batch: 2,
+          channels,
+          input: [1, height, 6],
+          output: [1, Math.floor(height / 2), 3],
+          window: [1, 2, 2],
+        },
+      });
+      const solid: PoolSizes = { ...flat(5), input: [3, 5, 6], output: [1, 2, 3], window: [2, 2, 2] };
       const load = { slope: 0.01, dropout: 0 };
       const base = { row: 4 * channels, offset: channels };
       return [
-        ...[sizes, { ...sizes, height: 4 }].flatMap((s) => [
+        ...[flat(5), flat(4), solid].flatMap((s) => [
           maxPoolForward(s),
           maxPoolForward(s, { load }),
           maxPoolBackward(s),

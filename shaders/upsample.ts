@@ -1,16 +1,16 @@
-// Bilinear ×2 with aligned corners over [N, H, W, C]: output row i reads input position i·(H − 1)/(2H − 1), and so do columns.
-//   y = (1 − u)(1 − v) x₀₀ + (1 − u) v x₀₁ + u (1 − v) x₁₀ + u v x₁₁
-//   dx gathers, in order, the outputs whose position lies within one input row and column of it
+// Upsampling by a whole factor f along each axis, over [N, H, W, C] or [N, D, H, W, C].
+//   linear   aligned corners: output i of an axis of n reads input position i·(n − 1)/(f·n − 1); y = Σ over the 2^rank neighbours of
+//            the product of 1 − distance. dx gathers, in order, the outputs whose position lies within one input of it
+//   nearest  output i reads input ⌊i/f⌋; dx = Σ over its f^rank outputs, in order
 // One thread per quad of channels of an output (forward) or input (backward) pixel. Positions are whole-number ratios, so
-// both passes find the same row exactly.
+// both passes find the same row exactly. An axis of factor 1 is not touched: a picture's depth, for instance.
+import { coordinates, coordinatesOf, type ImageSizes, pixelIndex } from './image-sizes.js';
 import { enable, type Float, flatIndex, u32, wgsl } from './wgsl.js';
 
-export interface UpsampleSizes {
+/** `output` is a whole multiple of `input` along each axis. */
+export interface UpsampleSizes extends ImageSizes {
   readonly dtype: Float;
-  readonly batch: number;
-  readonly height: number;
-  readonly width: number;
-  readonly channels: number;
+  readonly mode: 'linear' | 'nearest';
 }
 
 const types = ({ dtype, channels }: UpsampleSizes) =>
@@ -30,98 +30,143 @@ const slotIndex = ({ channels }: UpsampleSizes, pixel: string, slot: PixelSlot |
   return `${pixel} * ${u32(slot.row / width)} + ${u32(slot.offset / width)} + quad`;
 };
 
+/** One axis: its coordinate's name, inputs and outputs. */
+interface Axis {
+  readonly name: (typeof coordinates)[number];
+  readonly inputs: number;
+  readonly outputs: number;
+}
+
+const axesOf = ({ input, output }: UpsampleSizes): Axis[] =>
+  coordinates.map((name, axis) => ({ name, inputs: input[axis]!, outputs: output[axis]! }));
+
+const isScaled = ({ inputs, outputs }: Axis): boolean => inputs !== outputs;
+const count = (sizes: readonly number[]): number => sizes.reduce((product, n) => product * n, 1);
+
+/** The two inputs that an output of an axis lies between, and how far it is from the first. */
+const between = ({ name, inputs, outputs }: Axis): string => wgsl`
+  let ${name}_position = ${name} * ${u32(inputs - 1)};
+  let ${name}_0 = ${name}_position / ${u32(outputs - 1)};
+  let ${name}_1 = min(${name}_0 + 1u, ${u32(inputs - 1)});
+  let ${name}_apart = f32(${name}_position % ${u32(outputs - 1)}) / f32(${u32(outputs - 1)});`;
+
+/** The value between the neighbours along all `axes`, of which the others lie at `at`. */
+function interpolated(axes: readonly Axis[], at: readonly string[]): string {
+  const [axis, ...rest] = axes;
+  if (!axis) return `pixel(item, ${at.join(', ')}, quad)`;
+  if (!isScaled(axis)) return interpolated(rest, [...at, axis.name]);
+  const [low, high] = [0, 1].map((side) => interpolated(rest, [...at, `${axis.name}_${side}`]));
+  return `mix(${low}, ${high}, ${axis.name}_apart)`;
+}
+
 /** y may be a slot of wider pixels (multiples of 4 where the channels are). */
 export function upsampleForward(sizes: UpsampleSizes, slot?: PixelSlot): string {
   const { V, S, quads } = types(sizes);
-  const { batch, height, width } = sizes;
+  const axes = axesOf(sizes);
+  const nearest = axes.map((axis) =>
+    isScaled(axis) ? `${axis.name} / ${u32(axis.outputs / axis.inputs)}` : axis.name,
+  );
   return wgsl`${enable(sizes.dtype)}
 @group(0) @binding(0) var<storage, read> x: array<${S}>;
 @group(0) @binding(1) var<storage, read_write> y: array<${S}>;
 
-fn pixel(item: u32, row: u32, column: u32, quad: u32) -> ${V} {
-  return ${V}(x[((item * ${u32(height)} + row) * ${u32(width)} + column) * ${u32(quads)} + quad]);
+fn pixel(item: u32, plane: u32, row: u32, column: u32, quad: u32) -> ${V} {
+  return ${V}(x[${pixelIndex(sizes.input, 'plane', 'row', 'column')} * ${u32(quads)} + quad]);
 }
 
 @compute @workgroup_size(64)
 fn upsample(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = ${flatIndex(64)};
-  if (i >= ${u32(batch * 4 * height * width * quads)}) { return; }
+  if (i >= ${u32(sizes.batch * count(sizes.output) * quads)}) { return; }
   let quad = i % ${u32(quads)};
-  let column = (i / ${u32(quads)}) % ${u32(2 * width)};
-  let row = (i / ${u32(quads * 2 * width)}) % ${u32(2 * height)};
-  let item = i / ${u32(quads * 4 * width * height)};
-  let r = row * ${u32(height - 1)};
-  let c = column * ${u32(width - 1)};
-  let r0 = r / ${u32(2 * height - 1)};
-  let c0 = c / ${u32(2 * width - 1)};
-  let u = f32(r % ${u32(2 * height - 1)}) / f32(${u32(2 * height - 1)});
-  let v = f32(c % ${u32(2 * width - 1)}) / f32(${u32(2 * width - 1)});
-  let r1 = min(r0 + 1u, ${u32(height - 1)});
-  let c1 = min(c0 + 1u, ${u32(width - 1)});
-  let top = mix(pixel(item, r0, c0, quad), pixel(item, r0, c1, quad), v);
-  let bottom = mix(pixel(item, r1, c0, quad), pixel(item, r1, c1, quad), v);
-  y[${slotIndex(sizes, `(i / ${u32(quads)})`, slot)}] = ${S}(mix(top, bottom, u));
+  ${coordinatesOf(`(i / ${u32(quads)})`, sizes.output)}
+#if ${sizes.mode === 'linear'}
+${axes.filter(isScaled).map(between).join('')}
+  let value = ${interpolated(axes, [])};
+#else
+  let value = pixel(item, ${nearest.join(', ')}, quad);
+#endif
+  y[${slotIndex(sizes, `(i / ${u32(quads)})`, slot)}] = ${S}(value);
 }`;
 }
 
 /** dy may be a slot of wider pixels. */
 export function upsampleBackward(sizes: UpsampleSizes, slot?: PixelSlot): string {
   const { V, S, quads } = types(sizes);
-  const { batch, height, width } = sizes;
+  const { mode, input, output } = sizes;
+  const scaled = axesOf(sizes).filter(isScaled);
+  const linear = mode === 'linear';
+  const factor = ({ inputs, outputs }: Axis): string => u32(outputs / inputs);
+  const bounds = (axis: Axis): string =>
+    linear
+      ? wgsl`
+  let ${axis.name}_first = first_of(${axis.name}, ${u32(axis.inputs)}, ${u32(axis.outputs)});
+  let ${axis.name}_end = end_of(${axis.name}, ${u32(axis.inputs)}, ${u32(axis.outputs)});`
+      : wgsl`
+  let ${axis.name}_first = ${axis.name} * ${factor(axis)};
+  let ${axis.name}_end = ${axis.name}_first + ${factor(axis)};`;
+  const at = (name: string): string => (scaled.some((axis) => axis.name === name) ? `${name}_out` : name);
+  const source = slotIndex(sizes, pixelIndex(output, at('plane'), at('row'), at('column')), slot);
+  const weights = linear ? scaled.map(({ name }) => `${name}_weight * `).join('') : '';
+  const loops = scaled.reduceRight(
+    (body, { name, inputs, outputs }) => wgsl`
+    for (var ${name}_out = ${name}_first; ${name}_out < ${name}_end; ${name}_out++) {
+#if ${linear}
+    let ${name}_weight = weight(${name}_out, ${name}, ${u32(inputs)}, ${u32(outputs)});
+#endif
+${body}
+    }`,
+    `    sum += ${weights}${V}(dy[${source}]);`,
+  );
   return wgsl`${enable(sizes.dtype)}
 @group(0) @binding(0) var<storage, read> dy: array<${S}>;
 @group(0) @binding(1) var<storage, read_write> dx: array<${S}>;
+#if ${linear}
 
-// Weight of input position \`at\` in output position \`out\` of an axis of \`size\` inputs: 1 − |out·(size−1)/(2·size−1) − at|.
-fn weight(out: u32, at: u32, size: u32) -> f32 {
+// Weight of input position \`at\` in output position \`out\` of an axis: 1 − |out·(size − 1)/(outs − 1) − at|.
+fn weight(out: u32, at: u32, size: u32, outs: u32) -> f32 {
   let position = out * (size - 1u);
-  let here = at * (2u * size - 1u);
+  let here = at * (outs - 1u);
   let apart = select(here - position, position - here, position > here);
-  return max(0.0, 1.0 - f32(apart) / f32(2u * size - 1u));
+  return max(0.0, 1.0 - f32(apart) / f32(outs - 1u));
 }
 // First output whose position is greater than at − 1, and first whose position is at least at + 1.
-fn first_of(at: u32, size: u32) -> u32 {
+fn first_of(at: u32, size: u32, outs: u32) -> u32 {
   if (at == 0u || size == 1u) { return 0u; }
-  return ((at - 1u) * (2u * size - 1u)) / (size - 1u) + 1u;
+  return ((at - 1u) * (outs - 1u)) / (size - 1u) + 1u;
 }
-fn end_of(at: u32, size: u32) -> u32 {
-  if (at + 1u >= size) { return 2u * size; }
-  return ((at + 1u) * (2u * size - 1u) + size - 2u) / (size - 1u);
+fn end_of(at: u32, size: u32, outs: u32) -> u32 {
+  if (at + 1u >= size) { return outs; }
+  return ((at + 1u) * (outs - 1u) + size - 2u) / (size - 1u);
 }
+#endif
 
 @compute @workgroup_size(64)
 fn upsample_backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = ${flatIndex(64)};
-  if (i >= ${u32(batch * height * width * quads)}) { return; }
+  if (i >= ${u32(sizes.batch * count(input) * quads)}) { return; }
   let quad = i % ${u32(quads)};
-  let column = (i / ${u32(quads)}) % ${u32(width)};
-  let row = (i / ${u32(quads * width)}) % ${u32(height)};
-  let item = i / ${u32(quads * width * height)};
+  ${coordinatesOf(`(i / ${u32(quads)})`, input)}
   var sum = ${V}(0.0);
-  let row_end = end_of(row, ${u32(height)});
-  let column_first = first_of(column, ${u32(width)});
-  let column_end = end_of(column, ${u32(width)});
-  for (var r = first_of(row, ${u32(height)}); r < row_end; r++) {
-    let u = weight(r, row, ${u32(height)});
-    for (var c = column_first; c < column_end; c++) {
-      let source = ${slotIndex(sizes, `((item * ${u32(2 * height)} + r) * ${u32(2 * width)} + c)`, slot)};
-      sum += u * weight(c, column, ${u32(width)}) * ${V}(dy[source]);
-    }
-  }
+${scaled.map(bounds).join('')}
+${loops}
   dx[i] = ${S}(sum);
 }`;
 }
 
 export const variants = (): string[] =>
   (['f32', 'f16'] as const).flatMap((dtype) =>
-    [3, 8].flatMap((channels) => {
-      const sizes = { dtype, batch: 2, height: 5, width: 1, channels };
-      const slot = { row: 4 * channels, offset: channels };
-      return [
-        upsampleForward(sizes),
-        upsampleBackward(sizes),
-        upsampleForward(sizes, slot),
-        upsampleBackward(sizes, slot),
-      ];
-    }),
+    (['linear', 'nearest'] as const).flatMap((mode) =>
+      [3, 8].flatMap((channels) => {
+        const flat: UpsampleSizes = { ...{ dtype, mode, batch: 2, channels }, input: [1, 5, 1], output: [1, 10, 2] };
+        const solid: UpsampleSizes = { ...flat, input: [2, 5, 1], output: [6, 15, 3] };
+        const slot = { row: 4 * channels, offset: channels };
+        return [flat, solid].flatMap((sizes) => [
+          upsampleForward(sizes),
+          upsampleBackward(sizes),
+          upsampleForward(sizes, slot),
+          upsampleBackward(sizes, slot),
+        ]);
+      }),
+    ),
   );

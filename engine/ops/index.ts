@@ -67,4 +67,4 @@ export { selectionStatistics } from './selection-statistics.js';
 export { slice } from './slice.js';
 export { logSoftmax, softmax } from './softmax.js';
 export { abs, clamp, exp, log, neg, sqrt, square } from './unary.js';
-export { upsample } from './upsample.js';
+export { type UpsampleOptions, upsample } from './upsample.js';

@@ -1,4 +1,6 @@
-import { maxPoolBackward, maxPoolForward, poolParts, poolWindows } from '../../shaders/max-pool.js';
+// Max pooling in 2-D and 3-D. It computes a deferred activation as it loads, and its gradient is taken on the way out.
+import type { Triple } from '../../shaders/image-sizes.js';
+import { maxPoolBackward, maxPoolForward, type PoolSizes, poolParts, poolWindows } from '../../shaders/max-pool.js';
 import { checkNoMore } from '../arguments.js';
 import { ActivatedGradient, record } from '../autograd.js';
 import { ShapeError, show } from '../shape.js';
@@ -6,18 +8,24 @@ import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
 import { expectTensors, floatType } from './float-type.js';
 import { activationToLoad, waitingSlot } from './fusion.js';
+import { alongAxes, imageSizes, ofRank } from './image-sizes.js';
 
-/** 2×2 maximum with stride 2: x [N, H, W, C] → [N, ⌊H/2⌋, ⌊W/2⌋, C]. */
+/**
+ * Maximum of windows of two along each axis, stride 2: x [N, H, W, C] → [N, ⌊H/2⌋, ⌊W/2⌋, C], or x [N, D, H, W, C] →
+ * [N, ⌊D/2⌋, ⌊H/2⌋, ⌊W/2⌋, C]. An odd last plane, row or column is left out.
+ */
 export function maxPool(x: Tensor, ...others: never[]): Tensor {
   expectTensors('maxPool', x);
-  checkNoMore('maxPool', others, 'x: its windows are 2×2');
-  const [batch = 0, height = 0, width = 0, channels = 0] = x.shape;
-  if (x.shape.length !== 4 || height < 2 || width < 2) {
-    throw new ShapeError(`maxPool: got ${show(x.shape)}, expected [N,H,W,C] with H and W at least 2.`);
+  checkNoMore('maxPool', others, 'x: its windows have two pixels along each axis');
+  const { batch, size: input, channels, rank } = imageSizes('maxPool', x);
+  const window = alongAxes(rank, 2);
+  const output = input.map((n, axis) => Math.floor(n / window[axis]!)) as unknown as Triple;
+  if (output.includes(0)) {
+    throw new ShapeError(`maxPool: got ${show(x.shape)}, expected sides of at least 2. Pool a larger image.`);
   }
-  const sizes = { dtype: floatType('maxPool', x), batch, height, width, channels };
+  const sizes: PoolSizes = { dtype: floatType('maxPool', x), batch, input, output, channels, window };
   const lanes = channels % 4 === 0 ? 4 : 1;
-  const y = empty(x.gpu, [batch, Math.floor(height / 2), Math.floor(width / 2), channels], x.dtype, 'maxPool');
+  const y = empty(x.gpu, [batch, ...ofRank(rank, output), channels], x.dtype, 'maxPool');
   const waiting = activationToLoad(x);
   run(
     maxPoolForward(sizes, { load: waiting?.activation }),

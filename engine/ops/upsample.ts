@@ -1,18 +1,46 @@
-import { upsampleBackward, upsampleForward } from '../../shaders/upsample.js';
+// Upsampling in 2-D and 3-D. A concatenation that takes its output has it written into the slot.
+import type { Triple } from '../../shaders/image-sizes.js';
+import { type UpsampleSizes, upsampleBackward, upsampleForward } from '../../shaders/upsample.js';
+import { checkOptions, showValue } from '../arguments.js';
 import { record } from '../autograd.js';
-import { ShapeError, show } from '../shape.js';
+import { ShapeError } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
-import { floatType } from './float-type.js';
+import { expectTensors, floatType } from './float-type.js';
 import { deferWrite, type SlotOf, waitingSlot } from './fusion.js';
+import { alongAxes, imageSizes, ofRank } from './image-sizes.js';
 
-/** Bilinear ×2 with aligned corners (PyTorch's `align_corners=True`): x [N, H, W, C] → [N, 2H, 2W, C]. */
-export function upsample(x: Tensor): Tensor {
-  const [batch = 0, height = 0, width = 0, channels = 0] = x.shape;
-  if (x.shape.length !== 4) throw new ShapeError(`upsample: got ${show(x.shape)}, expected [N,H,W,C].`);
-  const sizes = { dtype: floatType('upsample', x), batch, height, width, channels };
+/** How an image is made larger. */
+export interface UpsampleOptions {
+  /** How many times longer each side becomes; a whole number of at least 2. Default 2. */
+  factor?: number;
+  /** 'linear' (the default): between neighbours, corners on corners (PyTorch's `align_corners=True`). 'nearest': copies. */
+  mode?: 'linear' | 'nearest';
+}
+
+/**
+ * Makes an image larger by a whole factor f: x [N, H, W, C] → [N, f·H, f·W, C], bilinear or nearest; or x [N, D, H, W, C] →
+ * [N, f·D, f·H, f·W, C], trilinear or nearest.
+ */
+export function upsample(x: Tensor, options: UpsampleOptions = {}): Tensor {
+  expectTensors('upsample', x);
+  checkOptions('upsample', options, ['factor', 'mode'], {
+    scale: "It is called 'factor'.",
+    size: "Give the 'factor': sizes are whole multiples.",
+    alignCorners: "Corners are aligned in mode 'linear'.",
+  });
+  const { factor = 2, mode = 'linear' } = options;
+  if (!Number.isInteger(factor) || factor < 2) {
+    throw new ShapeError(`upsample: got factor ${showValue(factor)}, expected a whole number of at least 2.`);
+  }
+  if (mode !== 'linear' && mode !== 'nearest') {
+    throw new ShapeError(`upsample: got mode ${showValue(mode)}, expected 'linear' or 'nearest'.`);
+  }
+  const { batch, size: input, channels, rank } = imageSizes('upsample', x);
+  const output = alongAxes(rank, factor).map((times, axis) => times * input[axis]!) as unknown as Triple;
+  const sizes: UpsampleSizes = { dtype: floatType('upsample', x), mode, batch, input, output, channels };
   const lanes = channels % 4 === 0 ? 4 : 1;
-  const y = empty(x.gpu, [batch, 2 * height, 2 * width, channels], x.dtype, 'upsample');
+  const y = empty(x.gpu, [batch, ...ofRank(rank, output), channels], x.dtype, 'upsample');
   const write = (slot: SlotOf): void =>
     run(upsampleForward(sizes, slot), { x, y: slot.source }, { threads: y.size / lanes });
   if (x.gpu.flags.fuse) deferWrite(y, [x], write);

@@ -1,24 +1,44 @@
-// 2×2 maximum and bilinear ×2 with aligned corners over [N, H, W, C], by plain loops.
+// Maximum of windows of two, and upsampling by a whole factor, over [N, H, W, C] and [N, D, H, W, C], by plain loops.
 import { at, fromIndex, type NdArray } from './nd-array.js';
 
+/** All corners of a cube of that many axes, the last axis fastest: [0, 0], [0, 1], … */
+const corners = (axes: number): number[][] =>
+  Array.from({ length: 2 ** axes }, (_, i) => Array.from({ length: axes }, (_, axis) => (i >> (axes - 1 - axis)) & 1));
+
+const scaled = ({ shape }: NdArray, scale: (n: number) => number): number[] => [
+  shape[0]!,
+  ...shape.slice(1, -1).map(scale),
+  shape.at(-1)!,
+];
+
+const windowOf = (x: NdArray, [item, ...rest]: readonly number[]): number[] => {
+  const channel = rest.pop()!;
+  return corners(rest.length).map((corner) => at(x, [item!, ...rest.map((n, i) => 2 * n + corner[i]!), channel]));
+};
+
 export const maxPool = (x: NdArray): NdArray =>
-  fromIndex([x.shape[0]!, Math.floor(x.shape[1]! / 2), Math.floor(x.shape[2]! / 2), x.shape[3]!], ([i, r, s, k]) =>
-    Math.max(...[0, 1].flatMap((a) => [0, 1].map((b) => at(x, [i!, 2 * r! + a, 2 * s! + b, k!])))),
+  fromIndex(
+    scaled(x, (n) => Math.floor(n / 2)),
+    (index) => Math.max(...windowOf(x, index)),
   );
 
-/** Linear interpolation on an axis of `size` inputs and 2·size outputs with aligned corners. */
-const position = (out: number, size: number): [low: number, high: number, fraction: number] => {
-  const exact = (out * (size - 1)) / (2 * size - 1);
+/** Linear interpolation on an axis of `size` inputs and factor·size outputs with aligned corners. */
+const position = (out: number, size: number, factor: number): [low: number, high: number, fraction: number] => {
+  const exact = (out * (size - 1)) / (factor * size - 1);
   const low = Math.min(size - 1, Math.floor(exact + 1e-12));
   return [low, Math.min(size - 1, low + 1), exact - low];
 };
 
-export const upsample = (x: NdArray): NdArray => {
-  const [n, h, w, c] = x.shape as [number, number, number, number];
-  return fromIndex([n, 2 * h, 2 * w, c], ([i, row, column, k]) => {
-    const [r0, r1, u] = position(row!, h);
-    const [c0, c1, v] = position(column!, w);
-    const read = (r: number, s: number) => at(x, [i!, r, s, k!]);
-    return (1 - u) * ((1 - v) * read(r0, c0) + v * read(r0, c1)) + u * ((1 - v) * read(r1, c0) + v * read(r1, c1));
-  });
-};
+export const upsample = (x: NdArray, factor = 2, mode: 'linear' | 'nearest' = 'linear'): NdArray =>
+  fromIndex(
+    scaled(x, (n) => factor * n),
+    ([item, ...rest]) => {
+      const channel = rest.pop()!;
+      if (mode === 'nearest') return at(x, [item!, ...rest.map((out) => Math.floor(out / factor)), channel]);
+      const places = rest.map((out, axis) => position(out, x.shape[axis + 1]!, factor));
+      return corners(rest.length).reduce((sum, corner) => {
+        const weight = places.reduce((w, [, , fraction], i) => w * (corner[i] ? fraction : 1 - fraction), 1);
+        return sum + weight * at(x, [item!, ...places.map((place, i) => place[corner[i]!]!), channel]);
+      }, 0);
+    },
+  );

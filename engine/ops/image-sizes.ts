@@ -1,0 +1,28 @@
+// The sizes of an image op: what [N, H, W, C] and [N, D, H, W, C] have in common.
+import type { Triple } from '../../shaders/image-sizes.js';
+import { ShapeError, show } from '../shape.js';
+import type { Tensor } from '../tensor.js';
+
+/** An image's sizes as [depth, height, width], depth 1 in 2-D. */
+export interface Image {
+  readonly batch: number;
+  readonly size: Triple;
+  readonly channels: number;
+  readonly rank: 2 | 3;
+}
+
+/** Takes an image's shape apart; throws a ShapeError unless x is [N, H, W, C] or [N, D, H, W, C]. */
+export function imageSizes(op: string, { shape }: Tensor): Image {
+  const [batch = 0, ...rest] = shape;
+  const channels = rest.pop() ?? 0;
+  if (rest.length !== 2 && rest.length !== 3) {
+    throw new ShapeError(`${op}: got ${show(shape)}, expected [N,H,W,C] or [N,D,H,W,C]. Reshape it first.`);
+  }
+  return { batch, channels, rank: rest.length, size: (rest.length === 2 ? [1, ...rest] : rest) as unknown as Triple };
+}
+
+/** A triple as an image of this rank has it: without the depth in 2-D. */
+export const ofRank = (rank: 2 | 3, triple: Triple): number[] => triple.slice(3 - rank);
+
+/** The same number along each axis of an image of this rank, 1 along a depth that it does not have. */
+export const alongAxes = (rank: 2 | 3, n: number): Triple => [rank === 3 ? n : 1, n, n];
