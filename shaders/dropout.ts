@@ -1,4 +1,5 @@
-// y = x / (1 − rate) where u ≥ rate, else 0; u is uniform in [0, 1), one per element. The gradient is the same kernel on dy.
+// y = x / (1 − rate) where u ≥ rate, else 0; u is uniform in [0, 1), one per element, or per item and channel. The gradient is the same
+// kernel on dy.
 // One thread per four elements: block b draws philox(counter = (b, step, 0, 0), key = (seed, stream)), so that no mask is kept.
 import { philox } from './philox.js';
 import { enable, type Float, flatIndex, u32, wgsl } from './wgsl.js';
@@ -38,6 +39,44 @@ fn dropout(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gr
 #endif
 }`;
 
+/**
+ * Whole channels: one number for each of the [items, channels], of which an item has `size / items` elements. One thread per four
+ * elements where the channels come in fours, else per element.
+ */
+export function channelDropoutShader(
+  dtype: Float,
+  { size, items, channels }: { readonly size: number; readonly items: number; readonly channels: number },
+): string {
+  const lanes = channels % 4 === 0 ? 4 : 1;
+  const type = lanes === 4 ? `vec4<${dtype}>` : dtype;
+  return wgsl`${enable(dtype)}
+${philox}
+@group(0) @binding(0) var<storage, read> random: array<u32>; // seed, step
+@group(0) @binding(1) var<storage, read> stream: array<u32>;
+@group(0) @binding(2) var<storage, read> x: array<${type}>;
+@group(0) @binding(3) var<storage, read_write> y: array<${type}>;
+@group(0) @binding(4) var<storage, read> numbers: array<f32>; // rate, 1 / (1 - rate)
+
+fn factor(bits: u32) -> f32 { return select(0.0, numbers[1], uniform01(bits) >= numbers[0]); }
+
+@compute @workgroup_size(64)
+fn channel_dropout(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let i = ${flatIndex(64)};
+  if (i >= ${u32(size / lanes)}) { return; }
+  let item = i / ${u32(size / items / lanes)};
+  let number = item * ${u32(channels)} + ${u32(lanes)} * (i % ${u32(channels / lanes)});
+  let bits = philox(vec4u(number / 4u, random[1], 0u, 0u), vec2u(random[0], stream[0]));
+#if ${lanes === 4}
+  y[i] = ${type}(vec4f(x[i]) * vec4f(factor(bits.x), factor(bits.y), factor(bits.z), factor(bits.w)));
+#else
+  y[i] = ${type}(f32(x[i]) * factor(bits[number & 3u]));
+#endif
+}`;
+}
+
 /** Representative texts of every kernel in this file. */
 export const variants = (): string[] =>
-  (['f32', 'f16'] as const).flatMap((dtype) => [64, 7].map((size) => dropoutShader(dtype, size)));
+  (['f32', 'f16'] as const).flatMap((dtype) => [
+    ...[64, 7].map((size) => dropoutShader(dtype, size)),
+    ...[8, 3].map((channels) => channelDropoutShader(dtype, { size: 30 * channels, items: 2, channels })),
+  ]);

@@ -1,26 +1,43 @@
 // Inverted dropout without a stored mask: backward draws the same numbers again from seed, step and stream.
-import { dropoutShader } from '../../shaders/dropout.js';
+import { channelDropoutShader, dropoutShader } from '../../shaders/dropout.js';
+import { checkOptions, showValue } from '../arguments.js';
 import { record } from '../autograd.js';
-import { ShapeError } from '../shape.js';
+import { ShapeError, show } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor, tensor } from '../tensor.js';
 import { floatType } from './float-type.js';
 import { expectRandom, type Random } from './random.js';
 
+/** What is dropped. */
+export interface DropoutOptions {
+  /** 'element' (the default), or 'channel': whole channels of an item of x [N, …, C], as PyTorch's Dropout2d and Dropout3d. */
+  per?: 'element' | 'channel';
+}
+
 /**
- * Sets elements to 0 with probability `rate` in [0, 1) and divides the others by 1 − rate (Srivastava et al., JMLR 2014).
- * Takes one stream of `random` when it is recorded.
+ * Sets elements, or whole channels, to 0 with probability `rate` in [0, 1) and divides the others by 1 − rate (Srivastava et al., JMLR
+ * 2014; channels: Tompson et al., CVPR 2015). Takes one stream of `random` when it is recorded.
  */
-export function dropout(x: Tensor, rate: number, random: Random): Tensor {
+export function dropout(x: Tensor, rate: number, random: Random, options: DropoutOptions = {}): Tensor {
+  checkOptions('dropout', options, ['per']);
+  const { per = 'element' } = options;
+  if (per !== 'element' && per !== 'channel') {
+    throw new ShapeError(`dropout: got per ${showValue(per)}, expected 'element' or 'channel'.`);
+  }
+  if (per === 'channel' && x.shape.length < 2) {
+    throw new ShapeError(`dropout: got ${show(x.shape)}, expected [N, …, C]: channels come last. Reshape it first.`);
+  }
   if (!(rate >= 0 && rate < 1)) throw new ShapeError(`dropout: rate must be in [0, 1) — got ${rate}.`);
   const dtype = floatType('dropout', x);
   expectRandom('dropout', random);
   // Stream number and rate are data, so that all dropout layers run the same pipeline.
   const stream = tensor(x.gpu, [random.next()], [1], { dtype: 'u32', label: 'stream' });
+  const sizes = { size: x.size, items: x.shape[0]!, channels: x.shape.at(-1)! };
   const masked = (from: Tensor): Tensor => {
     const y = empty(x.gpu, x.shape, dtype, 'dropout');
     const args = { random: random.state, stream, x: from, y, numbers: [rate, 1 / (1 - rate)] };
-    run(dropoutShader(dtype, x.size), args, { threads: Math.ceil(x.size / 4) });
+    if (per === 'element') run(dropoutShader(dtype, x.size), args, { threads: Math.ceil(x.size / 4) });
+    else run(channelDropoutShader(dtype, sizes), args, { threads: x.size / (sizes.channels % 4 === 0 ? 4 : 1) });
     return y;
   };
   return record('dropout', masked(x), [x], (dy) => [masked(dy)]);

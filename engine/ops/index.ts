@@ -21,7 +21,7 @@ export { type ConvOptions, conv } from './conv.js';
 export { convTranspose } from './conv-transpose.js';
 export { crossEntropy } from './cross-entropy.js';
 export { type DiceOptions, diceLoss } from './dice-loss.js';
-export { dropout } from './dropout.js';
+export { type DropoutOptions, dropout } from './dropout.js';
 export { gaussianNoise } from './gaussian-noise.js';
 export { instanceNorm } from './instance-norm.js';
 export type { LabelOptions } from './labeled-pixels.js';

@@ -115,7 +115,6 @@ export class Draft {
 
 export const sizeOf = (shape: readonly number[]): number => shape.reduce((product, n) => product * n, 1);
 export const isImage = ({ shape }: Real): boolean => shape.length === 4 || shape.length === 5;
-export const isPlane = ({ shape }: Real): boolean => shape.length === 4;
 export const same = (a: readonly number[], b: readonly number[]): boolean => `${a}` === `${b}`;
 
 /** Spatial sizes at which convolutions and norms are drawn: others are left to cheap kernels. */

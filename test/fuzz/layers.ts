@@ -1,5 +1,5 @@
 // Pieces that networks are made of: an activation, a convolution, a norm, another view of the same elements.
-import { type Draft, isPlane, same, sizeOf, Unfit, usual, type Value } from './draft.js';
+import { type Draft, isImage, same, sizeOf, Unfit, usual, type Value } from './draft.js';
 import { type Argument, type Ref, random } from './program.js';
 import type { Real } from './reference.js';
 
@@ -108,9 +108,12 @@ export function sizedLike(d: Draft, x: Value, like: Value): Value {
   return enlarged(d, x);
 }
 
+export const upsampled = (d: Draft, x: Value): Value =>
+  d.chance(0.7) ? d.call('upsample', x) : d.call('upsample', x, { mode: 'nearest' });
+
 export function enlarged(d: Draft, x: Value): Value {
   const shape = d.shape(usual(d, x));
-  if (shape.length === 4 && d.chance(0.7)) return d.call('upsample', x);
+  if (d.chance(0.7)) return upsampled(d, x);
   const outputs = channels(d);
   const weight = d.parameter(
     [outputs, ...shape.slice(1, -1).map(() => 2), shape.at(-1)!],
@@ -146,6 +149,6 @@ export const between = [
   (d: Draft, x: Value) => d.call('dropout', x, 0.5, random),
   (d: Draft, x: Value) => activation(d, x),
   (d: Draft, x: Value) => norm(d, x),
-  (d: Draft, x: Value) => (isPlane(d.real(x)) && small(d.real(x)) ? d.call('upsample', x) : x),
+  (d: Draft, x: Value) => (isImage(d.real(x)) && small(d.real(x)) ? upsampled(d, x) : x),
   (d: Draft, x: Value) => d.call('mul', x, d.of(numbers)),
 ];

@@ -103,15 +103,15 @@ const matmulProducts = (a: Shape, b: Shape): Products => {
   return { shape: [...a.slice(0, -1), n], a: Int32Array.from(i), b: Int32Array.from(j), y: Int32Array.from(to) };
 };
 
-/** The linear map of ×2 interpolation with aligned corners, and its weights. */
-function upsampling(x: Shape): { products: Products; weights: Float64Array } {
+/** The linear map of upsampling, and its weights: aligned corners, or copies. */
+function upsampling(x: Shape, factor: number, nearest: boolean): { products: Products; weights: Float64Array } {
   const size = x.slice(1, -1);
   const channels = x.at(-1)!;
   const strides = stridesOf(x);
   const [a, b, y]: [number[], number[], number[]] = [[], [], []];
   const weights: number[] = [];
   let out = -1;
-  const shape = [x[0]!, ...size.map((n) => 2 * n), channels];
+  const shape = [x[0]!, ...size.map((n) => factor * n), channels];
   table(shape, (index) => {
     out++;
     table(
@@ -120,7 +120,8 @@ function upsampling(x: Shape): { products: Products; weights: Float64Array } {
         let weight = 1;
         let at = index[0]! * strides[0]! + index.at(-1)!;
         size.forEach((n, axis) => {
-          const exact = (index[axis + 1]! * (n - 1)) / (2 * n - 1);
+          const place = index[axis + 1]!;
+          const exact = nearest ? Math.floor(place / factor) : (place * (n - 1)) / (factor * n - 1);
           const low = Math.min(n - 1, Math.floor(exact + 1e-12));
           const part = exact - low;
           weight *= corner[axis] ? part : 1 - part;
@@ -194,7 +195,7 @@ function reduction(x: Real, axes: number | readonly number[] | undefined, keepDi
 }
 
 const image = (x: Real, least = 1): void =>
-  must(x.shape.length === 4 && x.shape.slice(1, 3).every((n) => n >= least), 'image');
+  must([4, 5].includes(x.shape.length) && x.shape.slice(1, -1).every((n) => n >= least), 'image');
 
 type Operand = Real | number;
 
@@ -377,17 +378,21 @@ export function meaningOf(tape: Tape, name: string, args: readonly unknown[]): R
     }
     case 'upsample': {
       image(x);
-      const { products, weights } = upsampling(x.shape);
+      const { factor = 2, mode = 'linear' } = (args[1] ?? {}) as { factor?: number; mode?: string };
+      const { products, weights } = upsampling(x.shape, factor, mode === 'nearest');
       return tape.bilinear(x, { shape: [weights.length], data: weights, half: x.half, wanted: false }, products);
     }
     case 'maxPool': {
       image(x, 2);
-      const shape = [x.shape[0]!, Math.floor(x.shape[1]! / 2), Math.floor(x.shape[2]! / 2), x.shape[3]!];
-      const strides = stridesOf(x.shape) as [number, number, number, number];
+      const sides = x.shape.slice(1, -1);
+      const shape = [x.shape[0]!, ...sides.map((n) => Math.floor(n / 2)), x.shape.at(-1)!];
+      const strides = stridesOf(x.shape);
       const groups: number[][] = [];
-      table(shape, ([n, r, s, c]) => {
-        const at = n! * strides[0] + 2 * r! * strides[1] + 2 * s! * strides[2] + c!;
-        return groups.push([at, at + strides[2], at + strides[1], at + strides[1] + strides[2]]);
+      table(shape, (index) => {
+        const spatial = strides.slice(1, -1);
+        const first = index.reduce((at, n, axis) => at + n * strides[axis]! * (spatial[axis - 1] ? 2 : 1), 0);
+        const window = spatial.reduce((all, stride) => all.flatMap((at) => [at, at + stride]), [first]);
+        return groups.push(window);
       });
       return tape.largest(x, shape, groups, 'first');
     }

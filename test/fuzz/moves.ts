@@ -1,5 +1,5 @@
 // What is drawn next: single ops, and the patterns in which ops ride along with each other.
-import { type Draft, isImage, isPlane, same, sizeOf, Unfit, type Value } from './draft.js';
+import { type Draft, isImage, same, sizeOf, Unfit, type Value } from './draft.js';
 import {
   activation,
   between,
@@ -11,6 +11,7 @@ import {
   partner,
   sizedLike,
   small,
+  upsampled,
   weightFor,
 } from './layers.js';
 
@@ -48,7 +49,7 @@ const moves: readonly [weight: number, move: (d: Draft) => void][] = [
       if (next === 0) convolution(d, b);
       else if (next === 1) activation(d, b);
       else if (next === 2) norm(d, b, 'normActivation');
-      else if (isPlane(d.real(b))) d.call('maxPool', b);
+      else if (isImage(d.real(b))) d.call('maxPool', b);
     },
   ],
   [
@@ -61,7 +62,7 @@ const moves: readonly [weight: number, move: (d: Draft) => void][] = [
       d.of([
         () => convolution(d, second),
         () => d.call('square', second),
-        () => (isPlane(d.real(second)) ? d.call('maxPool', second) : d.call('neg', second)),
+        () => (isImage(d.real(second)) ? d.call('maxPool', second) : d.call('neg', second)),
         () => d.call('concat', [second, second], -1),
       ])();
     },
@@ -93,7 +94,7 @@ const moves: readonly [weight: number, move: (d: Draft) => void][] = [
     (d) =>
       d.call(
         'maxPool',
-        d.pick((x) => isPlane(x) && x.shape.slice(1, 3).every((n) => n >= 2)),
+        d.pick((x) => isImage(x) && x.shape.slice(1, -1).every((n) => n >= 2)),
       ),
   ],
   [
@@ -107,9 +108,9 @@ const moves: readonly [weight: number, move: (d: Draft) => void][] = [
   [
     3, // deferred over deferred
     (d) => {
-      const x = d.pick((v) => isPlane(v) && small(v));
+      const x = d.pick((v) => isImage(v) && small(v));
       const order = [
-        (v: Value) => d.call('upsample', v),
+        (v: Value) => upsampled(d, v),
         (v: Value) => activation(d, v),
         (v: Value) => norm(d, v, 'normActivation'),
       ];
@@ -258,7 +259,7 @@ const halfMoves: readonly ((d: Draft, x: Value) => Value)[] = [
   (d, x) => d.call('leakyRelu', x, 0.2),
   (d, x) => d.call('mul', x, 0.5),
   (d, x) => convolution(d, x, { stride: 1 }),
-  (d, x) => (isPlane(d.real(x)) ? d.call('upsample', x) : x),
+  (d, x) => (isImage(d.real(x)) ? upsampled(d, x) : x),
   (d, x) => otherView(d, x),
   (d, x) => d.call('concat', [x, x], -1),
   (d, x) => norm(d, x, 'normActivation'),

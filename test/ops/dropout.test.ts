@@ -34,6 +34,25 @@ for (const shape of [[1], [2, 3, 4], [257], [3, 7, 5, 5], [4096]]) {
   }
 }
 
+for (const shape of [
+  [2, 3, 4],
+  [3, 5, 4, 6],
+  [2, 3, 2, 2, 8],
+  [5, 1],
+]) {
+  const [items, channels] = [shape[0]!, shape.at(-1)!];
+  const perItem = shape.reduce((a, b) => a * b, 1) / items;
+  test(`[${shape}] drops whole channels of an item`, () =>
+    checkOp({
+      op: (x) => dropout(x!, 0.5, createRandom(x!.gpu, 1234), { per: 'channel' }),
+      reference: (x) => {
+        const number = (i: number) => Math.floor(i / perItem) * channels + (i % channels);
+        return mapArray(x!, (v, i) => v * factor(number(i), 0.5, 1234));
+      },
+      inputs: [{ shape }],
+    }));
+}
+
 const size = 100_000;
 
 test('fraction and mean', async () => {
@@ -94,6 +113,25 @@ test('captured: backward draws the mask of forward, every step another', async (
   assert.is(seen.size, 3);
   random.setStep(1);
   assert.ok(seen.has((await step().y.read()).join()));
+});
+
+test('fraction of whole channels', async () => {
+  const gpu = await testGpu();
+  const y = await dropout(tensor(gpu, 1, [100, 3, 100]), 0.3, createRandom(gpu, 7), { per: 'channel' }).read();
+  const kept = Array.from({ length: 100 * 100 }, (_, n) => y[Math.floor(n / 100) * 300 + (n % 100)]!);
+  const dropped = kept.filter((v) => v === 0).length / kept.length;
+  assert.ok(Math.abs(dropped - 0.3) < 5 * Math.sqrt(0.21 / kept.length), `${dropped} instead of 0.3`);
+});
+
+test('whole channels of what has none, and other options, are refused', async () => {
+  const gpu = await testGpu();
+  const random = createRandom(gpu, 0);
+  await refuses(() => dropout(tensor(gpu, [1]), 0.5, random, { per: 'channel' }), ShapeError, /channels come last/);
+  await refuses(
+    () => dropout(tensor(gpu, [1]), 0.5, random, { per: 'item' as 'channel' }),
+    ShapeError,
+    /'element' or 'channel'/,
+  );
 });
 
 test('a rate of 1 is refused', async () => {
