@@ -1,8 +1,8 @@
 // `wgrad bench`: which benchmark to run.
 
+import { nearest } from '../engine/index.js';
 import { UsageError } from '../train/files/usage-error.js';
 import type { Described } from '../train/settings/command-line.js';
-import { nearestName } from '../train/settings/settings.js';
 import { compareSaved } from './history.js';
 import * as kernels from './kernels.js';
 import * as peers from './peers.js';
@@ -37,7 +37,7 @@ export async function run(args: string[]): Promise<number> {
   }
   const benchmark = name !== undefined && Object.hasOwn(benchmarks, name) ? benchmarks[name] : undefined;
   if (!benchmark) {
-    const near = name === undefined ? undefined : nearestName(name, Object.keys(benchmarks));
+    const near = name === undefined ? undefined : nearest(name, Object.keys(benchmarks));
     const what = name === undefined ? 'say what to measure' : `unknown benchmark '${name}'`;
     throw new UsageError(`bench: ${what}. ${near ? `Did you mean ${near}?` : 'See wgrad bench --help.'}`);
   }

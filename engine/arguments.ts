@@ -36,7 +36,7 @@ function distance(a: string, b: string): number {
   return row[b.length]!;
 }
 
-/** The known word that was meant by an unknown one; undefined when none is near. */
+/** @internal The known word that was meant by an unknown one; undefined when none is near. */
 export function nearest(word: string, known: readonly string[]): string | undefined {
   const lower = word.toLowerCase();
   const ranked = known

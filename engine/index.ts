@@ -1,4 +1,5 @@
 // The engine's public surface: re-exports only.
+export { nearest } from './arguments.js';
 export { type Backward, backward, type GradientFlow, Gradients, gradientLike, noGrad, record } from './autograd.js';
 export { type BufferRange, bufferOf, fromBuffer } from './buffer.js';
 export { capture, type PrepareOptions, type Step, type StepInfo } from './capture.js';

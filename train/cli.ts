@@ -1,13 +1,12 @@
 #!/usr/bin/env node
 // The command `wgrad`: finds the subcommand, runs it, turns errors into one line and an exit code. Progress and errors go
 // to stderr, results to stdout. Each command is a file of its own, loaded when it is called.
-import { GpuLostError } from '../engine/index.js';
+import { GpuLostError, nearest } from '../engine/index.js';
 import { commands } from './commands/index.js';
 import { cut, whyNot } from './files/data-error.js';
 import { UsageError } from './files/usage-error.js';
 import { version } from './run/environment.js';
 import { flagLines, switches } from './settings/command-line.js';
-import { nearestName } from './settings/settings.js';
 
 /** Of what ends here; a command that was interrupted returns 130 itself, after saving. */
 const exitCodes = { done: 0, failed: 1, usage: 2, lost: 3 } as const;
@@ -47,7 +46,7 @@ async function main(args: readonly string[]): Promise<number> {
     const wanted = name === 'help' ? rest[0]! : name;
     const command = Object.hasOwn(commands, wanted) ? commands[wanted] : undefined;
     if (!command) {
-      const near = nearestName(wanted, Object.keys(commands));
+      const near = nearest(wanted, Object.keys(commands));
       const kind = wanted.startsWith('-') ? 'flag' : 'command';
       throw new UsageError(
         `wgrad: unknown ${kind} '${cut(wanted)}'. ${near ? `Did you mean ${near}?` : 'See wgrad --help.'}`,

@@ -4,11 +4,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { nearest } from '../../engine/index.js';
 import { UsageError } from '../../train/files/usage-error.js';
 import * as ramps from '../../train/method/ramps.js';
 import { flagLines } from '../../train/settings/command-line.js';
 import { readSettings } from '../../train/settings/config-file.js';
-import { configFlags, nearestName, resolveConfig, settings } from '../../train/settings/settings.js';
+import { configFlags, resolveConfig, settings } from '../../train/settings/settings.js';
 import { refuses } from '../refuses.js';
 
 const test = suite('config');
@@ -36,7 +37,7 @@ test('flags go before the file, the file before the defaults', () => {
 
 for (const [overrides, message] of [
   [{ itterations: 5 }, /unknown setting 'itterations'.*iterations/],
-  [{ iterations: 0 }, /iterations must be a whole number at least 1/],
+  [{ iterations: 0 }, /iterations must be a whole number of at least 1/],
   [{ iterations: 2.5 }, /whole number/],
   [{ lr: 'fast' }, /lr must be a number/],
   [{ lr: '' }, /lr must be a number/],
@@ -50,10 +51,10 @@ for (const [overrides, message] of [
   [{ precision: 'bf16' }, /one of f32/],
   [{ selection: 'lowest' }, /selection must be one of low, high, all/],
   [{ thresholdPercentile: 10 }, /from 0 to 1/],
-  [{ thresholdMode: 'percentil' }, /one of fixed, ramp, percentile, perClass/],
+  [{ thresholdMode: 'percentil' }, /one of fixed, ramp, percentile, per-class/],
   [{ uncertaintyPasses: 0 }, /at least 1/],
-  [{ teacherMode: 'eval' }, /running statistics that nobody updates.*emaBuffers true/],
-  [{ teacherMode: 'eval', emaBuffers: true, method: 'uamt' }, /uamt's passes differ/],
+  [{ teacherMode: 'eval' }, /running statistics, which emaBuffers false never updates.*emaBuffers true/],
+  [{ teacherMode: 'eval', emaBuffers: true, method: 'uamt' }, /no dropout, but uamt's passes differ/],
 ] as const) {
   test(`${JSON.stringify(overrides)} is refused`, () => refuses(() => resolveConfig(overrides), UsageError, message));
 }
@@ -102,7 +103,13 @@ test('every setting has a flag, whose line of help holds every choice and the de
   const lines = flagLines(configFlags);
   for (const name of Object.keys(configFlags)) assert.ok(lines.includes(`\n  --${name} `), name);
   assert.match(lines, /--method lccs\|lccs-consistency\|lccs-separation\|mt\|uamt\|supervised\n/);
-  assert.match(lines, /--seed N {2,}fixes .* \(1337\)/);
+  assert.match(lines, /--seed N {2,}seed of .* \(1337\)/);
+});
+
+test('spellings of earlier versions still read', () => {
+  const config = resolveConfig({ 'threshold-mode': 'perClass' }, { separation: 'protoCE' });
+  assert.equal([config.thresholdMode, config.separation], ['per-class', 'proto-ce']);
+  assert.equal(resolveConfig({}, { ...config, thresholdMode: 'perClass', separation: 'protoCE' }), config);
 });
 
 test('a list of one number may be that number', () => {
@@ -111,8 +118,8 @@ test('a list of one number may be that number', () => {
 });
 
 test('nearest names', () => {
-  assert.is(nearestName('trian', ['train', 'info']), 'train');
-  assert.is(nearestName('xyzzy', ['train', 'info']), undefined);
+  assert.is(nearest('trian', ['train', 'info']), 'train');
+  assert.is(nearest('xyzzy', ['train', 'info']), undefined);
 });
 
 test('the consistency weight follows λ_max exp(−5 (1 − t/R)²) after the warm-up', () => {
@@ -148,7 +155,7 @@ test('learning rate, EMA decay, prototype weight and threshold', () => {
   );
   assert.ok(Math.abs(ramps.threshold(config, 0) - (0.75 + 0.2 * Math.exp(-5))) < 1e-12);
   assert.is(ramps.threshold(config, 30000), 0.95);
-  for (const thresholdMode of ['fixed', 'perClass'])
+  for (const thresholdMode of ['fixed', 'per-class'])
     assert.is(ramps.threshold(resolveConfig({ thresholdMode }), 5), 0.95);
   assert.ok(Math.abs(ramps.uncertaintyThreshold(config, 0) - (0.75 + 0.25 * Math.exp(-5)) * Math.log(4)) < 1e-12);
   assert.is(ramps.uncertaintyThreshold(config, 30000), Math.log(4));

@@ -90,7 +90,7 @@ test('what is kept: by the thresholds of the record, by class, inverted; else by
   assert.equal(of({}, { threshold: 0.75 }), ['confidence < 0.75', true, false, true]);
   assert.equal(of({ selection: 'high' }, { threshold: 0.75 }), ['confidence >= 0.75', false, true, false]);
   const byClass = { threshold0: 0.75, threshold1: 0.5, threshold2: 0.5, threshold3: 0.5 };
-  assert.equal(of({ thresholdMode: 'perClass' }, { threshold: 0.9, ...byClass }), [
+  assert.equal(of({ thresholdMode: 'per-class' }, { threshold: 0.9, ...byClass }), [
     'kept, by class',
     true,
     false,

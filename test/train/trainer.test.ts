@@ -102,7 +102,7 @@ test('a percentile keeps its share, and says the threshold', async () => {
 });
 
 test('thresholds by class: the surest class has the one that was set', async () => {
-  const { fused } = await agree({ thresholdMode: 'perClass', threshold: 0.5 });
+  const { fused } = await agree({ thresholdMode: 'per-class', threshold: 0.5 });
   const thresholds = [0, 1, 2, 3].map((k) => logged(fused, `threshold${k}`));
   closeTo([Math.max(...thresholds)], [0.5], { rtol: 1e-6 });
   assert.ok(Math.min(...thresholds) < 0.5, `all alike: ${thresholds}`);
@@ -110,7 +110,7 @@ test('thresholds by class: the surest class has the one that was set', async () 
 
 test('a method without a threshold of confidence does not care for its mode', async () => {
   await agree({ method: 'mt', thresholdMode: 'percentile' });
-  await agree({ method: 'uamt', thresholdMode: 'perClass', uncertaintyPasses: 2 });
+  await agree({ method: 'uamt', thresholdMode: 'per-class', uncertaintyPasses: 2 });
 });
 
 test('what is saved is all that a run needs: the same bits after a stop', async () => {
@@ -119,7 +119,7 @@ test('what is saved is all that a run needs: the same bits after a stop', async 
   const small = { size: 16, features: '8,12', batch: 4, iterations: 40, lr: 0.05 };
   for (const options of [
     { thresholdMode: 'percentile', thresholdMomentum: 0.9 },
-    { thresholdMode: 'perClass', prototypeWeighting: 'hard' },
+    { thresholdMode: 'per-class', prototypeWeighting: 'hard' },
     { method: 'mt', teacherMode: 'eval', emaBuffers: true },
     { method: 'uamt', uncertaintyPasses: 2, emaBuffers: true },
   ]) {
@@ -162,7 +162,12 @@ testHalf('f16 storage with the options: finite, and near to f32', async () => {
     assert.ok(metrics.flat().every(Number.isFinite), JSON.stringify(options));
     return metrics[0]!.slice(0, 3);
   };
-  const options = { thresholdMode: 'perClass', separationPixels: 'all', prototypeWeighting: 'hard', selection: 'high' };
+  const options = {
+    thresholdMode: 'per-class',
+    separationPixels: 'all',
+    prototypeWeighting: 'hard',
+    selection: 'high',
+  };
   const single = await threeSteps(true, { ...options, precision: 'f32' });
   closeTo(await half(options), single.metrics[0]!.slice(0, 3), { rtol: 0.02 });
   await half({ method: 'uamt', uncertaintyPasses: 2, emaBuffers: true });
@@ -171,7 +176,7 @@ testHalf('f16 storage with the options: finite, and near to f32', async () => {
 test('prototypes hard, of labelled pixels only, of the batch; all pixels separated; no head', async () => {
   await agree({
     ...{ prototypeWeighting: 'hard', prototypeUnlabeledWeight: 0, prototypeMomentum: 0 },
-    ...{ separationPixels: 'all', projection: false, separation: 'protoCE' },
+    ...{ separationPixels: 'all', projection: false, separation: 'proto-ce' },
   });
 });
 

@@ -30,7 +30,7 @@ const modeOf = (config: Config): Config['thresholdMode'] =>
 export function thresholdNames(config: Config): string[] {
   const mode = modeOf(config);
   if (mode === 'percentile') return ['threshold'];
-  return mode === 'perClass' ? Array.from({ length: config.classes }, (_, k) => `threshold${k}`) : [];
+  return mode === 'per-class' ? Array.from({ length: config.classes }, (_, k) => `threshold${k}`) : [];
 }
 
 /** The threshold of a configuration. */
@@ -51,7 +51,7 @@ export function createThreshold(gpu: Gpu, config: Config): Threshold {
       },
     };
   }
-  if (mode === 'perClass') {
+  if (mode === 'per-class') {
     const state = createClassThresholds(gpu, classes);
     return {
       ...fixed,

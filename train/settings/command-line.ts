@@ -1,9 +1,9 @@
 // What a command takes, as one table: its flags are read by it and its help is written from it, so that neither can know a flag
 // that the other does not. Reading is node's parseArgs with types checked, and a UsageError that names the nearest known flag.
 import { parseArgs } from 'node:util';
+import { nearest } from '../../engine/index.js';
 import { cut } from '../files/data-error.js';
 import { UsageError } from '../files/usage-error.js';
-import { nearestName } from './settings.js';
 
 /** One flag. `many` texts are a list, one for each time that the flag stands. */
 export interface Flag {
@@ -163,7 +163,7 @@ function readCommandLine<F extends Flags>(table: CommandTable<F>, args: readonly
     } else if (token.kind === 'option') {
       const flag = Object.hasOwn(known, token.name) ? known[token.name] : undefined;
       if (!flag) {
-        const near = nearestName(token.name, [...Object.keys(known), ...Object.keys(switches)]);
+        const near = nearest(token.name, [...Object.keys(known), ...Object.keys(switches)]);
         const hint = near === undefined ? see : `Did you mean --${near}?`;
         throw new UsageError(`${command}: unknown flag ${cut(token.rawName)}. ${hint}`);
       }

@@ -3,10 +3,10 @@
 import { readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { nearest } from '../../engine/index.js';
 import { cut, whyNot } from '../files/data-error.js';
 import { textIn } from '../files/text-file.js';
 import { UsageError } from '../files/usage-error.js';
-import { nearestName } from './settings.js';
 
 /** The settings in a JSON file, as a layer for resolveConfig; throws a UsageError where there is none. */
 export function readSettings(file: string): Record<string, unknown> {
@@ -33,7 +33,7 @@ export const protocolNames = (): string[] =>
 export function readProtocol(name: string): Record<string, unknown> {
   const known = protocolNames();
   if (known.includes(name)) return readSettings(join(folder, `${name}.json`));
-  const near = nearestName(name, known);
+  const near = nearest(name, known);
   throw new UsageError(
     `config: unknown protocol '${name}'. ${near ? `Did you mean '${near}'?` : `There is ${known.join(', ')}; --config FILE takes any other.`}`,
   );

@@ -1,124 +1,156 @@
-// Every setting of a training run in one flat object: its default, its flag, its line of help. Unknown keys are errors.
-// The paper gives no numbers; the defaults are ours, those of the protocol SSL4MIS's (README).
+// Every setting of a training run, one row each: its default, what it may be, its line of help. Types, flags, help and errors all come
+// from this table. The paper gives no numbers; the defaults are ours, those of the protocol SSL4MIS's (README).
+import * as v from 'valibot';
+import { nearest } from '../../engine/index.js';
 import { cut } from '../files/data-error.js';
+import { checked, numberWithin } from '../files/schema.js';
 import { UsageError } from '../files/usage-error.js';
 
-export const methods = ['lccs', 'lccs-consistency', 'lccs-separation', 'mt', 'uamt', 'supervised'] as const;
-const confidences = ['student', 'teacher', 'mean', 'min'] as const;
-const thresholdModes = ['fixed', 'ramp', 'percentile', 'perClass'] as const;
-const selections = ['low', 'high', 'all'] as const;
-const consistencies = ['mse', 'kl', 'ce'] as const;
-const separations = ['pull', 'protoCE', 'distance'] as const;
-const separationPixels = ['kept', 'all'] as const;
-const prototypeWeightings = ['confidence', 'hard'] as const;
-const teacherModes = ['train', 'eval'] as const;
-const orients = ['keep', 'canonical'] as const;
-const trusts = ['headers', 'voxels'] as const;
-const nans = ['least', 'zero', 'refuse'] as const;
-const intensities = ['minmax', 'percentile'] as const;
-const precisions = ['f32', 'f16'] as const;
+/** One setting. */
+interface Setting<T> {
+  readonly default: T;
+  /** What stands for its value in the help. */
+  readonly shown: string;
+  readonly help: string;
+  /** Its value from JSON or from a flag's text; `refuse` throws what was expected. */
+  read(value: unknown, refuse: (expected: string) => never): T;
+}
 
-type Setting =
-  | { kind: 'integer' | 'number'; default: number; min: number; max?: number; help: string }
-  | { kind: 'choice'; default: string; choices: readonly string[]; help: string }
-  | { kind: 'boolean'; default: boolean; help: string }
-  | { kind: 'integerOrNone'; default: number | null; min: number; max?: number; help: string }
-  | { kind: 'list'; default: readonly number[]; min: number; max?: number; whole: boolean; help: string };
+function setting<T>(value: T, shown: string, schema: v.GenericSchema<unknown, T>, help: string): Setting<T> {
+  const read: Setting<T>['read'] = (given, refuse) => {
+    const found = checked(schema, typeof given === 'string' ? given.trim() : given);
+    return 'mismatches' in found ? refuse(found.mismatches[0]!.expected) : found.value;
+  };
+  return { default: value, shown, help, read };
+}
 
-const integer = (value: number, min: number, help: string): Setting => ({ kind: 'integer', default: value, min, help });
-const number = (value: number, min: number, max: number, help: string): Setting => ({
-  kind: 'number',
-  default: value,
-  min,
-  max,
-  help,
-});
-const choice = (value: string, choices: readonly string[], help: string): Setting => ({
-  kind: 'choice',
-  default: value,
-  choices,
-  help,
-});
-const boolean = (value: boolean, help: string): Setting => ({ kind: 'boolean', default: value, help });
 const most = Number.MAX_VALUE;
+const numberIn = (value: unknown): unknown => (typeof value === 'string' && value.trim() ? Number(value) : value);
 
-/** Key → default, kind, bounds, help. The flag is the key in kebab-case. */
+/** A schema of what `read` makes of a value. */
+const reading = <S extends v.GenericSchema>(read: (value: unknown) => unknown, schema: S) =>
+  v.pipe(v.unknown(), v.transform(read), schema);
+
+const integer = (value: number, min: number, help: string) =>
+  setting(value, 'N', reading(numberIn, numberWithin(min, most, true)), help);
+
+const integerOrNone = (value: number | null, min: number, help: string) => {
+  const schema = v.nullable(numberWithin(min, most, true));
+  return setting(
+    value,
+    'N|none',
+    reading((given) => (given === 'none' ? null : numberIn(given)), schema),
+    help,
+  );
+};
+
+const number = (value: number, min: number, max: number, help: string) =>
+  setting(value, 'N', reading(numberIn, numberWithin(min, max)), help);
+
+const boolean = (value: boolean, help: string) => {
+  const words: Readonly<Record<string, boolean>> = { true: true, false: false };
+  const read = (given: unknown) => (typeof given === 'string' ? words[given] : given);
+  return setting(value, 'true|false', reading(read, v.boolean('true or false')), help);
+};
+
+/** One of some words; `formerly` are spellings of earlier versions, which still read. */
+const choice = <const C extends string>(
+  value: NoInfer<C>,
+  choices: readonly C[],
+  help: string,
+  formerly: Readonly<Record<string, NoInfer<C>>> = {},
+) => {
+  const read = (given: unknown) =>
+    typeof given === 'string' && Object.hasOwn(formerly, given) ? formerly[given] : given;
+  return setting<C>(value, choices.join('|'), reading(read, v.picklist(choices, `one of ${choices.join(', ')}`)), help);
+};
+
+/** A list of numbers; its text has commas, and a single number is a list of one. */
+const list = (
+  value: number[],
+  { min, max = most, whole = false }: { min: number; max?: number; whole?: boolean },
+  help: string,
+) => {
+  const read = (given: unknown) =>
+    typeof given === 'string' ? given.split(',') : typeof given === 'number' ? [given] : given;
+  const schema = v.pipe(
+    v.array(reading(numberIn, numberWithin(min, max, whole)), 'a list of numbers'),
+    v.nonEmpty('a list of at least one number'),
+  );
+  return setting(value, 'N,N,…', reading(read, schema), help);
+};
+
+export const methods = ['lccs', 'lccs-consistency', 'lccs-separation', 'mt', 'uamt', 'supervised'] as const;
+
+/** Key → setting. The flag is the key in kebab-case. */
 export const settings = {
   method: choice(
     'lccs',
     methods,
-    'lccs: low-confidence consistency and class separation, or one of them; mt: mean teacher; uamt: uncertainty-aware mean teacher',
+    'lccs: low-confidence consistency and class separation; lccs-consistency, lccs-separation: one of the two; mt: mean teacher; uamt: uncertainty-aware mean teacher; supervised: labelled slices only',
   ),
   labeled: integer(7, 1, 'training patients whose labels are used: the first N of the split'),
   iterations: integer(30000, 1, 'training iterations'),
   size: integer(256, 8, 'slices are resized to N×N pixels'),
-  spacing: {
-    kind: 'list',
-    default: [0, 0],
-    min: 0,
-    whole: false,
-    help: 'pixel size along x, y in mm at which slices are cut or padded to N×N instead; 0,0: resized whole',
-  },
+  spacing: list(
+    [0, 0],
+    { min: 0 },
+    'pixel size along x and y in mm: slices are resampled to it, then cropped or padded to N×N; with 0,0 whole slices are resized',
+  ),
   orient: choice(
     'keep',
-    orients,
-    'axes as the files have them, or canonical: turned as near to RAS as whole axes come',
+    ['keep', 'canonical'],
+    'keep: axes as the files store them; canonical: axes permuted and flipped to the nearest RAS orientation, without interpolation',
   ),
-  fold: integer(0, 0, 'which fold of splits.json or splits_final.json, where that is a list'),
-  classes: integer(4, 2, 'classes, background included'),
-  ignoreLabel: {
-    kind: 'integerOrNone',
-    default: null,
-    min: -(2 ** 31),
-    help: 'label value of voxels that are neither learned from nor scored, usually 255 or -1',
-  },
+  fold: integer(0, 0, 'fold to use where splits.json or splits_final.json is a list of folds'),
+  classes: integer(4, 2, 'number of classes, background included'),
+  ignoreLabel: integerOrNone(
+    null,
+    -(2 ** 31),
+    'label value that is left out of training and scoring, usually 255 or -1',
+  ),
   trust: choice(
     'headers',
-    trusts,
-    'headers: a label that lies otherwise than its image is an error; voxels: they correspond all the same',
+    ['headers', 'voxels'],
+    'headers: a label whose header disagrees with its image is an error; voxels: their voxels correspond whatever the headers say',
   ),
-  nan: choice('least', nans, 'intensities that are NaN or infinite become the least of the others, or 0, or an error'),
+  nan: choice(
+    'least',
+    ['least', 'zero', 'refuse'],
+    'NaN and infinite intensities become the smallest finite one (least) or 0 (zero), or are an error (refuse)',
+  ),
   intensity: choice(
     'minmax',
-    intensities,
-    'a volume is scaled to 0 … 1 from its least to its greatest value, or between two percentiles and clipped',
+    ['minmax', 'percentile'],
+    'how a volume is scaled to 0 … 1: from its minimum to its maximum, or between two percentiles, clipped',
   ),
-  intensityPercentiles: {
-    kind: 'list',
-    default: [0.5, 99.5],
-    min: 0,
-    max: 100,
-    whole: false,
-    help: 'those two',
-  },
-  features: { kind: 'list', default: [16, 32, 64, 128, 256], min: 1, whole: true, help: 'UNet channels per level' },
-  dropout: {
-    kind: 'list',
-    default: [0.05, 0.1, 0.2, 0.3, 0.5],
-    min: 0,
-    max: 0.95,
-    whole: false,
-    help: 'encoder dropout per level',
-  },
-  batch: integer(24, 1, 'slices in a batch'),
-  labeledBatch: integer(
-    12,
-    1,
-    'labelled slices in a batch (supervised uses only these); half of --batch where not given',
-  ),
+  intensityPercentiles: list([0.5, 99.5], { min: 0, max: 100 }, 'the percentiles of --intensity percentile'),
+  features: list([16, 32, 64, 128, 256], { min: 1, whole: true }, 'UNet channels per level'),
+  dropout: list([0.05, 0.1, 0.2, 0.3, 0.5], { min: 0, max: 0.95 }, 'encoder dropout rate per level'),
+  batch: integer(24, 1, 'slices per batch'),
+  labeledBatch: integer(12, 1, 'labelled slices per batch, half of --batch unless given; supervised uses only these'),
   lr: number(0.01, 0, most, 'initial learning rate of SGD'),
   momentum: number(0.9, 0, 1, 'SGD momentum'),
   weightDecay: number(1e-4, 0, most, 'SGD weight decay'),
-  lrPower: number(0.9, 0, most, 'learning rate · (1 − iteration/iterations)^power'),
-  seed: integer(1337, 0, 'fixes weights, batches, augmentation, dropout and noise'),
+  lrPower: number(0.9, 0, most, 'power N of the schedule: learning rate · (1 − iteration/iterations)^N'),
+  seed: integer(1337, 0, 'seed of weights, batches, augmentation, dropout and noise'),
   augment: boolean(true, 'random rotations and flips'),
-  confidence: choice('student', confidences, 'whose maximum class probability decides what is kept'),
-  selection: choice('low', selections, 'pixels kept: confidence below the threshold, at least the threshold, or all'),
-  threshold: number(0.95, 0, 1, 'pixels of confidence below it are kept (at the end of training, with a ramp)'),
+  confidence: choice(
+    'student',
+    ['student', 'teacher', 'mean', 'min'],
+    'whose maximum class probability decides which pixels are kept',
+  ),
+  selection: choice(
+    'low',
+    ['low', 'high', 'all'],
+    'pixels that are kept: confidence below the threshold (low), at or above it (high), or all',
+  ),
+  threshold: number(0.95, 0, 1, 'confidence threshold; a ramp ends here'),
   thresholdMode: choice(
     'fixed',
-    thresholdModes,
-    'ramp: rises from thresholdStart to threshold; percentile: a share of the batch lies below; perClass: threshold times the mean confidence of the class, relative to the largest',
+    ['fixed', 'ramp', 'percentile', 'per-class'],
+    'ramp: rises from --threshold-start to --threshold; percentile: a fixed share of each batch lies below it; per-class: threshold times the mean confidence of each class, relative to the most confident class',
+    { perClass: 'per-class' },
   ),
   thresholdStart: number(0.75, 0, 1, 'where a ramped threshold starts'),
   thresholdPercentile: number(0.1, 0, 1, 'percentile: share of the unlabelled pixels below the threshold'),
@@ -126,195 +158,91 @@ export const settings = {
     0.9,
     0,
     1,
-    'percentile, perClass: momentum, at most, of what the batches say; 0: each for itself',
+    'percentile, per-class: upper bound on the momentum of the running estimate; 0 uses each batch alone',
   ),
-  consistency: choice('mse', consistencies, 'distance between student and teacher on kept pixels'),
+  consistency: choice('mse', ['mse', 'kl', 'ce'], 'distance between student and teacher on kept pixels'),
   consistencyWeight: number(0.1, 0, most, 'λ_max, the final weight of the unsupervised loss'),
-  rampEvery: integer(150, 1, 'the weight ramps in steps of N iterations'),
+  rampEvery: integer(150, 1, 'iterations between two steps of the weight ramp'),
   rampFraction: number(1, 0, 1, 'share of the iterations over which the weight ramps up'),
-  warmupFraction: number(1 / 30, 0, 1, 'share of the iterations without an unsupervised loss'),
+  warmupFraction: number(1 / 30, 0, 1, 'share of the iterations before the unsupervised loss starts'),
   separation: choice(
     'pull',
-    separations,
-    'class separation: cosine pull, cross-entropy over cosines, or over distances',
+    ['pull', 'proto-ce', 'distance'],
+    'class separation: cosine pull, cross-entropy over cosines, or cross-entropy over distances',
+    { protoCE: 'proto-ce' },
   ),
   separationWeight: number(0.1, 0, most, 'β, weight of class separation within the unsupervised loss'),
-  separationPixels: choice('kept', separationPixels, 'class separation of the kept pixels, or of all'),
-  temperature: number(0.1, 1e-6, most, 'T of protoCE'),
+  separationPixels: choice('kept', ['kept', 'all'], 'pixels that class separation uses'),
+  temperature: number(0.1, 1e-6, most, 'temperature T of --separation proto-ce'),
   projection: boolean(true, 'projection head before class separation'),
-  projectionWidth: integer(32, 1, 'features of the projection head'),
-  emaDecay: number(0.99, 0, 1, 'decay of the teacher, at most'),
-  emaBuffers: boolean(false, "the teacher's running statistics follow the student's, too"),
+  projectionWidth: integer(32, 1, 'channels of the projection head'),
+  emaDecay: number(0.99, 0, 1, "upper bound on the teacher's EMA decay"),
+  emaBuffers: boolean(false, "whether the teacher's running statistics follow the student's, too"),
   teacherMode: choice(
     'train',
-    teacherModes,
-    'train: batch statistics and dropout; eval: running statistics, no dropout',
+    ['train', 'eval'],
+    'mode of the teacher: batch statistics and dropout (train), or running statistics and no dropout (eval)',
   ),
-  uncertaintyPasses: integer(8, 1, 'uamt: noisy predictions of the teacher, whose mean has the entropy'),
-  prototypeMomentum: number(0.99, 0, 1, 'momentum of the prototypes, at most; 0: those of the batch'),
-  prototypeWeighting: choice('confidence', prototypeWeightings, 'what a reliable pixel counts for: q, or 1'),
-  prototypeUnlabeledWeight: number(1, 0, most, 'ρ, weight of reliable unlabelled pixels; 0: labelled ones only'),
+  uncertaintyPasses: integer(
+    8,
+    1,
+    'uamt: number of noisy teacher predictions that are averaged to estimate uncertainty',
+  ),
+  prototypeMomentum: number(0.99, 0, 1, 'upper bound on the momentum of the prototypes; 0 uses each batch alone'),
+  prototypeWeighting: choice(
+    'confidence',
+    ['confidence', 'hard'],
+    "weight of a reliable pixel in its prototype: the teacher's confidence, or 1 (hard)",
+  ),
+  prototypeUnlabeledWeight: number(
+    1,
+    0,
+    most,
+    'ρ, weight of reliable unlabelled pixels in the prototypes; 0 uses labelled pixels only',
+  ),
   prototypeWarmupFraction: number(
     1 / 30,
     0,
     1,
-    'share of the iterations in which ρ is 0; warmupFraction where not given',
+    'share of the iterations in which ρ is 0; that of --warmup-fraction unless given',
   ),
   noise: number(0.1, 0, most, "standard deviation of the noise on the teacher's input"),
-  noiseClip: number(0.2, 0, most, 'that noise is clipped to ± this'),
-  precision: choice('f32', precisions, 'storage of activations and their gradients; sums and weights stay f32'),
-  evalEvery: integer(200, 1, 'validate every N iterations; the best checkpoint is kept'),
-  saveEvery: integer(200, 1, 'save the state to resume from every N iterations'),
-  keepCheckpoints: integer(0, 0, 'checkpoints of earlier saves that are kept beside best and last'),
-} as const satisfies Record<string, Setting>;
+  noiseClip: number(0.2, 0, most, 'that noise is clipped to ±N'),
+  precision: choice('f32', ['f32', 'f16'], 'storage of activations and their gradients; sums and weights stay f32'),
+  evalEvery: integer(200, 1, 'iterations between two validations; the best checkpoint is kept'),
+  saveEvery: integer(200, 1, 'iterations between two saves of the state that --resume continues from'),
+  keepCheckpoints: integer(0, 0, 'earlier checkpoints that are kept beside best and last'),
+} as const;
 
-export type ConfigKey = keyof typeof settings;
+type Settings = typeof settings;
+export type ConfigKey = keyof Settings;
 
 /**
  * A run's settings, resolved: every key is there. What each means, its bounds and its default are in `settings` above, and in
  * `wgrad train --help`.
  */
-export interface Config {
-  method: (typeof methods)[number];
-  labeled: number;
-  iterations: number;
-  size: number;
-  spacing: number[];
-  orient: (typeof orients)[number];
-  fold: number;
-  classes: number;
-  ignoreLabel: number | null;
-  trust: (typeof trusts)[number];
-  nan: (typeof nans)[number];
-  intensity: (typeof intensities)[number];
-  intensityPercentiles: number[];
-  features: number[];
-  dropout: number[];
-  batch: number;
-  labeledBatch: number;
-  lr: number;
-  momentum: number;
-  weightDecay: number;
-  lrPower: number;
-  seed: number;
-  augment: boolean;
-  confidence: (typeof confidences)[number];
-  selection: (typeof selections)[number];
-  threshold: number;
-  thresholdMode: (typeof thresholdModes)[number];
-  thresholdStart: number;
-  thresholdPercentile: number;
-  thresholdMomentum: number;
-  consistency: (typeof consistencies)[number];
-  consistencyWeight: number;
-  rampEvery: number;
-  rampFraction: number;
-  warmupFraction: number;
-  separation: (typeof separations)[number];
-  separationWeight: number;
-  separationPixels: (typeof separationPixels)[number];
-  temperature: number;
-  projection: boolean;
-  projectionWidth: number;
-  emaDecay: number;
-  emaBuffers: boolean;
-  teacherMode: (typeof teacherModes)[number];
-  uncertaintyPasses: number;
-  prototypeMomentum: number;
-  prototypeWeighting: (typeof prototypeWeightings)[number];
-  prototypeUnlabeledWeight: number;
-  prototypeWarmupFraction: number;
-  noise: number;
-  noiseClip: number;
-  precision: (typeof precisions)[number];
-  evalEvery: number;
-  saveEvery: number;
-  keepCheckpoints: number;
-}
+export type Config = { [K in ConfigKey]: Settings[K] extends Setting<infer T> ? T : never };
 
-/** Number of single-character edits between two words (Levenshtein). */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
-    }
-    row = next;
-  }
-  return row[b.length]!;
-}
-
-/** The known name nearest to a mistyped one; undefined when none is near. */
-export function nearestName(name: string, known: readonly string[]): string | undefined {
-  const [best] = known
-    .map((candidate) => ({ candidate, edits: editDistance(name, candidate) }))
-    .sort((a, b) => a.edits - b.edits);
-  return best && best.edits <= Math.max(2, name.length / 3) ? best.candidate : undefined;
-}
+/** The same table, for code that takes any row. */
+const rows = Object.entries<Setting<unknown>>(settings);
 
 export const flagOf = (key: string): string => key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 
-/** What stands for a setting's value in the help. */
-const shownValue = (setting: Setting): string => {
-  if (setting.kind === 'choice') return setting.choices.join('|');
-  return { boolean: 'true|false', list: 'N,N,…', integer: 'N', number: 'N', integerOrNone: 'N|none' }[setting.kind];
-};
-
-const shownDefault = (setting: Setting): string =>
-  setting.kind === 'number' ? `${Number(setting.default.toPrecision(3))}` : `${setting.default ?? 'none'}`;
+const shownDefault = (value: unknown): string =>
+  typeof value === 'number' && !Number.isInteger(value) ? `${Number(value.toPrecision(3))}` : `${value ?? 'none'}`;
 
 /** The flags of all settings, for a command's table; a boolean setting's flag takes `true` or `false`. */
 export const configFlags = Object.fromEntries(
-  Object.entries(settings as Record<string, Setting>).map(([key, setting]) => [
+  rows.map(([key, { default: value, shown, help }]) => [
     flagOf(key),
     {
       type: 'string' as const,
-      value: shownValue(setting),
-      help: `${setting.help} (${shownDefault(setting)})`,
+      value: shown,
+      help: `${help} (${shownDefault(value)})`,
       under: 'Settings (default)',
     },
   ]),
 );
-
-/** A setting's value from JSON or from a flag's text. */
-function parse(key: string, setting: Setting, value: unknown): unknown {
-  const refuse = (expected: string): never => {
-    throw new UsageError(`config: ${key} must be ${expected} — got ${cut(JSON.stringify(value))}.`);
-  };
-  const text = typeof value === 'string' ? value.trim() : undefined;
-  const bounded = (raw: unknown, whole: boolean, min: number, max = most): number => {
-    const n = typeof raw === 'string' && raw.trim() !== '' ? Number(raw) : raw;
-    const fine =
-      typeof n === 'number' && (whole ? Number.isSafeInteger(n) : Number.isFinite(n)) && n >= min && n <= max;
-    const range = max === most ? `at least ${min}` : `from ${min} to ${max}`;
-    return fine ? n : refuse(`${whole ? 'a whole number' : 'a number'} ${range}`);
-  };
-  switch (setting.kind) {
-    case 'integer':
-      return bounded(value, true, setting.min, setting.max);
-    case 'number':
-      return bounded(value, false, setting.min, setting.max);
-    case 'integerOrNone':
-      return value === null || text === 'none' ? null : bounded(value, true, setting.min, setting.max);
-    case 'choice':
-      return setting.choices.includes(text ?? '') ? text : refuse(`one of ${setting.choices.join(', ')}`);
-    case 'boolean':
-      if (value === true || text === 'true') return true;
-      return value === false || text === 'false' ? false : refuse('true or false');
-    case 'list': {
-      const items: unknown[] = Array.isArray(value)
-        ? value
-        : text !== undefined
-          ? text.split(',')
-          : typeof value === 'number'
-            ? [value]
-            : refuse('a list of numbers');
-      if (!items.length) refuse('a list of at least one number');
-      return items.map((item) => bounded(item, setting.whole, setting.min, setting.max));
-    }
-  }
-}
 
 const keyOf = new Map(Object.keys(settings).flatMap((key) => [[key, key] as const, [flagOf(key), key] as const]));
 
@@ -322,81 +250,87 @@ const keyOf = new Map(Object.keys(settings).flatMap((key) => [[key, key] as cons
 export function settingKey(name: string): ConfigKey {
   const key = keyOf.get(name);
   if (key) return key as ConfigKey;
-  const near = nearestName(name, [...keyOf.keys()]);
+  const near = nearest(name, [...keyOf.keys()]);
   throw new UsageError(
     `config: unknown setting '${cut(name)}'. ${near ? `Did you mean '${near}'?` : 'wgrad train --help lists them.'}`,
   );
 }
 
 /**
- * The whole configuration: defaults, then `layers` in order (readSettings, readProtocol), then `overrides`; keys as in a file, or flags
- * in kebab-case. Throws a UsageError for an unknown key (with the nearest known), a wrong type or range, or settings that do not
- * fit.
+ * The whole configuration: defaults, then `layers` in order (readSettings, readProtocol), then `overrides`. Keys are those of a file or
+ * flags in kebab-case. Throws a UsageError for an unknown key (with the nearest known), a wrong type or range, or settings that do not
+ * fit together.
  */
 export function resolveConfig(
   overrides: Record<string, unknown> = {},
   ...layers: (Readonly<Record<string, unknown>> | undefined)[]
 ): Config {
-  const table = settings as Record<string, Setting>;
   const config: Record<string, unknown> = Object.fromEntries(
-    Object.entries(table).map(([key, { default: value }]) => [key, Array.isArray(value) ? [...value] : value]),
+    rows.map(([key, { default: value }]) => [key, Array.isArray(value) ? [...value] : value]),
   );
   const given = new Set<string>();
   for (const layer of [...layers, overrides]) {
     for (const [name, value] of Object.entries(layer ?? {})) {
       if (value === undefined) continue;
       const key = settingKey(name);
-      config[key] = parse(key, table[key]!, value);
+      config[key] = settings[key].read(value, (expected) => {
+        throw new UsageError(`config: ${key} must be ${expected} — got ${cut(JSON.stringify(value))}.`);
+      });
       given.add(key);
     }
   }
   if (!given.has('labeledBatch')) config.labeledBatch = Math.max(1, Math.floor((config.batch as number) / 2));
   if (!given.has('prototypeWarmupFraction')) config.prototypeWarmupFraction = config.warmupFraction;
-  return checkTogether(config as unknown as Config);
+  return checkTogether(config as Config);
 }
 
 function checkTogether(config: Config): Config {
   const { size, features, batch, labeledBatch, method } = config;
   const multiple = 2 ** (features.length - 1);
-  if (features.length < 2) throw new UsageError('config: features needs at least two levels, for instance 16,32.');
+  if (features.length < 2) {
+    throw new UsageError(`config: features must have at least two levels — got ${features}. Use for instance 16,32.`);
+  }
   if (size % multiple) {
     const near = Math.max(multiple, Math.round(size / multiple) * multiple);
     throw new UsageError(
       `config: size ${size} must be a multiple of ${multiple} for ${features.length} levels. Use ${near}.`,
     );
   }
-  if (config.spacing.length !== 2 || config.spacing.some((mm) => mm > 0 !== config.spacing[0]! > 0)) {
+  const { spacing, intensityPercentiles: percentiles } = config;
+  if (spacing.length !== 2 || spacing.some((mm) => mm > 0 !== spacing[0]! > 0)) {
     throw new UsageError(
-      `config: spacing must be two numbers of mm, both above 0 or both 0 — got ${config.spacing.join(',')}. For instance 1.5,1.5.`,
+      `config: spacing must be two numbers of mm, both above 0 or both 0 — got ${spacing}. Use for instance 1.5,1.5.`,
     );
   }
-  const [low, high] = config.intensityPercentiles as [number, number];
-  if (config.intensityPercentiles.length !== 2 || !(low < high)) {
+  if (percentiles.length !== 2 || !(percentiles[0]! < percentiles[1]!)) {
     throw new UsageError(
-      `config: intensityPercentiles must be two rising numbers of % — got ${config.intensityPercentiles.join(',')}. For instance 0.5,99.5.`,
+      `config: intensityPercentiles must be two rising percentages — got ${percentiles}. Use for instance 0.5,99.5.`,
     );
   }
   if (config.ignoreLabel !== null && config.classes > 255) {
     throw new UsageError(
-      `config: with an ignoreLabel there are at most 255 classes — got ${config.classes}. Leave one of both out.`,
+      `config: with an ignoreLabel, classes must be at most 255 — got ${config.classes}. Leave one of the two out.`,
     );
   }
-  if (labeledBatch > batch || (method !== 'supervised' && labeledBatch === batch)) {
+  if (labeledBatch > batch) {
     throw new UsageError(
-      `config: labeledBatch ${labeledBatch} leaves no unlabelled slices in a batch of ${batch}. ${method} needs at least one.`,
+      `config: labeledBatch must be at most batch, ${batch} — got ${labeledBatch}. Make it smaller.`,
     );
   }
-  if (config.teacherMode === 'eval' && method !== 'supervised') {
-    if (method === 'uamt') {
-      throw new UsageError(
-        "config: teacherMode eval has no dropout, by which uamt's passes differ. Use teacherMode train.",
-      );
-    }
-    if (!config.emaBuffers) {
-      throw new UsageError(
-        'config: teacherMode eval uses running statistics that nobody updates. Let them follow the student: emaBuffers true.',
-      );
-    }
+  if (labeledBatch === batch && method !== 'supervised') {
+    throw new UsageError(
+      `config: labeledBatch ${labeledBatch} leaves no unlabelled slices in a batch of ${batch}, but ${method} needs at least one. Make it smaller.`,
+    );
+  }
+  if (config.teacherMode === 'eval' && method === 'uamt') {
+    throw new UsageError(
+      "config: teacherMode eval has no dropout, but uamt's passes differ by their dropout. Use teacherMode train.",
+    );
+  }
+  if (config.teacherMode === 'eval' && method !== 'supervised' && !config.emaBuffers) {
+    throw new UsageError(
+      'config: teacherMode eval uses running statistics, which emaBuffers false never updates. Use emaBuffers true.',
+    );
   }
   return config;
 }

@@ -2,11 +2,12 @@
 // table. A run's folder says itself whether it is finished, so a sweep has no state of its own and can be repeated at any time.
 import { existsSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { nearest } from '../../engine/index.js';
 import { UsageError } from '../files/usage-error.js';
 import { readSafetensors } from '../run/checkpoint.js';
 import { runFiles } from '../run/run-folder.js';
 import { readProtocol, readSettings } from '../settings/config-file.js';
-import { type Config, type ConfigKey, flagOf, nearestName, resolveConfig, settingKey } from '../settings/settings.js';
+import { type Config, type ConfigKey, flagOf, resolveConfig, settingKey } from '../settings/settings.js';
 
 /** One training of a sweep. */
 export interface SweepRun {
@@ -74,7 +75,7 @@ export function readSweep(file: string): SweepPlan {
   const found = readSettings(file);
   for (const key of Object.keys(found)) {
     if (fileKeys.includes(key)) continue;
-    const near = nearestName(key, fileKeys);
+    const near = nearest(key, fileKeys);
     throw new UsageError(
       `sweep: ${file} has an unknown key '${key}'. ${near ? `Did you mean '${near}'?` : `It may have ${fileKeys.join(', ')}; settings go into base.`}`,
     );
