@@ -106,7 +106,7 @@ test('bad folders and splits: one message each', async () => {
     return () => openDataset(spoiled);
   };
   await refuses(withSplits('{"train": ['), DataError, /cannot read .*splits\.json/);
-  await refuses(withSplits('{"train": "patient001"}'), DataError, /"train" .* must be a list of patient names/);
+  await refuses(withSplits('{"train": "patient001"}'), DataError, /"train" must be a list of names — got "patient001"/);
   await refuses(withSplits('{"train": ["patient099"]}'), DataError, /names patient099, which has no images/);
   await refuses(
     withSplits('{"train": ["patient001"], "val": ["patient001"]}'),

@@ -155,8 +155,12 @@ test('nnU-Net: who has no label is learned from without; splits and dataset.json
     writeJson(join(dir, 'dataset.json'), { ...info, ...change });
     return openDataset(dir);
   };
-  await refuses(withInfo({ channel_names: { 0: 'T1', 1: 'T2' } }), DataError, /2 channels \(T1, T2\); images of one/);
-  await refuses(withInfo({ labels: { background: 0, heart: [1, 2] } }), DataError, /"heart" must be one whole number/);
+  await refuses(withInfo({ channel_names: { 0: 'T1', 1: 'T2' } }), DataError, /2 channels \(T1, T2\), expected one/);
+  await refuses(
+    withInfo({ labels: { background: 0, heart: [1, 2] } }),
+    DataError,
+    /"labels\.heart" must be a whole number from 0 to 255 — got \[1,2\]/,
+  );
   await refuses(withInfo({ labels: { background: 0, a: 1, b: 1 } }), DataError, /two labels have the value 1/);
   await refuses(withInfo({ labels: { a: 1 } }), DataError, /no label has the value 0/);
   const ignoring = await withInfo({ labels: { background: 0, a: 1, b: 2, ignore: 3 } })();

@@ -110,11 +110,17 @@ test('patients, cases, file names and folds are found; what contradicts itself i
     problemsOf({ train: ['x'] }),
     /names x, which has no images: there are 4 patients, such as the patient a or the case a_frame01/,
   );
-  assert.match(problemsOf({ train: 'a' }), /"train" in splits\.json must be a list of patient names/);
+  assert.match(
+    problemsOf({ train: 'a' }),
+    /splits\.json: "train" must be a list of names — got "a"\. Use for instance \{"train": \["a/,
+  );
   assert.match(problemsOf(folds, 2), /has 2 folds, 0 to 1 — got fold 2/);
   assert.match(problemsOf(folds[0], 1), /is one split, not a list of folds — got fold 1/);
   for (const content of [null, 3, 'a', [7]]) assert.match(problemsOf(content), /holds no split — got/);
-  assert.match(problemsOf({ patients: ['a'], train: ['a'] }), /"patients" in splits\.json must say which cases/);
+  assert.match(
+    problemsOf({ patients: ['a'], train: ['a'] }),
+    /splits\.json: "patients" must be an object — got \["a"\]\. Use for instance \{"patients": \{"a/,
+  );
   assert.match(problemsOf({ patients: { x: ['q'] } }), /gives x the case q, which has no images/);
   assert.match(problemsOf({ patients: { x: ['a_frame01'], y: ['a_frame01'] } }), /a_frame01 to x and to y/);
 });

@@ -62,6 +62,19 @@ test('a list is its entries; keys may be flags; names hold lists and switches', 
   );
 });
 
+test('a spelling of an earlier version keeps the name of its folder', () => {
+  const { runs } = readSweep(
+    fileWith({ list: [{ thresholdMode: 'perClass' }, { thresholdMode: 'per-class', seed: 2 }] }),
+  );
+  assert.equal(
+    runs.map(({ name, config }) => [name, config.thresholdMode]),
+    [
+      ['threshold-mode-perClass', 'per-class'],
+      ['threshold-mode-per-class_seed-2', 'per-class'],
+    ],
+  );
+});
+
 test('a name does not change when the grid grows', () => {
   const small = namesOf({ grid: { method: ['mt'], seed: [1] } });
   const large = namesOf({ grid: { method: ['mt', 'lccs'], seed: [1, 2, 3] } });
@@ -75,21 +88,21 @@ test('the protocol comes first, then the base, then the run', () => {
 
 for (const [content, message] of [
   ['{', /cannot read/],
-  [{}, /neither a grid nor a list/],
-  [{ grid: { seed: [1] }, list: [{}] }, /a grid and a list/],
-  [{ grid: {} }, /the grid is empty/],
-  [{ grid: { seed: [] } }, /seed must be a list of at least one value — got \[\]/],
-  [{ grid: { seed: 1 } }, /seed must be a list/],
-  [{ grid: [] }, /the grid is empty/],
-  [{ list: [] }, /list must hold at least one/],
-  [{ list: [1] }, /list must hold at least one object/],
+  [{}, /expected a grid or a list — got neither/],
+  [{ grid: { seed: [1] }, list: [{}] }, /expected a grid or a list — got both/],
+  [{ grid: {} }, /"grid" must be an object of settings with lists of values, such as .* — got \{\}/],
+  [{ grid: { seed: [] } }, /"grid\.seed" must be a list of at least one value — got \[\]/],
+  [{ grid: { seed: 1 } }, /"grid\.seed" must be a list of values — got 1/],
+  [{ grid: [] }, /"grid" must be an object — got \[\]/],
+  [{ list: [] }, /"list" must be a list of at least one object of settings — got \[\]/],
+  [{ list: [1] }, /"list\[0\]" must be an object — got 1/],
   [{ gird: { seed: [1] } }, /unknown key 'gird'. Did you mean 'grid'/],
-  [{ method: 'mt', grid: { seed: [1] } }, /unknown key 'method'.*settings go into base/],
+  [{ method: 'mt', grid: { seed: [1] } }, /unknown key 'method'. Expected protocol, base.*settings go into base/],
   [{ grid: { seeds: [1] } }, /grid — config: unknown setting 'seeds'. Did you mean 'seed'/],
   [{ base: { itterations: 1 }, grid: { seed: [1] } }, /base — .*'itterations'. Did you mean 'iterations'/],
   [{ list: [{ seed: 1 }, { lrr: 1 }] }, /list, entry 2 — .*'lrr'. Did you mean 'lr'/],
-  [{ base: 3, grid: { seed: [1] } }, /base must be an object/],
-  [{ data: 3, grid: { seed: [1] } }, /data must be a text/],
+  [{ base: 3, grid: { seed: [1] } }, /"base" must be an object — got 3/],
+  [{ data: 3, grid: { seed: [1] } }, /"data" must be a text — got 3/],
   [{ protocol: 'acdcc', grid: { seed: [1] } }, /Did you mean 'acdc'/],
   [{ grid: { lr: [0.1, 'fast'] } }, /run 2 of 2 .*lr must be a number/],
   [{ grid: { size: [16, 100] } }, /run 2 of 2 .*multiple of 16/],

@@ -2,7 +2,9 @@
 // the split that comes with it; which of the cases are for training is decided in datasets.ts.
 import { existsSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import * as v from 'valibot';
 import { cut, DataError, some, whyNot } from '../files/data-error.js';
+import { numberWithin, objectWith, required, tableOf, text } from '../files/schema.js';
 import { linesOf, textIn } from '../files/text-file.js';
 import { contentsOf, visibleIn as filesIn, stemOf, unused, volumeNamed, volumesIn } from './case-files.js';
 import { foreignFiles } from './file-format.js';
@@ -128,58 +130,48 @@ interface NnunetInfo {
   readonly classNames: readonly string[];
 }
 
+/** dataset.json, as far as it is used. nnU-Net's version 2 has labels as name → value, version 1 as value → name. */
+const datasetFile = objectWith({
+  channel_names: v.optional(tableOf(v.unknown())),
+  modality: v.optional(tableOf(v.unknown())),
+  labels: tableOf(v.unknown()),
+  file_ending: v.optional(text, '.nii.gz'),
+  /** Medical Decathlon's list of images: names, or [{"image": "./imagesTr/NAME.nii.gz", …}]. */
+  training: v.fallback(v.array(v.fallback(v.union([text, objectWith({ image: text })]), '')), []),
+});
+const labelValue = numberWithin(0, 255, true);
+
 function readNnunetInfo(dir: string): NnunetInfo | undefined {
   const file = join(dir, 'dataset.json');
   if (!existsSync(file)) return undefined;
   const refuse = (what: string): never => {
     throw new DataError(`dataset: ${file}: ${what}`);
   };
-  const info = readJson(file) as Record<string, unknown>;
-  const table = (key: string) => {
-    const value = info?.[key];
-    if (value === undefined) return undefined;
-    if (typeof value === 'object' && value !== null) return value as Record<string, unknown>;
-    return refuse(`"${key}" must be an object — got ${cut(value)}.`);
-  };
-  const channels = table('channel_names') ?? table('modality');
-  const count = channels ? Object.keys(channels).length : 1;
-  if (count !== 1)
+  const info = required(datasetFile, readJson(file), refuse);
+  const channels = Object.values(info.channel_names ?? info.modality ?? { 0: 'MR' });
+  if (channels.length !== 1) {
     refuse(
-      `it has ${count} channels (${Object.values(channels!).join(', ')}); images of one are read. Keep one of them.`,
+      `${channels.length} channels (${channels.map((name) => cut(name)).join(', ')}), expected one. Keep one of them.`,
     );
-  const labels =
-    table('labels') ?? refuse('"labels" is missing. Expected for instance {"background": 0, "atrium": 1}.');
-  // Version 2 has name → value, version 1 value → name.
-  const named = Object.entries(labels).map(([key, value]): [string, unknown] =>
-    typeof value === 'string' && /^\d+$/.test(key) ? [value, Number(key)] : [key, value],
-  );
-  for (const [name, value] of named) {
-    if (!Number.isInteger(value) || (value as number) < 0 || (value as number) > 255) {
-      refuse(`label "${name}" must be one whole number from 0 to 255 — got ${cut(value)}.`);
-    }
   }
-  // nnU-Net's name for voxels that nobody has labelled.
-  const ignoreValue = (named as [string, number][]).find(([name]) => name === 'ignore')?.[1];
-  const sorted = (named as [string, number][]).filter(([name]) => name !== 'ignore').sort((a, b) => a[1] - b[1]);
-  if (sorted[0]?.[1] !== 0) refuse('no label has the value 0. Background must be 0.');
+  const named = Object.entries(info.labels).map(([key, value]): [string, number] => {
+    const [name, number] = typeof value === 'string' && /^\d+$/.test(key) ? [value, Number(key)] : [key, value];
+    return [name, required(labelValue, number, refuse, `labels.${name}`)];
+  });
+  // nnU-Net's name for voxels without a label.
+  const ignoreValue = named.find(([name]) => name === 'ignore')?.[1];
+  const sorted = named.filter(([name]) => name !== 'ignore').sort((a, b) => a[1] - b[1]);
+  if (sorted[0]?.[1] !== 0) refuse('no label has the value 0. Give it to the background.');
   const twice = sorted.find(([, value], i) => sorted[i - 1]?.[1] === value);
   if (twice) refuse(`two labels have the value ${twice[1]}. Give each its own.`);
   return {
     file,
-    end: typeof info.file_ending === 'string' ? info.file_ending : '.nii.gz',
-    listed: new Set(imagesListed(info.training)),
+    end: info.file_ending,
+    listed: new Set(info.training.flatMap((entry) => stemOf(typeof entry === 'string' ? entry : entry.image) ?? [])),
     ...(ignoreValue !== undefined && { ignoreValue }),
     labelValues: sorted.map(([, value]) => value),
     classNames: sorted.map(([name]) => name),
   };
-}
-
-/** Stems of the images in Medical Decathlon's list, [{"image": "./imagesTr/NAME.nii.gz", …}] or names alone. */
-function imagesListed(list: unknown): string[] {
-  return (Array.isArray(list) ? list : []).flatMap((entry: unknown) => {
-    const name = typeof entry === 'string' ? entry : (entry as { image?: unknown } | null)?.image;
-    return typeof name === 'string' ? (stemOf(name) ?? []) : [];
-  });
 }
 
 /**

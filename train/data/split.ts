@@ -1,8 +1,10 @@
 // Who trains, who validates, who tests: read from a file (a data set's splits.json, nnU-Net's splits_final.json, a run's split.json: one
 // format), or drawn by a hash of each patient's name, so that a patient who is added moves nobody else.
 import { createHash } from 'node:crypto';
+import * as v from 'valibot';
 import { uniformStream } from '../../engine/index.js';
 import { cut, some } from '../files/data-error.js';
+import { anyObject, checked, listOf, tableOf, text } from '../files/schema.js';
 import type { Case, Parts } from './layouts.js';
 
 /** What a split's file holds; entries are patients, or cases of them. A list of such objects are folds. */
@@ -25,6 +27,7 @@ export interface ResolvedSplit {
   readonly problems: readonly string[];
 }
 
+const names = listOf(text, 'a list of names');
 const partNames = ['train', 'val', 'test'] as const;
 
 /** An entry without folders, endings, a slice's number and nnU-Net's channel: as cases are named. */
@@ -51,13 +54,14 @@ export function resolveSplit(file: string, content: unknown, cases: readonly Cas
     return nothing;
   }
   const found: unknown = isList ? content[fold] : content;
-  if (typeof found !== 'object' || found === null || Array.isArray(found)) {
+  const { value: lists } = checked(anyObject, found);
+  if (!lists) {
     problems.push(
       `split: ${file} holds no split — got ${cut(found)}, expected {"train": [NAME, …], "val": [NAME, …], "test": [NAME, …]}, or a list of such folds.`,
     );
     return nothing;
   }
-  const split = found as Record<string, unknown>;
+  const split = checkedParts(file, lists, cases, problems);
   const grouped = groupCases(file, split.patients, cases, problems);
   const patients = new Set(grouped.map((c) => c.patient));
   const byId = new Map(grouped.map((c) => [c.id, c]));
@@ -68,17 +72,12 @@ export function resolveSplit(file: string, content: unknown, cases: readonly Cas
   const whole = new Set<string>(); // patients that are named themselves
   const parts = { train: [] as string[], val: [] as string[], test: [] as string[] };
   for (const part of partNames) {
-    const list = split[part] ?? [];
-    if (isList && part !== 'test' && split[part] === undefined) {
+    if (isList && part !== 'test' && lists[part] === undefined) {
       problems.push(
         `split: fold ${fold} has no list "${part}" in ${file}. Expected [{"train": [NAME, …], "val": [NAME, …]}, …].`,
       );
     }
-    if (!Array.isArray(list) || !list.every((entry) => typeof entry === 'string')) {
-      problems.push(`split: "${part}" in ${file} must be a list of patient names, such as ["${example}"].`);
-      continue;
-    }
-    for (const entry of list) {
+    for (const entry of split[part] ?? []) {
       const c = patients.has(entry) ? undefined : (byId.get(entry) ?? byId.get(bare(entry)));
       const patient = c?.patient ?? (patients.has(entry) ? entry : patients.has(bare(entry)) ? bare(entry) : undefined);
       if (patient === undefined) {
@@ -111,22 +110,35 @@ export function resolveSplit(file: string, content: unknown, cases: readonly Cas
   return { parts, cases: kept, left: grouped.length - kept.length, problems };
 }
 
-/** Cases with the patients that `patients` says. */
-function groupCases(file: string, patients: unknown, cases: readonly Case[], problems: string[]): readonly Case[] {
-  if (patients === undefined) return cases;
-  const isTable =
-    typeof patients === 'object' &&
-    patients !== null &&
-    Object.values(patients).every((list) => Array.isArray(list) && list.every((name) => typeof name === 'string'));
-  if (!isTable) {
-    problems.push(
-      `split: "patients" in ${file} must say which cases are of one patient, such as {"${cases[0]?.patient}": ["${cases[0]?.id}"]}.`,
-    );
-    return cases;
-  }
+/** The lists and the table of a split's file; one that is malformed becomes a problem, and is left out. */
+function checkedParts(
+  file: string,
+  content: Readonly<Record<string, unknown>>,
+  cases: readonly Case[],
+  problems: string[],
+): SplitFile {
+  const { patient = 'NAME', id = 'CASE' } = cases[0] ?? {};
+  const read = <S extends v.GenericSchema>(key: string, schema: S, example: unknown) => {
+    const { value, mismatches: [wrong] = [] } = checked(schema, content[key], key);
+    if (wrong)
+      problems.push(`split: ${file}: ${wrong.message} Use for instance {"${key}": ${JSON.stringify(example)}}.`);
+    return value;
+  };
+  const [train, val, test] = partNames.map((part) => read(part, v.nullish(names, []), [patient]));
+  return { train, val, test, patients: read('patients', v.optional(tableOf(names)), { [patient]: [id] }) };
+}
+
+/** Cases with the patients that `patients` names. */
+function groupCases(
+  file: string,
+  patients: SplitFile['patients'],
+  cases: readonly Case[],
+  problems: string[],
+): readonly Case[] {
+  if (!patients) return cases;
   const known = new Set(cases.map((c) => c.id));
   const owners = new Map<string, string>();
-  for (const [patient, names] of Object.entries(patients as Record<string, string[]>)) {
+  for (const [patient, names] of Object.entries(patients)) {
     for (const name of names) {
       const id = known.has(name) ? name : bare(name);
       if (!known.has(id)) {

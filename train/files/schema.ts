@@ -3,7 +3,7 @@
 import * as v from 'valibot';
 import { cut } from './data-error.js';
 
-/** A JSON object whose keys are checked elsewhere. */
+/** An object, as JSON has them; its keys are checked elsewhere. valibot's own objects also take lists. */
 export const anyObject = v.custom<Readonly<Record<string, unknown>>>(
   (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
   'an object',
@@ -11,14 +11,16 @@ export const anyObject = v.custom<Readonly<Record<string, unknown>>>(
 
 export const text = v.string('a text');
 
-export const listOf = <S extends v.GenericSchema>(item: S) => v.array(item, 'a list');
+export const listOf = <S extends v.GenericSchema>(item: S, expected = 'a list') =>
+  v.pipe(v.array(item, expected), v.readonly());
 
-/** An object whose keys are names. valibot's own takes a list for one. */
+/** An object from any names to values of one kind. */
 export const tableOf = <S extends v.GenericSchema>(item: S) =>
-  v.pipe(anyObject, v.record(v.string(), item as v.GenericSchema<unknown, v.InferOutput<S>>));
+  v.pipe(anyObject, v.record(v.string(), item), v.readonly());
 
-/** An object with these keys, and perhaps others. */
-export const objectWith = <E extends v.ObjectEntries>(entries: E) => v.pipe(anyObject, v.object(entries));
+/** An object with these keys, and perhaps others, which are left out. */
+export const objectWith = <const E extends v.ObjectEntries>(entries: E) =>
+  v.pipe(anyObject, v.object(entries), v.readonly());
 
 export function numberWithin(min: number, max: number, whole = false) {
   const range = max === Number.MAX_VALUE ? `of at least ${min}` : `from ${min} to ${max}`;
@@ -31,41 +33,48 @@ export function numberWithin(min: number, max: number, whole = false) {
   );
 }
 
-/** What is wrong with a value: where in it, and in words. */
+/** What is wrong with a value. */
 export interface Mismatch {
-  /** The first key on the way to it; empty for the value itself. */
+  /** The first key on the way to it; empty for the value as a whole. */
   readonly key: string;
+  /** Whether its schema knows no such key. */
+  readonly isUnknown: boolean;
   /** What is expected there. */
   readonly expected: string;
   /** `"labels.atrium" must be a whole number from 0 to 255 — got 1.5.` */
   readonly message: string;
 }
 
-/** A value as its schema makes it, or all that is wrong with it. */
-export function checked<S extends v.GenericSchema>(
-  schema: S,
-  value: unknown,
-): { readonly value: v.InferOutput<S> } | { readonly value?: undefined; readonly mismatches: readonly Mismatch[] } {
+type Checked<T> =
+  | { readonly value: T; readonly mismatches?: undefined }
+  | { readonly value?: undefined; readonly mismatches: [Mismatch, ...Mismatch[]] };
+
+/** A value as its schema makes it, or all that is wrong with it. `at` is what leads to the value. */
+export function checked<S extends v.GenericSchema>(schema: S, value: unknown, at = ''): Checked<v.InferOutput<S>> {
   const { success, output, issues } = v.safeParse(schema, value);
-  return success ? { value: output } : { mismatches: issues.map(mismatchOf) };
+  if (success) return { value: output };
+  const [first, ...others] = issues.map((issue) => mismatchOf(issue, at)) as [Mismatch, ...Mismatch[]];
+  return { mismatches: [first, ...others] };
 }
 
-/** A value as its schema makes it; `refuse` throws what is wrong first. */
+/** A value as its schema makes it; `refuse` throws the first that is wrong. */
 export function required<S extends v.GenericSchema>(
   schema: S,
   value: unknown,
   refuse: (what: string) => never,
+  at = '',
 ): v.InferOutput<S> {
-  const found = checked(schema, value);
-  return 'mismatches' in found ? refuse(found.mismatches[0]!.message) : found.value;
+  const found = checked(schema, value, at);
+  return found.mismatches ? refuse(found.mismatches[0].message) : found.value;
 }
 
-function mismatchOf({ path, message: expected, input, kind, type }: v.BaseIssue<unknown>): Mismatch {
+function mismatchOf({ path, message: expected, input, type, ...issue }: v.BaseIssue<unknown>, at: string): Mismatch {
   const keys = (path ?? []).map(({ key }) => key as string | number);
-  const place = keys.map((key, i) => (typeof key === 'number' ? `[${key}]` : `${i ? '.' : ''}${key}`)).join('');
-  const isMissing = kind === 'schema' && type === 'object' && input === undefined;
-  const message = isMissing
-    ? `"${cut(place)}" is missing.`
-    : `${place ? `"${cut(place)}"` : 'it'} must be ${expected} — got ${cut(JSON.stringify(input) ?? 'nothing')}.`;
-  return { key: `${keys[0] ?? ''}`, expected, message };
+  const steps = keys.map((key) => (typeof key === 'number' ? `[${key}]` : `.${key}`)).join('');
+  const place = cut(at + (at ? steps : steps.replace(/^\./, '')));
+  const isUnknown = type === 'strict_object' && issue.expected === 'never';
+  const isMissing = /^(strict_)?object$/.test(type) && input === undefined;
+  const wrong = `must be ${expected} — got ${cut(JSON.stringify(input) ?? 'nothing')}`;
+  const what = isUnknown ? 'is an unknown key' : isMissing ? 'is missing' : wrong;
+  return { key: `${keys[0] ?? ''}`, isUnknown, expected, message: `${place ? `"${place}"` : 'it'} ${what}.` };
 }

@@ -19,7 +19,9 @@ interface Setting<T> {
 function setting<T>(value: T, shown: string, schema: v.GenericSchema<unknown, T>, help: string): Setting<T> {
   const read: Setting<T>['read'] = (given, refuse) => {
     const found = checked(schema, typeof given === 'string' ? given.trim() : given);
-    return 'mismatches' in found ? refuse(found.mismatches[0]!.expected) : found.value;
+    if (!found.mismatches) return found.value;
+    const [{ key, expected }] = found.mismatches;
+    return refuse(key === '' ? expected : `a list, each ${expected}`);
   };
   return { default: value, shown, help, read };
 }
@@ -35,13 +37,8 @@ const integer = (value: number, min: number, help: string) =>
   setting(value, 'N', reading(numberIn, numberWithin(min, most, true)), help);
 
 const integerOrNone = (value: number | null, min: number, help: string) => {
-  const schema = v.nullable(numberWithin(min, most, true));
-  return setting(
-    value,
-    'N|none',
-    reading((given) => (given === 'none' ? null : numberIn(given)), schema),
-    help,
-  );
+  const read = (given: unknown) => (given === 'none' ? null : numberIn(given));
+  return setting(value, 'N|none', reading(read, v.nullable(numberWithin(min, most, true))), help);
 };
 
 const number = (value: number, min: number, max: number, help: string) =>

@@ -2,10 +2,12 @@
 // table. A run's folder says itself whether it is finished, so a sweep has no state of its own and can be repeated at any time.
 import { existsSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import * as v from 'valibot';
 import { nearest } from '../../engine/index.js';
+import { cut } from '../files/data-error.js';
+import { anyObject, checked, objectWith, tableOf, text } from '../files/schema.js';
 import { UsageError } from '../files/usage-error.js';
-import { readSafetensors } from '../run/checkpoint.js';
-import { runFiles } from '../run/run-folder.js';
+import { iterationOf, runFiles } from '../run/run-folder.js';
 import { readProtocol, readSettings } from '../settings/config-file.js';
 import { type Config, type ConfigKey, flagOf, resolveConfig, settingKey } from '../settings/settings.js';
 
@@ -25,10 +27,20 @@ export interface SweepPlan {
   readonly out: string | undefined;
 }
 
-const fileKeys = ['protocol', 'base', 'grid', 'list', 'data', 'out'];
-
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
+/** What a sweep file holds; the settings in it are checked run by run. */
+const sweepFile = v.strictObject({
+  protocol: v.optional(text),
+  base: v.optional(anyObject, {}),
+  grid: v.optional(
+    v.pipe(
+      tableOf(v.pipe(v.array(v.unknown(), 'a list of values'), v.nonEmpty('a list of at least one value'))),
+      v.minEntries(1, 'an object of settings with lists of values, such as { "seed": [1, 2, 3] }'),
+    ),
+  ),
+  list: v.optional(v.pipe(v.array(anyObject, 'a list'), v.nonEmpty('a list of at least one object of settings'))),
+  data: v.optional(text),
+  out: v.optional(text),
+});
 
 /** Every combination of the grid's values, the last setting varying fastest. */
 const combinations = (grid: readonly (readonly [string, readonly unknown[]])[]): Record<string, unknown>[] =>
@@ -56,12 +68,13 @@ function inFile<T>(where: string, work: () => T): T {
   }
 }
 
-/** `mt_seed-2`: the method, then every other setting as its flag and value. */
+/** `mt_seed-2`: the method, then every other setting as its flag and value. A word stays as the file spells it: so do the folders. */
 function nameOf(own: Record<string, unknown>, config: Config): string {
   const { method, ...others } = own;
-  const words = Object.keys(others).map((key) => {
+  const words = Object.entries(others).map(([key, written]) => {
     const value = config[key as ConfigKey];
-    return `${flagOf(key)}-${Array.isArray(value) ? value.join('-') : value}`;
+    const isWord = typeof value === 'string' && typeof written === 'string';
+    return `${flagOf(key)}-${Array.isArray(value) ? value.join('-') : isWord ? written.trim() : value}`;
   });
   return [...(method === undefined ? [] : [config.method]), ...words].join('_') || 'base';
 }
@@ -72,32 +85,30 @@ function nameOf(own: Record<string, unknown>, config: Config): string {
  * run could have, nothing to run, and runs that are the same.
  */
 export function readSweep(file: string): SweepPlan {
-  const found = readSettings(file);
-  for (const key of Object.keys(found)) {
-    if (fileKeys.includes(key)) continue;
-    const near = nearest(key, fileKeys);
-    throw new UsageError(
-      `sweep: ${file} has an unknown key '${key}'. ${near ? `Did you mean '${near}'?` : `It may have ${fileKeys.join(', ')}; settings go into base.`}`,
-    );
-  }
-  const { protocol, base = {}, grid, list, data, out } = found;
   const refuse = (what: string): never => {
     throw new UsageError(`sweep: ${file}: ${what}`);
   };
-  for (const [key, value] of Object.entries({ protocol, data, out })) {
-    if (value !== undefined && typeof value !== 'string')
-      refuse(`${key} must be a text — got ${JSON.stringify(value)}.`);
+  const found = checked(sweepFile, readSettings(file));
+  if (found.mismatches) {
+    const [{ key, isUnknown, message }] = found.mismatches;
+    if (!isUnknown) return refuse(message);
+    const keys = Object.keys(sweepFile.entries);
+    const near = nearest(key, keys);
+    const hint = near ? `Did you mean '${near}'?` : `Expected ${keys.join(', ')}; settings go into base.`;
+    return refuse(`unknown key '${cut(key)}'. ${hint}`);
   }
-  if (!isObject(base)) return refuse(`base must be an object of settings — got ${JSON.stringify(base)}.`);
-  if ((grid === undefined) === (list === undefined)) {
-    return refuse(`has ${grid ? 'a grid and a list' : 'neither a grid nor a list'}, expected one of the two.`);
-  }
+  const { protocol, base, grid, list, data, out } = found.value;
   const where = (part: string) => `sweep: ${file}: ${part}`;
   const shared = byKey(where('base'), base);
-  const owns = grid === undefined ? listed(list, refuse, where) : gridded(grid, refuse, where);
-  const protocolSettings = typeof protocol === 'string' ? readProtocol(protocol) : undefined;
+  const owns = grid
+    ? combinations(Object.entries(byKey(where('grid'), grid)) as [string, unknown[]][])
+    : list?.map((own, n) => byKey(where(`list, entry ${n + 1}`), own));
+  if (!owns || (grid && list)) {
+    return refuse(`expected a grid or a list — got ${owns ? 'both. Leave one out' : 'neither. Add one'}.`);
+  }
+  const protocolSettings = protocol === undefined ? undefined : readProtocol(protocol);
   const runs = owns.map((own, n) => {
-    const which = where(`run ${n + 1} of ${owns.length} (${JSON.stringify(own)})`);
+    const which = where(`run ${n + 1} of ${owns.length} (${cut(own)})`);
     const config = inFile(which, () => resolveConfig({ ...shared, ...own }, protocolSettings));
     const { seed: _, ...rest } = own;
     return { name: nameOf(own, config), group: nameOf(rest, config), config };
@@ -108,32 +119,7 @@ export function readSweep(file: string): SweepPlan {
     if (same !== undefined) refuse(`runs ${same + 1} and ${n + 1} are both '${name}'. Leave one out.`);
     first.set(name, n);
   });
-  return { runs, data: data as string | undefined, out: out as string | undefined };
-}
-
-type Refuse = (what: string) => never;
-type Where = (part: string) => string;
-
-function gridded(grid: unknown, refuse: Refuse, where: Where): Record<string, unknown>[] {
-  if (!isObject(grid) || !Object.keys(grid).length) {
-    return refuse('the grid is empty, expected settings with lists of values, for instance { "seed": [1, 2, 3] }.');
-  }
-  const settings = Object.entries(byKey(where('grid'), grid));
-  for (const [key, values] of settings) {
-    if (!Array.isArray(values) || !values.length) {
-      refuse(`grid: ${key} must be a list of at least one value — got ${JSON.stringify(values)}.`);
-    }
-  }
-  return combinations(settings as [string, unknown[]][]);
-}
-
-function listed(list: unknown, refuse: Refuse, where: Where): Record<string, unknown>[] {
-  if (!Array.isArray(list) || !list.length || !list.every(isObject)) {
-    return refuse(
-      'list must hold at least one object of settings, for instance [{ "method": "mt" }, { "method": "lccs" }].',
-    );
-  }
-  return list.map((own, n) => byKey(where(`list, entry ${n + 1}`), own));
+  return { runs, data, out };
 }
 
 /** Every n-th run, from the i-th on: `i/n`, i from 0. Throws a UsageError for anything else. */
@@ -171,18 +157,9 @@ export function standingOf({ name, config }: SweepRun, out: string): RunStanding
   // A lock without a state is of a run that did not get as far as saving: it, too, is resumed, by its own settings.
   const begun = existsSync(file(runFiles.config)) && existsSync(file(runFiles.lock));
   if (!existsSync(file(runFiles.state))) return { state: begun ? 'started' : 'waiting', iteration: 0 };
-  const saved = iterationIn(file(runFiles.state));
+  const saved = iterationOf(file(runFiles.state)) || 0;
   const done = saved >= config.iterations && existsSync(file(runFiles.summary));
   return { state: done ? 'finished' : 'started', iteration: saved };
-}
-
-/** The iteration that a state is of; 0 for one that cannot be read. */
-function iterationIn(checkpoint: string): number {
-  try {
-    return Number(readSafetensors(checkpoint).metadata.iteration ?? 0);
-  } catch {
-    return 0;
-  }
 }
 
 /** What the table says of runs: name, title, decimals, and whether more is better. */
@@ -215,12 +192,20 @@ export function resultsOf(plan: SweepPlan, out: string, failed: ReadonlySet<stri
   });
 }
 
+/** What of a run's summary.json is compared: scores that are there and are numbers. */
+const scoredSummary = objectWith({
+  foreground_mean: v.object(
+    v.entriesFromList(
+      measures.map(({ name }) => name),
+      v.fallback(v.optional(v.number()), undefined),
+    ),
+  ),
+});
+
 function scoresIn(run: string): Scores {
   try {
-    const summary = JSON.parse(readFileSync(join(run, runFiles.summary), 'utf8')) as { foreground_mean?: Scores };
-    const all = summary.foreground_mean ?? {};
-    return Object.fromEntries(
-      measures.flatMap(({ name }) => (typeof all[name] === 'number' ? [[name, all[name]]] : [])),
+    return (
+      checked(scoredSummary, JSON.parse(readFileSync(join(run, runFiles.summary), 'utf8'))).value?.foreground_mean ?? {}
     );
   } catch {
     return {};
