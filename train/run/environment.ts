@@ -4,8 +4,10 @@ import { readFileSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import * as v from 'valibot';
 import type { AdapterDescription, Gpu } from '../../engine/index.js';
 import { dawnFile } from '../../engine/node.js';
+import { checked, objectWith, text } from '../files/schema.js';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '../../..');
 
@@ -38,6 +40,21 @@ function readCommit(): string | undefined {
     if (git('rev-parse', '--show-prefix') !== '') return undefined; // a package inside of somebody's repository
     const changes = git('status', '--porcelain', '--untracked-files=no');
     return `${git('rev-parse', '--short=12', 'HEAD')}${changes ? '+' : ''}`;
+  } catch {
+    return undefined;
+  }
+}
+
+/** What an environment.json must hold for its run to be resumed. */
+const savedEnvironment = objectWith({
+  adapter: v.optional(objectWith({ description: v.optional(text) })),
+  initWeights: v.optional(text),
+});
+
+/** A run's environment.json, as far as resuming needs it; undefined where it cannot be read. */
+export function readEnvironment(path: string): v.InferOutput<typeof savedEnvironment> | undefined {
+  try {
+    return checked(savedEnvironment, JSON.parse(readFileSync(path, 'utf8'))).value;
   } catch {
     return undefined;
   }

@@ -1,6 +1,10 @@
 // What a run writes down while it trains: log.jsonl, one object an iteration.
 import { appendFileSync, existsSync, readFileSync } from 'node:fs';
+import * as v from 'valibot';
 import { orSay, writeAtomically } from '../files/atomic-file.js';
+import { cut } from '../files/data-error.js';
+
+const logRecord = v.object({ iteration: v.number() });
 
 /** One line of log.jsonl: the iteration, its numbers, and at validations the scores. */
 export interface LogRecord {
@@ -19,10 +23,12 @@ export function readLog(path: string): LogRecord[] {
   lines.pop(); // '' after the last line break, or what a crash cut off
   return lines.map((line, i) => {
     try {
-      return JSON.parse(line) as LogRecord;
-    } catch {
-      throw new Error(`log: line ${i + 1} of ${path} is not JSON — got '${line.slice(0, 40)}'. Remove that line.`);
-    }
+      const record: unknown = JSON.parse(line);
+      if (v.is(logRecord, record)) return record as LogRecord;
+    } catch {} // cut off or overwritten
+    throw new Error(
+      `log: line ${i + 1} of ${path} is no record of an iteration — got '${cut(line, 40)}', expected {"iteration": N, …}. Remove that line.`,
+    );
   });
 }
 

@@ -16,10 +16,12 @@ import {
 } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import * as v from 'valibot';
 import type { Tensor } from '../../engine/index.js';
 import { orSay, writeAtomically } from '../files/atomic-file.js';
 import { DataError, whyNot } from '../files/data-error.js';
 import { newFolder } from '../files/new-folder.js';
+import { checked, objectWith, text } from '../files/schema.js';
 import { UsageError } from '../files/usage-error.js';
 import { DamagedCheckpointError, loadTensors, readSafetensors, saveTensors } from './checkpoint.js';
 
@@ -57,15 +59,22 @@ function removeLeftovers(out: string): void {
   }
 }
 
+const lockFile = objectWith({ pid: v.optional(v.number()), host: v.optional(text) });
+
+/** What a lock says of its owner; undefined for one that a crash cut off. */
+function readLock(path: string): v.InferOutput<typeof lockFile> | undefined {
+  try {
+    return checked(lockFile, JSON.parse(readFileSync(path, 'utf8'))).value;
+  } catch {
+    return undefined;
+  }
+}
+
 /** Throws a UsageError where another process is training in a folder. */
 function refuseTaken(out: string): void {
   const lock = join(out, runFiles.lock);
   if (!existsSync(lock)) return;
-  let owner: { pid?: number; host?: string } = {};
-  try {
-    owner = JSON.parse(readFileSync(lock, 'utf8')) as typeof owner;
-  } catch {} // cut off by a crash
-  const { pid = 0, host } = owner;
+  const { pid = 0, host } = readLock(lock) ?? {};
   const elsewhere = host !== undefined && host !== hostname();
   if (elsewhere || (pid > 0 && pid !== process.pid && isAlive(pid))) {
     throw new UsageError(

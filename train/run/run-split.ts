@@ -3,40 +3,47 @@
 import { createHash } from 'node:crypto';
 import { closeSync, existsSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
 import { join, relative, sep } from 'node:path';
+import * as v from 'valibot';
 import { casesOf, type Dataset, openDataset, type SplitOptions, surveyDataset } from '../data/datasets.js';
 import { type Case, type Parts, readJson } from '../data/layouts.js';
 import type { SplitFile } from '../data/split.js';
 import { DataError, some, whyNot } from '../files/data-error.js';
+import { listOf, objectWith, required, tableOf, text } from '../files/schema.js';
 import { UsageError } from '../files/usage-error.js';
 import type { Flags } from '../settings/command-line.js';
 import { runFiles } from './run-folder.js';
 
-/** Of a file's bytes. */
-export interface Fingerprint {
-  readonly bytes: number;
-  /** In hexadecimal. */
-  readonly sha256: string;
-}
+const names = listOf(text, 'a list of names');
 
-/** One file of a case. */
-export interface KnownFile extends Fingerprint {
-  readonly case: string;
-  /** What it holds of the case; an HDF5 file holds image and label. */
-  readonly is: 'image' | 'label';
-}
+/** One file of a case: its bytes, and what it holds. */
+const knownFile = objectWith({
+  bytes: v.number('a number'),
+  /** In hexadecimal. */
+  sha256: text,
+  case: text,
+  /** An HDF5 file holds image and label, and counts as an image. */
+  is: v.picklist(['image', 'label'], 'image or label'),
+});
+export type KnownFile = v.InferOutput<typeof knownFile>;
+export type Fingerprint = Pick<KnownFile, 'bytes' | 'sha256'>;
+
+const runSplit = objectWith({
+  layout: text,
+  /** How it came about: `splits.json`, `seed 1337`, `splits_final.json, fold 2`. */
+  from: text,
+  /** The training patients whose labels were used: the first of `train`. */
+  labeled: names,
+  train: names,
+  val: names,
+  test: names,
+  /** Cases of each patient. */
+  patients: tableOf(names),
+  /** By path within the data folder, with slashes. */
+  files: tableOf(knownFile),
+});
 
 /** split.json of a run. */
-export interface RunSplit extends Parts {
-  readonly layout: string;
-  /** How it came about: `splits.json`, `seed 1337`, `splits_final.json, fold 2`. */
-  readonly from: string;
-  /** The training patients whose labels were used: the first of `train`. */
-  readonly labeled: readonly string[];
-  /** Cases of each patient. */
-  readonly patients: Readonly<Record<string, readonly string[]>>;
-  /** By path within the data folder, with slashes. */
-  readonly files: Readonly<Record<string, KnownFile>>;
-}
+export type RunSplit = v.InferOutput<typeof runSplit>;
 
 /** Size and SHA-256 of a file, read piece by piece. Throws DataError. */
 export function fingerprint(path: string): Fingerprint {
@@ -91,17 +98,13 @@ export function describeSplit(dataset: Dataset, labeled: number): RunSplit {
   };
 }
 
-/** A run's split.json; undefined where it has none (of an earlier version). Throws a DataError for one that is damaged. */
+/** A run's split.json; undefined where it has none (as in earlier versions). Throws a DataError for one that is damaged. */
 export function readRunSplit(run: string): RunSplit | undefined {
   const file = join(run, runFiles.split);
   if (!existsSync(file)) return undefined;
-  const found = readJson(file) as Partial<RunSplit>;
-  const isWhole =
-    [found.train, found.val, found.test, found.labeled].every(Array.isArray) &&
-    [found.patients, found.files].every((table) => typeof table === 'object' && table !== null);
-  if (!isWhole)
-    throw new DataError(`split: ${file} is damaged: it lacks parts, patients or files. Restore it, or delete it.`);
-  return found as RunSplit;
+  return required(runSplit, readJson(file), (what) => {
+    throw new DataError(`split: ${file} is damaged: ${what} Restore it, or delete it.`);
+  });
 }
 
 /** What of a run's files is not in a data folder as it was: `gone.nii.gz is missing`, `a.nii.gz has changed`. */

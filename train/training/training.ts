@@ -1,6 +1,5 @@
 // One training run: data in, run folder out. The method is trainer.ts; here are the loop around it, its log, validation,
 // pictures and checkpoints, and what happens when a run is interrupted or a loss is not finite.
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Gpu, StepInfo, Tensor } from '../../engine/index.js';
 import { countParameters } from '../../model/index.js';
@@ -14,7 +13,7 @@ import type { Summary } from '../evaluation/summary.js';
 import { UsageError } from '../files/usage-error.js';
 import { createTrainer, metricNames, type Schedule, type StepResult, type Trainer } from '../method/trainer.js';
 import { loadForeignTensors, NonFiniteWeightsError, saveTensors } from '../run/checkpoint.js';
-import { environmentOf } from '../run/environment.js';
+import { environmentOf, readEnvironment } from '../run/environment.js';
 import { appendRecord, type LogRecord, readLog, rewindLog } from '../run/log.js';
 import {
   iterationOf,
@@ -146,7 +145,7 @@ async function trainIn(
   start: number,
 ): Promise<TrainingResult> {
   const file = (name: string) => join(out, name);
-  const before = resume ? environmentIn(file(runFiles.environment)) : undefined;
+  const before = resume ? readEnvironment(file(runFiles.environment)) : undefined;
   const weights = initWeights ?? before?.initWeights;
   const saved = resume ? loadState(out, trainer.state) : undefined;
   if (resume && saved === undefined) console.error('no state was saved yet: starting afresh');
@@ -325,15 +324,6 @@ function bestIn(records: readonly LogRecord[]): TrainingResult['best'] {
     if (scores && (!best || dice > (best.scores.foreground_mean.Dice ?? 0))) best = { iteration, scores };
   }
   return best;
-}
-
-/** What a run's environment.json says; nothing where it cannot be read. */
-function environmentIn(path: string): { adapter?: { description?: string }; initWeights?: string } | undefined {
-  try {
-    return JSON.parse(readFileSync(path, 'utf8')) as ReturnType<typeof environmentIn>;
-  } catch {
-    return undefined;
-  }
 }
 
 /** Starts student and teacher from somebody's weights. */
