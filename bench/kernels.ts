@@ -82,13 +82,13 @@ export const command = describeCommand({
 export async function run(args: string[]): Promise<number> {
   const { flags } = command.read(args);
   const { repeats, only } = flags;
-  const { size, features, batch, classes } = resolveConfig({
+  const { patch, features, batch, classes } = resolveConfig({
     size: flags.size,
     features: flags.features,
     batch: flags.batch,
     classes: flags.classes,
   });
-  const sizes: KernelSizes = { size, features, batch, classes };
+  const sizes: KernelSizes = { size: patch[0]!, features, batch, classes };
   const history = openHistory('kernels', args);
   const gpu = await openDevice({ adapter: flags.adapter });
   try {

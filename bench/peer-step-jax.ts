@@ -3,7 +3,9 @@
 // of windows; bilinear upsampling weighs each pixel and its two neighbours by broadcasting; sums over pixels go row by row first,
 // for it gives each result one thread. Left out, to its favour: running statistics and the numbers for the log, which wgrad
 // computes. Inside of a traced function references only guard against use after free, so everything is used by `.ref`.
+
 import type * as Jax from '@jax-js/jax';
+import { sizeOf } from '../engine/index.js';
 import { jaxArray, type Values } from './jax-array.js';
 import { transposed } from './peer.js';
 import { middleOf, type StepContender, type StepNumbers, type StepWork, type Weights } from './step-work.js';
@@ -99,9 +101,9 @@ function network({ lax, numpy: np }: typeof Jax, levels: number, taps: Record<st
 /** The jitted step: the new state and the loss. */
 function stepFunction(jax: typeof Jax, { config }: StepWork) {
   const { numpy: np, nn, lax } = jax;
-  const { classes, size, batch, labeledBatch, momentum, weightDecay } = config;
+  const { classes, patch, batch, labeledBatch, momentum, weightDecay } = config;
   const separates = config.method === 'lccs';
-  const labeledPixels = labeledBatch * size * size;
+  const labeledPixels = labeledBatch * sizeOf(patch);
   const where = (condition: Values): Values => condition.astype(np.float32);
   const labeledOf = (x: Values): Values => x.ref.slice([0, labeledBatch]);
   const unlabeledOf = (x: Values): Values => x.ref.slice([labeledBatch, batch]);
@@ -203,8 +205,8 @@ function stepFunction(jax: typeof Jax, { config }: StepWork) {
 /** The step in jax-js. */
 export function jaxStep(jax: typeof Jax, work: StepWork): StepContender {
   const { config } = work;
-  const { size, classes, batch, labeledBatch } = config;
-  const perImage = size * size;
+  const { patch, classes, batch, labeledBatch } = config;
+  const perImage = sizeOf(patch);
   const named = (make: (w: Weights) => Values): Named =>
     Object.fromEntries([...work.initial].map(([name, w]) => [name, make(w)]));
   const initial = (w: Weights): Values => jaxArray(jax, jaxValues(w), jaxShape(w));
@@ -216,11 +218,11 @@ export function jaxStep(jax: typeof Jax, work: StepWork): StepContender {
     oneHot[(Math.floor(i / perImage) * classes + work.labels[i]!) * perImage + (i % perImage)] = 1;
   }
   const inputs: Inputs = {
-    images: jaxArray(jax, work.images, [batch, 1, size, size]),
-    label: jaxArray(jax, oneHot, [labeledBatch, classes, size, size]),
+    images: jaxArray(jax, work.images, [batch, 1, ...patch]),
+    label: jaxArray(jax, oneHot, [labeledBatch, classes, ...patch]),
     taps: Object.fromEntries(
       config.features.slice(1).map((_, level) => {
-        const n = size / 2 ** (level + 1);
+        const n = patch[0]! / 2 ** (level + 1);
         return [String(n), tapsOf(n).map((t) => jaxArray(jax, t, [n, 2]))];
       }),
     ),

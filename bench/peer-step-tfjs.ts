@@ -4,6 +4,7 @@
 // softmax, max and sum over a last axis of 4 give each pixel a workgroup of its own (3 s a call at 16 384 pixels on
 // SwiftShader). Max pool, bilinear resize and concat have gradients of their own. Left out, to its favour: the running
 // statistics and the numbers for the log, which wgrad computes.
+
 import type * as Tf from '@tensorflow/tfjs';
 import { transposed } from './peer.js';
 import { middleOf, type StepContender, type StepNumbers, type StepWork, type Weights } from './step-work.js';
@@ -118,9 +119,10 @@ function createConstants(tf: typeof Tf): Constants {
 /** The step in tfjs; `done` resolves when all that was queued has run. */
 export function tfjsStep(tf: typeof Tf, done: () => Promise<undefined>, work: StepWork): StepContender {
   const { config } = work;
-  const { size, classes, batch, labeledBatch, momentum, weightDecay } = config;
+  const { patch, classes, batch, labeledBatch, momentum, weightDecay } = config;
   const separates = config.method === 'lccs';
-  const perImage = size * size;
+  const [_height, _width] = patch as [number, number];
+  const perImage = rows * columns;
   const labeledPixels = labeledBatch * perImage;
   const pixels = batch * perImage;
   const width = config.projectionWidth;
@@ -134,7 +136,7 @@ export function tfjsStep(tf: typeof Tf, done: () => Promise<undefined>, work: St
     tf.split(flat, sizes).map((part, i) => tf.reshape(part, [...places[i]!.shape]));
 
   // What is one number a pixel is a plane [pixels]; labels are a plane a class, 0 on unlabelled pixels.
-  const images = tf.tensor4d(work.images, [batch, size, size, 1]);
+  const images = tf.tensor4d(work.images, [batch, rows, columns, 1]);
   const plane = (value: (pixel: number) => boolean): Tf.Tensor =>
     tf.tensor1d(Float32Array.from({ length: pixels }, (_, i) => Number(value(i))));
   const isLabeled = plane((i) => i < labeledPixels);
@@ -179,7 +181,7 @@ export function tfjsStep(tf: typeof Tf, done: () => Promise<undefined>, work: St
     const after = tf.tidy((): Tf.Tensor[] => {
       const teacherWeights = named(unflatten(teacher));
       const unlabeledImages = () =>
-        tf.slice(images, [labeledBatch, 0, 0, 0], [batch - labeledBatch, size, size, 1]) as Tf.Tensor4D;
+        tf.slice(images, [labeledBatch, 0, 0, 0], [batch - labeledBatch, rows, columns, 1]) as Tf.Tensor4D;
       const q = unet(teacherWeights, separates ? images : unlabeledImages());
       const target = classesOf(q.logits);
       const targets = separates ? target.p : target.p.map((v) => tf.pad(v, [[labeledPixels, 0]]));

@@ -1,6 +1,6 @@
 // The whole mean-teacher training step to compare: its settings, initial weights and batch, and wgrad doing it. Dropout and
 // noise are 0, because every engine draws other random numbers; all else is as in training.
-import { type Gpu, uniformStream } from '../engine/index.js';
+import { type Gpu, sizeOf, uniformStream } from '../engine/index.js';
 import { UsageError } from '../train/files/usage-error.js';
 import * as ramps from '../train/method/ramps.js';
 import { createTrainer, type Trainer } from '../train/method/trainer.js';
@@ -65,15 +65,15 @@ export function readStepSettings(given: { [K in keyof StepSettings]?: unknown })
   }
   return {
     method: config.method,
-    size: config.size,
+    size: config.patch[0]!,
     features: config.features,
     batch: config.batch,
     threshold: config.threshold,
   };
 }
 
-export const stepTitle = ({ config: { method, size, features, batch } }: StepWork): string =>
-  `step ${method} ${features.join('-')} @${size}² ×${batch}`;
+export const stepTitle = ({ config: { method, patch, features, batch } }: StepWork): string =>
+  `step ${method} ${features.join('-')} @${patch[0]}² ×${batch}`;
 
 /** The iteration that is run and timed: in the middle of training, where every term of the loss counts. */
 export const middleOf = ({ iterations }: Config): number => Math.floor(iterations / 2);
@@ -85,7 +85,7 @@ export async function prepareOwnStep(
 ): Promise<{ work: StepWork; own: StepContender }> {
   const config = configOf(settings);
   const uniform = uniformStream(11);
-  const images = Float32Array.from({ length: config.batch * config.size * config.size }, uniform);
+  const images = Float32Array.from({ length: config.batch * sizeOf(config.patch) }, uniform);
   // Labels depend on the image, so that there is something to learn.
   const labels = Uint8Array.from(images, (v) => Math.min(config.classes - 1, Math.floor(v * config.classes)));
   const trainer = createTrainer(gpu, config);

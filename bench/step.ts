@@ -1,6 +1,6 @@
 // The whole training step: milliseconds, launches, CPU time to encode a replayed step, bytes, time to the first step, and
 // launches, bytes and time by kernel. Synthetic batches: no loading is timed.
-import { type Gpu, type LaunchTime, memoryOf, uniformStream, verifyDevice } from '../engine/index.js';
+import { type Gpu, type LaunchTime, memoryOf, sizeOf, uniformStream, verifyDevice } from '../engine/index.js';
 import { openDevice } from '../engine/node.js';
 import { createTrainer } from '../train/method/trainer.js';
 import { describeCommand } from '../train/settings/command-line.js';
@@ -59,7 +59,7 @@ export function kernelShares(times: readonly LaunchTime[]): KernelShare[] {
 export async function measureStep(gpu: Gpu, settings: Record<string, unknown>, repeats: number): Promise<StepFigures> {
   const config = resolveConfig(settings);
   const trainer = createTrainer(gpu, config);
-  const pixels = config.size * config.size * config.batch;
+  const pixels = sizeOf(config.patch) * config.batch;
   const uniform = uniformStream(1);
   const images = Float32Array.from({ length: pixels }, uniform);
   trainer.setBatch(

@@ -1,6 +1,14 @@
 // Models: re-exports only.
-export type { Mode } from './layers.js';
-export { copyState, countParameters, type Module, moduleOf, Parameters } from './module.js';
+export {
+  copyState,
+  countParameters,
+  type ForwardOptions,
+  type Mode,
+  type Module,
+  moduleOf,
+  Parameters,
+  type Segmenter,
+} from './module.js';
 export { type OnnxOptions, type OnnxWeights, type UNetSizes, unetOnnx, unetSizes } from './onnx/unet.js';
 export { type Projection, projection } from './projection.js';
 export {
@@ -11,4 +19,4 @@ export {
   SafetensorsError,
   toPyTorch,
 } from './safetensors.js';
-export { type ForwardOptions, type UNet, type UNetOptions, unet } from './unet.js';
+export { type UNetOptions, unet } from './unet.js';

@@ -1,17 +1,28 @@
 // A layer is its parameters and one op call. Initial values are PyTorch's defaults: U(±1/√fan-in) for convolutions.
 import { conv, normActivation, type Random, type Tensor } from '../engine/index.js';
-import type { Parameters } from './module.js';
+import type { Mode, Parameters } from './module.js';
 
-/** Whether batch statistics are used (and running ones updated), or running ones. */
-export type Mode = 'train' | 'eval';
+/** How a convolution is made. */
+export interface ConvLayerOptions {
+  /** Of the kernel and of the images: 2 (the default) or 3. */
+  rank?: 2 | 3;
+  /** Default 1. */
+  stride?: 1 | 2;
+}
 
 /**
- * A k×k convolution with bias, `same` padding; x [N, H, W, I] → [N, H/stride, W/stride, O]. Say `statistics` where a batch norm
- * follows that uses the batch's.
+ * A convolution with bias, kernel k along each axis, `same` padding; x [N, H, W, I] → [N, H/stride, W/stride, O], or with rank 3 x
+ * [N, D, H, W, I]. Say `statistics` where a batch norm follows that uses the batch's.
  */
-export function convLayer(parameters: Parameters, inputs: number, outputs: number, kernel: number, stride: 1 | 2 = 1) {
-  const bound = 1 / Math.sqrt(inputs * kernel * kernel);
-  const weight = parameters.uniform('weight', [outputs, kernel, kernel, inputs], bound);
+export function convLayer(
+  parameters: Parameters,
+  inputs: number,
+  outputs: number,
+  kernel: number,
+  { rank = 2, stride = 1 }: ConvLayerOptions = {},
+) {
+  const bound = 1 / Math.sqrt(inputs * kernel ** rank);
+  const weight = parameters.uniform('weight', [outputs, ...Array<number>(rank).fill(kernel), inputs], bound);
   const bias = parameters.uniform('bias', [outputs], bound);
   return (x: Tensor, { statistics = false } = {}): Tensor => conv(x, weight, bias, { stride, statistics });
 }

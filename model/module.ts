@@ -1,6 +1,19 @@
 // Named parameters and buffers of a model. Names are PyTorch's (`encoder.in_conv.conv_conv.0.weight`), so that weights can
 // travel; layout stays channels-last here and is converted where files are written.
-import { ema, type Gpu, noGrad, type Shape, sizeOf, type Tensor, tensor, uniformStream } from '../engine/index.js';
+import {
+  ema,
+  type Gpu,
+  noGrad,
+  type Random,
+  type Shape,
+  sizeOf,
+  type Tensor,
+  tensor,
+  uniformStream,
+} from '../engine/index.js';
+
+/** Whether batch statistics are used (and running ones updated), or running ones. */
+export type Mode = 'train' | 'eval';
 
 /** Creates parameters and buffers under a prefix, all in one table. */
 export class Parameters {
@@ -60,6 +73,27 @@ export interface Module {
   readonly parameters: Tensor[];
   /** Parameters and running statistics by name: what a checkpoint holds. */
   readonly state: ReadonlyMap<string, Tensor>;
+}
+
+/** How a model runs: `mode`, and where dropout draws from. */
+export interface ForwardOptions {
+  /** 'train': batch statistics and dropout. 'eval' (the default): running statistics, no dropout. */
+  mode?: Mode;
+  /** Where dropout draws from; needed in train mode when any dropout rate is above 0. */
+  random?: Random;
+}
+
+/** A network that gives every pixel a class: what trainer, teacher and predictor know of a model. */
+export interface Segmenter extends Module {
+  /** Logits [N, …, classes] of images x [N, …, inChannels], with `rank` axes between. */
+  (x: Tensor, options?: ForwardOptions): Tensor;
+  /** Logits, and the last decoder features [N, …, features[0]] that they are computed from. */
+  forward(x: Tensor, options?: ForwardOptions): { logits: Tensor; features: Tensor };
+  readonly inChannels: number;
+  readonly classes: number;
+  /** Channels of each level, from full resolution down. */
+  readonly features: readonly number[];
+  readonly rank: 2 | 3;
 }
 
 /** What a model's function is completed with: `Object.assign(forward, moduleOf(parameters))`. */

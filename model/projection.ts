@@ -5,18 +5,18 @@ import { convLayer } from './layers.js';
 import { type Module, moduleOf, Parameters } from './module.js';
 
 export interface Projection extends Module {
-  /** Projected features [N, H, W, outputs] of x [N, H, W, inputs]. */
+  /** Projected features [N, …, outputs] of x [N, …, inputs]. */
   (x: Tensor): Tensor;
 }
 
-/** A projection head with random weights. */
+/** A projection head with random weights, for images of `rank` axes (default 2). */
 export function projection(
   gpu: Gpu,
-  options: { inputs: number; hidden?: number; outputs?: number; seed?: number },
+  options: { inputs: number; hidden?: number; outputs?: number; seed?: number; rank?: 2 | 3 },
 ): Projection {
-  const { inputs, hidden = 32, outputs = 32, seed = 1337 } = options;
+  const { inputs, hidden = 32, outputs = 32, seed = 1337, rank = 2 } = options;
   const parameters = new Parameters(gpu, seed);
-  const first = convLayer(parameters.in('projection').in('0'), inputs, hidden, 1);
-  const second = convLayer(parameters.in('projection').in('2'), hidden, outputs, 1);
+  const first = convLayer(parameters.in('projection').in('0'), inputs, hidden, 1, { rank });
+  const second = convLayer(parameters.in('projection').in('2'), hidden, outputs, 1, { rank });
   return Object.assign((x: Tensor): Tensor => second(leakyRelu(first(x), 0.01)), moduleOf(parameters));
 }

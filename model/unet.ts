@@ -1,9 +1,9 @@
-// The 2-D UNet of the SSL4MIS protocol (github.com/HiLab-git/SSL4MIS): two 3×3 convolutions a level, each with batch norm
+// The UNet of the SSL4MIS protocol (github.com/HiLab-git/SSL4MIS), in 2-D and 3-D: two 3×3 convolutions a level, each with batch norm
 // and LeakyReLU 0.01, dropout between them in the encoder; up-path 1×1 conv, bilinear ×2, concat [skip, up]. With features
 // 16, 32, 64, 128, 256, one input channel and four classes it has 1 813 764 parameters.
-import { concat, type Gpu, maxPool, type Random, ShapeError, show, type Tensor, upsample } from '../engine/index.js';
-import { convLayer, type Mode, normActivationLayer } from './layers.js';
-import { type Module, moduleOf, Parameters } from './module.js';
+import { concat, type Gpu, maxPool, ShapeError, show, type Tensor, upsample } from '../engine/index.js';
+import { convLayer, normActivationLayer } from './layers.js';
+import { type ForwardOptions, moduleOf, Parameters, type Segmenter } from './module.js';
 
 /** Sizes of a UNet; those that are not given are SSL4MIS's. */
 export interface UNetOptions {
@@ -15,33 +15,18 @@ export interface UNetOptions {
   dropout?: readonly number[];
   /** Fixes the initial weights. */
   seed?: number;
-}
-
-/** How the model runs: `mode`, and where dropout draws from. */
-export interface ForwardOptions {
-  /** 'train': batch statistics and dropout. 'eval' (the default): running statistics, no dropout. */
-  mode?: Mode;
-  /** Where dropout draws from; needed in train mode when any dropout rate is above 0. */
-  random?: Random;
-}
-
-export interface UNet extends Module {
-  /** Logits [N, H, W, classes] of images x [N, H, W, inChannels]. */
-  (x: Tensor, options?: ForwardOptions): Tensor;
-  /** Logits, and the last decoder features [N, H, W, features[0]] that they are computed from. */
-  forward(x: Tensor, options?: ForwardOptions): { logits: Tensor; features: Tensor };
-  readonly classes: number;
-  readonly features: readonly number[];
+  /** 2 (the default): images [N, H, W, C]. 3: volumes [N, D, H, W, C], every kernel, pool and interpolation with a third axis. */
+  rank?: 2 | 3;
 }
 
 /** Dropout rates of the protocol, continued by the last one for deeper networks. */
 const protocolDropout = [0.05, 0.1, 0.2, 0.3, 0.5];
 
-function convBlock(parameters: Parameters, inputs: number, outputs: number, rate: number) {
+function convBlock(parameters: Parameters, inputs: number, outputs: number, rate: number, rank: 2 | 3) {
   const block = parameters.in('conv_conv'); // positions in PyTorch's Sequential: 0 conv, 1 norm, 3 dropout, 4 conv, 5 norm
-  const conv1 = convLayer(block.in('0'), inputs, outputs, 3);
+  const conv1 = convLayer(block.in('0'), inputs, outputs, 3, { rank });
   const norm1 = normActivationLayer(block.in('1'), outputs, 0.01);
-  const conv2 = convLayer(block.in('4'), outputs, outputs, 3);
+  const conv2 = convLayer(block.in('4'), outputs, outputs, 3, { rank });
   const norm2 = normActivationLayer(block.in('5'), outputs, 0.01);
   return (x: Tensor, { mode = 'eval', random }: ForwardOptions): Tensor => {
     const statistics = mode === 'train';
@@ -53,13 +38,14 @@ function convBlock(parameters: Parameters, inputs: number, outputs: number, rate
 }
 
 /** A UNet with random weights, on `gpu`. */
-export function unet(gpu: Gpu, options: UNetOptions): UNet {
+export function unet(gpu: Gpu, options: UNetOptions): Segmenter {
   const {
     inChannels,
     classes,
     features = [16, 32, 64, 128, 256],
     dropout: rates = protocolDropout,
     seed = 1337,
+    rank = 2,
   } = options;
   if (features.length < 2) throw new ShapeError(`unet: needs at least two levels — got features ${show(features)}.`);
   const parameters = new Parameters(gpu, seed);
@@ -74,25 +60,26 @@ export function unet(gpu: Gpu, options: UNetOptions): UNet {
       level === 0 ? inChannels : features[level - 1]!,
       outputs,
       rates[Math.min(level, rates.length - 1)] ?? 0,
+      rank,
     );
   });
   const up = Array.from({ length: depth }, (_, i) => {
     const inputs = features[depth - i]!;
     const outputs = features[depth - i - 1]!;
     const place = decoder.in(`up${i + 1}`);
-    const reduce = convLayer(place.in('conv1x1'), inputs, outputs, 1);
-    const block = convBlock(place.in('conv'), 2 * outputs, outputs, 0);
+    const reduce = convLayer(place.in('conv1x1'), inputs, outputs, 1, { rank });
+    const block = convBlock(place.in('conv'), 2 * outputs, outputs, 0, rank);
     return (x: Tensor, skip: Tensor, forward: ForwardOptions) =>
       block(concat([skip, upsample(reduce(x))], -1), forward);
   });
-  const out = convLayer(decoder.in('out_conv'), features[0]!, classes, 3);
+  const out = convLayer(decoder.in('out_conv'), features[0]!, classes, 3, { rank });
 
   const forward = (x: Tensor, how: ForwardOptions = {}): { logits: Tensor; features: Tensor } => {
-    const [, height = 0, width = 0, channels] = x.shape;
+    const sides = x.shape.slice(1, -1);
     const multiple = 2 ** depth;
-    if (x.shape.length !== 4 || channels !== inChannels || height % multiple || width % multiple) {
+    if (sides.length !== rank || x.shape.at(-1) !== inChannels || sides.some((side) => side % multiple)) {
       throw new ShapeError(
-        `unet: got an input of shape ${show(x.shape)}, expected [N,H,W,${inChannels}] with H and W multiples of ${multiple}. Resize or pad it.`,
+        `unet: got an input of shape ${show(x.shape)}, expected [N,${rank === 3 ? 'D,' : ''}H,W,${inChannels}] with sides that are multiples of ${multiple}. Resize or pad it.`,
       );
     }
     const skips: Tensor[] = [];
@@ -105,5 +92,5 @@ export function unet(gpu: Gpu, options: UNetOptions): UNet {
     return { logits: out(y), features: y };
   };
   const model = (x: Tensor, how?: ForwardOptions): Tensor => forward(x, how).logits;
-  return Object.assign(model, moduleOf(parameters), { forward, classes, features });
+  return Object.assign(model, moduleOf(parameters), { forward, inChannels, classes, features, rank });
 }

@@ -1,7 +1,7 @@
 // Learning in the page: the trainer's own step (student, teacher, low-confidence consistency, class separation) on the
 // labelled and unlabelled slices of the open studies. Between steps the page is free: a step is encoded, then awaited.
 import { type Gpu, uniformStream } from 'wgrad';
-import { drawTransform, sliceOnGrid } from 'wgrad/data';
+import { drawTransform, sampleOnGrid, voxelsOf } from 'wgrad/data';
 import { createTrainer, metricNames, resolveConfig, type Trainer } from 'wgrad/method';
 import { copyState } from 'wgrad/model';
 import { nativeSlice, type Study, sliceAt } from './study.js';
@@ -63,9 +63,19 @@ export async function createLearner(
 ): Promise<Learner> {
   const { unlabelled } = slicesToLearnFrom(studies);
   const method = unlabelled.length ? 'lccs' : 'supervised';
-  const { classes, features, size, spacing } = weights;
+  const { classes, features, patch, spacing } = weights;
   const config = resolveConfig({
-    ...{ method, classes, features: [...features], size, spacing: [...spacing], iterations, lr, seed, batch },
+    ...{
+      method,
+      classes,
+      features: [...features],
+      patch: [...patch],
+      spacing: [...spacing],
+      iterations,
+      lr,
+      seed,
+      batch,
+    },
     labeledBatch: unlabelled.length ? Math.max(1, Math.floor(batch / 2)) : batch,
     dropout: features.map((_, level) => Math.min(0.05 * (level + 1), 0.2)),
     warmupFraction: 0.1,
@@ -90,8 +100,9 @@ export async function createLearner(
     fromUnlabelled = deck(now.unlabelled.length ? now.unlabelled : now.labelled, next);
   };
   lookAgain();
-  const images = new Float32Array(batch * size * size);
-  const labels = new Uint8Array(batch * size * size);
+  const pixels = voxelsOf(config);
+  const images = new Float32Array(batch * pixels);
+  const labels = new Uint8Array(batch * pixels);
   let iteration = 0;
 
   const fillBatch = (): void => {
@@ -99,9 +110,9 @@ export async function createLearner(
       const isLabelled = i < config.labeledBatch;
       const { study, z } = isLabelled ? fromLabelled() : fromUnlabelled();
       const slice = { ...nativeSlice(study, z), label: sliceAt(study, study.labels, z) };
-      const { image, label } = sliceOnGrid(slice, config, drawTransform(seed, iteration, i));
-      images.set(image, i * size * size);
-      labels.set(label!, i * size * size); // those of unlabelled slices are only counted, and not shown
+      const { image, label } = sampleOnGrid(slice, config, drawTransform(seed, iteration, i));
+      images.set(image, i * pixels);
+      labels.set(label!, i * pixels); // those of unlabelled slices are only counted, and not shown
     }
   };
   return {

@@ -93,7 +93,7 @@ export function showAll(shown: Shown): void {
     : 'What you paint counts as labelled.';
 
   element('model').textContent =
-    `${weights.name}: ${classes} classes, levels of ${weights.features.join(', ')} channels, slices at ${weights.size}×${weights.size}`;
+    `${weights.name}: ${classes} classes, levels of ${weights.features.join(', ')} channels, slices at ${weights.patch.join('×')}`;
   button('segment').disabled = !study || busy !== undefined;
   button('segment').firstChild!.textContent =
     busy === 'segmenting' ? `Segmenting ${Math.round(100 * progress)} % ` : 'Segment ';

@@ -6,7 +6,7 @@ import {
   createPhantom,
   inPictureOrder,
   minMaxScaled,
-  type NativeSlice,
+  type NativeSample,
   orientationCode,
   pictureOrder,
   toFile,
@@ -98,13 +98,13 @@ export const sliceAt = <A extends Uint8Array | Float32Array>({ height, width }: 
   voxels.subarray(z * height * width, (z + 1) * height * width) as A;
 
 /** Slice z for the trainer, with its label where it counts as labelled. */
-export const nativeSlice = (study: Study, z: number): NativeSlice => ({
+export const nativeSlice = (study: Study, z: number): NativeSample => ({
   id: study.name,
   z,
   image: sliceAt(study, study.image, z),
   label: study.labelled[z] ? sliceAt(study, study.labels, z) : undefined,
-  shape: [study.height, study.width],
-  spacing: [study.spacing[1], study.spacing[0]],
+  shape: [1, study.height, study.width],
+  spacing: [study.spacing[2], study.spacing[1], study.spacing[0]],
 });
 
 /** Takes over labels in the file's order of axes; slices that hold any class but background count as labelled. */

@@ -8,8 +8,8 @@ import {
   fromPyTorch,
   type NamedArray,
   SafetensorsError,
+  type Segmenter,
   toPyTorch,
-  type UNet,
   unet,
 } from 'wgrad/model';
 
@@ -20,7 +20,7 @@ export interface Weights {
   /** The network's shape and the grid that slices are resized to. */
   readonly classes: number;
   readonly features: readonly number[];
-  readonly size: number;
+  readonly patch: readonly number[];
   readonly spacing: readonly number[];
 }
 
@@ -52,15 +52,15 @@ function architectureOf(arrays: Map<string, NamedArray>, text: string | undefine
     features.push(shape[0]!);
   }
   const config = text ? resolveConfig(JSON.parse(text) as Record<string, unknown>) : undefined;
-  return { features, classes: last[0]!, size: config?.size ?? 256, spacing: config?.spacing ?? [0, 0] };
+  return { features, classes: last[0]!, patch: config?.patch ?? [256, 256], spacing: config?.spacing ?? [0, 0] };
 }
 
 /** The bytes of a safetensors file that `wgrad predict --weights` and this page read. */
-export const encodeWeights = ({ arrays, classes, features, size, spacing }: Weights): Uint8Array =>
-  encodeSafetensors(arrays, { format: 'pt', config: JSON.stringify({ classes, features, size, spacing }) });
+export const encodeWeights = ({ arrays, classes, features, patch, spacing }: Weights): Uint8Array =>
+  encodeSafetensors(arrays, { format: 'pt', config: JSON.stringify({ classes, features, patch, spacing }) });
 
 /** Writes weights into a model; an Error lists what does not fit. */
-export function writeInto(model: UNet, { arrays, name: file }: Weights): void {
+export function writeInto(model: Segmenter, { arrays, name: file }: Weights): void {
   const wrong: string[] = [];
   for (const [name, t] of model.state) {
     const array = arrays.get(name);
@@ -73,14 +73,14 @@ export function writeInto(model: UNet, { arrays, name: file }: Weights): void {
 }
 
 /** A model on the GPU with these weights. */
-export function modelOf(gpu: Gpu, weights: Weights): UNet {
+export function modelOf(gpu: Gpu, weights: Weights): Segmenter {
   const model = unet(gpu, { inChannels: 1, classes: weights.classes, features: weights.features });
   writeInto(model, weights);
   return model;
 }
 
 /** A copy of a model's weights. */
-export async function weightsOf(model: UNet, like: Weights, name: string): Promise<Weights> {
+export async function weightsOf(model: Segmenter, like: Weights, name: string): Promise<Weights> {
   const arrays = new Map<string, NamedArray>();
   for (const [key, t] of model.state) {
     arrays.set(key, toPyTorch({ shape: t.shape, data: Float32Array.from(await t.read()) }));

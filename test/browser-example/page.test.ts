@@ -13,7 +13,7 @@ import { loadCase } from '../../train/data/case-volume.js';
 import { encodeNifti } from '../../train/data/nifti.js';
 import { decodeNiftiFile, readNifti } from '../../train/data/nifti-file.js';
 import { createPhantom } from '../../train/data/phantom.js';
-import { restoreLabels, stackSlices } from '../../train/data/slices.js';
+import { restoreLabels, stackSamples } from '../../train/data/samples.js';
 import { createPredictor } from '../../train/evaluation/predictor.js';
 import { readSafetensors } from '../../train/run/checkpoint.js';
 import { loadModel } from '../../train/run/trained-model.js';
@@ -195,7 +195,7 @@ inBrowser('the segmentation is Node’s, voxel by voxel', async () => {
   const { model, config } = loadModel(gpu, { weights });
   const path = join(root, 'heart.nii.gz');
   const loaded = loadCase({ id: 'heart', patient: 'heart', frame: undefined, image: path, label: undefined });
-  const { labels } = await createPredictor(gpu, model, config.size, { batch: 4 })(stackSlices(loaded, config));
+  const { labels } = await createPredictor(gpu, model, config.patch, { batch: 4 })(stackSamples(loaded, config));
   const theirs = restoreLabels(labels, config, loaded);
   gpu.close();
   const differ = ours.filter((k, i) => k !== theirs[i]).length;

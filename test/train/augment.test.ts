@@ -2,7 +2,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { applyTransform, drawTransform, type Transform, transformedShape } from '../../train/data/augment.js';
-import { sliceOnGrid } from '../../train/data/slices.js';
+import { sampleOnGrid } from '../../train/data/samples.js';
 
 const test = suite('augment');
 const counting = (count: number) => Uint8Array.from({ length: count }, (_, i) => i);
@@ -59,10 +59,10 @@ test('as SSL4MIS does it: turned or rotated at its own size, then scipy.ndimage.
     z: 0,
     image: Float32Array.from(source),
     label: source,
-    shape: [4, 7],
-    spacing: [1, 1],
+    shape: [1, 4, 7],
+    spacing: [1, 1, 1],
   } as const;
-  const drawn = (transform: Transform) => sliceOnGrid(slice, { size: 6 }, transform);
+  const drawn = (transform: Transform) => sampleOnGrid(slice, { patch: [6, 6] }, transform);
   const expected = [
     [
       { kind: 'turnAndFlip', turns: 3, flip: 1 },

@@ -23,7 +23,15 @@ const fileWith = (text: string): string => {
 test('the defaults are the protocol', () => {
   const config = resolveConfig();
   assert.equal(
-    [config.iterations, config.size, config.batch, config.labeledBatch, config.lr, config.momentum, config.weightDecay],
+    [
+      config.iterations,
+      config.patch[0],
+      config.batch,
+      config.labeledBatch,
+      config.lr,
+      config.momentum,
+      config.weightDecay,
+    ],
     [30000, 256, 24, 12, 0.01, 0.9, 1e-4],
   );
   assert.equal(config.features, [16, 32, 64, 128, 256]);

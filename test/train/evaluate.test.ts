@@ -112,27 +112,27 @@ test('flips: the mean of the probabilities of four readings', async () => {
   const slices = Float32Array.from({ length: 3 * 256 }, uniform);
   const sums = new Float32Array(slices.length * 4);
   for (const flip of [0, 1, 2, 3] as const) {
-    const image = tensor(gpu, flipped(slices, 16, 1, flip), [3, 16, 16, 1]);
+    const image = tensor(gpu, flipped(slices, [16, 16], 1, flip), [3, 16, 16, 1]);
     const p = (await noGrad(gpu, () => softmax(net(image))).read()) as Float32Array;
-    flipped(p, 16, 4, flip).forEach((value, i) => {
+    flipped(p, [16, 16], 4, flip).forEach((value, i) => {
       sums[i]! += value / 4;
     });
   }
-  const { labels, confidence } = await createPredictor(gpu, net, 16, { batch: 2, flips: true })(slices);
+  const { labels, confidence } = await createPredictor(gpu, net, [16, 16], { batch: 2, flips: true })(slices);
   const best = Float32Array.from(labels, (k, i) => sums[4 * i + k]!);
   closeTo(confidence!, best, { atol: 1e-6 });
   const largest = best.map((_, i) => Math.max(...sums.subarray(4 * i, 4 * i + 4)));
   closeTo(best, largest, { atol: 1e-6 }, 'the class of the largest mean');
   const picture = Float32Array.from({ length: 4 }, (_, i) => i);
   assert.equal(
-    [1, 2, 3].map((flip) => [...flipped(picture, 2, 1, flip as 1)]),
+    [1, 2, 3].map((flip) => [...flipped(picture, [2, 2], 1, flip)]),
     [
       [1, 0, 3, 2],
       [2, 3, 0, 1],
       [3, 2, 1, 0],
     ],
   );
-  const plain = createPredictor(gpu, net, 16);
+  const plain = createPredictor(gpu, net, [16, 16]);
   const cases = casesToEvaluate(await openDataset(data), 'val').slice(0, 1);
   const overlapOnly = await evaluateCases(plain, cases, config, undefined, {
     distances: false,

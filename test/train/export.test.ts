@@ -8,13 +8,13 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Gpu, noGrad, ShapeError, tensor, uniformStream } from '../../engine/index.js';
 import { openDevice } from '../../engine/node.js';
-import { type NamedArray, toPyTorch, type UNet, unet, unetOnnx, unetSizes } from '../../model/index.js';
+import { type NamedArray, type Segmenter, toPyTorch, unet, unetOnnx, unetSizes } from '../../model/index.js';
 import { command, run as exportCommand } from '../../train/commands/export.js';
 import { type CaseVolume, loadCase } from '../../train/data/case-volume.js';
 import { openDataset } from '../../train/data/datasets.js';
 import { minMaxScaled } from '../../train/data/intensity.js';
 import { createPhantom } from '../../train/data/phantom.js';
-import { stackSlices } from '../../train/data/slices.js';
+import { stackSamples } from '../../train/data/samples.js';
 import { predictCase } from '../../train/evaluation/evaluate.js';
 import { createPredictor } from '../../train/evaluation/predictor.js';
 import { UsageError } from '../../train/files/usage-error.js';
@@ -51,7 +51,7 @@ async function network({
   features,
   classes = 4,
   seed = 5,
-}: Sizes): Promise<{ model: UNet; arrays: Map<string, NamedArray> }> {
+}: Sizes): Promise<{ model: Segmenter; arrays: Map<string, NamedArray> }> {
   const model = unet(gpu, { inChannels: 1, classes, features, seed });
   const uniform = uniformStream(seed, 2);
   for (const [name, t] of model.state) {
@@ -94,18 +94,18 @@ async function runtime(file: Uint8Array, { data, shape: [n, h, w, c] }: Images):
   return result;
 }
 
-const ours = (model: UNet, { data, shape }: Images): Promise<ArrayLike<number>> =>
+const ours = (model: Segmenter, { data, shape }: Images): Promise<ArrayLike<number>> =>
   noGrad(gpu, () => model.forward(tensor(gpu, data, shape), { mode: 'eval' }).logits).read();
 
 /** The same in float64, by the plain loops of the reference. */
-async function exact(model: UNet, { data, shape }: Images, levels: number): Promise<ArrayLike<number>> {
+async function exact(model: Segmenter, { data, shape }: Images, levels: number): Promise<ArrayLike<number>> {
   const weights = new Map<string, NdArray>();
   for (const [name, t] of model.state) weights.set(name, ndArray(t.shape, await t.read()));
   return referenceUnet(ndArray(shape, data), weights, levels, 'eval').data;
 }
 
 /** Compares what onnxruntime makes of a file with our logits. */
-async function agrees(what: string, model: UNet, file: Uint8Array, images: Images): Promise<void> {
+async function agrees(what: string, model: Segmenter, file: Uint8Array, images: Images): Promise<void> {
   compare(what, await runtime(file, images), await ours(model, images));
 }
 
@@ -210,11 +210,11 @@ test('the code that the help gives for a page makes the labels that wgrad predic
     `${code}\nawait session.release();\nreturn labels;`,
   ) as (...values: unknown[]) => Promise<Float32Array>;
   const file = unetOnnx(readWeights({ weights: trained }).arrays);
-  const labels = await page(ort, file, voxels, slices, height, width, config.size);
+  const labels = await page(ort, file, voxels, slices, height, width, config.patch[0]);
 
   const volume = { depth: slices, height, width, image: minMaxScaled(voxels), label: undefined };
   const described = { ...volume, case: { id: 'phantom' }, spacing: [1, 1, 1] } as unknown as CaseVolume;
-  const expected = await predictCase(createPredictor(gpu, model, config.size, { batch: slices }), described, config);
+  const expected = await predictCase(createPredictor(gpu, model, config.patch, { batch: slices }), described, config);
   assert.ok(new Set(expected).size > 1, 'the network finds something');
   const differing = expected.reduce((n, k, i) => n + Number(k !== labels[i]), 0);
   assert.is(labels.length, expected.length);
@@ -227,10 +227,10 @@ unless(withoutAcdc, test)('trained weights on real slices, at their size and at 
   const { cases } = await openDataset(acdcFolder);
   const volume = loadCase(cases[0]!, { classes: 4 });
   for (const [n, size] of [
-    [3, config.size],
+    [3, config.patch[0]],
     [1, 256],
   ] as [number, number][]) {
-    const images = stackSlices(volume, { size });
+    const images = stackSamples(volume, { patch: [size, size] });
     const from = Math.floor(volume.depth / 2) * size ** 2;
     await agrees(`trained, ACDC ${size}²`, model, file, {
       data: images.slice(from, from + n * size ** 2),

@@ -107,7 +107,7 @@ export function writeFakeRun(folder: string, options: FakeRun = {}): void {
     ];
     for (const at of [evalEvery, iterations]) {
       drawSlices(join(folder, 'slices', `${String(at).padStart(6, '0')}.png`), [
-        { caption: 'patient001', size, image, cells },
+        { caption: 'patient001', height: size, width: size, image, cells },
       ]);
     }
   }

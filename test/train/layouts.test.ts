@@ -48,7 +48,14 @@ test('each is recognised, and told in one line', async () => {
 
 test('the same patients in the same parts, the same batches, the same first losses', async () => {
   const firstBatches = async (name: string): Promise<Batch[]> => {
-    const loader = createLoader({ dir: join(root, name), labeled: 2, size: 16, batch: 4, labeledBatch: 2, seed: 3 });
+    const loader = createLoader({
+      dir: join(root, name),
+      labeled: 2,
+      patch: [16, 16],
+      batch: 4,
+      labeledBatch: 2,
+      seed: 3,
+    });
     const batches = [await loader.next(), await loader.next(), await loader.next()];
     await loader.close();
     return batches;
@@ -247,7 +254,7 @@ test('more classes than the labels have is an error at once', async () => {
   const loader = createLoader({
     dir: join(root, 'la'),
     labeled: 2,
-    size: 16,
+    patch: [16, 16],
     batch: 2,
     labeledBatch: 1,
     seed: 1,

@@ -12,7 +12,7 @@ import { openDataset, splitDataset } from '../../train/data/datasets.js';
 import { type Batch, createLoader, type LoaderOptions } from '../../train/data/loader.js';
 import { readNifti, writeNifti } from '../../train/data/nifti-file.js';
 import { writePhantoms } from '../../train/data/phantom-dataset.js';
-import { nativeSlices, resizeNearest, slicesOf } from '../../train/data/slices.js';
+import { nativeSamples, resizeNearest, samplesOf } from '../../train/data/samples.js';
 import { DataError } from '../../train/files/data-error.js';
 import { patience } from '../patience.js';
 import { refuses } from '../refuses.js';
@@ -24,7 +24,7 @@ const root = mkdtempSync(join(tmpdir(), 'wgrad-loader-'));
 const dir = join(root, 'phantoms');
 writePhantoms(dir, { patients: 8, size: 24, seed: 1 });
 test.after(() => rmSync(root, { recursive: true, force: true }));
-const options: LoaderOptions = { dir, labeled: 2, size: 16, batch: 5, labeledBatch: 2, seed: 11 };
+const options: LoaderOptions = { dir, labeled: 2, patch: [16, 16], batch: 5, labeledBatch: 2, seed: 11 };
 
 async function take(count: number, change: Partial<LoaderOptions> = {}): Promise<Batch[]> {
   const loader = createLoader({ ...options, ...change });
@@ -38,7 +38,7 @@ test('a batch: labelled items first, each an augmented slice of its case', async
   const split = splitDataset(await openDataset(dir), { labeled: 2 });
   const slices = new Map(
     [...split.labeled, ...split.unlabeled]
-      .flatMap((c) => nativeSlices(loadCase(c)))
+      .flatMap((c) => nativeSamples(loadCase(c), options))
       .map((s) => [`${s.id} z=${s.z}`, s]),
   );
   const labeled = new Set(split.labeled.map((c) => c.id));
@@ -55,11 +55,12 @@ test('a batch: labelled items first, each an augmented slice of its case', async
       const slice = slices.get(name)!;
       const transform = drawTransform(11, i, index);
       const range = [index * 256, (index + 1) * 256] as const;
+      const [, height, width] = slice.shape;
       // As SSL4MIS: first turned or rotated at its own size, then resized.
       const expected = <A extends Float32Array | Uint8Array>(picture: A) =>
         resizeNearest(
-          applyTransform(picture, slice.shape, transform),
-          transformedShape(slice.shape, transform),
+          applyTransform(picture, [height, width], transform),
+          transformedShape([height, width], transform),
           [16, 16],
         );
       assert.equal(batch.image.slice(...range), expected(slice.image));
@@ -79,17 +80,17 @@ test('resumed at an iteration, the batches are the same; another seed gives othe
   const plain = (await take(1, { augment: false }))[0]!;
   assert.equal(plain.cases, whole[0]!.cases);
   const [id, z] = plain.cases[0]!.split(' z=');
-  const slice = slicesOf(loadCase((await openDataset(dir)).cases.find((c) => c.id === id)!), { size: 16 })[Number(z)]!;
+  const slice = samplesOf(loadCase((await openDataset(dir)).cases.find((c) => c.id === id)!), options)[Number(z)]!;
   assert.equal(plain.image.slice(0, 256), slice.image);
 });
 
 test('supervised: labelled items only, and only those are read', async () => {
   const loader = createLoader({ ...options, batch: 3, labeledBatch: 3 });
-  const { labeledSlices, unlabeledSlices } = await loader.ready();
-  assert.is(unlabeledSlices, 0);
+  const { labeledSamples, unlabeledSamples } = await loader.ready();
+  assert.is(unlabeledSamples, 0);
   const split = splitDataset(await openDataset(dir), { labeled: 2 });
   assert.is(
-    labeledSlices,
+    labeledSamples,
     split.labeled.reduce((sum, c) => sum + loadCase(c).depth, 0),
   );
   const patients = new Set(split.labeled.map((c) => c.patient));
@@ -154,7 +155,7 @@ test('errors of the data arrive at next and ready, by name, again and again', as
   const trainPatients = (tooMany.labeled.length + tooMany.unlabeled.length) / 2;
   await refuses(() => take(1, { labeled: trainPatients }), DataError, /nothing unlabelled to learn from.*"supervised"/);
   await refuses(() => take(1, { labeled: 99 }), DataError, /got 99 labelled/);
-  await refuses(() => take(1, { size: -1 }), DataError, /size must be 1 or more pixels — got -1/);
+  await refuses(() => take(1, { patch: [16, -1] }), DataError, /sides of a patch must be 1 or more voxels — got 16,-1/);
   await refuses(() => take(1, { labeledBatch: 6 }), DataError, /got 6 of 5/);
 });
 
@@ -194,9 +195,9 @@ test('a loader that nobody closes does not keep the process alive', () => {
 });
 
 unless(withoutAcdc, test)('real ACDC: 7 labelled patients, 136 slices, and batches faster than a step', async () => {
-  const loader = createLoader({ dir: acdcFolder, labeled: 7, size: 96, batch: 8, labeledBatch: 4, seed: 1337 });
+  const loader = createLoader({ dir: acdcFolder, labeled: 7, patch: [96, 96], batch: 8, labeledBatch: 4, seed: 1337 });
   const info = await loader.ready();
-  assert.is(info.labeledSlices, 136);
+  assert.is(info.labeledSamples, 136);
   for (let i = 0; i < 20; i++) {
     const { image, label } = await loader.next();
     assert.ok(image.every((value) => value >= 0 && value <= 1));

@@ -46,7 +46,11 @@ test('a damaged line in the middle is named, not skipped', async () => {
   appendRecord(path, { iteration: 0 });
   appendFileSync(path, '{"iteration":\n');
   appendRecord(path, { iteration: 2 });
-  await refuses(() => readLog(path), Error, /line 2 of .*damaged\.jsonl is no record of an iteration — got .*Remove that line/);
+  await refuses(
+    () => readLog(path),
+    Error,
+    /line 2 of .*damaged\.jsonl is no record of an iteration — got .*Remove that line/,
+  );
 });
 
 test('rewinding removes what a resumed run will write again, and nothing else', () => {

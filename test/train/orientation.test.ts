@@ -17,7 +17,7 @@ import {
   toFile,
   toPicture,
 } from '../../train/data/orientation.js';
-import { nativeSlices, restoreLabels, sliceOnGrid, slicesOf } from '../../train/data/slices.js';
+import { nativeSamples, restoreLabels, sampleOnGrid, samplesOf } from '../../train/data/samples.js';
 import { predictCase } from '../../train/evaluation/evaluate.js';
 import { DataError } from '../../train/files/data-error.js';
 import { closeTo } from '../close-to.js';
@@ -103,7 +103,7 @@ test('where a voxel is in the world does not depend on the order that it is stor
 });
 
 test('canonical: all 48 copies become the same picture, and the prediction of a copy is the copy of the prediction', async () => {
-  const grid = { size: 9 };
+  const grid = { patch: [9, 9] };
   const config = { ...grid, orient: 'canonical', classes: 4 } as const;
   let reference: { volume: CaseVolume; labels: Uint8Array } | undefined;
   for (const [i, order] of orders.entries()) {
@@ -177,7 +177,7 @@ test('a 2-D file is one slice; stored types, scaling and NIfTI-2 come back as la
   const volume = loadCase({ id: 'flat', patient: '', frame: undefined, image: flat, label: undefined });
   assert.equal([volume.depth, volume.height, volume.width], [1, 5, 6]);
   const out = join(folder, 'flat-labels.nii.gz');
-  writeLabels(out, volume, await predictCase(predictor(16), volume, { size: 16, classes: 4 }));
+  writeLabels(out, volume, await predictCase(predictor(16), volume, { patch: [16, 16], classes: 4 }));
   assert.equal(readNifti(out).shape, [6, 5, 1]);
 
   // A NIfTI-2 file, made of a NIfTI-1 one field by field: int16 with a slope, geometry from a qform and an sform.
@@ -191,7 +191,7 @@ test('a 2-D file is one slice; stored types, scaling and NIfTI-2 come back as la
   assert.is(two.volume.dtype, 'int16');
   closeTo(two.volume.data.subarray(0, 3), [10, 12, 14]);
   const result = join(folder, 'two-labels.nii');
-  writeLabels(result, two, await predictCase(predictor(8), two, { size: 8, classes: 4 }));
+  writeLabels(result, two, await predictCase(predictor(8), two, { patch: [8, 8], classes: 4 }));
   const written = readFileSync(result);
   for (const [from, to] of [
     [104, 168],
@@ -284,21 +284,21 @@ test('spacing: pixels of one size in mm, cut or padded about the centre, and bac
         .join(' '),
     );
   // 4×4 pixels of 1×2 mm: the middle four of six columns, all rows.
-  const same = slicesOf(volume, { size: 4, spacing: [1, 2] })[0]!.label!;
+  const same = samplesOf(volume, { patch: [4, 4], spacing: [1, 2] })[0]!.label!;
   assert.equal(rows(same, 4), ['2 3 4 5', '8 9 10 11', '14 15 16 17', '20 21 22 23']);
   // Of 2×2 mm: every other column, and one of padding; halves go up.
-  const coarse = slicesOf(volume, { size: 4, spacing: [2, 2] })[0]!.label!;
+  const coarse = samplesOf(volume, { patch: [4, 4], spacing: [2, 2] })[0]!.label!;
   assert.equal(rows(coarse, 4), ['1 3 5 0', '7 9 11 0', '13 15 17 0', '19 21 23 0']);
-  const refined = restoreLabels(coarse, { size: 4, spacing: [2, 2] }, volume);
+  const refined = restoreLabels(coarse, { patch: [4, 4], spacing: [2, 2] }, volume);
   assert.equal(rows(refined, 6), ['1 3 3 5 5 0', '7 9 9 11 11 0', '13 15 15 17 17 0', '19 21 21 23 23 0']);
   // Turned by a quarter and mirrored, its pixels are 2×1 mm: every other row, and each column twice.
-  const turned = sliceOnGrid(
-    nativeSlices(volume)[0]!,
-    { size: 4, spacing: [1, 2] },
+  const turned = sampleOnGrid(
+    nativeSamples(volume, { patch: [4, 4] })[0]!,
+    { patch: [4, 4], spacing: [1, 2] },
     { kind: 'turnAndFlip', turns: 1, flip: 1 },
   );
   assert.equal(rows(turned.label!, 4), ['18 18 12 12', '16 16 10 10', '14 14 8 8', '0 0 0 0']);
-  const back = restoreLabels(same, { size: 4, spacing: [1, 2] }, volume);
+  const back = restoreLabels(same, { patch: [4, 4], spacing: [1, 2] }, volume);
   assert.equal(rows(back, 6), ['0 2 3 4 5 0', '0 8 9 10 11 0', '0 14 15 16 17 0', '0 20 21 22 23 0']);
 });
 

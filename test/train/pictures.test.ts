@@ -57,7 +57,9 @@ test('labels are tinted and outlined in the colours of their classes, and nothin
     [2, [60, 190, 90]],
     [3, [235, 64, 64]],
   ] as const) {
-    const picture = slicePicture([{ caption: 'a', size, image, cells: [{ title: 'b', labels: square(k) }] }]);
+    const picture = slicePicture([
+      { caption: 'a', height: size, width: size, image, cells: [{ title: 'b', labels: square(k) }] },
+    ]);
     assert.equal(corner(picture, 1, 2, 2), [...color], 'outline');
     const grey = inside(picture, 0, 3, 3);
     assert.ok(isGrey(grey));
@@ -73,7 +75,7 @@ test('labels are tinted and outlined in the colours of their classes, and nothin
 
 test('a label that fills the slice is outlined at its rim', () => {
   const cells = [{ title: 'b', labels: square(3, 0, size) }];
-  const picture = slicePicture([{ caption: 'a', size, image, cells }]);
+  const picture = slicePicture([{ caption: 'a', height: size, width: size, image, cells }]);
   assert.equal(corner(picture, 1, 0, 0), [235, 64, 64]);
   assert.is.not(inside(picture, 1, 0, 0).join(), [235, 64, 64].join());
 });
@@ -84,7 +86,7 @@ test('kept pixels are yellow, wrong classes magenta where a reference is given',
     { title: 'no reference', labels: square(2) },
     { title: 'reference', labels: square(2), reference: square(2, 3, 7) },
   ];
-  const picture = slicePicture([{ caption: 'a', size, image, cells }]);
+  const picture = slicePicture([{ caption: 'a', height: size, width: size, image, cells }]);
   const mixed = (x: number, y: number, color: Color, alpha: number) =>
     inside(picture, 0, x, y).map((grey, i) => Math.round(grey + alpha * (color[i]! - grey)));
   assert.equal(inside(picture, 1, 3, 3), mixed(3, 3, [255, 204, 0], 0.6));
@@ -99,10 +101,12 @@ test('kept pixels are yellow, wrong classes magenta where a reference is given',
 });
 
 test('the image runs from black to white whatever its range, also where it is constant', () => {
-  const scaled = slicePicture([{ caption: '', size, image: image.map((v) => 5 + 300 * v), cells: [] }]);
+  const scaled = slicePicture([
+    { caption: '', height: size, width: size, image: image.map((v) => 5 + 300 * v), cells: [] },
+  ]);
   assert.equal(inside(scaled, 0, 0, 4), [0, 0, 0]);
   assert.equal(inside(scaled, 0, 7, 4), [255, 255, 255]);
-  const flat = slicePicture([{ caption: '', size, image: image.map(() => 0.5), cells: [] }]);
+  const flat = slicePicture([{ caption: '', height: size, width: size, image: image.map(() => 0.5), cells: [] }]);
   assert.equal(inside(flat, 0, 0, 4), inside(flat, 0, 7, 4));
 });
 
@@ -112,7 +116,8 @@ test('a phantom, four cells and two rows, decoded from the file', () => {
   const labels = diastole.label.subarray(...range);
   const row = {
     caption: 'patient001_frame01 z=4',
-    size: 64,
+    height: 64,
+    width: 64,
     image: minMaxScaled(Float32Array.from(diastole.image.subarray(...range))),
     cells: [
       { title: 'ground truth', labels },
@@ -138,13 +143,20 @@ test('a phantom, four cells and two rows, decoded from the file', () => {
 test('no rows write no file; rows of different sizes and cells fit on one sheet', () => {
   drawSlices(join(root, 'none.png'), []);
   assert.not(existsSync(join(root, 'none.png')));
-  const small = { caption: 'x'.repeat(500), size, image, cells: [{ title: 'y'.repeat(500), mask: square(1) }] };
-  const large = { caption: '', size: 300, image: new Float32Array(90000), cells: [] };
+  const small = {
+    caption: 'x'.repeat(500),
+    height: size,
+    width: size,
+    image,
+    cells: [{ title: 'y'.repeat(500), mask: square(1) }],
+  };
+  const large = { caption: '', height: 300, width: 300, image: new Float32Array(90000), cells: [] };
   assert.is(slicePicture([small, large]).width, 10 + 2 * (300 + 10));
 });
 
 test('more classes than the heart has are numbered, not misnamed', () => {
-  const of = (k: number) => slicePicture([{ caption: '', size, image, cells: [{ title: '', labels: square(k) }] }]);
+  const of = (k: number) =>
+    slicePicture([{ caption: '', height: size, width: size, image, cells: [{ title: '', labels: square(k) }] }]);
   assert.is(count(of(3), [240, 170, 30]), 0);
   assert.ok(count(of(4), [240, 170, 30]) > 14 * 14);
 });

@@ -19,7 +19,7 @@ function trainer(precision: 'f32' | 'f16'): Trainer {
   const config = resolveConfig({ size: 16, features: '8,16', batch: 4, precision, lr: 0.05, iterations: 40 });
   const made = createTrainer(gpu, config);
   const uniform = uniformStream(1);
-  const images = Float32Array.from({ length: config.size ** 2 * config.batch }, uniform);
+  const images = Float32Array.from({ length: 16 ** 2 * config.batch }, uniform);
   made.setBatch(
     images,
     Uint8Array.from(images, (v) => Math.floor(4 * v)),

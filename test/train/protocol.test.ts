@@ -14,8 +14,9 @@ const test = suite('protocols');
 
 test('acdc is the 2-D protocol of SSL4MIS', () => {
   const config = resolveConfig({}, readProtocol('acdc'));
-  const { size, features, dropout, batch, labeledBatch, iterations, lr, momentum, weightDecay, lrPower } = config;
-  assert.equal([size, batch, labeledBatch, iterations], [256, 24, 12, 30_000]);
+  const { patch, features, dropout, batch, labeledBatch, iterations, lr, momentum, weightDecay, lrPower } = config;
+  assert.equal(patch, [256, 256]);
+  assert.equal([batch, labeledBatch, iterations], [24, 12, 30_000]);
   assert.equal(features, [16, 32, 64, 128, 256]);
   assert.equal(dropout, [0.05, 0.1, 0.2, 0.3, 0.5]);
   assert.equal([lr, momentum, weightDecay, lrPower], [0.01, 0.9, 1e-4, 0.9]);

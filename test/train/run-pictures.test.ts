@@ -103,13 +103,13 @@ test('what is kept: by the thresholds of the record, by class, inverted; else by
 
 test('grey runs from the least to the greatest value, or over the range that is given', () => {
   const values = Float32Array.of(-1, 0, 1, 3);
-  assert.equal([...greyPicture(values, 2).data], [0, 63, 127, 255]);
-  assert.equal([...greyPicture(Float32Array.of(1, 1, 1, 1), 2, [0, 1]).data], [255, 255, 255, 255]);
-  assert.equal([...greyPicture(Float32Array.of(5, 5, 5, 5), 2).data], [0, 0, 0, 0]);
+  assert.equal([...greyPicture(values, [2, 2]).data], [0, 63, 127, 255]);
+  assert.equal([...greyPicture(Float32Array.of(1, 1, 1, 1), [2, 2], [0, 1]).data], [255, 255, 255, 255]);
+  assert.equal([...greyPicture(Float32Array.of(5, 5, 5, 5), [2, 2]).data], [0, 0, 0, 0]);
 });
 
 test('labels have their classes’ colours, background is black', () => {
-  const { width, height, data } = labelPicture(Uint8Array.of(0, 1, 2, 3), 2);
+  const { width, height, data } = labelPicture(Uint8Array.of(0, 1, 2, 3), [2, 2]);
   assert.equal([width, height], [2, 2]);
   assert.equal([...data], [0, 0, 0, 66, 135, 245, 60, 190, 90, 235, 64, 64]);
 });

@@ -4,7 +4,7 @@ import * as assert from 'uvu/assert';
 import { createSampler } from '../../train/data/sampler.js';
 
 const test = suite('sampler');
-const options = { seed: 3, labeledSlices: 10, unlabeledSlices: 23, labeledBatch: 4, unlabeledBatch: 5 };
+const options = { seed: 3, labeledSamples: 10, unlabeledSamples: 23, labeledBatch: 4, unlabeledBatch: 5 };
 const stream = (iterations: number, from = 0, seed = 3) => {
   const sample = createSampler({ ...options, seed });
   return Array.from({ length: iterations }, (_, i) => sample(from + i));
@@ -44,14 +44,14 @@ test('the seed changes both streams, and the streams differ from each other', ()
     a.map((batch) => batch.unlabeled),
     b.map((batch) => batch.unlabeled),
   );
-  const sample = createSampler({ seed: 1, labeledSlices: 9, unlabeledSlices: 9, labeledBatch: 9, unlabeledBatch: 9 });
+  const sample = createSampler({ seed: 1, labeledSamples: 9, unlabeledSamples: 9, labeledBatch: 9, unlabeledBatch: 9 });
   assert.not.equal(sample(0).labeled, sample(0).unlabeled);
 });
 
 test('a batch larger than the slices there are repeats them evenly; a stream may be left out', () => {
-  const few = createSampler({ ...options, labeledSlices: 3, labeledBatch: 6 })(0).labeled;
+  const few = createSampler({ ...options, labeledSamples: 3, labeledBatch: 6 })(0).labeled;
   assert.equal([...few].sort(), [0, 0, 1, 1, 2, 2]);
-  const supervised = createSampler({ ...options, unlabeledSlices: 0, unlabeledBatch: 0 })(5);
+  const supervised = createSampler({ ...options, unlabeledSamples: 0, unlabeledBatch: 0 })(5);
   assert.is(supervised.labeled.length, 4);
   assert.equal(supervised.unlabeled, []);
 });

@@ -2,7 +2,8 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { noGrad, slice, tensor, uniformStream } from '../../engine/index.js';
-import { copyState, unet } from '../../model/index.js';
+import { copyState } from '../../model/index.js';
+import { createNetwork } from '../../train/method/network.js';
 import { createTeacher } from '../../train/method/teacher.js';
 import { createTrainer } from '../../train/method/trainer.js';
 import { type Config, resolveConfig } from '../../train/settings/settings.js';
@@ -18,9 +19,8 @@ const configOf = (more: Record<string, unknown>): Config =>
 
 async function teacherOf(config: Config) {
   const gpu = await testGpu();
-  const network = { inChannels: 1, classes: 4, features: config.features, dropout: config.dropout, seed: 3 };
-  const student = unet(gpu, network);
-  const teacher = createTeacher(gpu, config, network, student);
+  const student = createNetwork(gpu, config);
+  const teacher = createTeacher(gpu, config, student);
   copyState(teacher.model, student);
   const uniform = uniformStream(2);
   const images = tensor(gpu, Float32Array.from({ length: 4 * 16 * 16 }, uniform), [4, 16, 16, 1]);

@@ -54,7 +54,7 @@ test('lists, splits.json, dataset.json and --config in every encoding', async ()
     assert.equal((await openDataset(nnunet)).classNames, ['background', 'r', 'm', 'l'], name);
     const config = join(root, 'config.json');
     writeFileSync(config, encode('{"size": 32, "features": [4, 8]}'));
-    assert.is(resolveConfig({}, readSettings(config)).size, 32, name);
+    assert.is(resolveConfig({}, readSettings(config)).patch[0], 32, name);
   }
   rmSync(join(la, 'splits.json'));
   const ids = (await openDataset(la)).cases.map(({ id }) => id);

@@ -26,7 +26,7 @@ async function threeSteps(fuse: boolean, options: Record<string, unknown>) {
       const config = resolveConfig({ ...small, ...options });
       const t = createTrainer(gpu, config);
       const uniform = uniformStream(1);
-      const images = Float32Array.from({ length: config.size ** 2 * config.batch }, uniform);
+      const images = Float32Array.from({ length: 16 ** 2 * config.batch }, uniform);
       t.setBatch(
         images,
         Uint8Array.from(images, (v) => Math.floor(4 * v)),

@@ -7,7 +7,7 @@ import { openDevice } from '../../engine/node.js';
 import { loadCase } from '../data/case-volume.js';
 import { type Case, cardiacClasses, casesToEvaluate, openDataset } from '../data/datasets.js';
 import { writePhantoms } from '../data/phantom-dataset.js';
-import { slicesOf } from '../data/slices.js';
+import { nameOf, planeSides, samplesOf } from '../data/samples.js';
 import { evaluateCases } from '../evaluation/evaluate.js';
 import { createPredictor, type Predictor } from '../evaluation/predictor.js';
 import type { Summary } from '../evaluation/summary.js';
@@ -89,7 +89,7 @@ export async function run(args: string[]): Promise<number> {
         console.error(`interrupted and saved; continue with: wgrad train --data ${data} --out ${folder} --resume`);
         return 130;
       }
-      const predictor = createPredictor(gpu, loadModel(gpu, { run: folder }).model, config.size);
+      const predictor = createPredictor(gpu, loadModel(gpu, { run: folder }).model, config.patch);
       await sayCompiling(predictor.prepare);
       results.push({ config, predictor, run: folder, summary: await evaluateCases(predictor, test, config) });
     }
@@ -158,14 +158,16 @@ async function drawComparison(
   const rows = [];
   for (const c of cases.filter((_, i) => i % Math.max(1, Math.floor(cases.length / 4)) === 0).slice(0, 4)) {
     const { config } = results[0]!;
-    const slices = slicesOf(loadCase(c, config), config);
-    const { id, z, image, label } = slices[Math.floor(slices.length / 2)]!;
+    const samples = samplesOf(loadCase(c, config), config);
+    const sample = samples[Math.floor(samples.length / 2)]!;
+    const { image, label } = sample;
     const cells: { title: string; labels: Uint8Array; reference?: Uint8Array }[] = [
       { title: 'ground truth', labels: label! },
     ];
     for (const { config, predictor } of results)
       cells.push({ title: config.method, labels: (await predictor(image)).labels, reference: label! });
-    rows.push({ caption: `${id} z=${z}`, size: config.size, image, cells });
+    const [height, width] = planeSides(config);
+    rows.push({ caption: nameOf(sample, config), height, width, image, cells });
   }
   drawSlices(path, rows);
 }

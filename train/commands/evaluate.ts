@@ -13,7 +13,7 @@ import { type Summary, scoresAsCsv } from '../evaluation/summary.js';
 import { newFolder } from '../files/new-folder.js';
 import { UsageError } from '../files/usage-error.js';
 import { openPart, partFlags } from '../run/run-split.js';
-import { loadModel, modelFlags, predictionFlags } from '../run/trained-model.js';
+import { loadModel, modelFlags, predictionFlags, strideOf } from '../run/trained-model.js';
 import { describeCommand } from '../settings/command-line.js';
 import { createProgress, sayCompiling } from '../training/progress.js';
 import { imageFlags, labelFlags, readingOf } from './reading-flags.js';
@@ -57,8 +57,8 @@ volume and class, on each image's own grid.`,
 export async function run(args: string[]): Promise<number> {
   const { flags } = command.read(args);
   const { data, out, adapter, predictions, flips, split: part, model: role } = flags;
-  if (predictions && (flips || role === 'teacher')) {
-    throw new UsageError('evaluate: --predictions are scored as they are. Leave --model and --flips out.');
+  if (predictions && (flips || flags.stride || role === 'teacher')) {
+    throw new UsageError('evaluate: --predictions are scored as they are. Leave --model, --flips and --stride out.');
   }
   if (flags.classes && !predictions) throw new UsageError('evaluate: a model knows its classes. Leave --classes out.');
   const largestComponent = flags['largest-component'];
@@ -112,7 +112,8 @@ export async function run(args: string[]): Promise<number> {
     const { classes } = config;
     checkClasses(classes, 'of the model');
     if (out) newFolder('evaluate', out);
-    const predictor = createPredictor(gpu, model, config.size, { flips });
+    const stride = strideOf('evaluate', flags.stride, config);
+    const predictor = createPredictor(gpu, model, config.patch, { flips, probabilities: stride !== undefined });
     await sayCompiling(predictor.prepare);
     const onCase = (volume: CaseVolume, labels: Uint8Array, index: number): string | undefined => {
       checkVoxelSize(volume);
@@ -123,8 +124,20 @@ export async function run(args: string[]): Promise<number> {
       writeLabels(file, volume, labels);
       return file;
     };
-    const settings = { model: role, split: part, classes, flips, largestComponent, ...(trained.length && { trained }) };
-    return report(await evaluateCases(predictor, cases, config, onCase, settings).finally(() => progress.end()));
+    const settings = {
+      model: role,
+      split: part,
+      classes,
+      flips,
+      largestComponent,
+      ...(stride && { stride }),
+      ...(trained.length && { trained }),
+    };
+    return report(
+      await evaluateCases(predictor, cases, { ...config, ...(stride && { stride }) }, onCase, settings).finally(() =>
+        progress.end(),
+      ),
+    );
   } finally {
     gpu.close();
   }

@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { unetOnnx, unetSizes } from '../../model/index.js';
 import { cardiacClasses } from '../data/datasets.js';
+import { planeSides } from '../data/samples.js';
 import { writeAtomically } from '../files/atomic-file.js';
 import { UsageError } from '../files/usage-error.js';
 import { version } from '../run/environment.js';
@@ -63,8 +64,13 @@ export async function run(args: string[]): Promise<number> {
   }
   const { arrays, config } = readWeights({ ...flags, role });
   const { features, classes, multiple } = unetSizes(arrays);
+  if (config.patch.length === 3)
+    throw new UsageError(
+      `export: this model segments volumes, patches of ${config.patch} — only models of slices are exported.`,
+    );
+  const [height, width] = planeSides(config);
   const metadata = {
-    size: `${config.size}`,
+    size: height === width ? `${height}` : `${height},${width}`,
     multiple: `${multiple}`,
     classes: (classes === cardiacClasses.length
       ? cardiacClasses

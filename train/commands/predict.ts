@@ -16,7 +16,7 @@ import { DataError } from '../files/data-error.js';
 import { checkNew, folderAt, newFolder } from '../files/new-folder.js';
 import { UsageError } from '../files/usage-error.js';
 import { imagesOf as filesOf, fingerprint, openEveryCase, openPart, partFlags } from '../run/run-split.js';
-import { makeModel, modelFlags, predictionFlags, readWeights } from '../run/trained-model.js';
+import { makeModel, modelFlags, predictionFlags, readWeights, strideOf } from '../run/trained-model.js';
 import { type CommandLine, describeCommand } from '../settings/command-line.js';
 import { sayCompiling } from '../training/progress.js';
 import { imageFlags, readingOf } from './reading-flags.js';
@@ -173,9 +173,13 @@ export async function run(args: string[]): Promise<number> {
     const { model, config: own } = makeModel(gpu, weights);
     if (goOn) folderAt('predict', out);
     else newFolder('predict', out, hint);
-    const config = { ...own, ...readingOf(flags) };
+    const stride = strideOf('predict', flags.stride, own);
+    const config = { ...own, ...readingOf(flags), ...(stride && { stride }) };
     const notices = createNotices('predict');
-    const predictor = createPredictor(gpu, model, config.size, { flips, probabilities: withProbabilities });
+    const predictor = createPredictor(gpu, model, config.patch, {
+      flips,
+      probabilities: withProbabilities || stride !== undefined,
+    });
     await sayCompiling(predictor.prepare);
     const weightsDigest = fingerprint(weights.path).sha256;
 
@@ -185,7 +189,15 @@ export async function run(args: string[]): Promise<number> {
       notices.add(volume.notes);
       if (withProbabilities) checkSize(volume, config.classes);
       const images = filesOf(c).map((file) => fingerprint(file).sha256);
-      const made = madeOf(images, weightsDigest, role, flips, settings.largestComponent, config.nan ?? 'least');
+      const made = madeOf(
+        images,
+        weightsDigest,
+        role,
+        flips,
+        settings.largestComponent,
+        config.nan ?? 'least',
+        ...(stride ? [stride] : []),
+      );
       if (goOn && isKept(files, volume, config.classes, made)) return 'skipped';
       if (files.probabilities === undefined) {
         writeLabels(files.labels, volume, await predictCase(predictor, volume, config, settings), made);

@@ -15,4 +15,4 @@ export {
   toPicture,
 } from './orientation.js';
 export { createPhantom, type Phantom, type PhantomFrame } from './phantom.js';
-export { type Grid, type NativeSlice, restoreLabels, type Slice, sliceOnGrid } from './slices.js';
+export { type Grid, type NativeSample, restoreLabels, type Sample, sampleOnGrid, voxelsOf } from './samples.js';

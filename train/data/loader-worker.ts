@@ -1,4 +1,4 @@
-// The loader's other thread: reads every slice once, at its own size, then makes one batch for each 'more' it is sent, `ahead` at first.
+// The loader's other thread: reads every sample once, at its own size, then makes one batch for each 'more' it is sent, `ahead` at first.
 import { parentPort, workerData } from 'node:worker_threads';
 import { DataError } from '../files/data-error.js';
 import { amongVolumes, type NamedFacts } from './among-volumes.js';
@@ -10,10 +10,10 @@ import { ignored } from './labels.js';
 import type { Batch, LoaderMessage, LoaderOptions } from './loader.js';
 import { createNotices } from './notices.js';
 import { createSampler } from './sampler.js';
-import { type NativeSlice, nativeSlices, sliceOnGrid } from './slices.js';
+import { type NativeSample, nameOf, nativeSamples, sampleOnGrid, voxelsOf } from './samples.js';
 
 const options = workerData as LoaderOptions;
-const { size, batch, labeledBatch, seed, augment = true, ahead = 4, classes = 4, spacing } = options;
+const { batch, labeledBatch, seed, augment = true, ahead = 4, classes = 4 } = options;
 const port = parentPort!;
 const send = (message: LoaderMessage, transfer: ArrayBuffer[] = []) => port.postMessage(message, transfer);
 
@@ -24,8 +24,8 @@ async function prepare(): Promise<(iteration: number) => Batch> {
       `loader: a batch needs 1 or more labelled slices and no more than its size — got ${labeledBatch} of ${batch}.`,
     );
   }
-  if (!Number.isInteger(size) || size < 1)
-    throw new DataError(`loader: the size must be 1 or more pixels — got ${size}.`);
+  if (!options.patch.every((side) => Number.isInteger(side) && side >= 1))
+    throw new DataError(`loader: the sides of a patch must be 1 or more voxels — got ${options.patch}.`);
   const unlabeledBatch = batch - labeledBatch;
   const split = splitDataset(await openDataset(options.dir, options), options);
   const facts: NamedFacts[] = [];
@@ -36,7 +36,7 @@ async function prepare(): Promise<(iteration: number) => Batch> {
       const loaded = loadCase(c, options);
       notices.add(loaded.notes);
       facts.push({ id: c.id, ...placeOf(loaded.volume) });
-      return nativeSlices(loaded);
+      return nativeSamples(loaded, options);
     });
   const labeled = read(split.labeled);
   checkLabels(labeled);
@@ -47,10 +47,10 @@ async function prepare(): Promise<(iteration: number) => Batch> {
         'Label fewer patients, or train with the method "supervised".',
     );
   }
-  const sample = createSampler({
+  const draw = createSampler({
     seed,
-    labeledSlices: labeled.length,
-    unlabeledSlices: unlabeled.length,
+    labeledSamples: labeled.length,
+    unlabeledSamples: unlabeled.length,
     labeledBatch,
     unlabeledBatch,
   });
@@ -58,19 +58,22 @@ async function prepare(): Promise<(iteration: number) => Batch> {
   const hasSpacing = ![...split.labeled, ...split.unlabeled].some((c) => c.hdf5);
   warnings.push(...amongVolumes(facts, { ...options, hasSpacing }).map((line) => `train: ${line}`));
   const readMs = performance.now() - start;
-  send({ kind: 'ready', info: { labeledSlices: labeled.length, unlabeledSlices: unlabeled.length, readMs, warnings } });
+  send({
+    kind: 'ready',
+    info: { labeledSamples: labeled.length, unlabeledSamples: unlabeled.length, readMs, warnings },
+  });
   return (iteration) => {
-    const drawn = sample(iteration);
-    const slices = [...drawn.labeled.map((i) => labeled[i]!), ...drawn.unlabeled.map((i) => unlabeled[i]!)];
-    return makeBatch(iteration, slices);
+    const drawn = draw(iteration);
+    const samples = [...drawn.labeled.map((i) => labeled[i]!), ...drawn.unlabeled.map((i) => unlabeled[i]!)];
+    return makeBatch(iteration, samples);
   };
 }
 
 /** What only the files say: labelled slices have labels, and these reach the highest class. */
-function checkLabels(slices: readonly NativeSlice[]): void {
-  const bare = slices.find((slice) => !slice.label);
+function checkLabels(samples: readonly NativeSample[]): void {
+  const bare = samples.find((sample) => !sample.label);
   if (bare) throw new DataError(`loader: ${bare.id} has no ground truth, but is to be learned from. Add its label.`);
-  const most = slices.reduce(
+  const most = samples.reduce(
     (highest, { label }) =>
       label!.reduce((a, b) => (b === ignored && classes <= ignored ? a : Math.max(a, b)), highest),
     0,
@@ -85,22 +88,22 @@ function checkLabels(slices: readonly NativeSlice[]): void {
   }
 }
 
-function makeBatch(iteration: number, slices: readonly NativeSlice[]): Batch {
-  const pixels = size * size;
-  const image = new Float32Array(batch * pixels);
-  const label = new Uint8Array(batch * pixels);
-  for (const [index, slice] of slices.entries()) {
+function makeBatch(iteration: number, samples: readonly NativeSample[]): Batch {
+  const voxels = voxelsOf(options);
+  const image = new Float32Array(batch * voxels);
+  const label = new Uint8Array(batch * voxels);
+  for (const [index, sample] of samples.entries()) {
     const transform = augment ? drawTransform(seed, iteration, index) : ({ kind: 'identity' } as const);
-    const drawn = sliceOnGrid(slice, { size, spacing }, transform);
-    image.set(drawn.image, index * pixels);
-    if (drawn.label) label.set(drawn.label, index * pixels);
+    const drawn = sampleOnGrid(sample, options, transform);
+    image.set(drawn.image, index * voxels);
+    if (drawn.label) label.set(drawn.label, index * voxels);
   }
   return {
     iteration,
     image,
     label,
-    hasLabel: slices.map((slice) => slice.label !== undefined),
-    cases: slices.map((slice) => `${slice.id} z=${slice.z}`),
+    hasLabel: samples.map((sample) => sample.label !== undefined),
+    cases: samples.map((sample) => nameOf(sample, options)),
   };
 }
 

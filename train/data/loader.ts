@@ -1,4 +1,4 @@
-// Batches for training, made in a worker thread: slices are read and checked once, then each batch is drawn, augmented
+// Batches for training, made in a worker thread: samples are read and checked once, then each batch is drawn, augmented
 // and transferred a few iterations ahead, so the GPU never waits for them. What a batch holds depends on (seed,
 // iteration) alone, so `startIteration` is all that a resumed run needs.
 import { Worker } from 'node:worker_threads';
@@ -12,11 +12,11 @@ export interface LoaderOptions extends Reading, SplitOptions {
   readonly dir: string;
   /** Training patients with labels. */
   readonly labeled: number;
-  /** Slices are size×size. */
-  readonly size: number;
-  /** Of the grid, as in the configuration; default: slices are resized whole. */
+  /** Sides of a sample, as in the configuration: [height, width] or [depth, height, width]. */
+  readonly patch: readonly number[];
+  /** Of the grid, as in the configuration; default: samples are resized whole. */
   readonly spacing?: readonly number[];
-  /** Slices in a batch: `labeledBatch` labelled ones first, the rest unlabelled. Equal numbers: supervised training. */
+  /** Samples in a batch: `labeledBatch` labelled ones first, the rest unlabelled. Equal numbers: supervised training. */
   readonly batch: number;
   readonly labeledBatch: number;
   /** Of the order and the augmentation. The split has a seed of its own: another run must not move test patients. */
@@ -31,20 +31,20 @@ export interface LoaderOptions extends Reading, SplitOptions {
 
 export interface Batch {
   readonly iteration: number;
-  /** [batch, size, size, 1], in [0, 1]. */
+  /** [batch, …patch, 1], in [0, 1]. */
   readonly image: Float32Array<ArrayBuffer>;
-  /** [batch, size, size], 255 where a voxel is to be ignored; also of unlabelled items where the ground truth is known: for the log only. */
+  /** [batch, …patch], 255 where a voxel is to be ignored; also of unlabelled items where the ground truth is known: for the log only. */
   readonly label: Uint8Array<ArrayBuffer>;
   /** Per item, whether `label` is known. */
   readonly hasLabel: boolean[];
-  /** Per item, case and slice: patient001_frame01 z=4. */
+  /** Per item, case and slice (patient001_frame01 z=4). */
   readonly cases: string[];
 }
 
 /** What the worker read. */
 export interface LoaderInfo {
-  readonly labeledSlices: number;
-  readonly unlabeledSlices: number;
+  readonly labeledSamples: number;
+  readonly unlabeledSamples: number;
   /** Time to read and check all files. */
   readonly readMs: number;
   /** What a user should be told of them, a line each. */

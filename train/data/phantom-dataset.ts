@@ -168,9 +168,9 @@ const writers: Record<PhantomLayout, Writer> = {
       const slices = readdirSync(join(out, 'data', 'slices')).map((name) => name.slice(0, -'.h5'.length));
       const cases = (patients: readonly string[]) => patients.flatMap((patient) => ids.get(patient)!);
       const number = (name: string) => Number(/\d+$/.exec(name)![0]);
-      const slicesOf = (id: string) =>
+      const samplesOf = (id: string) =>
         slices.filter((name) => name.startsWith(`${id}_slice_`)).sort((a, b) => number(a) - number(b));
-      writeLists(out, { train_slices: cases(train).flatMap(slicesOf), val: cases(val), test: cases(test) });
+      writeLists(out, { train_slices: cases(train).flatMap(samplesOf), val: cases(val), test: cases(test) });
     },
   },
   'la-h5': {

@@ -1,26 +1,26 @@
-// The two-stream sampler of mean-teacher training: each batch takes so many labelled and so many unlabelled slices, each
+// The two-stream sampler of mean-teacher training: each batch takes so many labelled and so many unlabelled samples, each
 // stream in a fresh random order every epoch. A pure function of (seed, iteration): a resumed run needs the iteration only.
 import { uniformStream } from '../../engine/index.js';
 import { shuffled } from './split.js';
 
-/** Indices into the labelled and the unlabelled slices for an iteration, from 0. */
+/** Indices into the labelled and the unlabelled samples for an iteration, from 0. */
 export type Sampler = (iteration: number) => { labeled: number[]; unlabeled: number[] };
 
 export interface SamplerOptions {
   readonly seed: number;
-  /** Slices there are. */
-  readonly labeledSlices: number;
-  readonly unlabeledSlices: number;
-  /** Slices in a batch; 0 leaves a stream out. */
+  /** Samples there are. */
+  readonly labeledSamples: number;
+  readonly unlabeledSamples: number;
+  /** Samples in a batch; 0 leaves a stream out. */
   readonly labeledBatch: number;
   readonly unlabeledBatch: number;
 }
 
 /** The sampler of a training run; an empty stream must have a batch of 0. */
 export function createSampler(options: SamplerOptions): Sampler {
-  const { seed, labeledSlices, unlabeledSlices, labeledBatch, unlabeledBatch } = options;
-  const labeled = endlessOrder(labeledSlices, seed, 0x80000000);
-  const unlabeled = endlessOrder(unlabeledSlices, seed, 0xc0000000);
+  const { seed, labeledSamples, unlabeledSamples, labeledBatch, unlabeledBatch } = options;
+  const labeled = endlessOrder(labeledSamples, seed, 0x80000000);
+  const unlabeled = endlessOrder(unlabeledSamples, seed, 0xc0000000);
   return (iteration) => ({
     labeled: take(labeled, iteration, labeledBatch),
     unlabeled: take(unlabeled, iteration, unlabeledBatch),

@@ -4,7 +4,7 @@ import { type CaseVolume, loadCase, type Note, type Reading } from '../data/case
 import type { Case } from '../data/datasets.js';
 import { ignored } from '../data/labels.js';
 import { placementOf, readGeometry } from '../data/nifti-geometry.js';
-import { type Grid, restoreLabels, stackSlices } from '../data/slices.js';
+import { type Grid, restoreLabels, sidesAt, stackSamples } from '../data/samples.js';
 import { DataError } from '../files/data-error.js';
 import { keepLargestComponents } from './components.js';
 import { countConfusion, emptyConfusion } from './confusion.js';
@@ -12,17 +12,42 @@ import { volumeScores } from './metrics.js';
 import { codingOf, findPredictions, readPrediction } from './prediction-files.js';
 import type { Predictor } from './predictor.js';
 import { type CaseSummary, type EvaluationSettings, type Summary, summarize } from './summary.js';
+import { predictWindows } from './windows.js';
+
+/** How a case is predicted: on the network's grid, whole or by overlapping windows. */
+export interface PredictedGrid extends Grid {
+  readonly classes: number;
+  /**
+   * Voxels between overlapping windows along each side of the patch, on a grid of `spacing`; the predictor must give probabilities.
+   * Default: one patch a sample.
+   */
+  readonly stride?: readonly number[];
+}
+
+/** What the network says of a case, still on its grid. */
+async function predictOnGrid(predictor: Predictor, volume: CaseVolume, grid: PredictedGrid) {
+  const { stride, patch } = grid;
+  if (!stride) return { grid, ...(await predictor(stackSamples(volume, grid))) };
+  const sides = sidesAt(volume, grid);
+  const larger = { ...grid, patch: sides };
+  const windows = { sides, patch, stride };
+  return { grid: larger, ...(await predictWindows(predictor, stackSamples(volume, larger), windows)) };
+}
 
 /** Labels of a case on its own grid [D, H, W]. */
 export async function predictCase(
   predictor: Predictor,
   volume: CaseVolume,
-  grid: Grid & { classes: number },
+  grid: PredictedGrid,
   { largestComponent = false }: EvaluationSettings = {},
 ): Promise<Uint8Array> {
-  const { labels } = await predictor(stackSlices(volume, grid));
+  const predicted = await predictOnGrid(predictor, volume, grid);
+  return labelsOf(predicted.labels, predicted.grid, volume, grid.classes, largestComponent);
+}
+
+function labelsOf(labels: Uint8Array, grid: Grid, volume: CaseVolume, classes: number, largest: boolean): Uint8Array {
   const restored = restoreLabels(labels, grid, volume);
-  if (largestComponent) keepLargestComponents(restored, shapeOf(volume), grid.classes);
+  if (largest) keepLargestComponents(restored, shapeOf(volume), classes);
   return restored;
 }
 
@@ -33,17 +58,12 @@ export async function predictCase(
 export async function predictProbabilities(
   predictor: Predictor,
   volume: CaseVolume,
-  grid: Grid & { classes: number },
-  settings: EvaluationSettings = {},
+  settled: PredictedGrid,
+  { largestComponent = false }: EvaluationSettings = {},
 ): Promise<{ labels: Uint8Array; probabilities: Float32Array }> {
-  let given: Float32Array | undefined;
-  const keeping: Predictor = async (slices) => {
-    const found = await predictor(slices);
-    given = found.probabilities;
-    return found;
-  };
-  const labels = await predictCase(keeping, volume, grid, settings);
-  const { classes } = grid;
+  const { grid, labels: found, probabilities: given } = await predictOnGrid(predictor, volume, settled);
+  const { classes } = settled;
+  const labels = labelsOf(found, grid, volume, classes, largestComponent);
   const pixels = given!.length / classes;
   const reached = restoreLabels(new Uint8Array(pixels).fill(1), grid, volume);
   const probabilities = new Float32Array(classes * labels.length);
@@ -59,7 +79,7 @@ export async function predictProbabilities(
 const shapeOf = ({ depth, height, width }: CaseVolume): [number, number, number] => [depth, height, width];
 
 /** What of a run's settings evaluation needs. */
-export type EvaluatedGrid = Grid & Reading & { classes: number };
+export type EvaluatedGrid = PredictedGrid & Reading;
 
 /** Throws a DataError where a header says no voxel size along an axis: millimetres and millilitres would be made up. */
 export function checkVoxelSize({ volume, case: c }: CaseVolume): void {
@@ -154,36 +174,6 @@ export async function evaluateCases(
     return { labels, file: onCase(volume, labels, index) };
   };
   return { settings, ...(await scoreCases(cases, config, predict, settings)) };
-}
-
-/** Overlap of a second model, by class and over the classes. */
-export interface OverlapScores {
-  Dice: number | null;
-  Jaccard: number | null;
-  mean: Record<string, { Dice: number | null; Jaccard: number | null }>;
-}
-
-/** Scores a student as evaluateCases, and in the same pass the overlap of its teacher: files are read once. */
-export async function evaluateWithTeacher(
-  student: Predictor,
-  teacher: Predictor,
-  cases: readonly Case[],
-  config: EvaluatedGrid,
-): Promise<Summary & { teacher: OverlapScores }> {
-  const ofTeacher: CaseSummary[] = [];
-  const summary = await scoreCases(cases, config, async (volume) => {
-    const slices = stackSlices(volume, config);
-    const labels = restoreLabels((await student(slices)).labels, config, volume);
-    const taught = restoreLabels((await teacher(slices)).labels, config, volume);
-    const { id, image, label } = volume.case;
-    const metrics = scoresOf(volume, withoutIgnored(volume.label!, taught), config.classes, false);
-    ofTeacher.push({ case: id, image, reference_file: label!, prediction_file: null, spacing: [], metrics });
-    return { labels };
-  });
-  const { mean, foreground_mean } = summarize(ofTeacher, config.classes);
-  const overlap = ({ Dice, Jaccard }: { Dice: number | null; Jaccard: number | null }) => ({ Dice, Jaccard });
-  const byClass = Object.fromEntries(Object.entries(mean).map(([k, score]) => [k, overlap(score)]));
-  return { settings: {}, ...summary, teacher: { ...overlap(foreground_mean), mean: byClass } };
 }
 
 /**

@@ -1,13 +1,24 @@
-// Turns a model into a function from slices to labels: one captured step of a fixed batch in eval mode, fed in turns.
-import { argmax, capture, type Gpu, max, noGrad, type PrepareOptions, softmax, tensor } from '../../engine/index.js';
-import type { UNet } from '../../model/index.js';
+// Turns a model into a function from patches to labels and probabilities: one captured step of a fixed batch in eval mode, fed in
+// turns. What is larger than a patch is put together in windows.ts.
+import {
+  argmax,
+  capture,
+  type Gpu,
+  max,
+  noGrad,
+  type PrepareOptions,
+  sizeOf,
+  softmax,
+  tensor,
+} from '../../engine/index.js';
+import type { Segmenter } from '../../model/index.js';
 
 /**
- * Labels (argmax) of slices [count, size, size], values in [0, 1]; with `withConfidence` also the maximum class probability
- * of every pixel; of a predictor made with `probabilities` also those of all classes, [count, size, size, classes].
+ * Labels (argmax) of patches [count, …patch], values in [0, 1]; with `withConfidence` also the maximum class probability
+ * of every voxel; of a predictor made with `probabilities` also those of all classes, [count, …patch, classes].
  */
 export type Predictor = (
-  slices: Float32Array,
+  patches: Float32Array,
   withConfidence?: boolean,
 ) => Promise<{
   labels: Uint8Array;
@@ -21,50 +32,54 @@ export interface PreparedPredictor extends Predictor {
   prepare(options?: PrepareOptions): Promise<unknown>;
 }
 
-/** How slices are predicted. */
+/** How patches are predicted. */
 export interface PredictorOptions {
-  /** Slices at a time; default 8. */
+  /** Patches at a time; default 8. */
   batch?: number;
-  /** Class probabilities are means over the slice and its flips: left to right, upside down, both. */
+  /** Class probabilities are means over the patch and its flips, along each axis and along several. */
   flips?: boolean;
   /** Gives the probabilities, too; their argmax is the label. Default false. */
   probabilities?: boolean;
 }
 
-/** A predictor for slices of size×size pixels; the model's current weights are used at every call. */
+/** A predictor for patches of these sides, [height, width] or [depth, height, width]; the model's current weights are used at every call. */
 export function createPredictor(
   gpu: Gpu,
-  model: UNet,
-  size: number,
+  model: Segmenter,
+  patch: readonly number[],
   { batch = 8, flips = false, probabilities: withProbabilities = false }: PredictorOptions = {},
 ): PreparedPredictor {
-  const perSlice = size * size;
-  const image = tensor(gpu, 0, [batch, size, size, 1], { label: 'slices' });
-  const inTurns = async (slices: Float32Array, work: (first: number, used: number) => Promise<void>): Promise<void> => {
-    const padded = new Float32Array(batch * perSlice);
-    const count = slices.length / perSlice;
+  const voxels = sizeOf(patch);
+  const image = tensor(gpu, 0, [batch, ...patch, 1], { label: 'patches' });
+  const inTurns = async (
+    patches: Float32Array,
+    work: (first: number, used: number) => Promise<void>,
+  ): Promise<void> => {
+    const padded = new Float32Array(batch * voxels);
+    const count = patches.length / voxels;
     for (let first = 0; first < count; first += batch) {
-      const used = Math.min(batch, count - first) * perSlice;
+      const used = Math.min(batch, count - first) * voxels;
       padded.fill(0);
-      padded.set(slices.subarray(first * perSlice, first * perSlice + used));
+      padded.set(patches.subarray(first * voxels, first * voxels + used));
       image.write(padded);
-      await work(first * perSlice, used);
+      await work(first * voxels, used);
     }
   };
   if (flips) {
+    const all = Array.from({ length: 2 ** patch.length }, (_, flip) => flip);
     const step = capture(gpu, () => noGrad(gpu, () => softmax(model(image, { mode: 'eval' }))));
-    const predict: Predictor = async (slices) => {
-      const sums = new Float32Array(slices.length * model.classes);
-      for (const flip of [0, 1, 2, 3] as const) {
-        await inTurns(flipped(slices, size, 1, flip), async (first, used) => {
+    const predict: Predictor = async (patches) => {
+      const sums = new Float32Array(patches.length * model.classes);
+      for (const flip of all) {
+        await inTurns(flipped(patches, patch, 1, flip), async (first, used) => {
           const read = (await step().read()) as Float32Array;
-          const back = flipped(read.subarray(0, used * model.classes), size, model.classes, flip);
+          const back = flipped(read.subarray(0, used * model.classes), patch, model.classes, flip);
           const offset = first * model.classes;
           for (let i = 0; i < back.length; i++) sums[offset + i]! += back[i]!;
         });
       }
-      const best = bestOf(sums, model.classes);
-      return withProbabilities ? { ...best, probabilities: sums.map((sum) => sum / 4) } : best;
+      const best = bestOf(sums, model.classes, all.length);
+      return withProbabilities ? { ...best, probabilities: sums.map((sum) => sum / all.length) } : best;
     };
     return Object.assign(predict, { prepare: step.prepare });
   }
@@ -80,11 +95,11 @@ export function createPredictor(
       };
     }),
   );
-  const predict: Predictor = async (slices, withConfidence = false) => {
-    const labels = new Uint8Array(slices.length);
-    const confidence = withConfidence ? new Float32Array(slices.length) : undefined;
-    const probabilities = withProbabilities ? new Float32Array(slices.length * model.classes) : undefined;
-    await inTurns(slices, async (first, used) => {
+  const predict: Predictor = async (patches, withConfidence = false) => {
+    const labels = new Uint8Array(patches.length);
+    const confidence = withConfidence ? new Float32Array(patches.length) : undefined;
+    const probabilities = withProbabilities ? new Float32Array(patches.length * model.classes) : undefined;
+    await inTurns(patches, async (first, used) => {
       const result = step();
       labels.set((await result.labels.read()).subarray(0, used), first);
       confidence?.set((await result.confidence.read()).subarray(0, used), first);
@@ -97,16 +112,19 @@ export function createPredictor(
   return Object.assign(predict, { prepare: step.prepare });
 }
 
-/** @internal A copy of pictures [count, size, size, channels]: flip 1 left to right, 2 upside down, 3 both. */
-export function flipped(source: Float32Array, size: number, channels: number, flip: 0 | 1 | 2 | 3): Float32Array {
+/** @internal A copy of patches [count, …patch, channels], mirrored along the axes whose bit `flip` has: 1 the last, 2 the one before, 4. */
+export function flipped(source: Float32Array, patch: readonly number[], channels: number, flip: number): Float32Array {
   const result = new Float32Array(source.length);
-  const perPixel = flip & 1 ? -channels : channels;
-  const perRow = size * channels;
+  const [depth, height, width] = [patch.at(-3) ?? 1, patch.at(-2)!, patch.at(-1)!];
+  const perRow = width * channels;
+  const mirrored = (at: number, size: number, bit: number) => (flip & bit ? size - 1 - at : at);
+  const step = flip & 1 ? -channels : channels;
   for (let row = 0, to = 0; row < source.length / perRow; row++) {
-    const y = row % size;
-    const fromRow = (row - y + (flip & 2 ? size - 1 - y : y)) * perRow;
-    let from = fromRow + (flip & 1 ? perRow - channels : 0);
-    for (let x = 0; x < size; x++, from += perPixel) {
+    const y = row % height;
+    const z = Math.floor(row / height) % depth;
+    const plane = Math.floor(row / height) - z + mirrored(z, depth, 4);
+    let from = (plane * height + mirrored(y, height, 2)) * perRow + (flip & 1 ? perRow - channels : 0);
+    for (let x = 0; x < width; x++, from += step) {
       for (let c = 0; c < channels; c++) result[to++] = source[from + c]!;
     }
   }
@@ -129,15 +147,19 @@ function settleTies(probabilities: Float32Array, labels: Uint8Array): void {
   }
 }
 
-/** Labels and mean probability of sums of four probabilities. */
-function bestOf(sums: Float32Array, classes: number): { labels: Uint8Array; confidence: Float32Array } {
+/** Labels and mean probability of sums of `count` probabilities. */
+export function bestOf(
+  sums: Float32Array,
+  classes: number,
+  count: number,
+): { labels: Uint8Array; confidence: Float32Array } {
   const labels = new Uint8Array(sums.length / classes);
   const confidence = new Float32Array(labels.length);
   for (let i = 0; i < labels.length; i++) {
     let best = 0;
     for (let k = 1; k < classes; k++) if (sums[i * classes + k]! > sums[i * classes + best]!) best = k;
     labels[i] = best;
-    confidence[i] = sums[i * classes + best]! / 4;
+    confidence[i] = sums[i * classes + best]! / count;
   }
   return { labels, confidence };
 }

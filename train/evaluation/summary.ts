@@ -46,6 +46,8 @@ export interface EvaluationSettings {
   largestComponent?: boolean;
   /** Predictions are means over the flips of a slice. */
   flips?: boolean;
+  /** Voxels between overlapping patches along each side. */
+  stride?: readonly number[];
   /** False: overlap only; distances are null. */
   distances?: boolean;
   /** Whose weights: the student's or the teacher's. */

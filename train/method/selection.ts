@@ -1,5 +1,5 @@
 // Which pixels a method keeps: by what they are measured, and the threshold.
-import type { Tensor } from '../../engine/index.js';
+import { sizeOf, type Tensor } from '../../engine/index.js';
 import type { Config } from '../settings/settings.js';
 import type { TeacherTerms } from './losses.js';
 import { partsOf } from './methods.js';
@@ -18,7 +18,7 @@ export function keptPixels(
   student: Tensor,
   q: Tensor,
 ): Omit<TeacherTerms, 'logits' | 'kind' | 'weight'> {
-  const { selection, confidence, prototypeWeighting, labeledBatch, size } = config;
+  const { selection, confidence, prototypeWeighting, labeledBatch, patch } = config;
   const { scheduled } = threshold;
   const hard = prototypeWeighting === 'hard';
   switch (partsOf(config).keeps) {
@@ -35,7 +35,7 @@ export function keptPixels(
     case 'confidence':
       return {
         confidence: selection === 'all' ? 'none' : confidence,
-        threshold: threshold.update(student, q, labeledBatch * size * size),
+        threshold: threshold.update(student, q, labeledBatch * sizeOf(patch)),
         invert: selection === 'high',
         hard,
         wanted: 'selection',

@@ -14,31 +14,32 @@ import {
   slice,
   type Tensor,
 } from '../../engine/index.js';
-import { type UNet, type UNetOptions, unet } from '../../model/index.js';
+import type { Segmenter } from '../../model/index.js';
 import type { Config } from '../settings/settings.js';
 import { partsOf } from './methods.js';
+import { createNetwork } from './network.js';
 
 export interface Teacher {
-  readonly model: UNet;
+  readonly model: Segmenter;
   /** What noise and dropout draw from. */
   readonly random: Random;
   /** Logits and last features of the noisy unlabelled items; where pixels are kept by confidence, of the clean labelled ones before them too. */
   predict(images: Tensor): { logits: Tensor; features: Tensor };
-  /** Entropy of the mean of several noisy predictions of the unlabelled items, f32 [items, H, W]. */
+  /** Entropy of the mean of several noisy predictions of the unlabelled items, f32 [items, …patch]. */
   uncertainty(images: Tensor): Tensor;
   /** Records the moving average of what is no parameter (running statistics), if that is wanted. */
-  averageBuffers(student: UNet, decay: Tensor, unless: { guard: Tensor; unscale?: Tensor }): void;
+  averageBuffers(student: Segmenter, decay: Tensor, unless: { guard: Tensor; unscale?: Tensor }): void;
 }
 
-const buffersOf = ({ state, parameters }: UNet): Tensor[] => {
+const buffersOf = ({ state, parameters }: Segmenter): Tensor[] => {
   const trained = new Set(parameters);
   return [...state.values()].filter((t) => !trained.has(t));
 };
 
 /** The teacher of `student`, with weights of its own. */
-export function createTeacher(gpu: Gpu, config: Config, network: UNetOptions, student: UNet): Teacher {
+export function createTeacher(gpu: Gpu, config: Config, student: Segmenter): Teacher {
   const { labeledBatch: labeled, batch, precision, teacherMode: mode } = config;
-  const model = unet(gpu, network);
+  const model = createNetwork(gpu, config);
   const random = createRandom(gpu, (config.seed + 0x7ea) >>> 0); // another key: teacher and student draw different numbers
   const clean = partsOf(config).keeps === 'confidence';
   if (config.emaBuffers) {

@@ -17,14 +17,16 @@ import {
   prototypeCosines,
   reshape,
   type Step,
+  sizeOf,
   type Tensor,
   tensor,
   updatePrototypes,
 } from '../../engine/index.js';
-import { copyState, projection, type UNet, unet } from '../../model/index.js';
+import { copyState, projection, type Segmenter } from '../../model/index.js';
 import type { Config } from '../settings/settings.js';
 import { imageLosses } from './losses.js';
 import { partsOf } from './methods.js';
+import { createNetwork } from './network.js';
 import * as ramps from './ramps.js';
 import { keptPixels } from './selection.js';
 import { createTeacher } from './teacher.js';
@@ -34,12 +36,12 @@ import { createThreshold, thresholdNames } from './threshold.js';
 export interface Trainer {
   readonly gpu: Gpu;
   readonly config: Config;
-  readonly student: UNet;
-  readonly teacher: UNet | undefined;
+  readonly student: Segmenter;
+  readonly teacher: Segmenter | undefined;
   /** All persistent tensors by name: student, teacher, heads, optimizer, prototypes. */
   readonly state: Map<string, Tensor>;
   readonly step: Step<StepResult>;
-  /** Writes a batch: images [B, size, size, 1] and labels [B, size, size], the labelled items first; what is used of it. */
+  /** Writes a batch: images [B, …patch, 1] and labels [B, …patch], the labelled items first; what is used of it. */
   setBatch(images: Float32Array, labels: Uint8Array): void;
   /** Writes every scheduled number of an iteration (learning rate, λ, τ, EMA decay, ρ, random step). */
   setIteration(iteration: number): Schedule;
@@ -77,25 +79,26 @@ export const metricNames = (config: Config): string[] => {
 
 /** Models, optimizer, inputs and the step of a configuration, on a device. Nothing is recorded or run yet. */
 export function createTrainer(gpu: Gpu, config: Config): Trainer {
-  const { size, classes, seed, labeledBatch: labeled, batch } = config;
+  const { patch, classes, seed, labeledBatch: labeled, batch } = config;
   const parts = partsOf(config);
   if (config.precision === 'f16' && !gpu.features.has('shader-f16')) {
     throw new GpuError(`precision f16: ${gpu.adapter.description || 'this adapter'} has no shader-f16. Use f32.`);
   }
   const scalar = (label: string) => tensor(gpu, 0, [], { label });
 
-  const network = { inChannels: 1, classes, features: config.features, dropout: config.dropout, seed };
-  const student = unet(gpu, network);
-  const teacher = parts.teacher ? createTeacher(gpu, config, network, student) : undefined;
+  const student = createNetwork(gpu, config);
+  const teacher = parts.teacher ? createTeacher(gpu, config, student) : undefined;
   const width = config.projection ? config.projectionWidth : config.features[0]!;
-  const head = () => projection(gpu, { inputs: config.features[0]!, hidden: width, outputs: width, seed: seed + 1 });
+  const { features, rank } = student;
+  const sizes = { inputs: features[0]!, hidden: width, outputs: width, rank };
+  const head = () => projection(gpu, { ...sizes, seed: seed + 1 });
   const heads = parts.separation && config.projection ? { student: head(), teacher: head() } : undefined;
   const prototypes = parts.separation ? createPrototypes(gpu, classes, width) : undefined;
   const threshold = createThreshold(gpu, config);
 
   const items = parts.teacher ? batch : labeled;
-  const images = tensor(gpu, 0, [items, size, size, 1], { label: 'images' });
-  const labels = tensor(gpu, 0, [items, size, size], { dtype: 'u8', label: 'labels' });
+  const images = tensor(gpu, 0, [items, ...patch, 1], { label: 'images' });
+  const labels = tensor(gpu, 0, [items, ...patch], { dtype: 'u8', label: 'labels' });
   const lr = scalar('lr');
   const lambda = scalar('consistencyWeight');
   const consistencyWeight = parts.consistency ? lambda : scalar('noConsistency'); // logged all the same
@@ -141,7 +144,7 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
         ...(reliable
           ? { weights: reliable, classes: classOf }
           : { teacherLogits: q.logits, labels, threshold: kept.threshold, hard: kept.hard }),
-        labeledPixels: labeled * size * size,
+        labeledPixels: labeled * sizeOf(patch),
         unlabeledWeight,
         momentum: config.prototypeMomentum,
       });

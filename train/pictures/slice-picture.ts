@@ -7,14 +7,17 @@ import { type Picture, writePng } from './png.js';
 
 export { drawCurves } from './curves.js';
 
-/** One picture in a row, [size, size]: class labels, pixels that differ from a `reference` marked; or a mask (1 = kept). */
+/** One picture in a row, [height, width]: class labels, pixels that differ from a `reference` marked; or a mask (1 = kept). */
 export type Cell = { title: string; labels: Uint8Array; reference?: Uint8Array } | { title: string; mask: Uint8Array };
+
+type Sides = readonly [height: number, width: number];
 
 export interface SliceRow {
   caption: string;
-  /** Width and height of the slice in pixels. */
-  size: number;
-  /** [size, size], any range: shown from its 1st to its 99.5th percentile. */
+  /** Sides of the slice in pixels. */
+  height: number;
+  width: number;
+  /** [height, width], any range: shown from its 1st to its 99.5th percentile. */
   image: Float32Array;
   cells: readonly Cell[];
 }
@@ -46,29 +49,29 @@ export function drawSlices(path: string, rows: readonly SliceRow[]): void {
 
 /** The picture that `drawSlices` writes. */
 export function slicePicture(rows: readonly SliceRow[]): Picture {
-  const sides = rows.map(({ size }) => size * Math.max(1, Math.round(cellPixels / size)));
-  const side = Math.max(...sides);
+  const shown = rows.map(shownSize);
+  const widest = Math.max(...shown.map(({ width }) => width));
   const columns = 1 + Math.max(...rows.map(({ cells }) => cells.length));
-  const width = gap + columns * (side + gap);
+  const width = gap + columns * (widest + gap);
   const legend = legendLines(legendOf(rows), width - 2 * gap);
-  const height = gap + line + rows.reduce((sum, _, r) => sum + line + sides[r]! + gap, 0) + legend.length * line;
+  const height = gap + line + rows.reduce((sum, _, r) => sum + line + shown[r]!.height + gap, 0) + legend.length * line;
   const canvas = createCanvas(width, height, background);
-  const left = (column: number): number => gap + column * (side + gap);
+  const left = (column: number): number => gap + column * (widest + gap);
 
   const titles = rows.find(({ cells }) => cells.length === columns - 1)!.cells.map(({ title }) => title);
   ['image', ...titles].forEach((title, column) => {
-    drawText(canvas, left(column), gap, fitText(title, side, scale), bright, scale);
+    drawText(canvas, left(column), gap, fitText(title, widest, scale), bright, scale);
   });
   let top = gap + line;
   rows.forEach((row, r) => {
     drawText(canvas, gap, top, fitText(row.caption, width - 2 * gap, scale), dim, scale);
     top += line;
-    const grey = enlarged(row, sides[r]!);
-    drawCell(canvas, left(0), top, row.size, sides[r]!, grey);
+    const grey = enlarged(row);
+    drawCell(canvas, left(0), top, row, grey);
     row.cells.forEach((cell, c) => {
-      drawCell(canvas, left(c + 1), top, row.size, sides[r]!, grey, cell);
+      drawCell(canvas, left(c + 1), top, row, grey, cell);
     });
-    top += sides[r]! + gap;
+    top += shown[r]!.height + gap;
   });
   for (const entries of legend) {
     let x = gap;
@@ -82,20 +85,20 @@ export function slicePicture(rows: readonly SliceRow[]): Picture {
   return canvas;
 }
 
-/** A slice [size, size] in grey, a pixel a pixel; `range` is black and white, where not given the least and greatest value. */
-export function greyPicture(values: Float32Array, size: number, range?: readonly [number, number]): Picture {
+/** A slice [height, width] in grey, a pixel a pixel; `range` is black and white, where not given the least and greatest value. */
+export function greyPicture(values: Float32Array, [height, width]: Sides, range?: readonly [number, number]): Picture {
   const [low, high] = range ?? [values.reduce((a, b) => Math.min(a, b)), values.reduce((a, b) => Math.max(a, b))];
   const data = Uint8Array.from(values, (v) => (255 * (v - low)) / (high - low || 1));
-  return { width: size, height: size, data };
+  return { width, height, data };
 }
 
-/** Class labels [size, size] in their classes' colours, on black. */
-export function labelPicture(labels: Uint8Array, size: number): Picture {
-  const data = new Uint8Array(3 * size * size);
+/** Class labels [height, width] in their classes' colours, on black. */
+export function labelPicture(labels: Uint8Array, [height, width]: Sides): Picture {
+  const data = new Uint8Array(3 * labels.length);
   labels.forEach((k, i) => {
     if (k) data.set(colorOf(k), 3 * i);
   });
-  return { width: size, height: size, data };
+  return { width, height, data };
 }
 
 interface LegendEntry {
@@ -138,54 +141,57 @@ function legendLines(entries: readonly LegendEntry[], width: number): LegendEntr
   return lines;
 }
 
-/** The image in grey levels, [side, side], by bilinear interpolation between pixel centres. */
-function enlarged({ image, size }: SliceRow, side: number): Uint8Array {
+/** Whole times that a slice is enlarged. */
+const factorOf = ({ height, width }: SliceRow): number => Math.max(1, Math.round(cellPixels / Math.max(height, width)));
+
+const shownSize = (row: SliceRow): { height: number; width: number } => ({
+  height: row.height * factorOf(row),
+  width: row.width * factorOf(row),
+});
+
+/** The image in grey levels at its shown size, by bilinear interpolation between pixel centres. */
+function enlarged(row: SliceRow): Uint8Array {
+  const { image, height, width } = row;
+  const shown = shownSize(row);
   const sorted = Float32Array.from(image).sort();
   const low = sorted[Math.floor(0.01 * (sorted.length - 1))]!;
   const high = sorted[Math.ceil(0.995 * (sorted.length - 1))]!;
   const range = high > low ? high - low : 1;
-  const factor = side / size;
-  const at = (i: number): readonly [number, number, number] => {
+  const factor = factorOf(row);
+  const at = (i: number, size: number): readonly [number, number, number] => {
     const p = Math.min(size - 1, Math.max(0, (i + 0.5) / factor - 0.5));
     const first = Math.floor(p);
     return [first, Math.min(first + 1, size - 1), p - first];
   };
-  const grey = new Uint8Array(side * side);
-  for (let y = 0; y < side; y++) {
-    const [y0, y1, v] = at(y);
-    for (let x = 0; x < side; x++) {
-      const [x0, x1, u] = at(x);
-      const upper = (1 - u) * image[y0 * size + x0]! + u * image[y0 * size + x1]!;
-      const lower = (1 - u) * image[y1 * size + x0]! + u * image[y1 * size + x1]!;
+  const grey = new Uint8Array(shown.height * shown.width);
+  for (let y = 0; y < shown.height; y++) {
+    const [y0, y1, v] = at(y, height);
+    for (let x = 0; x < shown.width; x++) {
+      const [x0, x1, u] = at(x, width);
+      const upper = (1 - u) * image[y0 * width + x0]! + u * image[y0 * width + x1]!;
+      const lower = (1 - u) * image[y1 * width + x0]! + u * image[y1 * width + x1]!;
       const value = ((1 - v) * upper + v * lower - low) / range;
-      grey[y * side + x] = 255 * Math.min(1, Math.max(0, value));
+      grey[y * shown.width + x] = 255 * Math.min(1, Math.max(0, value));
     }
   }
   return grey;
 }
 
 /** The grey image at (left, top), and over it a cell's labels (tinted, outlined, errors in a colour) or its mask. */
-function drawCell(
-  canvas: Picture,
-  left: number,
-  top: number,
-  size: number,
-  side: number,
-  grey: Uint8Array,
-  cell?: Cell,
-): void {
-  const factor = side / size;
+function drawCell(canvas: Picture, left: number, top: number, row: SliceRow, grey: Uint8Array, cell?: Cell): void {
+  const factor = factorOf(row);
+  const { height, width } = shownSize(row);
   const labels = cell && 'labels' in cell ? cell.labels : undefined;
   const reference = cell && 'labels' in cell ? cell.reference : undefined;
   const mask = cell && 'mask' in cell ? cell.mask : undefined;
-  const pixelAt = (x: number, y: number): number => Math.floor(y / factor) * size + Math.floor(x / factor);
+  const pixelAt = (x: number, y: number): number => Math.floor(y / factor) * row.width + Math.floor(x / factor);
   const isClass = (k: number, x: number, y: number): boolean =>
-    x >= 0 && y >= 0 && x < side && y < side && labels![pixelAt(x, y)] === k;
+    x >= 0 && y >= 0 && x < width && y < height && labels![pixelAt(x, y)] === k;
   const isInside = (k: number, x: number, y: number): boolean =>
     isClass(k, x - 1, y) && isClass(k, x + 1, y) && isClass(k, x, y - 1) && isClass(k, x, y + 1);
-  for (let y = 0; y < side; y++) {
-    for (let x = 0; x < side; x++) {
-      const level = grey[y * side + x]!;
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const level = grey[y * width + x]!;
       const at = 3 * ((top + y) * canvas.width + left + x);
       canvas.data.fill(level, at, at + 3);
       const pixel = pixelAt(x, y);

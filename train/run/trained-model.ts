@@ -2,8 +2,9 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Gpu, GpuError } from '../../engine/index.js';
-import { type NamedArray, type UNet, unet } from '../../model/index.js';
+import type { NamedArray, Segmenter } from '../../model/index.js';
 import { UsageError } from '../files/usage-error.js';
+import { createNetwork } from '../method/network.js';
 import type { Flags } from '../settings/command-line.js';
 import { type Config, resolveConfig } from '../settings/settings.js';
 import { assign, CheckpointError, checkFinite, readSafetensors, withoutModule } from './checkpoint.js';
@@ -25,7 +26,35 @@ export const modelFlags = {
 export const predictionFlags = {
   flips: { type: 'boolean', help: 'mean of the probabilities over the flips of each slice' },
   'largest-component': { type: 'boolean', help: 'of each class only the largest component (26-connected)' },
+  stride: {
+    type: 'string',
+    value: 'N,N,…',
+    help: 'predict overlapping patches N voxels apart along each side and average their probabilities; needs a model with --spacing',
+  },
 } as const satisfies Flags;
+
+/** The stride that `--stride` gives for a model, a number a side; throws a UsageError for one that its patches cannot have. */
+export function strideOf(
+  command: string,
+  text: string | undefined,
+  { patch, spacing }: Pick<Config, 'patch' | 'spacing'>,
+): number[] | undefined {
+  if (text === undefined) return undefined;
+  if (spacing.every((mm) => mm === 0)) {
+    throw new UsageError(
+      `${command}: this model resizes whole slices to one patch of ${patch}, so there is nothing to stride over. Leave --stride out.`,
+    );
+  }
+  const given = text.split(',').map((word) => (word.trim() ? Number(word) : Number.NaN));
+  const stride = given.length === 1 ? patch.map(() => given[0]!) : given;
+  const fits = (n: number, axis: number) => Number.isInteger(n) && n >= 1 && n <= patch[axis]!;
+  if (stride.length !== patch.length || !stride.every(fits)) {
+    throw new UsageError(
+      `${command}: --stride must be 1 or ${patch.length} whole numbers from 1 to the patch's sides, ${patch} — got '${text}'. Use for instance ${patch.map((side) => Math.ceil(side / 2))}.`,
+    );
+  }
+  return stride;
+}
 
 /** Where a model is: a run folder or a checkpoint file, and whose weights are meant. */
 export interface ModelSource {
@@ -90,14 +119,13 @@ function inFile<T>(path: string, work: () => T): T {
 }
 
 /** The model of such weights, on a device. A CheckpointError lists what is missing, unknown or of another shape. */
-export function loadModel(gpu: Gpu, from: ModelSource): { model: UNet; config: Config } {
+export function loadModel(gpu: Gpu, from: ModelSource): { model: Segmenter; config: Config } {
   return makeModel(gpu, readWeights(from));
 }
 
 /** As loadModel, of weights that were read before. */
-export function makeModel(gpu: Gpu, { path, arrays, config }: TrainedWeights): { model: UNet; config: Config } {
-  const { classes, features, dropout } = config;
-  const model = inFile(path, () => unet(gpu, { inChannels: 1, classes, features, dropout }));
+export function makeModel(gpu: Gpu, { path, arrays, config }: TrainedWeights): { model: Segmenter; config: Config } {
+  const model = inFile(path, () => createNetwork(gpu, config));
   assign(path, arrays, model.state);
   return { model, config };
 }

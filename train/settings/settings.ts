@@ -88,11 +88,15 @@ export const settings = {
   ),
   labeled: integer(7, 1, 'training patients whose labels are used: the first N of the split'),
   iterations: integer(30000, 1, 'training iterations'),
-  size: integer(256, 8, 'slices are resized to N×N pixels'),
+  patch: list(
+    [256, 256],
+    { min: 1, whole: true },
+    'sides of a sample in voxels: height,width of a slice, or depth,height,width of a volume (z,y,x)',
+  ),
   spacing: list(
     [0, 0],
     { min: 0 },
-    'pixel size along x and y in mm: slices are resampled to it, then cropped or padded to N×N; with 0,0 whole slices are resized',
+    'voxel size along x,y (,z) in mm: samples are resampled to it, then cropped or padded to --patch; with zeros whole samples are resized',
   ),
   orient: choice(
     'keep',
@@ -228,25 +232,32 @@ export const flagOf = (key: string): string => key.replace(/[A-Z]/g, (letter) =>
 const shownDefault = (value: unknown): string =>
   typeof value === 'number' && !Number.isInteger(value) ? `${Number(value.toPrecision(3))}` : `${value ?? 'none'}`;
 
+/** A short form of `patch`, in files and as a flag. */
+const size = {
+  setting: integer(256, 8, 'short form of --patch N,N'),
+  patchOf: (side: number): number[] => [side, side],
+};
+
 /** The flags of all settings, for a command's table; a boolean setting's flag takes `true` or `false`. */
 export const configFlags = Object.fromEntries(
-  rows.map(([key, { default: value, shown, help }]) => [
-    flagOf(key),
-    {
-      type: 'string' as const,
-      value: shown,
-      help: `${help} (${shownDefault(value)})`,
-      under: 'Settings (default)',
-    },
-  ]),
+  rows
+    .flatMap(([key, row]) =>
+      key === 'patch' ? [[key, row] as const, ['size', size.setting] as const] : [[key, row] as const],
+    )
+    .map(([key, { default: value, shown, help }]) => [
+      flagOf(key),
+      { type: 'string' as const, value: shown, help: `${help} (${shownDefault(value)})`, under: 'Settings (default)' },
+    ]),
 );
 
-const keyOf = new Map(Object.keys(settings).flatMap((key) => [[key, key] as const, [flagOf(key), key] as const]));
+const keyOf = new Map(
+  [...Object.keys(settings), 'size'].flatMap((key) => [[key, key] as const, [flagOf(key), key] as const]),
+);
 
-/** The key of a setting by its key or flag; throws a UsageError with the nearest known for another name. */
-export function settingKey(name: string): ConfigKey {
+/** The key of a setting, or `size`, by its key or flag; throws a UsageError with the nearest known for another name. */
+export function settingKey(name: string): ConfigKey | 'size' {
   const key = keyOf.get(name);
-  if (key) return key as ConfigKey;
+  if (key) return key as ConfigKey | 'size';
   const near = nearest(name, [...keyOf.keys()]);
   throw new UsageError(
     `config: unknown setting '${cut(name)}'. ${near ? `Did you mean '${near}'?` : 'wgrad train --help lists them.'}`,
@@ -269,10 +280,12 @@ export function resolveConfig(
   for (const layer of [...layers, overrides]) {
     for (const [name, value] of Object.entries(layer ?? {})) {
       if (value === undefined) continue;
+      const refuse = (expected: string): never => {
+        throw new UsageError(`config: ${name} must be ${expected} — got ${cut(JSON.stringify(value))}.`);
+      };
       const key = settingKey(name);
-      config[key] = settings[key].read(value, (expected) => {
-        throw new UsageError(`config: ${key} must be ${expected} — got ${cut(JSON.stringify(value))}.`);
-      });
+      if (key === 'size') config.patch = size.patchOf(size.setting.read(value, refuse));
+      else config[key] = settings[key].read(value, refuse);
       given.add(key);
     }
   }
@@ -282,21 +295,28 @@ export function resolveConfig(
 }
 
 function checkTogether(config: Config): Config {
-  const { size, features, batch, labeledBatch, method } = config;
+  const { patch, features, batch, labeledBatch, method } = config;
   const multiple = 2 ** (features.length - 1);
   if (features.length < 2) {
     throw new UsageError(`config: features must have at least two levels — got ${features}. Use for instance 16,32.`);
   }
-  if (size % multiple) {
-    const near = Math.max(multiple, Math.round(size / multiple) * multiple);
+  if (patch.length !== 2 && patch.length !== 3) {
     throw new UsageError(
-      `config: size ${size} must be a multiple of ${multiple} for ${features.length} levels. Use ${near}.`,
+      `config: patch must have two sides (height,width) or three (depth,height,width) — got ${patch}. Use for instance 256,256.`,
+    );
+  }
+  if (patch.some((side) => side % multiple)) {
+    const near = patch.map((side) => Math.max(multiple, Math.round(side / multiple) * multiple));
+    throw new UsageError(
+      `config: the sides of patch must be multiples of ${multiple} for ${features.length} levels — got ${patch}. Use ${near}.`,
     );
   }
   const { spacing, intensityPercentiles: percentiles } = config;
-  if (spacing.length !== 2 || spacing.some((mm) => mm > 0 !== spacing[0]! > 0)) {
+  const isResized = spacing.every((mm) => mm === 0);
+  if (!isResized && (spacing.length !== patch.length || spacing.includes(0))) {
+    const example = patch.map(() => 1.5);
     throw new UsageError(
-      `config: spacing must be two numbers of mm, both above 0 or both 0 — got ${spacing}. Use for instance 1.5,1.5.`,
+      `config: spacing must be ${patch.length} numbers of mm above 0, or zeros — got ${spacing}. Use for instance ${example}.`,
     );
   }
   if (percentiles.length !== 2 || !(percentiles[0]! < percentiles[1]!)) {

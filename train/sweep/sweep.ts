@@ -72,7 +72,7 @@ function inFile<T>(where: string, work: () => T): T {
 function nameOf(own: Record<string, unknown>, config: Config): string {
   const { method, ...others } = own;
   const words = Object.entries(others).map(([key, written]) => {
-    const value = config[key as ConfigKey];
+    const value = key === 'size' ? written : config[key as ConfigKey];
     const isWord = typeof value === 'string' && typeof written === 'string';
     return `${flagOf(key)}-${Array.isArray(value) ? value.join('-') : isWord ? written.trim() : value}`;
   });

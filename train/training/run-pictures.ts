@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { loadCase } from '../data/case-volume.js';
 import { type Case, cardiacClasses } from '../data/datasets.js';
 import { ignored } from '../data/labels.js';
-import { slicesOf } from '../data/slices.js';
+import { middlePlane, nameOf, planeSides, samplesOf, voxelsOf } from '../data/samples.js';
 import type { Predictor } from '../evaluation/predictor.js';
 import type { Summary } from '../evaluation/summary.js';
 import { orSay } from '../files/atomic-file.js';
@@ -53,16 +53,23 @@ export async function drawValidation(
   const every = Math.max(1, Math.floor(cases.length / 4));
   const rows = [];
   for (const c of cases.filter((_, i) => i % every === 0).slice(0, 4)) {
-    const slices = slicesOf(loadCase(c, config), config);
-    const { id, z, image, label } = slices[Math.floor(slices.length / 2)]!;
-    const { labels, confidence } = await predictor(image, true);
-    const kept = Uint8Array.from(confidence!, (value, i) => (isKept(value, labels[i]!) ? 1 : 0));
+    const samples = samplesOf(loadCase(c, config), config);
+    const sample = samples[Math.floor(samples.length / 2)]!;
+    const predicted = await predictor(sample.image, true);
+    const [image, label, labels, confidence] = [
+      sample.image,
+      sample.label!,
+      predicted.labels,
+      predicted.confidence!,
+    ].map((values) => middlePlane(values, config)) as [Float32Array, Uint8Array, Uint8Array, Float32Array];
+    const kept = Uint8Array.from(confidence, (value, i) => (isKept(value, labels[i]!) ? 1 : 0));
     const cells = [
-      { title: 'ground truth', labels: label!.map((k) => (k === ignored ? 0 : k)) },
-      { title: 'prediction', labels, reference: label!.map((k, i) => (k === ignored ? labels[i]! : k)) },
+      { title: 'ground truth', labels: label.map((k) => (k === ignored ? 0 : k)) },
+      { title: 'prediction', labels, reference: label.map((k, i) => (k === ignored ? labels[i]! : k)) },
       { title, mask: kept },
     ];
-    rows.push({ caption: `${id} z=${z}`, size: config.size, image, cells });
+    const [height, width] = planeSides(config);
+    rows.push({ caption: nameOf(sample, config), height, width, image, cells });
   }
   drawSlices(join(folder, `${String(iteration).padStart(6, '0')}.png`), rows);
 }
@@ -72,18 +79,23 @@ export async function showBatch(
   events: EventFile,
   step: number,
   batch: { image: Float32Array; label: Uint8Array },
-  size: number,
+  patch: readonly number[],
   { isKept }: Kept,
   predictor: Predictor,
 ): Promise<void> {
-  const image = batch.image.slice(0, size * size);
-  const { labels, confidence } = await predictor(image, true);
-  events.image(step, 'train/Image', greyPicture(image, size));
-  const truth = batch.label.subarray(0, size * size).map((k) => (k === ignored ? 0 : k));
-  events.image(step, 'train/GroundTruth', labelPicture(truth, size));
-  events.image(step, 'train/Prediction', labelPicture(labels, size));
-  const kept = Float32Array.from(confidence!, (value, i) => (isKept(value, labels[i]!) ? 1 : 0));
-  events.image(step, 'train/Kept', greyPicture(kept, size, [0, 1]));
+  const grid = { patch };
+  const first = batch.image.slice(0, voxelsOf(grid));
+  const predicted = await predictor(first, true);
+  const [image, labels, confidence] = [first, predicted.labels, predicted.confidence!].map((values) =>
+    middlePlane(values, grid),
+  ) as [Float32Array, Uint8Array, Float32Array];
+  const sides = planeSides(grid);
+  events.image(step, 'train/Image', greyPicture(image, sides));
+  const truth = middlePlane(batch.label, grid).map((k) => (k === ignored ? 0 : k));
+  events.image(step, 'train/GroundTruth', labelPicture(truth, sides));
+  events.image(step, 'train/Prediction', labelPicture(labels, sides));
+  const kept = Float32Array.from(confidence, (value, i) => (isKept(value, labels[i]!) ? 1 : 0));
+  events.image(step, 'train/Kept', greyPicture(kept, sides, [0, 1]));
 }
 
 /** A run's own report. One that cannot be written is said, and takes nothing from the run. */

@@ -165,7 +165,7 @@ async function trainIn(
     dir: data,
     split: resolved,
     labeled: config.labeled,
-    size: config.size,
+    patch: config.patch,
     spacing: config.spacing,
     ...readingIn(config),
     batch: supervised ? config.labeledBatch : config.batch,
@@ -181,8 +181,8 @@ async function trainIn(
     () => {}, // what is wrong with the data comes with the first batch
   );
   const notices = createNotices('train'); // of what is validated on: once, however often it is read
-  const predictor = createPredictor(gpu, trainer.student, config.size);
-  const teacher = trainer.teacher && createPredictor(gpu, trainer.teacher, config.size);
+  const predictor = createPredictor(gpu, trainer.student, config.patch);
+  const teacher = trainer.teacher && createPredictor(gpu, trainer.teacher, config.patch);
   const events = createEventFile(out, resume ? first : undefined);
   const log = (record: LogRecord) => {
     appendRecord(file(runFiles.log), record);
@@ -286,7 +286,7 @@ async function trainIn(
       if (isValidated) {
         const began = performance.now();
         log(await validate(kept));
-        await showBatch(events, iteration, batch, config.size, kept, predictor);
+        await showBatch(events, iteration, batch, config.patch, kept, predictor);
         drawProgress(file(runFiles.curves), readLog(file(runFiles.log)));
         validationMs += performance.now() - began;
       }

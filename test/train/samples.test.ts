@@ -7,13 +7,13 @@ import * as assert from 'uvu/assert';
 import { loadCase } from '../../train/data/case-volume.js';
 import { minMaxScaled } from '../../train/data/intensity.js';
 import { writeNifti } from '../../train/data/nifti-file.js';
-import { resizeNearest, restoreLabels, slicesOf, stackSlices } from '../../train/data/slices.js';
+import { resizeNearest, restoreLabels, samplesOf, stackSamples } from '../../train/data/samples.js';
 import { DataError } from '../../train/files/data-error.js';
 import { closeTo } from '../close-to.js';
 import { refuses } from '../refuses.js';
 
-const test = suite('slices');
-const folder = mkdtempSync(join(tmpdir(), 'wgrad-slices-'));
+const test = suite('samples');
+const folder = mkdtempSync(join(tmpdir(), 'wgrad-samples-'));
 test.after(() => rmSync(folder, { recursive: true, force: true }));
 
 /** A case on disk: an image of these values and a label. */
@@ -48,7 +48,7 @@ test('a volume becomes slices with H = y and W = x, scaled over the whole volume
     counting(12).map((i) => i / 11),
     { atol: 1e-7 },
   );
-  const slices = slicesOf(loaded, { size: 2 });
+  const slices = samplesOf(loaded, { patch: [2, 2] });
   assert.is(slices.length, 2);
   assert.is(slices[1]!.z, 1);
   // Columns 0 and 2 (corners map to corners) of both rows of slice 1.
@@ -61,7 +61,7 @@ test('a volume becomes slices with H = y and W = x, scaled over the whole volume
     slices[1]!.label,
     Uint8Array.from([6, 8, 9, 11], (i) => i % 4),
   );
-  closeTo(stackSlices(loaded, { size: 2 }).subarray(4), slices[1]!.image);
+  closeTo(stackSamples(loaded, { patch: [2, 2] }).subarray(4), slices[1]!.image);
 });
 
 test('min–max: negative levels, and a constant volume', () => {
@@ -103,7 +103,7 @@ test('a time series is refused with what to do; no ground truth is fine', async 
   );
   const loaded = loadCase(makeCase('unlabelled', counting(8), [2, 2, 2]));
   assert.is(loaded.label, undefined);
-  assert.is(slicesOf(loaded, { size: 4 })[0]!.label, undefined);
+  assert.is(samplesOf(loaded, { patch: [4, 4] })[0]!.label, undefined);
 });
 
 test('resize agrees with scipy.ndimage.zoom(order=0)', () => {
@@ -143,9 +143,10 @@ test('labels go back to their own grid', () => {
   const label = Uint8Array.from({ length: 2 * width * height }, (_, i) => (i * 7) % 4);
   const loaded = loadCase(makeCase('back', label, [width, height, 2], label));
   const size = 63; // a multiple of everything: nothing is lost on the way up
+  const grid = { patch: [size, size] };
   const up = new Uint8Array(2 * size * size);
-  for (const slice of slicesOf(loaded, { size })) up.set(slice.label!, slice.z * size * size);
-  assert.equal(restoreLabels(up, { size }, loaded), label);
+  for (const slice of samplesOf(loaded, grid)) up.set(slice.label!, slice.z * size * size);
+  assert.equal(restoreLabels(up, grid, loaded), label);
 });
 
 test.run();
