@@ -121,7 +121,7 @@ export function tfjsStep(tf: typeof Tf, done: () => Promise<undefined>, work: St
   const { config } = work;
   const { patch, classes, batch, labeledBatch, momentum, weightDecay } = config;
   const separates = config.method === 'lccs';
-  const [_height, _width] = patch as [number, number];
+  const [rows, columns] = patch as [number, number];
   const perImage = rows * columns;
   const labeledPixels = labeledBatch * perImage;
   const pixels = batch * perImage;

@@ -42,10 +42,11 @@ export function unet(x: NdArray, weights: Weights, levels: number, mode: Mode = 
     const name = `decoder.up${i}`;
     const up = upsample(conv(y, weights.get(`${name}.conv1x1.weight`)!, weights.get(`${name}.conv1x1.bias`)!, 1));
     const skip = skips.pop()!;
-    const [n, h, w, c] = skip.shape as [number, number, number, number];
-    const joined = fromIndex([n, h, w, c + up.shape[3]!], ([a, b, d, k]) =>
-      k! < c ? at(skip, [a!, b!, d!, k!]) : at(up, [a!, b!, d!, k! - c]),
-    );
+    const [c, more] = [skip.shape.at(-1)!, up.shape.at(-1)!];
+    const joined = fromIndex([...skip.shape.slice(0, -1), c + more], (index) => {
+      const [place, k] = [index.slice(0, -1), index.at(-1)!];
+      return k < c ? at(skip, [...place, k]) : at(up, [...place, k - c]);
+    });
     y = block(joined, weights, `${name}.conv`, mode);
   }
   return conv(y, weights.get('decoder.out_conv.weight')!, weights.get('decoder.out_conv.bias')!, 1);

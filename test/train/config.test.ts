@@ -9,7 +9,7 @@ import { UsageError } from '../../train/files/usage-error.js';
 import * as ramps from '../../train/method/ramps.js';
 import { flagLines } from '../../train/settings/command-line.js';
 import { readSettings } from '../../train/settings/config-file.js';
-import { configFlags, resolveConfig, settings } from '../../train/settings/settings.js';
+import { configFlags, flagOf, resolveConfig, settings } from '../../train/settings/settings.js';
 import { refuses } from '../refuses.js';
 
 const test = suite('config');
@@ -53,7 +53,10 @@ for (const [overrides, message] of [
   [{ method: 'magic' }, /one of lccs, lccs-consistency, lccs-separation, mt, uamt, supervised/],
   [{ features: '16' }, /at least two levels/],
   [{ features: '16,x' }, /whole number/],
-  [{ size: 100 }, /multiple of 16.*Use 96/],
+  [{ size: 100 }, /sides of patch must be multiples of 16 .* got 100,100\. Use 96,96/],
+  [{ patch: '64' }, /patch must have two sides .* or three .* got 64/],
+  [{ patch: '16,64,50', features: '4,8,16' }, /multiples of 4 .* got 16,64,50\. Use 16,64,52/],
+  [{ spacing: '1.5,1.5,2' }, /spacing must be 2 numbers of mm above 0, or zeros/],
   [{ batch: 4, labeledBatch: 4 }, /no unlabelled/],
   [{ augment: 'maybe' }, /true or false/],
   [{ precision: 'bf16' }, /one of f32/],
@@ -95,6 +98,15 @@ test('supervised needs no unlabelled slices', () => {
   assert.is(resolveConfig({ method: 'supervised', batch: 4, labeledBatch: 4 }).batch, 4);
 });
 
+test('size is a short form of patch, in files and flags; the later layer wins', () => {
+  assert.equal(resolveConfig({ size: '64' }).patch, [64, 64]);
+  assert.equal(resolveConfig({}, { size: 64 }).patch, [64, 64]);
+  assert.equal(resolveConfig({ patch: '32,48' }, { size: 64 }).patch, [32, 48]);
+  assert.equal(resolveConfig({ size: 64 }, { patch: [32, 48] }).patch, [64, 64]);
+  assert.equal(resolveConfig({ patch: [16, 32, 48] }).patch, [16, 32, 48]);
+  assert.not.ok('size' in resolveConfig({ size: 64 }));
+});
+
 test('a file that is missing, no JSON, or no object is refused', async () => {
   await refuses(() => readSettings('/nowhere/config.json'), UsageError, /cannot read/);
   await refuses(() => readSettings(fileWith('{')), UsageError, /cannot read/);
@@ -107,7 +119,7 @@ test('a file that is missing, no JSON, or no object is refused', async () => {
 });
 
 test('every setting has a flag, whose line of help holds every choice and the default', () => {
-  assert.is(Object.keys(configFlags).length, Object.keys(settings).length);
+  assert.equal(new Set(Object.keys(configFlags)), new Set([...Object.keys(settings).map(flagOf), 'size']));
   const lines = flagLines(configFlags);
   for (const name of Object.keys(configFlags)) assert.ok(lines.includes(`\n  --${name} `), name);
   assert.match(lines, /--method lccs\|lccs-consistency\|lccs-separation\|mt\|uamt\|supervised\n/);

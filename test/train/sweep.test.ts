@@ -105,7 +105,7 @@ for (const [content, message] of [
   [{ data: 3, grid: { seed: [1] } }, /"data" must be a text — got 3/],
   [{ protocol: 'acdcc', grid: { seed: [1] } }, /Did you mean 'acdc'/],
   [{ grid: { lr: [0.1, 'fast'] } }, /run 2 of 2 .*lr must be a number/],
-  [{ grid: { size: [16, 100] } }, /run 2 of 2 .*multiple of 16/],
+  [{ grid: { size: [16, 100] } }, /run 2 of 2 .*multiples of 16/],
   [{ grid: { seed: [1, 2, 1] } }, /runs 1 and 3 are both 'seed-1'/],
   [{ base: { labeledBatch: 2, 'labeled-batch': 3 }, grid: { seed: [1] } }, /labeledBatch twice/],
 ] as [unknown, RegExp][]) {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { memoryOf, scope, uniformStream } from '../../engine/index.js';
+import { memoryOf, scope, sizeOf, uniformStream } from '../../engine/index.js';
 import { createTrainer, metricNames, type Trainer } from '../../train/method/trainer.js';
 import { loadTensors, saveTensors } from '../../train/run/checkpoint.js';
 import { methods, resolveConfig } from '../../train/settings/settings.js';
@@ -26,7 +26,7 @@ async function threeSteps(fuse: boolean, options: Record<string, unknown>) {
       const config = resolveConfig({ ...small, ...options });
       const t = createTrainer(gpu, config);
       const uniform = uniformStream(1);
-      const images = Float32Array.from({ length: 16 ** 2 * config.batch }, uniform);
+      const images = Float32Array.from({ length: sizeOf(config.patch) * config.batch }, uniform);
       t.setBatch(
         images,
         Uint8Array.from(images, (v) => Math.floor(4 * v)),
@@ -79,6 +79,12 @@ for (const method of methods) {
     }
   });
 }
+
+test('volumes: the same trainer on patches with three sides', async () => {
+  const { fused } = await agree({ patch: [4, 8, 8], features: '4,8' });
+  assert.ok(fused.names.some((name) => name.endsWith('projection.0.weight')));
+  assert.ok(logged(fused, 'separation') > 0);
+});
 
 test('selection high keeps what low drops, all keeps everything', async () => {
   const kept = new Map<string, number>();

@@ -162,13 +162,17 @@ function gridPositions(from: number, mm: number, grid: Grid, axis: 0 | 1 | 2): I
 function nativePositions(to: number, mm: number, grid: Grid, axis: 0 | 1 | 2): Int32Array {
   const size = shapeOf(grid)[2 - axis]!;
   const wanted = grid.spacing?.[axis];
-  return wanted ? centred(size, to, mm / wanted) : resizePositions(size, to);
+  return wanted ? centred(size, to, mm / wanted, 'down') : resizePositions(size, to);
 }
 
-/** Both centres on each other, `step` source pixels from one position to the next. */
-const centred = (from: number, to: number, step: number): Int32Array =>
+/**
+ * Both centres on each other, `step` source pixels from one position to the next. Halves go up on the way to the grid and down on the way
+ * back, so that a pixel comes back to where it was.
+ */
+const centred = (from: number, to: number, step: number, halves: 'up' | 'down' = 'up'): Int32Array =>
   Int32Array.from({ length: to }, (_, i) => {
-    const at = Math.floor((i - (to - 1) / 2) * step + (from - 1) / 2 + 0.5);
+    const exact = (i - (to - 1) / 2) * step + (from - 1) / 2;
+    const at = halves === 'up' ? Math.floor(exact + 0.5) : Math.ceil(exact - 0.5);
     return at >= 0 && at < from ? at : -1;
   });
 
