@@ -1,4 +1,4 @@
-// Files import only downwards (README, "How it is built"). Read off the sources' import lines, type imports included.
+// Files import only downwards ("Floors" in engine/README.md and train/README.md). Read off the sources' import lines, type imports included.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, posix, relative, resolve, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -89,7 +89,7 @@ function objection(from: string, to: string, isPackage: boolean): string | undef
       return allowed ? undefined : 'this entry only opens devices, and reads what was tuned for them';
     }
     if (nodeEntries.includes(other)) return 'the engine runs in a browser: it does not know Node';
-    if (floorOf(engineFile) < 0) return `'engine/${engineFile}' has no floor: add it to this test and the README`;
+    if (floorOf(engineFile) < 0) return `'engine/${engineFile}' has no floor: add it to this test and engine/README.md`;
     return floorOf(other) <= floorOf(engineFile) ? undefined : `'${engineFile}' lies below '${other}'`;
   }
   if (target === 'shaders') return 'only the engine imports shaders';

@@ -6,7 +6,10 @@
 // Without a GPU, the files run on the SwiftShader that npm carries, so that every machine tests the same: it compiles in a third of
 // lavapipe's time, but has no f16. The tests that need f16 run on lavapipe, where there is one.
 //
-//   node dist/test/run.js [PART OF A FILE'S PATH …]
+//   node dist/test/run.js [--quick] [PART OF A FILE'S PATH …]
+//   node dist/test/run.js --op NAME …
+//
+// --quick leaves out what takes longer than ten seconds or so, and every op: what is left is `npm run check`'s.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -32,6 +35,15 @@ export interface FileResult {
 export const longestFirst: readonly string[] = [
   ...['train/run-folder', 'train/sweep', 'browser-example/page', 'train/trainer', 'train/training', 'fuzz'],
   ...['train/killed', 'readme', 'fusion', 'package/package', 'ops/mean-teacher-loss', 'train/export', 'train/predict'],
+];
+
+/** What `--quick` leaves out: files and folders, as paths begin. */
+export const slow: readonly string[] = [
+  ...longestFirst,
+  ...['bench/experiment', 'bench/export-work', 'bench/kernels', 'bench/peers', 'bench/step', 'bench/tune', 'browser/'],
+  ...['drivers', 'engine/failures', 'errors', 'gpu-defaults', 'ops/', 'package/'],
+  ...['train/checkpoint', 'train/cli', 'train/evaluate.', 'train/inspect', 'train/layouts', 'train/loader'],
+  ...['train/precision', 'train/protocol', 'train/report', 'train/run-', 'train/teacher', 'train/tfjs'],
 ];
 
 /** Paths of all `*.test.js` below a folder: those of `longestFirst`, then the others by name. */
@@ -188,6 +200,8 @@ export async function runAll(
   folder: string,
   options: {
     filters?: readonly string[];
+    /** Leaves out what is slow. */
+    quick?: boolean;
     timeout?: number;
     jobs?: number;
     /** The adapter for tests that need f16, where the others' has none. */
@@ -195,8 +209,9 @@ export async function runAll(
     print?: (line: string) => void;
   } = {},
 ): Promise<number> {
-  const { filters = [], timeout = 900, jobs = 2, halfAdapter, print = console.log } = options;
-  const all = existsSync(folder) ? testFiles(folder) : [];
+  const { filters = [], quick = false, timeout = 900, jobs = 2, halfAdapter, print = console.log } = options;
+  const isSlow = (file: string) => slow.some((begin) => relative(folder, file).split(sep).join('/').startsWith(begin));
+  const all = (existsSync(folder) ? testFiles(folder) : []).filter((file) => !quick || !isSlow(file));
   const files = filters.length
     ? all.filter((file) => filters.some((part) => relative(folder, file).includes(part)))
     : all;
@@ -288,8 +303,12 @@ if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) 
   }
   const folder = dirname(fileURLToPath(import.meta.url));
   const timeout = Number(process.env.WGRAD_TEST_TIMEOUT ?? 900);
+  const words = process.argv.slice(2);
+  const names = words.filter((word) => !word.startsWith('--'));
+  if (words.includes('--op') && !names.length) names.push('NAME'); // no file is called so, and that is said
   process.exitCode = await runAll(folder, {
-    filters: process.argv.slice(2),
+    filters: names.map((name) => (words.includes('--op') ? join('ops', `${name}.test.js`) : name)),
+    quick: words.includes('--quick'),
     timeout,
     halfAdapter: await chooseAdapters(),
   });

@@ -2,11 +2,11 @@
 // written to a temporary folder and run by the runner's own functions.
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join, relative } from 'node:path';
+import { dirname, join, relative, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { suite, type Test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { judge, longestFirst, runAll, sourceProblems, testFiles } from './run.js';
+import { judge, longestFirst, runAll, slow, sourceProblems, testFiles } from './run.js';
 import { unless } from './unless.js';
 
 const test = suite('runner');
@@ -20,7 +20,7 @@ const lines = (...all: string[]) => all.join('\n');
 /** Runs fixtures (name → body of a file with a uvu suite `test`); returns the exit code and what was printed. */
 async function run(
   files: Record<string, string>,
-  options: { timeout?: number; filters?: string[]; halfAdapter?: string } = {},
+  options: { timeout?: number; filters?: string[]; quick?: boolean; halfAdapter?: string } = {},
 ) {
   const folder = mkdtempSync(join(tmpdir(), 'wgrad-runner-'));
   try {
@@ -205,6 +205,25 @@ test('the files that take longest are there, and begin first', () => {
     files.slice(0, longestFirst.length),
     longestFirst.map((name) => `${name}.test.js`),
   );
+});
+
+test('what --quick leaves out is there', () => {
+  const folder = dirname(fileURLToPath(import.meta.url));
+  const files = testFiles(folder).map((file) => relative(folder, file).split(sep).join('/'));
+  for (const begin of slow)
+    assert.ok(
+      files.some((file) => file.startsWith(begin)),
+      begin,
+    );
+  const quick = files.filter((file) => !slow.some((begin) => file.startsWith(begin)));
+  assert.ok(quick.includes('layers.test.js') && quick.includes('shaders.test.js'), quick.join());
+});
+
+test('with --quick, slow files do not run', async () => {
+  const body = `${good} test.run();`;
+  const { text, last } = await run({ fusion: body, 'ops/conv': body, layers: body }, { quick: true });
+  assert.match(text, /layers/);
+  assert.is(last, '1 passed, 0 failed');
 });
 
 test('a summary is believed only as uvu writes it', () => {

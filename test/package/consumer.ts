@@ -66,7 +66,7 @@ const npm = process.platform === 'win32' ? 'npm.cmd' : 'npm';
 
 /** What a release is made of: what the build reads, and what npm puts into every package. */
 const sources = ['engine', 'shaders', 'model', 'train', 'bench', 'examples', 'test'];
-const files = ['package.json', 'tsconfig.json', 'README.md', 'LICENSE'];
+const files = ['package.json', 'tsconfig.json', 'README.md', 'CHANGELOG.md', 'LICENSE'];
 
 export class Consumer {
   /** The consumer's project. */

@@ -26,7 +26,7 @@ export async function gradient(gpu) {
 const expected = '56,8,16,24';
 const engineImports = `import { backward, fromDevice, mul, square, sum, tensor } from 'wgrad';`;
 
-test('holds what it exports, licence and README, and no tests or sources', () => {
+test('holds what it exports, licence, READMEs and changes, and no tests or sources', () => {
   const contents = consumer.contents();
   for (const target of [...Object.values(manifest.exports), ...Object.values(manifest.bin)]) {
     for (const path of typeof target === 'string' ? [target] : Object.values(target)) {
@@ -36,8 +36,10 @@ test('holds what it exports, licence and README, and no tests or sources', () =>
   for (const [entry, target] of Object.entries(manifest.exports)) {
     if (typeof target !== 'string') assert.is(Object.keys(target)[0], 'types', `${entry}: types come first`);
   }
-  assert.ok(contents.includes('README.md') && contents.includes('LICENSE'));
-  const astray = contents.filter((path) => /\.test\.|(^|\/)(test|examples)\/|(?<!\.d)\.ts$/.test(path));
+  for (const room of ['', 'engine/', 'train/', 'bench/', 'examples/'])
+    assert.ok(contents.includes(`${room}README.md`), room);
+  assert.ok(contents.includes('CHANGELOG.md') && contents.includes('LICENSE'));
+  const astray = contents.filter((path) => /\.test\.|(^|\/)(test|examples)\/(?!README)|(?<!\.d)\.ts$/.test(path));
   assert.equal(astray, []);
 });
 
