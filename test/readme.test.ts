@@ -220,7 +220,7 @@ test('every command names scripts, commands and flags that exist', async () => {
 const small: Record<string, readonly string[]> = {
   phantom: ['--patients', '6', '--size', '32'],
   inspect: [],
-  train: ['--size', '32', '--features', '4,8', '--batch', '2', '--iterations', '2'],
+  train: ['--size', '16', '--features', '4,8', '--batch', '2', '--iterations', '2'],
   evaluate: [],
   predict: [],
   export: [],
