@@ -142,12 +142,13 @@ test('unknown names: the nearest known one', async () => {
 
 test('malformed flags and arguments', async () => {
   await refused(['info', '--adapter'], /--adapter needs a value/);
+  await refused(['info', '--adapter', '--json'], /--adapter needs a value/);
   await refused(['info', '--json=yes'], /--json takes no value/);
   await refused(['info', 'extra'], /unexpected argument 'extra'/);
   await refused(['phantom'], /OUT is missing/);
   await refused(['phantom', 'a', 'b'], /unexpected argument 'b'/);
   for (const value of ['2', '3.5', '-1', 'many', '', 'NaN', '1e99']) {
-    await refused(['phantom', 'x', `--patients=${value}`], /--patients must be an integer from 3 to 999 — got/);
+    await refused(['phantom', 'x', `--patients=${value}`], /--patients must be a whole number from 3 to 999 — got/);
   }
 });
 

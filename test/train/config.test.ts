@@ -59,7 +59,7 @@ for (const [overrides, message] of [
   [{ spacing: '1.5,1.5,2' }, /spacing must be 2 numbers of mm above 0, or zeros/],
   [{ batch: 4, labeledBatch: 4 }, /no unlabelled/],
   [{ augment: 'maybe' }, /true or false/],
-  [{ precision: 'bf16' }, /one of f32/],
+  [{ precision: 'bf16' }, /precision must be f32 or f16/],
   [{ selection: 'lowest' }, /selection must be one of low, high, all/],
   [{ thresholdPercentile: 10 }, /from 0 to 1/],
   [{ thresholdMode: 'percentil' }, /one of fixed, ramp, percentile, per-class/],

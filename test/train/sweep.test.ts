@@ -331,7 +331,7 @@ for (const [what, args, message] of [
   [
     'no jobs',
     [fileWith({ grid: { seed: [1] } }), '--data', data, '--jobs', '0'],
-    /--jobs must be an integer of at least 1/,
+    /--jobs must be a whole number of at least 1/,
   ],
   ['an unknown flag', ['x.json', '--shards', '0/2'], /Did you mean --shard/],
   ['a file that is not there', ['/nowhere/x.json', '--data', data], /cannot read/],

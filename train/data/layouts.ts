@@ -139,7 +139,7 @@ const datasetFile = objectWith({
   /** Medical Decathlon's list of images: names, or [{"image": "./imagesTr/NAME.nii.gz", …}]. */
   training: v.fallback(v.array(v.fallback(v.union([text, objectWith({ image: text })]), '')), []),
 });
-const labelValue = numberWithin(0, 255, true);
+const labelValue = numberWithin({ min: 0, max: 255, whole: true });
 
 function readNnunetInfo(dir: string): NnunetInfo | undefined {
   const file = join(dir, 'dataset.json');

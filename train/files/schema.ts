@@ -22,9 +22,20 @@ export const tableOf = <S extends v.GenericSchema>(item: S) =>
 export const objectWith = <const E extends v.ObjectEntries>(entries: E) =>
   v.pipe(anyObject, v.object(entries), v.readonly());
 
-export function numberWithin(min: number, max: number, whole = false) {
-  const range = max === Number.MAX_VALUE ? `of at least ${min}` : `from ${min} to ${max}`;
-  const expected = `a ${whole ? 'whole ' : ''}number ${range}`;
+const most = Number.MAX_VALUE;
+
+/** A number, or a whole one, from `min` to `max`. */
+export function numberWithin({
+  min = -most,
+  max = most,
+  whole = false,
+}: {
+  min?: number;
+  max?: number;
+  whole?: boolean;
+}) {
+  const range = max < most ? ` from ${min} to ${max}` : min > -most ? ` of at least ${min}` : '';
+  const expected = `a ${whole ? 'whole ' : ''}number${range}`;
   return v.pipe(
     v.number(expected),
     whole ? v.safeInteger(expected) : v.finite(expected),
@@ -32,6 +43,17 @@ export function numberWithin(min: number, max: number, whole = false) {
     v.maxValue(max, expected),
   );
 }
+
+export const oneOf = <const C extends string>(words: readonly C[]) =>
+  v.picklist(words, words.length === 2 ? words.join(' or ') : `one of ${words.join(', ')}`);
+
+/** A schema of what `read` makes of a value. */
+export const reading = <S extends v.GenericSchema>(read: (value: unknown) => unknown, schema: S) =>
+  v.pipe(v.unknown(), v.transform(read), schema);
+
+/** The number that a text stands for; everything else as it is. */
+export const numberIn = (value: unknown): unknown =>
+  typeof value === 'string' && value.trim() ? Number(value) : value;
 
 /** What is wrong with a value. */
 export interface Mismatch {

@@ -3,12 +3,12 @@
 import { createHash } from 'node:crypto';
 import { closeSync, existsSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
 import { join, relative, sep } from 'node:path';
-import * as v from 'valibot';
+import type * as v from 'valibot';
 import { casesOf, type Dataset, openDataset, type SplitOptions, surveyDataset } from '../data/datasets.js';
 import { type Case, type Parts, readJson } from '../data/layouts.js';
 import type { SplitFile } from '../data/split.js';
 import { DataError, some, whyNot } from '../files/data-error.js';
-import { listOf, objectWith, required, tableOf, text } from '../files/schema.js';
+import { listOf, numberWithin, objectWith, oneOf, required, tableOf, text } from '../files/schema.js';
 import { UsageError } from '../files/usage-error.js';
 import type { Flags } from '../settings/command-line.js';
 import { runFiles } from './run-folder.js';
@@ -17,12 +17,12 @@ const names = listOf(text, 'a list of names');
 
 /** One file of a case: its bytes, and what it holds. */
 const knownFile = objectWith({
-  bytes: v.number('a number'),
+  bytes: numberWithin({ min: 0, whole: true }),
   /** In hexadecimal. */
   sha256: text,
   case: text,
   /** An HDF5 file holds image and label, and counts as an image. */
-  is: v.picklist(['image', 'label'], 'image or label'),
+  is: oneOf(['image', 'label']),
 });
 export type KnownFile = v.InferOutput<typeof knownFile>;
 export type Fingerprint = Pick<KnownFile, 'bytes' | 'sha256'>;

@@ -1,8 +1,10 @@
 // What a command takes, as one table: its flags are read by it and its help is written from it, so that neither can know a flag
 // that the other does not. Reading is node's parseArgs with types checked, and a UsageError that names the nearest known flag.
 import { parseArgs } from 'node:util';
+import * as v from 'valibot';
 import { nearest } from '../../engine/index.js';
 import { cut } from '../files/data-error.js';
+import { checked, numberIn, numberWithin, oneOf, reading } from '../files/schema.js';
 import { UsageError } from '../files/usage-error.js';
 
 /** One flag. `many` texts are a list, one for each time that the flag stands. */
@@ -167,7 +169,9 @@ function readCommandLine<F extends Flags>(table: CommandTable<F>, args: readonly
         const hint = near === undefined ? see : `Did you mean --${near}?`;
         throw new UsageError(`${command}: unknown flag ${cut(token.rawName)}. ${hint}`);
       }
-      const value = checkedValue(command, token.rawName, flag, token.value);
+      // `--data --json` forgot the value; `--data=--json` means it.
+      const isForgotten = flag.type !== 'boolean' && !token.inlineValue && token.value?.startsWith('--');
+      const value = checkedValue(command, token.rawName, flag, isForgotten ? undefined : token.value);
       flags[token.name] = flag.many ? [...((flags[token.name] as string[]) ?? []), String(value)] : value;
     }
   }
@@ -203,28 +207,23 @@ function checkNeeded(command: string, see: string, known: Flags, given: Readonly
   }
 }
 
+/** The schema of a flag's text. */
+const schemaOf = ({ type, choices, min, max }: Flag) => {
+  if (choices) return oneOf(choices);
+  return type === 'string' ? v.string() : reading(numberIn, numberWithin({ min, max, whole: type === 'integer' }));
+};
+
 function checkedValue(command: string, name: string, flag: Flag, value: string | undefined): string | number | boolean {
   if (flag.type === 'boolean') {
     if (value !== undefined) throw new UsageError(`${command}: ${name} takes no value — got '${cut(value)}'.`);
     return true;
   }
   if (value === undefined) throw new UsageError(`${command}: ${name} needs a value. See wgrad ${command} --help.`);
-  if (flag.choices && !flag.choices.includes(value)) {
-    const any = flag.choices.length === 2 ? flag.choices.join(' or ') : `one of ${flag.choices.join(', ')}`;
-    throw new UsageError(`${command}: ${name} must be ${any} — got '${cut(value)}'.`);
+  // An empty path is a variable that a script forgot to set; it would mean this folder.
+  if (value === '' && flag.type === 'string') {
+    throw new UsageError(`${command}: ${name} is empty. Give it a value, or leave it out.`);
   }
-  if (flag.type === 'string') {
-    // An empty path is a variable that a script forgot to set; it would mean this folder.
-    if (value === '') throw new UsageError(`${command}: ${name} is empty. Give it a value, or leave it out.`);
-    return value;
-  }
-  const number = value.trim() === '' ? Number.NaN : Number(value);
-  const what = flag.type === 'integer' ? 'an integer' : 'a number';
-  const { min = Number.NEGATIVE_INFINITY, max = Number.POSITIVE_INFINITY } = flag;
-  const bound = flag.max !== undefined ? ` from ${min} to ${max}` : flag.min !== undefined ? ` of at least ${min}` : '';
-  const whole = flag.type === 'number' ? Number.isFinite(number) : Number.isSafeInteger(number);
-  if (!whole || number < min || number > max) {
-    throw new UsageError(`${command}: ${name} must be ${what}${bound} — got '${cut(value)}'.`);
-  }
-  return number;
+  const found = checked(schemaOf(flag), value);
+  if (!found.mismatches) return found.value;
+  throw new UsageError(`${command}: ${name} must be ${found.mismatches[0].expected} — got '${cut(value)}'.`);
 }

@@ -3,7 +3,7 @@
 import * as v from 'valibot';
 import { nearest } from '../../engine/index.js';
 import { cut } from '../files/data-error.js';
-import { checked, numberWithin } from '../files/schema.js';
+import { checked, numberIn, numberWithin, oneOf, reading } from '../files/schema.js';
 import { UsageError } from '../files/usage-error.js';
 
 /** One setting. */
@@ -27,22 +27,17 @@ function setting<T>(value: T, shown: string, schema: v.GenericSchema<unknown, T>
 }
 
 const most = Number.MAX_VALUE;
-const numberIn = (value: unknown): unknown => (typeof value === 'string' && value.trim() ? Number(value) : value);
-
-/** A schema of what `read` makes of a value. */
-const reading = <S extends v.GenericSchema>(read: (value: unknown) => unknown, schema: S) =>
-  v.pipe(v.unknown(), v.transform(read), schema);
 
 const integer = (value: number, min: number, help: string) =>
-  setting(value, 'N', reading(numberIn, numberWithin(min, most, true)), help);
+  setting(value, 'N', reading(numberIn, numberWithin({ min, whole: true })), help);
 
 const integerOrNone = (value: number | null, min: number, help: string) => {
   const read = (given: unknown) => (given === 'none' ? null : numberIn(given));
-  return setting(value, 'N|none', reading(read, v.nullable(numberWithin(min, most, true))), help);
+  return setting(value, 'N|none', reading(read, v.nullable(numberWithin({ min, whole: true }))), help);
 };
 
 const number = (value: number, min: number, max: number, help: string) =>
-  setting(value, 'N', reading(numberIn, numberWithin(min, max)), help);
+  setting(value, 'N', reading(numberIn, numberWithin({ min, max })), help);
 
 const boolean = (value: boolean, help: string) => {
   const words: Readonly<Record<string, boolean>> = { true: true, false: false };
@@ -59,19 +54,15 @@ const choice = <const C extends string>(
 ) => {
   const read = (given: unknown) =>
     typeof given === 'string' && Object.hasOwn(formerly, given) ? formerly[given] : given;
-  return setting<C>(value, choices.join('|'), reading(read, v.picklist(choices, `one of ${choices.join(', ')}`)), help);
+  return setting<C>(value, choices.join('|'), reading(read, oneOf(choices)), help);
 };
 
 /** A list of numbers; its text has commas, and a single number is a list of one. */
-const list = (
-  value: number[],
-  { min, max = most, whole = false }: { min: number; max?: number; whole?: boolean },
-  help: string,
-) => {
+const list = (value: number[], each: { min: number; max?: number; whole?: boolean }, help: string) => {
   const read = (given: unknown) =>
     typeof given === 'string' ? given.split(',') : typeof given === 'number' ? [given] : given;
   const schema = v.pipe(
-    v.array(reading(numberIn, numberWithin(min, max, whole)), 'a list of numbers'),
+    v.array(reading(numberIn, numberWithin(each)), 'a list of numbers'),
     v.nonEmpty('a list of at least one number'),
   );
   return setting(value, 'N,N,…', reading(read, schema), help);
