@@ -8,10 +8,10 @@ import { UsageError } from './files/usage-error.js';
 import { version } from './run/environment.js';
 import { flagLines, switches } from './settings/command-line.js';
 
-/** Of what ends here; a command that was interrupted returns 130 itself, after saving. */
+/** Exit codes that are decided here; an interrupted command returns 130 itself, after saving. */
 const exitCodes = { done: 0, failed: 1, usage: 2, lost: 3 } as const;
 
-/** The switches that every command takes are the environment's, by another name. */
+/** The environment variable that each switch of every command stands for. */
 const variables: Record<keyof typeof switches, string> = { 'no-fuse': 'WGRAD_FUSE', 'no-tune': 'WGRAD_TUNE' };
 
 const help = `wgrad: semi-supervised segmentation on WebGPU
@@ -22,14 +22,14 @@ ${Object.entries(commands)
   .map(([name, { about }]) => `  ${name.padEnd(10)} ${about}`)
   .join('\n')}
 
-wgrad COMMAND --help   what a command takes
+wgrad COMMAND --help   show what a command does and takes
 wgrad --version
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the GPU was lost, 130 interrupted (after saving).
 Every command takes:
 ${flagLines(switches)}
 
-WGRAD_ADAPTER=NAME     the GPU or driver to use: swiftshader, lavapipe, or a part of a GPU's name`;
+WGRAD_ADAPTER=NAME     GPU or driver to use: swiftshader, lavapipe, or part of a GPU's name`;
 
 /** Runs one command line (without `node wgrad`) and resolves with its exit code; never rejects. */
 async function main(args: readonly string[]): Promise<number> {
@@ -69,22 +69,24 @@ async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-/** Says what went wrong in one message on stderr and returns the exit code for it. */
+/** Prints one message about what went wrong to stderr, and returns the exit code for it. */
 function report(error: unknown): number {
   const { message, stack, code, syscall, path } = (
     error instanceof Error ? error : new Error(String(error))
   ) as NodeJS.ErrnoException;
   const place = path === undefined ? (syscall ?? '') : `'${path}'`;
   const isSystem = code !== undefined && syscall !== undefined;
-  console.error(isSystem ? `wgrad: cannot use ${place} — ${whyNot(error)}. What was written before is kept.` : message);
+  console.error(
+    isSystem ? `wgrad: cannot use ${place} — ${whyNot(error)}. What was already written is kept.` : message,
+  );
   if (error instanceof UsageError) return exitCodes.usage;
   if (Number(process.env.WGRAD_DEBUG ?? 0) > 0) console.error(stack);
   return error instanceof GpuLostError ? exitCodes.lost : exitCodes.failed;
 }
 
 /**
- * What cannot be written is said once, and the work goes on. A reader that went away (`wgrad … | head`) is no failure: the work is done all
- * the same, and the exit code is that of the work. A full disk is one.
+ * A stream that cannot be written to is reported once, and the work continues. A reader that went away (`wgrad … | head`) does not change
+ * the exit code; a full disk makes it a failure.
  */
 let cannotWrite = false;
 for (const name of ['stdout', 'stderr'] as const) {

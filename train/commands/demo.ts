@@ -1,5 +1,5 @@
-// wgrad demo (npm start): the whole story on a bare machine. Phantom hearts, of which few have labels; the method and plain
-// supervised training on the same labels; both scored on hearts that neither has seen; a table and a picture.
+// wgrad demo (npm start): the whole story on a bare machine. It writes phantom hearts, few of them labelled, trains the method and plain
+// supervised training on the same labels, scores both on hearts that neither has seen, and shows a table and a picture.
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { verifyDevice } from '../../engine/index.js';
@@ -28,11 +28,11 @@ const defaults = { iterations: 480, seed: 1337 };
 export const command = describeCommand({
   name: 'demo',
   about:
-    "Trains 'supervised' and 'lccs' on phantom hearts of which one has labels, and compares them on unseen hearts.",
+    "Trains 'supervised' and 'lccs' on phantom hearts, one of them labelled, and compares the two on unseen hearts.",
   flags: {
     out: { type: 'string', value: 'DIR', help: 'new folder (default runs/demo, or the next free runs/demo-2, …)' },
-    iterations: { type: 'integer', min: 1, default: defaults.iterations, help: 'of each training' },
-    seed: { type: 'integer', value: 'S', min: 0, default: defaults.seed, help: 'fixes weights, batches and noise' },
+    iterations: { type: 'integer', min: 1, default: defaults.iterations, help: 'iterations of each training' },
+    seed: { type: 'integer', value: 'S', min: 0, default: defaults.seed, help: 'seed of weights, batches and noise' },
     adapter: { type: 'string', value: 'NAME', help: 'GPU or driver to use' },
   },
 });

@@ -21,7 +21,7 @@ import { imageFlags, labelFlags, readingOf } from './reading-flags.js';
 export const command = describeCommand({
   name: 'evaluate',
   about: `
-Scores a model, or label volumes that any tool has written, on one part of a data set: Dice, Jaccard, HD95 and ASD of every
+Scores a model, or label volumes written by any tool, on one part of a data set: Dice, Jaccard, HD95 and ASD of every
 volume and class, on each image's own grid.`,
   flags: {
     ...modelFlags,
@@ -29,16 +29,16 @@ volume and class, on each image's own grid.`,
       type: 'string',
       value: 'DIR',
       needed: 'one',
-      help: "scored as they are: CASE.nii.gz for each case, on its image's grid, classes as 0 … N-1 or as the data set has them",
+      help: "label volumes to score: CASE.nii.gz for each case, on its image's grid, with classes 0 … N-1 or the data set's own values",
     },
-    data: { type: 'string', value: 'DIR', needed: true, help: 'data set, in any layout that wgrad inspect knows' },
-    split: { type: 'string', choices: ['val', 'test', 'train'], default: 'test', help: 'the part that is scored' },
+    data: { type: 'string', value: 'DIR', needed: true, help: 'data set in any layout that wgrad inspect knows' },
+    split: { type: 'string', choices: ['val', 'test', 'train'], default: 'test', help: 'part to score' },
     ...partFlags,
     classes: {
       type: 'integer',
       min: 2,
       max: 255,
-      help: "of --predictions, background included (default: the data set's own, else 4)",
+      help: "number of classes in --predictions, background included (default: the data set's own, or 4)",
     },
     ...predictionFlags,
     ...labelFlags,
@@ -46,7 +46,7 @@ volume and class, on each image's own grid.`,
     out: {
       type: 'string',
       value: 'DIR',
-      help: 'new folder for summary.json, scores.csv (a row a volume and class) and the predicted labels as NIfTI',
+      help: 'new folder for summary.json, scores.csv (one row per volume and class) and the predicted labels as NIfTI',
     },
     adapter: { type: 'string', value: 'NAME', help: 'GPU or driver to use' },
     json: { type: 'boolean', help: 'print the summary as JSON' },
@@ -58,9 +58,10 @@ export async function run(args: string[]): Promise<number> {
   const { flags } = command.read(args);
   const { data, out, adapter, predictions, flips, split: part, model: role } = flags;
   if (predictions && (flips || flags.stride || role === 'teacher')) {
-    throw new UsageError('evaluate: --predictions are scored as they are. Leave --model, --flips and --stride out.');
+    throw new UsageError('evaluate: --model, --flips and --stride do not apply to --predictions. Leave them out.');
   }
-  if (flags.classes && !predictions) throw new UsageError('evaluate: a model knows its classes. Leave --classes out.');
+  if (flags.classes && !predictions)
+    throw new UsageError('evaluate: --classes applies to --predictions only; a model knows its classes. Leave it out.');
   const largestComponent = flags['largest-component'];
   const run = predictions === undefined ? (flags.run ?? dirname(flags.weights!)) : undefined;
   const { dataset, trained, ...found } = await openPart('evaluate', data, run, {
@@ -73,7 +74,7 @@ export async function run(args: string[]): Promise<number> {
   const checkClasses = (classes: number, whose: string): void => {
     if (named && named.length !== classes) {
       throw new UsageError(
-        `evaluate: dataset.json names ${named.length} classes (${named.join(', ')}) — got ${classes} ${whose}. Use a data set and a model with the same classes.`,
+        `evaluate: ${whose} has other classes than the data set — got ${classes}, expected ${named.length} as in dataset.json (${named.join(', ')}). Use a data set and a model with the same classes.`,
       );
     }
   };
@@ -88,16 +89,15 @@ export async function run(args: string[]): Promise<number> {
     const names = named ?? (summary.settings!.classes === cardiacClasses.length ? cardiacClasses : []);
     console.log(flags.json ? json : scoreTable(summary, names));
     notices.end();
-    if (summary.ignored)
-      console.error(`evaluate: ${summary.ignored} voxels are marked to be ignored: they are not scored`);
+    if (summary.ignored) console.error(`evaluate: ${summary.ignored} voxels carry the ignore label and are not scored`);
     if (summary.metric_per_case.every(({ spacing }) => spacing.every((mm) => mm === 1))) {
-      console.error('evaluate: every voxel is 1×1×1 mm by its header: millimetres here are voxels');
+      console.error('evaluate: all headers give voxels of 1×1×1 mm, so millimetres here are voxels');
     }
     return 0;
   };
   if (predictions) {
     const classes = flags.classes ?? named?.length ?? 4;
-    checkClasses(classes, 'by --classes');
+    checkClasses(classes, '--classes');
     if (out) newFolder('evaluate', out);
     const settings = { split: part, classes, largestComponent };
     return report(await evaluateFiles(predictions, cases, { ...reading, classes }, settings, notices.add));
@@ -110,7 +110,7 @@ export async function run(args: string[]): Promise<number> {
     const { model, config: own } = loadModel(gpu, { ...flags, role });
     const config = { ...own, ...reading };
     const { classes } = config;
-    checkClasses(classes, 'of the model');
+    checkClasses(classes, 'the model');
     if (out) newFolder('evaluate', out);
     const stride = strideOf('evaluate', flags.stride, config);
     const predictor = createPredictor(gpu, model, config.patch, { flips, probabilities: stride !== undefined });

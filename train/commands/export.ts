@@ -11,19 +11,19 @@ import { describeCommand } from '../settings/command-line.js';
 
 export const command = describeCommand({
   name: 'export',
-  about: 'Writes the network as ONNX (opset 17), weights included, batch norms in inference mode, no dropout.',
+  about: 'Writes the network with its weights as ONNX (opset 17): batch norms in inference mode, no dropout.',
   flags: {
-    onnx: { type: 'string', value: 'OUT.onnx', needed: true, help: 'where to' },
+    onnx: { type: 'string', value: 'OUT.onnx', needed: true, help: 'file to write' },
     ...modelFlags,
-    fold: { type: 'boolean', help: 'batch norms become part of the convolutions before them' },
-    force: { type: 'boolean', help: 'OUT.onnx may exist; it is replaced' },
+    fold: { type: 'boolean', help: 'merge batch norms into the convolutions before them' },
+    force: { type: 'boolean', help: 'replace OUT.onnx if it exists' },
   },
   notes: `
 Input   image          float32 [batch, 1, height, width]; sides are multiples of 2^(levels − 1); values in [0, 1]
 Outputs logits, probabilities float32 [batch, classes, height, width]; labels uint8 [batch, height, width]
-Metadata of the file: size, multiple, classes, preprocessing, wgrad (the version). What follows is the preprocessing of runs without
---spacing, --orient and --intensity: each volume minus its minimum, over its range; slices resized to size × size, nearest
-neighbour.
+Metadata of the file: size, multiple, classes, preprocessing, wgrad (the version). The code below repeats the preprocessing of runs
+without --spacing, --orient and --intensity: it subtracts each volume's minimum, divides by its range, and resizes slices to
+size × size by nearest neighbour.
 
 Python, onnxruntime:
   import nibabel, numpy as np, onnxruntime
@@ -86,7 +86,7 @@ export async function run(args: string[]): Promise<number> {
         ? `at ${config.spacing.join(' × ')} mm a pixel, cut or padded to size × size`
         : 'resized to size × size, nearest neighbour'),
     wgrad: version(),
-    ...(flags.run && { method: `${config.method}, ${role}` }), // of others' weights nobody knows
+    ...(flags.run && { method: `${config.method}, ${role}` }), // weights from elsewhere do not name their method
   };
   writeAtomically(out, [unetOnnx(arrays, { fold, version: version(), metadata })]);
   console.error(`${out}: UNet of ${features.join(', ')} features, ${classes} classes, ONNX opset 17`);

@@ -1,4 +1,4 @@
-// wgrad info: which adapter, driven by what, and what it can do.
+// wgrad info: the adapter, its driver, and what it can do.
 import { type Gpu, verifyDevice } from '../../engine/index.js';
 import { openDevice } from '../../engine/node.js';
 import { environmentOf } from '../run/environment.js';
@@ -6,15 +6,18 @@ import { describeCommand } from '../settings/command-line.js';
 
 export const command = describeCommand({
   name: 'info',
-  about: 'Opens the GPU that training would use and prints adapter, driver, features, limits and versions.',
+  about: 'Opens the GPU that training would use, and prints its adapter, driver, features, limits and all versions.',
   flags: {
     adapter: {
       type: 'string',
       value: 'NAME',
-      help: "swiftshader, lavapipe, null, or a part of a GPU's name (default: the best there is)",
+      help: "swiftshader, lavapipe, null, or part of a GPU's name (default: the best available)",
     },
-    check: { type: 'boolean', help: 'also run a launch with a known answer; exit code 1 if the GPU gets it wrong' },
-    json: { type: 'boolean', help: 'one JSON document on stdout' },
+    check: {
+      type: 'boolean',
+      help: 'also run a launch with a known answer, and exit with code 1 if the GPU gets it wrong',
+    },
+    json: { type: 'boolean', help: 'print one JSON document' },
   },
 });
 
@@ -63,7 +66,7 @@ export async function run(args: string[]): Promise<number> {
     const { versions, platform, cpu } = about;
     rows.push(['wgrad', versions.wgrad], ['webgpu (Dawn)', versions.webgpu ?? 'unknown'], ['node', versions.node]);
     rows.push(['platform', platform], ['cpu', cpu]);
-    if (flags.check) rows.push(['check', 'passed: a launch with a known answer gave it']);
+    if (flags.check) rows.push(['check', 'passed: a test launch gave the known answer']);
     for (const [name, value] of rows) console.log(`${name.padEnd(34)} ${value}`);
     return 0;
   } finally {

@@ -1,4 +1,4 @@
-// wgrad inspect: what a data set or a file holds, and what is suspicious about it, before anything is trained on it.
+// wgrad inspect: what a data set or a file holds and what looks suspicious, before anything is trained on it.
 import { statSync } from 'node:fs';
 import { amongVolumes } from '../data/among-volumes.js';
 import type { Reading } from '../data/case-volume.js';
@@ -13,23 +13,23 @@ import { imageFlags, labelFlags, readingOf } from './reading-flags.js';
 export const command = describeCommand({
   name: 'inspect',
   about: `
-Reads a data set (or one .nii, .nii.gz, .h5 file) completely and says what was found: layout, split, sizes, spacing,
-intensities, labels, orientation; and what is suspicious: files that cannot be read, labels that do not fit their images,
-unknown labels, duplicates, constant images, patients in two parts, voxels unlike the others', outliers that flatten the scaling.`,
+Reads a data set (or one .nii, .nii.gz or .h5 file) completely and reports what it holds: layout, split, sizes, spacing,
+intensities, labels, orientation. It warns of unreadable files, labels that do not fit their images, unknown labels, duplicates,
+constant images, patients in two parts, voxel sizes unlike the others', and outliers that flatten the intensity scaling.`,
   positionals: ['DATA|FILE'],
   flags: {
     classes: {
       type: 'integer',
       min: 2,
       max: 256,
-      help: "classes, background included; labels are 0 to N-1 (default: the data set's own; 4 of ACDC)",
+      help: "number of classes, background included; labels are 0 to N-1 (default: the data set's own; 4 for ACDC)",
     },
     ...labelFlags,
     ...imageFlags,
-    strict: { type: 'boolean', help: 'warnings, too, give exit code 1' },
+    strict: { type: 'boolean', help: 'exit with code 1 on warnings, too' },
     json: { type: 'boolean', help: 'print everything found, case by case, as one JSON document' },
   },
-  notes: 'Exit code: 0, with or without warnings (but see --strict); 1 where something cannot be used.',
+  notes: 'Exit code: 0, even with warnings (unless --strict is given); 1 if anything cannot be used.',
 });
 
 /** Runs `wgrad inspect DATA|FILE`. */
@@ -149,12 +149,12 @@ function warningsOf(volume: Volume, isNifti: boolean): string[] {
   const among = amongVolumes([{ id: 'image', ...factsOf(volume) }], { hasSpacing: false });
   const film =
     volume.shape.length > 3
-      ? [`it holds ${volume.shape[3]} volumes: a film, which is neither trained on nor segmented`]
+      ? [`it holds ${volume.shape[3]} volumes: a film, which can be neither trained on nor segmented`]
       : [];
   return [...volume.notes, ...film, ...(isNifti ? geometryProblems(volume.header) : []), ...among];
 }
 
-/** What only a NIfTI header says. */
+/** Facts that only a NIfTI header has. */
 function headerOf({ header, affine, isPlaced }: Volume) {
   const { qformCode, sformCode } = readGeometry(header);
   return {
@@ -204,7 +204,7 @@ function fileText({ name, header, histogram, values, warnings, ...facts }: FileF
     ...(header ? [['spacing, mm', facts.spacing.map(short).join('×')] as [string, string]] : []),
     [
       'orientation',
-      facts.orientation ? `${facts.orientation} (sform ${header?.sformCode}, qform ${header?.qformCode})` : 'not said',
+      facts.orientation ? `${facts.orientation} (sform ${header?.sformCode}, qform ${header?.qformCode})` : 'unknown',
     ],
     ...(affine ? [0, 4, 8].map((from): [string, string] => [from ? '' : 'affine', row(from)]) : []),
     ['intensities', intensityText(facts.intensities)],

@@ -1,5 +1,4 @@
 // wgrad phantom: a data set of synthetic hearts, for a first run and for tests.
-
 import { loadHdf5 } from '../data/hdf5.js';
 import { phantomLayouts, writePhantoms } from '../data/phantom-dataset.js';
 import { describeCommand } from '../settings/command-line.js';
@@ -7,13 +6,13 @@ import { describeCommand } from '../settings/command-line.js';
 export const command = describeCommand({
   name: 'phantom',
   about: `
-Writes short-axis cardiac MR phantoms with ground truth and their split to the folder OUT. The same flags give the same
-bytes, and in every layout the same hearts.`,
+Writes synthetic short-axis cardiac MR volumes with ground truth and a split to the folder OUT. The same flags give the same
+bytes, and every layout holds the same hearts.`,
   positionals: ['OUT'],
   flags: {
-    patients: { type: 'integer', min: 3, max: 999, help: 'how many patients, 3 to 999 (default 20)' },
+    patients: { type: 'integer', min: 3, max: 999, help: 'number of patients, 3 to 999 (default 20)' },
     size: { type: 'integer', min: 16, max: 1024, help: 'pixels along x and y, 16 to 1024 (default 128)' },
-    seed: { type: 'integer', value: 'S', min: 0, help: 'another set of hearts (default 1337)' },
+    seed: { type: 'integer', value: 'S', min: 0, help: 'seed of the hearts (default 1337)' },
     layout: {
       type: 'string',
       value: 'NAME',

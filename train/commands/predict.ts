@@ -23,25 +23,30 @@ import { imageFlags, readingOf } from './reading-flags.js';
 
 const known = {
   ...modelFlags,
-  out: { type: 'string', value: 'DIR', needed: true, help: 'new or empty folder, or one to go on in with --continue' },
+  out: {
+    type: 'string',
+    value: 'DIR',
+    needed: true,
+    help: 'new or empty folder; with --continue, the folder to complete',
+  },
   data: {
     type: 'string',
     value: 'DIR',
-    help: 'in place of INPUTs: a data set, in any layout that wgrad inspect knows; CASE.nii.gz for each case',
+    help: 'data set to segment instead of INPUTs, in any layout that wgrad inspect knows; each case becomes CASE.nii.gz',
   },
   split: {
     type: 'string',
     choices: ['train', 'val', 'test', 'all'],
-    help: 'the part of --data that is segmented (default test); all: every case, in a part or not',
+    help: 'part of --data to segment (default test); all: every case, even those in no part',
   },
   ...partFlags,
   continue: {
     type: 'boolean',
-    help: 'skip outputs that are in --out and whole (readable, on the grid of their image); predict those that cannot be read anew',
+    help: "skip outputs in --out that are whole (readable, on their image's grid), and predict unreadable ones again",
   },
   'save-probabilities': {
     type: 'boolean',
-    help: 'also NAME_probabilities.nii.gz: float32 [x, y, z, class], a sum of 1 in every voxel, the greatest that of the label',
+    help: "also write NAME_probabilities.nii.gz: float32 [x, y, z, class]; a voxel's values sum to 1, and the largest is its label's",
   },
   ...predictionFlags,
   ...imageFlags,
@@ -51,17 +56,17 @@ const known = {
 export const command = describeCommand({
   name: 'predict',
   about: `
-Writes a label volume for each input to the folder DIR of --out: uint8 NIfTI with the classes 0, 1, 2, …, on the input's own grid,
-geometry copied bit for bit. An input is a .nii, .nii.gz or .h5 file (dataset 'image', z first; x first in UA-MT's mri_norm2.h5),
-or a folder: every NIfTI volume in it but labels (NAME_gt, _label, _seg …) and films. nnU-Net's NAME_0000.nii.gz becomes
-NAME.nii.gz. Inputs that share a name (LA's are all image.nii.gz) come by --data. What cannot be read is said, and the others
-are predicted all the same. The names of what is written go to stdout.`,
+Writes a label volume for each input to the folder --out: uint8 NIfTI with the classes 0, 1, 2, …, on the input's own grid, with
+its geometry copied byte for byte. An input is a .nii, .nii.gz or .h5 file (dataset 'image', z first; x first in UA-MT's
+mri_norm2.h5), or a folder: then every NIfTI volume in it except labels (NAME_gt, _label, _seg …) and films. nnU-Net's
+NAME_0000.nii.gz becomes NAME.nii.gz. Use --data for inputs that share a name (LA's are all image.nii.gz). Unreadable inputs are
+reported and skipped. The names of the written files go to stdout.`,
   positionals: ['[INPUT…]'],
   flags: known,
   notes: `
-An output's header (descrip) holds a digest of the image, the weights and the settings that it is made of: --continue overwrites
-none that was made of others. Probabilities are the model's own: --largest-component changes labels alone. Beyond the network's
-grid all is background.`,
+Each output's header (descrip) holds a digest of the image, the weights and the settings it was made from; --continue never
+overwrites an output made from others. Probabilities are the model's own: --largest-component changes only labels. Everything
+outside the network's grid is background.`,
 });
 
 type GivenFlags = CommandLine<typeof known>['flags'];
@@ -80,7 +85,10 @@ function casesAt(paths: readonly string[]): Case[] {
   });
   for (const note of given.flatMap(({ notes }) => notes)) console.error(`predict: ${note}`);
   const zFirst = given.flatMap(({ images }) => images).find((image) => hdf5End.test(image) && axesIn(image) === 'zyx');
-  if (zFirst) console.error(`predict: ${zFirst} is read with z first; of .h5 files, only a mri_norm2.h5 has x first`);
+  if (zFirst)
+    console.error(
+      `predict: ${zFirst} is read with z first; of .h5 files, only one named mri_norm2.h5 is read with x first`,
+    );
   return given
     .flatMap(({ images }) => images)
     .map((image) => {
@@ -94,14 +102,15 @@ function casesAt(paths: readonly string[]): Case[] {
 async function casesIn(data: string, flags: GivenFlags): Promise<readonly Case[]> {
   const { split: part = 'test', 'split-of': splitOf, fold, run, weights } = flags;
   if (part === 'all') {
-    if (splitOf || fold) throw new UsageError('predict: --split all takes no split. Leave --split-of and --fold out.');
+    if (splitOf || fold)
+      throw new UsageError('predict: --split-of and --fold do not apply to --split all. Leave them out.');
     return openEveryCase(data);
   }
   const { dataset, cases } = await openPart('predict', data, run ?? dirname(weights!), { part, splitOf, fold });
   return someCases(dataset, part, cases);
 }
 
-/** The files of each case in `out`. Throws a UsageError where two would be one, also on a disk that does not tell letters' case. */
+/** The files of each case in `out`. Throws a UsageError where two would be one, even on a disk that ignores letter case. */
 function outputsOf(cases: readonly Case[], out: string, withProbabilities: boolean): PredictionFiles[] {
   const owners = new Map<string, string>();
   const own = (name: string, image: string): string => {
@@ -109,7 +118,7 @@ function outputsOf(cases: readonly Case[], out: string, withProbabilities: boole
     const other = owners.get(path.normalize().toLowerCase());
     if (other !== undefined) {
       throw new UsageError(
-        `predict: two inputs would both become ${path}: ${other} and ${image}. Predict them into different folders, or a data set's cases by their names with --data.`,
+        `predict: two inputs would both become ${path}: ${other} and ${image}. Predict them into different folders, or use --data, which names outputs by case.`,
       );
     }
     owners.set(path.normalize().toLowerCase(), image);
@@ -135,7 +144,7 @@ function checkApart(out: string, cases: readonly Case[]): void {
   const files = cases.flatMap((c) => [...filesOf(c), ...(c.label === undefined ? [] : [c.label])]);
   const inside = files.find((file) => real(dirname(file)) === folder);
   if (inside !== undefined) {
-    throw new UsageError(`predict: --out ${out} is where ${inside} lies. Name another folder.`);
+    throw new UsageError(`predict: --out ${out} is the folder of ${inside}. Name another folder.`);
   }
 }
 
@@ -146,20 +155,20 @@ export async function run(args: string[]): Promise<number> {
   const settings = { largestComponent: flags['largest-component'] };
   const withProbabilities = flags['save-probabilities'];
   if (data !== undefined && positionals.length) {
-    throw new UsageError('predict: --data is in place of INPUTs — got both. Give one of them.');
+    throw new UsageError('predict: INPUTs and --data cannot be combined. Give one of them.');
   }
   if (data === undefined) {
     if (!positionals.length)
       throw new UsageError('predict: INPUT is missing. Give files, folders, or a data set with --data DIR.');
     const part = (['split', 'split-of'] as const).find((name) => flags[name] !== undefined);
     if (part ?? flags.fold) {
-      throw new UsageError(`predict: --${part ?? 'fold'} is of a data set. Give one with --data DIR, or leave it out.`);
+      throw new UsageError(`predict: --${part ?? 'fold'} needs a data set. Give one with --data DIR, or leave it out.`);
     }
   }
   const goOn = flags.continue;
   const named = data === undefined ? casesAt(positionals) : undefined;
   if (named) outputsOf(named, out, withProbabilities); // before weights are read
-  const hint = ', or go on in it with --continue';
+  const hint = ', or complete it with --continue';
   if (!goOn) checkNew('predict', out, hint);
   const weights = readWeights({ ...flags, role });
   const cases = named ?? (await casesIn(data!, flags));
@@ -221,7 +230,7 @@ export async function run(args: string[]): Promise<number> {
       }
     }
     notices.end();
-    if (goOn) console.error(`predict: ${skipped} of ${cases.length} volumes were skipped: they are in ${out}.`);
+    if (goOn) console.error(`predict: ${skipped} of ${cases.length} volumes were skipped: ${out} already holds them.`);
     if (failed && cases.length > 1) console.error(`predict: ${failed} of ${cases.length} volumes were not predicted.`);
     return failed ? 1 : 0;
   } finally {
@@ -229,30 +238,30 @@ export async function run(args: string[]): Promise<number> {
   }
 }
 
-/** Throws a DataError where probabilities would be more than what is read again. */
+/** Throws a DataError where probabilities would be larger than any volume that can be read back. */
 function checkSize({ volume, case: c }: CaseVolume, classes: number): void {
   if (volume.data.length * classes <= mostVoxels) return;
   throw new DataError(
-    `predict: ${c.image} has too many voxels for probabilities — got [${volume.shape}] and ${classes} classes, expected at most ${mostVoxels} numbers. Leave --save-probabilities out, or crop it.`,
+    `predict: ${c.image} has too many voxels for probabilities — got [${volume.shape}] and ${classes} classes, expected at most ${mostVoxels} numbers. Leave --save-probabilities out, or crop the image.`,
   );
 }
 
-/** Whether a prediction is there and whole. Says what is predicted anew; throws a DataError for what must not be overwritten. */
+/** Whether a prediction exists and is whole. Reports one that is predicted again; throws a DataError for one that must not be overwritten. */
 function isKept(files: PredictionFiles, volume: CaseVolume, classes: number, made: string): boolean {
   const kept = keptPrediction(files, volume, classes, made);
   const { labels } = files;
   if (kept === 'other' || kept === 'foreign') {
     const what =
       kept === 'other'
-        ? 'was predicted of another image, or by other weights or settings'
+        ? 'was made from another image, or with other weights or settings'
         : 'was not written by wgrad, and does not fit';
     throw new DataError(
-      `predict: ${labels} is there for ${volume.case.image}, but ${what}: it is left as it is. Name another folder, or remove it.`,
+      `predict: ${labels} exists for ${volume.case.image}, but ${what}. It is left as it is. Name another folder, or remove it.`,
     );
   }
   if (kept === 'unreadable' || kept === 'unfit') {
     const what = kept === 'unreadable' ? 'cannot be read' : "does not fit its image's grid or the classes";
-    console.error(`predict: ${labels} ${what}: it is predicted anew`);
+    console.error(`predict: ${labels} ${what}, and is predicted again`);
   }
   return kept === 'whole';
 }

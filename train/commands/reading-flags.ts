@@ -1,28 +1,31 @@
-// Flags of the commands that read volumes otherwise than by a run's settings: how odd values and headers are taken.
-
+// Flags that override how a run's settings read volumes: what to do with odd values and headers.
 import type { Reading } from '../data/case-volume.js';
 import type { Flags } from '../settings/command-line.js';
 
-/** Of intensities. */
+/** Flags for images. */
 export const imageFlags = {
   nan: {
     type: 'string',
     choices: ['least', 'zero', 'refuse'],
-    help: 'intensities that are NaN or infinite become the least of the others (default), or 0, or an error',
+    help: 'NaN and infinite intensities become the smallest finite one (least, the default) or 0 (zero), or are an error (refuse)',
   },
 } as const satisfies Flags;
 
-/** Of labels beside images. */
+/** Flags for labels beside images. */
 export const labelFlags = {
-  'ignore-label': { type: 'integer', value: 'V', help: 'label value of voxels that are no class, usually 255 or -1' },
+  'ignore-label': {
+    type: 'integer',
+    value: 'V',
+    help: 'label value of voxels that belong to no class, usually 255 or -1',
+  },
   trust: {
     type: 'string',
     choices: ['headers', 'voxels'],
-    help: 'headers (default): labels that lie otherwise than their image are an error; voxels: they correspond all the same',
+    help: 'headers (default): a label whose header disagrees with its image is an error; voxels: their voxels correspond whatever the headers say',
   },
 } as const satisfies Flags;
 
-/** What of a reading these flags say; they go before a run's settings. */
+/** The reading that these flags ask for; it overrides a run's settings. */
 export function readingOf(flags: {
   readonly nan?: 'least' | 'zero' | 'refuse';
   readonly 'ignore-label'?: number;

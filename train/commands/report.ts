@@ -1,4 +1,4 @@
-// wgrad report: run folders as one HTML page, and their essentials as a table.
+// wgrad report: run folders as one HTML page, and their key figures as a table.
 import { existsSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { whyNot } from '../files/data-error.js';
@@ -11,17 +11,17 @@ import { describeCommand } from '../settings/command-line.js';
 export const command = describeCommand({
   name: 'report',
   about: `
-Writes one self-contained HTML page: curves, slices, scores by class and case, confusion, settings. Several runs are laid
-over each other and compared. A run may be unfinished, interrupted or old: the page says what is missing.`,
+Writes one self-contained HTML page: curves, slices, scores by class and case, confusion, settings. Several runs are overlaid
+and compared. A run may be unfinished, interrupted or old: the page lists what is missing.`,
   positionals: ['[RUN…]'],
   flags: {
-    run: { type: 'string', many: true, value: 'RUN', help: 'a run folder; more may follow, with or without the flag' },
+    run: { type: 'string', many: true, value: 'RUN', help: 'run folder; more may follow, with or without the flag' },
     out: {
       type: 'string',
       value: 'FILE',
-      help: 'the page (default RUN/report.html; report.html here for several runs)',
+      help: 'page to write (default RUN/report.html; for several runs, report.html in this folder)',
     },
-    json: { type: 'boolean', help: "print what the table says as JSON, with the page's path" },
+    json: { type: 'boolean', help: "print the table and the page's path as JSON" },
   },
 });
 
@@ -29,7 +29,7 @@ over each other and compared. A run may be unfinished, interrupted or old: the p
 export async function run(args: string[]): Promise<number> {
   const { flags, positionals } = command.read(args);
   const folders = [...(flags.run ?? []), ...positionals];
-  if (!folders.length) throw new UsageError('report: --run is needed. Name a folder that wgrad train wrote.');
+  if (!folders.length) throw new UsageError('report: --run is required. Name a folder that wgrad train wrote.');
   for (const folder of folders) {
     if (!existsSync(folder) || !statSync(folder).isDirectory()) {
       throw new UsageError(`report: there is no folder '${folder}'. Name a folder that wgrad train wrote.`);

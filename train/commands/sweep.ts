@@ -1,4 +1,4 @@
-// wgrad sweep: a list or a grid of trainings, each a process of `wgrad train`, and one table at the end.
+// wgrad sweep: a list or a grid of trainings, each its own process of `wgrad train`, and one table at the end.
 import { join, resolve } from 'node:path';
 import { environmentFlags } from '../../engine/index.js';
 import { writeAtomically } from '../files/atomic-file.js';
@@ -21,15 +21,15 @@ import {
 export const command = describeCommand({
   name: 'sweep',
   about: `
-Trains every combination of settings in FILE and compares them. Each run is a process of wgrad train with a folder of its own in
---out, named after what differs. Repeat the command at any time: finished runs are skipped, interrupted ones go on, failed ones
-are tried again. Ctrl-C saves what is running.
+Trains every combination of settings in FILE and compares them. Each run is its own process of wgrad train, with its own folder in
+--out, named after what differs. Repeat the command at any time: it skips finished runs, continues interrupted ones and retries
+failed ones. Ctrl-C saves what is running.
 
-  { "protocol": "acdc",                                      settings to begin with (may be left out)
+  { "protocol": "acdc",                                      settings to start from (optional)
     "base": { "labeled": 7, "iterations": 3000 },            settings of all runs
     "grid": { "method": ["supervised", "mt", "lccs"], "seed": [1, 2, 3] } }
 
-In the grid's place, "list": [{ "method": "mt" }, { "method": "lccs", "threshold": 0.9 }] names every run.`,
+Instead of the grid, "list": [{ "method": "mt" }, { "method": "lccs", "threshold": 0.9 }] names every run.`,
   positionals: ['FILE.json'],
   flags: {
     data: { type: 'string', value: 'DIR', help: 'data set (or "data" in FILE)' },
@@ -38,20 +38,20 @@ In the grid's place, "list": [{ "method": "mt" }, { "method": "lccs", "threshold
       value: 'DIR',
       help: 'folder of run folders (or "out" in FILE; default runs/ and FILE\'s name)',
     },
-    shard: { type: 'string', value: 'i/n', help: 'only every n-th run, from the i-th on; i from 0 to n − 1' },
-    jobs: { type: 'integer', min: 1, default: 1, help: 'trainings at a time on this machine' },
+    shard: { type: 'string', value: 'i/n', help: 'run only every n-th run, from the i-th on; i from 0 to n − 1' },
+    jobs: { type: 'integer', min: 1, default: 1, help: 'trainings to run at a time on this machine' },
     'dry-run': {
       type: 'boolean',
-      help: 'list the runs, their state, and for each the command that runs it alone; train nothing',
+      help: 'list each run, its state and the command that runs it alone; train nothing',
     },
     adapter: { type: 'string', value: 'NAME', help: 'GPU or driver to use' },
-    json: { type: 'boolean', help: 'print runs and table as one JSON document' },
+    json: { type: 'boolean', help: 'print the runs and the table as one JSON document' },
   },
   notes: `
-At the end: the foreground's scores at the best validation, mean ± standard deviation over seeds, the best of each column starred;
-the same as sweep.csv (a line a run) and sweep.json in --out. Exit code 1 when a run failed, 130 when interrupted.
+The table at the end shows the foreground's scores at the best validation, mean ± standard deviation over seeds; the best of each
+column has a star. sweep.csv (one line per run) and sweep.json in --out hold the same. Exit code: 1 if a run failed, 130 if interrupted.
 
-On a Slurm cluster, one run an array task (12 runs: 0-11), all on one file system:
+On a Slurm cluster, one run per array task (12 runs: 0-11), all on one file system:
 
   #SBATCH --array=0-11 --gres=gpu:1 --signal=B:INT@120 --requeue
   exec node_modules/.bin/wgrad sweep sweep.json --data acdc --out runs/sweep \\
@@ -62,7 +62,7 @@ As an indexed Job of Kubernetes (completionMode: Indexed, completions: 12, paral
   command: [sh, -c, 'exec node_modules/.bin/wgrad sweep sweep.json --data /acdc --out /runs/sweep
     --shard $JOB_COMPLETION_INDEX/12']
 
-Afterwards, wgrad sweep FILE.json --data DIR --out DIR prints the table of all, and wgrad report compares their curves.`,
+Afterwards, wgrad sweep FILE.json --data DIR --out DIR prints the table of all runs, and wgrad report compares their curves.`,
 });
 
 /** Runs `wgrad sweep FILE`. */
@@ -74,7 +74,7 @@ export async function run(args: string[]): Promise<number> {
   const data = flags.data ?? plan.data;
   const out = flags.out ?? plan.out ?? join('runs', sweepName(file));
   const mine = shardOf(plan.runs, flags.shard);
-  if (!data && !dry) throw new UsageError('sweep: --data is needed. See wgrad sweep --help.');
+  if (!data && !dry) throw new UsageError('sweep: --data is required. See wgrad sweep --help.');
   const engineFlags = environmentFlags();
   const switches = [...(engineFlags.fuse ? [] : ['--no-fuse']), ...(engineFlags.tune ? [] : ['--no-tune'])];
   const more = [...(adapter ? ['--adapter', adapter] : []), ...switches];
@@ -95,7 +95,7 @@ export async function run(args: string[]): Promise<number> {
     return 0;
   }
 
-  for (const one of plan.runs) standingOf(one, out); // other settings under a name are said before anything is trained
+  for (const one of plan.runs) standingOf(one, out); // a folder with other settings is an error before anything is trained
   try {
     makeFolder(resolve(out));
   } catch (error) {
@@ -120,16 +120,16 @@ export async function run(args: string[]): Promise<number> {
   writeAtomically(join(out, 'sweep.json'), bytes(`${document}\n`));
   console.log(json ? document : sweepTable(rows));
   for (const [name, why] of failed) console.error(`failed: ${name} — ${why}`);
-  if (interrupted) console.error('interrupted; the same command goes on');
+  if (interrupted) console.error('interrupted; repeat the command to continue');
   return interrupted ? 130 : failed.size ? 1 : 0;
 }
 
-/** Aborted by the first SIGINT or SIGTERM, and by the second. */
+/** Two signals: `stop` is aborted by the first SIGINT or SIGTERM, `atOnce` by the second. */
 function interruptible(): { stop: AbortSignal; atOnce: AbortSignal; done: () => void } {
   const [first, second] = [new AbortController(), new AbortController()];
   const onSignal = () => {
     if (first.signal.aborted) return second.abort();
-    process.stderr.write('\ninterrupted: the running trainings save (again: stop at once)\n');
+    process.stderr.write('\ninterrupted: the running trainings are saving (interrupt again to stop at once)\n');
     first.abort();
   };
   process.on('SIGINT', onSignal);

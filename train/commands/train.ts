@@ -1,5 +1,4 @@
 // wgrad train: one run, from a data folder to a run folder.
-
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { verifyDevice } from '../../engine/index.js';
@@ -16,15 +15,19 @@ import { dryRun, train } from '../training/training.js';
 
 export const command = describeCommand({
   name: 'train',
-  about: 'Trains a segmenter on DIR and writes everything about it to the new folder RUN.',
+  about: 'Trains a segmenter on the data set DIR and writes everything about the run to the new folder RUN.',
   flags: {
     data: {
       type: 'string',
       value: 'DIR',
-      help: 'data set in any layout that wgrad inspect knows, with or without splits.json (needed but for --dry-run)',
+      help: 'data set in any layout that wgrad inspect knows, with or without splits.json (required unless --dry-run)',
     },
-    out: { type: 'string', value: 'RUN', help: 'run folder: new or empty (needed but for --dry-run)' },
-    config: { type: 'string', value: 'FILE', help: 'settings as JSON, keys as in RUN/config.json; flags override it' },
+    out: { type: 'string', value: 'RUN', help: 'run folder, new or empty (required unless --dry-run)' },
+    config: {
+      type: 'string',
+      value: 'FILE',
+      help: 'JSON file of settings, with keys as in RUN/config.json; flags override it',
+    },
     protocol: {
       type: 'string',
       value: 'NAME',
@@ -32,22 +35,22 @@ export const command = describeCommand({
     },
     resume: {
       type: 'boolean',
-      help: "continue RUN where its state ends, with RUN's own settings, to the same bits as if it had never stopped",
+      help: 'continue RUN from its last save with its own settings; the result is bit-identical to an uninterrupted run',
     },
     'changed-data': {
       type: 'boolean',
-      help: '--resume although files of DIR are not those that RUN was trained on: the bits will differ',
+      help: 'let --resume continue although files in DIR have changed; the result is then not bit-identical',
     },
     'init-weights': {
       type: 'string',
       value: 'FILE',
-      help: "weights to start from: safetensors with PyTorch's names (SSL4MIS's UNet), heads may be absent",
+      help: "weights to start from: safetensors with PyTorch's names (SSL4MIS's UNet); projection heads are optional",
     },
     'dry-run': { type: 'boolean', help: 'train and write nothing; print parameters, launches and bytes as JSON' },
     adapter: {
       type: 'string',
       value: 'NAME',
-      help: "GPU or driver to use: swiftshader, lavapipe, or a part of a GPU's name",
+      help: "GPU or driver to use: swiftshader, lavapipe, or part of a GPU's name",
     },
     json: { type: 'boolean', help: 'print the result as one JSON document' },
     ...configFlags,
@@ -70,7 +73,7 @@ export async function run(args: string[]): Promise<number> {
     json,
     ...settings
   } = flags;
-  if (!dry && (!data || !out)) throw new UsageError('train: --data and --out are needed. See wgrad train --help.');
+  if (!dry && (!data || !out)) throw new UsageError('train: --data and --out are required. See wgrad train --help.');
   const own = out && join(out, runFiles.config);
   const ownOrNone = resume && own && existsSync(own) ? own : undefined;
   const saved = ownOrNone && readSettings(ownOrNone);
@@ -115,7 +118,7 @@ export async function run(args: string[]): Promise<number> {
   }
 }
 
-/** Settings that a resumed run may change: they do not touch what it computes. */
+/** Settings that a resumed run may change, because they do not affect what it computes. */
 const harmless = new Set(['saveEvery', 'keepCheckpoints']);
 
 function refuseChanges(own: Config, asked: Config): void {
@@ -125,9 +128,9 @@ function refuseChanges(own: Config, asked: Config): void {
   });
   if (!changed.length) return;
   const said = changed.map(
-    ([key, value]) => `${key} was ${value} and is ${(asked as unknown as Record<string, unknown>)[key]}`,
+    ([key, value]) => `${key} was ${value} and is now ${(asked as unknown as Record<string, unknown>)[key]}`,
   );
   throw new UsageError(
-    `train: --resume goes on with the run's own settings, but ${said.join(', ')}. Leave them out, or start a new run with --init-weights.`,
+    `train: --resume keeps the run's own settings, but ${said.join(', ')}. Leave them out, or start a new run with --init-weights.`,
   );
 }

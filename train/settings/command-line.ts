@@ -1,5 +1,5 @@
-// What a command takes, as one table: its flags are read by it and its help is written from it, so that neither can know a flag
-// that the other does not. Reading is node's parseArgs with types checked, and a UsageError that names the nearest known flag.
+// What a command takes, as one table: it reads the command's flags and writes its help, so that neither can know a flag that the other
+// does not. node's parseArgs splits the arguments; types and bounds are checked here, and an error names the nearest known flag.
 import { parseArgs } from 'node:util';
 import * as v from 'valibot';
 import { nearest } from '../../engine/index.js';
@@ -7,25 +7,25 @@ import { cut } from '../files/data-error.js';
 import { checked, numberIn, numberWithin, oneOf, reading } from '../files/schema.js';
 import { UsageError } from '../files/usage-error.js';
 
-/** One flag. `many` texts are a list, one for each time that the flag stands. */
+/** One flag. With `many`, its texts are a list: one for each time the flag is given. */
 export interface Flag {
   readonly type: 'string' | 'boolean' | 'integer' | 'number';
-  /** What it does, a line of help. */
+  /** A line of help: what it does. */
   readonly help: string;
-  /** What stands for its value in the help: DIR, FILE; N for numbers where not given. */
+  /** The word for its value in the help: DIR, FILE; by default N for numbers. */
   readonly value?: string;
-  /** The texts that it may be. */
+  /** The texts it may be. */
   readonly choices?: readonly string[];
-  /** Its value where it is not given; the help names it. */
+  /** Its value unless given; the help names it. */
   readonly default?: string | number;
-  /** It must be given; `one`: one of the flags that are so marked, and no more. */
+  /** The flag is required; `one`: exactly one of the flags marked so is. */
   readonly needed?: true | 'one';
   readonly many?: true;
   readonly short?: string;
   /** Bounds of a number. */
   readonly min?: number;
   readonly max?: number;
-  /** The heading that it stands under in the help. */
+  /** Its heading in the help. */
   readonly under?: string;
 }
 
@@ -41,7 +41,7 @@ type Given<F extends Flag> = F extends { many: true }
         ? string
         : number;
 
-/** Whether a flag has a value on every command line that is right. */
+/** Whether a flag has a value on every valid command line. */
 type IsSure<F extends Flag> = F extends { default: unknown } | { needed: true } | { type: 'boolean' } ? true : false;
 
 export interface CommandLine<F extends Flags> {
@@ -51,41 +51,41 @@ export interface CommandLine<F extends Flags> {
   readonly positionals: readonly string[];
 }
 
-/** What a command is: everything about its arguments. */
+/** A command: everything about its arguments. */
 export interface CommandTable<F extends Flags> {
-  /** As it is called: `evaluate`, `bench step`. */
+  /** Its name: `evaluate`, `bench step`. */
   readonly name: string;
-  /** What is typed to call it, where that is not `wgrad NAME`. */
+  /** What to type to call it, unless that is `wgrad NAME`. */
   readonly called?: string;
   /** What it does, for its help. */
   readonly about: string;
-  /** What may stand without a flag; a name that ends in `…` takes any number, one in brackets may be left out. */
+  /** Arguments without a flag; a name that ends in `…` takes any number, a name in brackets is optional. */
   readonly positionals?: readonly string[];
   readonly flags: F;
-  /** What its help says after the flags. */
+  /** Its help after the flags. */
   readonly notes?: string;
 }
 
-/** A command's table with what is made of it. */
+/** A command's table with its help and its reader. */
 export interface Described<F extends Flags = Flags> extends CommandTable<F> {
   readonly help: string;
   /**
-   * The flags and positional arguments of a command line. Throws a UsageError for an unknown flag, a missing or malformed value, a flag
-   * that is needed, too few or too many positionals.
+   * The flags and positional arguments of a command line. Throws a UsageError for an unknown flag, a missing or malformed value, a
+   * missing required flag, and too few or too many positionals.
    */
   read(args: readonly string[]): CommandLine<F>;
 }
 
-/** Switches of the engine, which every command takes; the command line takes them out before a command reads its own. */
+/** Switches of the engine, which every command takes; cli.ts removes them before a command reads its own flags. */
 export const switches = {
-  'no-fuse': { type: 'boolean', help: 'every op is a launch of its own (to find out whether fusing is at fault)' },
+  'no-fuse': { type: 'boolean', help: 'run every op as its own launch (to find out whether fusion is at fault)' },
   'no-tune': {
     type: 'boolean',
-    help: 'every kernel runs its default, whatever was measured (wgrad bench --tune)',
+    help: "run every kernel's default variant, whatever wgrad bench --tune has measured",
   },
 } as const satisfies Flags;
 
-/** Makes help and reader of a command's table. */
+/** Makes a command's help and reader from its table. */
 export function describeCommand<const F extends Flags>(table: CommandTable<F>): Described<F> {
   const { about, flags, notes } = table;
   const help = [usageOf(table), about.trim(), flagLines(flags), ...(notes ? [notes.trim()] : [])].join('\n\n');
@@ -182,7 +182,7 @@ function readCommandLine<F extends Flags>(table: CommandTable<F>, args: readonly
   }
   if (rest.length > positionals.length && !variadic) {
     throw new UsageError(
-      `${command}: unexpected argument '${cut(rest[positionals.length]!)}' — it takes ${positionals.length ? positionals.join(' ') : 'flags only'}.`,
+      `${command}: unexpected argument '${cut(rest[positionals.length]!)}' — expected ${positionals.length ? `only ${positionals.join(' ')}` : 'flags only'}. ${see}`,
     );
   }
   checkNeeded(command, see, known, flags);
@@ -197,13 +197,13 @@ function readCommandLine<F extends Flags>(table: CommandTable<F>, args: readonly
 function checkNeeded(command: string, see: string, known: Flags, given: Readonly<Record<string, unknown>>): void {
   const marked = (mark: Flag['needed']) => Object.keys(known).filter((name) => known[name]!.needed === mark);
   const lacking = marked(true).find((name) => given[name] === undefined);
-  if (lacking) throw new UsageError(`${command}: --${lacking} is needed. ${see}`);
+  if (lacking) throw new UsageError(`${command}: --${lacking} is required. ${see}`);
   const one = marked('one').map((name) => spelled(name, known[name]!));
   const both = marked('one').filter((name) => given[name] !== undefined);
   if (one.length && !both.length) throw new UsageError(`${command}: give ${one.join(' or ')}. ${see}`);
   if (both.length > 1) {
     const names = both.map((name) => `--${name}`);
-    throw new UsageError(`${command}: ${names.join(' and ')} exclude each other. Give one of them.`);
+    throw new UsageError(`${command}: ${names.join(' and ')} cannot be combined. Give one of them.`);
   }
 }
 

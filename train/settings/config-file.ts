@@ -1,5 +1,4 @@
-// Settings in files: the JSON that a user wrote, and published protocols, which come with the package as train/protocols/NAME.json.
-
+// Settings in files: a user's own JSON, and published protocols, which ship with the package as train/protocols/NAME.json.
 import { readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -8,21 +7,21 @@ import { cut, whyNot } from '../files/data-error.js';
 import { textIn } from '../files/text-file.js';
 import { UsageError } from '../files/usage-error.js';
 
-/** The settings in a JSON file, as a layer for resolveConfig; throws a UsageError where there is none. */
+/** The settings in a JSON file, as a layer for resolveConfig. Throws a UsageError for a file that cannot be read, or is not a JSON object. */
 export function readSettings(file: string): Record<string, unknown> {
   try {
     const value: unknown = JSON.parse(textIn(file));
     if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
-    throw new Error('it holds no JSON object');
+    throw new Error('it does not hold a JSON object');
   } catch (error) {
     throw new UsageError(`config: cannot read ${file} — ${cut(whyNot(error), 160)}.`);
   }
 }
 
-/** Beside package.json, seen from the built file. */
+/** Protocols lie in the package, three folders above the built file. */
 const folder = join(dirname(fileURLToPath(import.meta.url)), '../../../train/protocols');
 
-/** Names of the protocols that there are. */
+/** Names of all protocols. */
 export const protocolNames = (): string[] =>
   readdirSync(folder)
     .filter((file) => file.endsWith('.json'))
@@ -35,6 +34,6 @@ export function readProtocol(name: string): Record<string, unknown> {
   if (known.includes(name)) return readSettings(join(folder, `${name}.json`));
   const near = nearest(name, known);
   throw new UsageError(
-    `config: unknown protocol '${name}'. ${near ? `Did you mean '${near}'?` : `There is ${known.join(', ')}; --config FILE takes any other.`}`,
+    `config: unknown protocol '${name}'. ${near ? `Did you mean '${near}'?` : `Expected ${known.join(', ')}. Use --config FILE for other settings.`}`,
   );
 }

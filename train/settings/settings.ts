@@ -251,7 +251,7 @@ export function settingKey(name: string): ConfigKey | 'size' {
   if (key) return key as ConfigKey | 'size';
   const near = nearest(name, [...keyOf.keys()]);
   throw new UsageError(
-    `config: unknown setting '${cut(name)}'. ${near ? `Did you mean '${near}'?` : 'wgrad train --help lists them.'}`,
+    `config: unknown setting '${cut(name)}'. ${near ? `Did you mean '${near}'?` : 'See wgrad train --help.'}`,
   );
 }
 

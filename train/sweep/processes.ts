@@ -1,5 +1,5 @@
-// Runs a sweep's trainings, each as a process of `wgrad train`: what one of them does to its GPU or its memory is its own. A
-// scheduler spreads a sweep over machines by `--shard`; there is none here.
+// Runs a sweep's trainings, each as its own process of `wgrad train`, so that none can harm another's GPU or memory. There is no scheduler
+// here: a cluster's spreads a sweep over machines by `--shard`.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
@@ -11,22 +11,22 @@ const cli = fileURLToPath(new URL('../cli.js', import.meta.url));
 export interface SweepOptions {
   data: string;
   out: string;
-  /** How many at a time. */
+  /** How many trainings run at a time. */
   jobs: number;
-  /** More arguments of every `wgrad train`. */
+  /** More arguments for every `wgrad train`. */
   more?: readonly string[];
   /** Aborted: every training gets a SIGINT (and saves), none is started. */
   stop?: AbortSignal;
-  /** Aborted: every training ends at once, as far as it was saved. */
+  /** Aborted: every training ends at once; what it has saved stays. */
   atOnce?: AbortSignal;
-  /** Told what happens, a line at a time. */
+  /** Gets what happens, a line at a time. */
   say(line: string): void;
-  /** The progress of trainings goes here, too; for one at a time. */
+  /** Also gets the trainings' progress; for one at a time. */
   progress?: NodeJS.WritableStream | undefined;
 }
 
 export interface SweepOutcome {
-  /** Names of runs that failed, and the last line that each said. */
+  /** Names of failed runs, and the last line that each printed. */
   failed: Map<string, string>;
   interrupted: boolean;
 }
@@ -37,7 +37,7 @@ export const sweepFiles = (out: string, name: string) => ({
   log: join(out, 'logs', `${name}.log`),
 });
 
-/** The arguments of `wgrad` that a run needs now: it goes on where its state ends. */
+/** The arguments of `wgrad` that a run needs now; one that has begun is resumed. */
 function argumentsOf(run: SweepRun, { data, out, more = [] }: Pick<SweepOptions, 'data' | 'out' | 'more'>): string[] {
   const folder = join(out, run.name);
   const begun = standingOf(run, out).state === 'started';
@@ -64,17 +64,17 @@ export async function runSweep(runs: readonly SweepRun[], options: SweepOptions)
       const title = `[${index + 1}/${runs.length}] ${run.name}`;
       const { state, iteration } = standingOf(run, out);
       if (state === 'finished') {
-        say(`${title}: finished before`);
+        say(`${title}: already finished`);
         continue;
       }
       writeFileSync(sweepFiles(out, run.name).settings, `${JSON.stringify(run.config, null, 2)}\n`);
       say(
-        `${title}: ${state === 'started' ? `goes on at ${iteration} of` : 'begins,'} ${run.config.iterations} iterations`,
+        `${title}: ${state === 'started' ? `continues at ${iteration} of` : 'starts,'} ${run.config.iterations} iterations`,
       );
       const { code, last } = await runOne(run, options, children);
       if (code === 0) say(`${title}: finished`);
       else if (code === 130) say(`${title}: interrupted and saved`);
-      else if (stop?.aborted) say(`${title}: ended at once`);
+      else if (stop?.aborted) say(`${title}: stopped at once`);
       else {
         failed.set(run.name, last);
         say(`${title}: failed with exit code ${code} — ${last} (${sweepFiles(out, run.name).log})`);
@@ -112,7 +112,7 @@ function runOne(
       const lines = readFileSync(log, 'utf8')
         .split(/[\r\n]+/)
         .filter((line) => line.trim());
-      resolve({ code, last: lines.at(-1) ?? 'it said nothing' });
+      resolve({ code, last: lines.at(-1) ?? 'no output' });
     };
     child.on('close', (code, signal) => end(code ?? signal ?? 'none'));
     child.on('error', (error) => {

@@ -1,5 +1,5 @@
-// A sweep: many trainings from one file. Here are the plan (which runs, under which names), what has become of each, and the
-// table. A run's folder says itself whether it is finished, so a sweep has no state of its own and can be repeated at any time.
+// A sweep: many trainings from one file. Here are the plan (which runs, under which names), the state of each run, and the table. A run's
+// folder shows whether the run is finished, so a sweep keeps no state and can be repeated at any time.
 import { existsSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import * as v from 'valibot';
@@ -13,16 +13,16 @@ import { type Config, type ConfigKey, flagOf, resolveConfig, settingKey } from '
 
 /** One training of a sweep. */
 export interface SweepRun {
-  /** What differs from the base; the name of its run folder. */
+  /** Its difference from the base, which also names its run folder. */
   readonly name: string;
-  /** The same without the seed: runs that share it are one row of the table. */
+  /** The same without the seed; runs that share it are one row of the table. */
   readonly group: string;
   readonly config: Config;
 }
 
 export interface SweepPlan {
   readonly runs: readonly SweepRun[];
-  /** Folders that the file names; flags go before them. */
+  /** Folders that the file names; flags override them. */
   readonly data: string | undefined;
   readonly out: string | undefined;
 }
@@ -49,7 +49,7 @@ const combinations = (grid: readonly (readonly [string, readonly unknown[]])[]):
     [{}],
   );
 
-/** Settings under their keys; the same one twice, as key and as flag, is refused. */
+/** Settings under their keys. A setting given twice, as key and as flag, is an error. */
 function byKey(where: string, given: Record<string, unknown>): Record<string, unknown> {
   const settings: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(given)) {
@@ -127,20 +127,20 @@ export function shardOf<T>(runs: readonly T[], shard: string | undefined): T[] {
   if (shard === undefined) return [...runs];
   const [, i, n] = /^(\d+)\/(\d+)$/.exec(shard) ?? [];
   if (i === undefined || Number(n) < 1 || Number(i) >= Number(n)) {
-    throw new UsageError(`sweep: --shard must be i/n with i from 0 to n − 1 — got '${shard}'.`);
+    throw new UsageError(`sweep: --shard must be i/n with i from 0 to n − 1 — got '${cut(shard)}'.`);
   }
   return runs.filter((_, index) => index % Number(n) === Number(i));
 }
 
 export type RunState = 'waiting' | 'started' | 'finished';
 
-/** Where a run stands, by what its folder holds: `iteration` of the last state that was saved. */
+/** A run's state, read from its folder; `iteration` is that of the last save. */
 export interface RunStanding {
   readonly state: RunState;
   readonly iteration: number;
 }
 
-/** Where a run of the plan stands. Throws a UsageError when its folder belongs to a run with other settings. */
+/** The standing of a run of the plan. Throws a UsageError when its folder belongs to a run with other settings. */
 export function standingOf({ name, config }: SweepRun, out: string): RunStanding {
   const file = (part: string) => join(out, name, part);
   if (existsSync(file(runFiles.config))) {
@@ -150,11 +150,11 @@ export function standingOf({ name, config }: SweepRun, out: string): RunStanding
     );
     if (differs) {
       throw new UsageError(
-        `sweep: '${join(out, name)}' is a run with ${differs} ${JSON.stringify(theirs[differs])}, the file says ${JSON.stringify(config[differs])}. Use another --out.`,
+        `sweep: '${join(out, name)}' holds a run with another ${differs} — got ${JSON.stringify(theirs[differs])}, expected ${JSON.stringify(config[differs])}. Use another --out.`,
       );
     }
   }
-  // A lock without a state is of a run that did not get as far as saving: it, too, is resumed, by its own settings.
+  // A lock without a state belongs to a run that never saved; it is resumed, too, with its own settings.
   const begun = existsSync(file(runFiles.config)) && existsSync(file(runFiles.lock));
   if (!existsSync(file(runFiles.state))) return { state: begun ? 'started' : 'waiting', iteration: 0 };
   const saved = iterationOf(file(runFiles.state)) || 0;
@@ -162,7 +162,7 @@ export function standingOf({ name, config }: SweepRun, out: string): RunStanding
   return { state: done ? 'finished' : 'started', iteration: saved };
 }
 
-/** What the table says of runs: name, title, decimals, and whether more is better. */
+/** The columns of the table: name, title, decimals, and whether more is better. */
 const measures = [
   { name: 'Dice', title: 'Dice', decimals: 4, more: true },
   { name: 'Jaccard', title: 'Jaccard', decimals: 4, more: true },
@@ -172,7 +172,7 @@ const measures = [
 type Measure = (typeof measures)[number]['name'];
 type Scores = Partial<Record<Measure, number>>;
 
-/** One run's line: `scores` are the foreground's of the best validation, where there was one. */
+/** One run's line; `scores` are the foreground's at the best validation, if there was one. */
 export interface SweepResult {
   readonly name: string;
   readonly group: string;
@@ -182,7 +182,7 @@ export interface SweepResult {
   readonly scores: Scores;
 }
 
-/** What is known of every run of the plan, those of other shards too; `failed` are names of this one's that failed. */
+/** Results of every run of the plan, including other shards'; `failed` names the runs of this shard that failed. */
 export function resultsOf(plan: SweepPlan, out: string, failed: ReadonlySet<string> = new Set()): SweepResult[] {
   return plan.runs.map((run) => {
     const { state, iteration } = standingOf(run, out);
@@ -192,7 +192,7 @@ export function resultsOf(plan: SweepPlan, out: string, failed: ReadonlySet<stri
   });
 }
 
-/** What of a run's summary.json is compared: scores that are there and are numbers. */
+/** The scores of a run's summary.json that are compared, where they are numbers. */
 const scoredSummary = objectWith({
   foreground_mean: v.object(
     v.entriesFromList(
@@ -219,7 +219,7 @@ export interface SweepRow {
   readonly planned: number;
   readonly mean: Scores;
   readonly std: Scores;
-  /** Measures in which no other row is better, and one is worse. */
+  /** Measures in which no other row is better and at least one is worse. */
   readonly best: readonly Measure[];
 }
 
@@ -275,7 +275,7 @@ export function sweepTable(rows: readonly SweepRow[]): string {
     .join('\n');
 }
 
-/** One line a run: its settings as they were varied, its state and its scores. */
+/** One line per run: its name, group, seed, state and scores. */
 export function sweepCsv(results: readonly SweepResult[]): string {
   const lines = results.map(({ name, group, seed, state, iteration, scores }) =>
     [name, group, seed, state, iteration, ...measures.map(({ name: measure }) => scores[measure] ?? '')].join(),
@@ -283,5 +283,5 @@ export function sweepCsv(results: readonly SweepResult[]): string {
   return `${['run', 'group', 'seed', 'state', 'iteration', ...measures.map(({ name }) => name)].join()}\n${lines.join('\n')}\n`;
 }
 
-/** The name of a sweep without `out`: that of its file. */
+/** The name of a sweep without `out`: its file's name. */
 export const sweepName = (file: string): string => basename(file).replace(/\.json$/, '');
