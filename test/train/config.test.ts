@@ -110,7 +110,7 @@ test('size is a short form of patch, in files and flags; the later layer wins', 
 test('a file that is missing, no JSON, or no object is refused', async () => {
   await refuses(() => readSettings('/nowhere/config.json'), UsageError, /cannot read/);
   await refuses(() => readSettings(fileWith('{')), UsageError, /cannot read/);
-  await refuses(() => readSettings(fileWith('[1]')), UsageError, /no JSON object/);
+  await refuses(() => readSettings(fileWith('[1]')), UsageError, /does not hold a JSON object/);
   await refuses(
     () => resolveConfig({}, readSettings(fileWith('{"lrr": 1}'))),
     UsageError,

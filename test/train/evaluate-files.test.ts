@@ -240,8 +240,12 @@ test('data that would give wrong numbers are refused: labels beyond the classes,
 test('usage: what does not go together', async () => {
   const data = phantoms('usage', 'nnunet');
   const at = ['--data', data, '--predictions', data];
-  await refuses(() => evaluateCommand([...at, '--run', 'x']), UsageError, /--run and --predictions exclude each/);
-  await refuses(() => evaluateCommand([...at, '--model', 'teacher']), UsageError, /scored as they are/);
+  await refuses(() => evaluateCommand([...at, '--run', 'x']), UsageError, /--run and --predictions cannot be combined/);
+  await refuses(
+    () => evaluateCommand([...at, '--model', 'teacher']),
+    UsageError,
+    /--model and --flips do not apply to --predictions/,
+  );
   await refuses(() => evaluateCommand([...at, '--split', 'all']), UsageError, /val, test, train — got 'all'/);
   await refuses(() => evaluateCommand([...at, '--classes', '2']), UsageError, /dataset\.json names 4 classes .* got 2/);
   await refuses(

@@ -418,7 +418,7 @@ test('outliers that flatten the scaling are found; percentiles clip them', async
   assert.equal([scaled[7], scaled[0]], [1, 0]);
   closeTo([scaled[50]!], [49 / 97], { atol: 0.02 });
   assert.is(resolveConfig({ intensity: 'percentile' }).intensityPercentiles[1], 99.5);
-  await refuses(() => resolveConfig({ intensityPercentiles: [99, 1] }), UsageError, /two rising numbers/);
+  await refuses(() => resolveConfig({ intensityPercentiles: [99, 1] }), UsageError, /two rising percentages/);
   assert.equal(
     [
       resolveConfig({ 'ignore-label': '-1' }).ignoreLabel,

@@ -45,7 +45,7 @@ test('killed as it starts, between saves and while saving, each time resumed: th
 
   const training = await process_('resume', () => begun() >= 3 && !isSaving());
   assert.is(training.signal, 'SIGKILL', training.said);
-  assert.match(training.said, /no state was saved yet: starting afresh/);
+  assert.match(training.said, /no state was saved yet; starting from the beginning/);
   assert.ok(begun() >= 3 && begun() < iterations);
 
   const before = begun();

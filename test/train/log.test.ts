@@ -49,7 +49,7 @@ test('a damaged line in the middle is named, not skipped', async () => {
   await refuses(
     () => readLog(path),
     Error,
-    /line 2 of .*damaged\.jsonl is no record of an iteration — got .*Remove that line/,
+    /line 2 of .*damaged\.jsonl is not the record of an iteration — got .*Remove that line/,
   );
 });
 

@@ -105,7 +105,7 @@ test('HDF5: z first, or x first as UA-MT has it; which of them is said', async (
   const files = ['ours.h5', 'mri_norm2.h5'].map((name) => join(folder, name));
   const { code, stdout, stderr } = await wgrad('predict', '--run', run, '--out', join(root, 'of-hdf5'), ...files);
   assert.is(code, 0, stderr);
-  assert.match(stderr, /ours\.h5 is read with z first; .*only a mri_norm2\.h5 has x first/);
+  assert.match(stderr, /ours\.h5 is read with z first; .*only one named mri_norm2\.h5 is read with x first/);
   const [ours, theirs] = stdout
     .trim()
     .split('\n')
@@ -206,7 +206,7 @@ test('--continue: what is whole is skipped, what cannot be read is predicted ane
   rmSync(join(alike, 'patient003_probabilities.nii.gz'));
   const mended = await wgrad(...all);
   assert.is(mended.code, 0, mended.stderr);
-  assert.match(mended.stderr, /patient001\.nii\.gz cannot be read: it is predicted anew\n/);
+  assert.match(mended.stderr, /patient001\.nii\.gz cannot be read, and is predicted again\n/);
   assert.match(mended.stderr, /predict: 1 of 3 volumes were skipped/);
   assert.equal(mended.stdout.trim().split('\n'), [first, third]);
   assert.ok(existsSync(join(alike, 'patient003_probabilities.nii.gz')));
@@ -228,9 +228,9 @@ test('--continue: what is whole is skipped, what cannot be read is predicted ane
   writeNifti(join(alike, 'unfit.nii.gz'), { data: [1], shape: [1, 1, 1], dtype: 'uint8' });
   const mixed = await wgrad(...again, inputs);
   assert.is(mixed.code, 1, mixed.stderr);
-  assert.match(mixed.stderr, /patient001\.nii\.gz is there for .*, but was predicted of another image/);
-  assert.match(mixed.stderr, /foreign\.nii\.gz is there for .*, but was not written by wgrad, and does not fit/);
-  assert.match(mixed.stderr, /unfit\.nii\.gz does not fit its image's grid or the classes: it is predicted anew/);
+  assert.match(mixed.stderr, /patient001\.nii\.gz exists for .*, but was made from another image/);
+  assert.match(mixed.stderr, /foreign\.nii\.gz exists for .*, but was not written by wgrad, and does not fit/);
+  assert.match(mixed.stderr, /unfit\.nii\.gz does not fit its image's grid or the classes, and is predicted again/);
   assert.match(mixed.stderr, /predict: 0 of 3 volumes were skipped/);
   assert.equal(readFileSync(first), bytes);
   assert.equal(readNifti(join(alike, 'foreign.nii.gz')).shape, [1, 1, 1]);
@@ -252,9 +252,9 @@ test('weights that cannot be read, and flags that do not go together, leave no f
   assert.match(unread.stderr, /broken\.safetensors/);
   for (const [args, said] of [
     [[], /INPUT is missing\. Give files, folders, or a data set with --data DIR/],
-    [['--data', la, input], /--data is in place of INPUTs/],
-    [['--split', 'val', input], /--split is of a data set\. Give one with --data DIR/],
-    [['--data', la, '--split', 'all', '--split-of', 'data'], /--split all takes no split/],
+    [['--data', la, input], /INPUTs and --data cannot be combined/],
+    [['--split', 'val', input], /--split needs a data set\. Give one with --data DIR/],
+    [['--data', la, '--split', 'all', '--split-of', 'data'], /--split-of and --fold do not apply to --split all/],
     [
       ['--save-probabilities', 'x/a.nii', 'y/a_probabilities.nii'],
       /two inputs would both become .*a_probabilities\.nii/,

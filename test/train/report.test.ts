@@ -275,7 +275,7 @@ test('wgrad report: a table and the page’s path on stdout; JSON; wrong usage',
   );
   assert.is(runs[1].kept, null);
   for (const [args, code, says] of [
-    [[], 2, /--run is needed/],
+    [[], 2, /--run is required/],
     [['--run', join(root, 'nothing')], 2, /there is no folder/],
     [['--run', one, one], 2, /named twice/],
     [['--run', one, '--out', root], 2, /is a folder/],

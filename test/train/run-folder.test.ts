@@ -157,7 +157,7 @@ test('a damaged state is passed over for the one before it; two damaged ones are
   assert.match(await trained(out, { resume: true }), /Continuing from the state before it/);
   isWhole(out, 'after a damaged state');
   for (const name of [runFiles.state, runFiles.previous]) writeFileSync(join(out, name), bytes.subarray(0, 500));
-  await refuses(() => trained(out, { resume: true }), CheckpointError, /is no readable safetensors file/);
+  await refuses(() => trained(out, { resume: true }), CheckpointError, /is not a readable safetensors file/);
   assert.ok(readFileSync(join(out, runFiles.best)).equals(readFileSync(join(whole, runFiles.best))));
 });
 
@@ -195,7 +195,7 @@ test('weights of somebody else start student and teacher; another architecture i
   await refuses(
     () => trained(join(folder, 'other'), { initWeights, settings: { features: [4, 16] } }),
     CheckpointError,
-    /is of another architecture — .*has shape/,
+    /holds another architecture — .*has shape/,
   );
 });
 

@@ -195,7 +195,7 @@ test("a folder with another run's settings is refused", async () => {
   mkdirSync(join(out, 'seed-7'), { recursive: true });
   const config = join(out, 'seed-7', 'config.json');
   writeFileSync(config, JSON.stringify(resolveConfig({ lr: 0.1, seed: 7 })));
-  await refuses(() => standingOf(runs[0]!, out), UsageError, /is a run with lr 0\.1, the file says 0\.2/);
+  await refuses(() => standingOf(runs[0]!, out), UsageError, /holds a run with another lr — got 0\.1, expected 0\.2/);
   writeFileSync(config, JSON.stringify({ lr: 0.2, seed: 7 })); // of a version with fewer settings: the others are defaults
   assert.equal(standingOf(runs[0]!, out), { state: 'waiting', iteration: 0 });
   writeFileSync(join(out, 'seed-7', 'lock.json'), '{}'); // killed before it saved, or alive: wgrad train --resume decides
@@ -272,8 +272,8 @@ test('a failing run does not stop the others; shards share a folder; the rest is
   const before = state(join(out, 'seed-2'));
   const again = await sweep(file, '--data', data, '--out', out);
   assert.is(again.code, 1);
-  assert.match(again.stderr, /seed-2: finished before/);
-  assert.match(again.stderr, /seed-3: finished before/);
+  assert.match(again.stderr, /seed-2: already finished/);
+  assert.match(again.stderr, /seed-3: already finished/);
   assert.ok(before.equals(state(join(out, 'seed-2'))));
 });
 
@@ -304,11 +304,11 @@ test('interrupted, then a training killed, then finished: the bits of a sweep th
 
   const second = begin();
   await until('seed-1 again', () => logged('seed-1') > iteration + 3);
-  assert.match(second.said(), new RegExp(`seed-1: goes on at ${iteration} of 120`));
+  assert.match(second.said(), new RegExp(`seed-1: continues at ${iteration} of 120`));
   second.child.kill('SIGINT');
   second.child.kill('SIGTERM'); // the second signal ends everything at once
   assert.is(await second.exit, 130, second.said());
-  assert.match(second.said(), /seed-1: ended at once/);
+  assert.match(second.said(), /seed-1: stopped at once/);
 
   const third = await sweep(file, '--data', data, '--out', out);
   assert.is(third.code, 0, third.stderr);
@@ -322,7 +322,7 @@ test('interrupted, then a training killed, then finished: the bits of a sweep th
 
 for (const [what, args, message] of [
   ['no file', [], /FILE\.json is missing/],
-  ['no data', [fileWith({ grid: { seed: [1] } })], /--data is needed/],
+  ['no data', [fileWith({ grid: { seed: [1] } })], /--data is required/],
   [
     'a shard that is none',
     [fileWith({ grid: { seed: [1] } }), '--data', data, '--shard', '1/1'],

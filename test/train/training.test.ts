@@ -144,7 +144,7 @@ test('a folder that holds something is not overwritten; all patients labelled le
   await refuses(
     () => train({ gpu, config: configOf(), data, out: folder }),
     UsageError,
-    /exists and is no empty folder/,
+    /exists and is not an empty folder/,
   );
   const all = configOf({ labeled: 4 });
   await refuses(
@@ -215,7 +215,7 @@ test('interrupt: saved, exit 130', async () => {
 });
 
 for (const [what, args, code, message] of [
-  ['no data', ['train', '--out', join(folder, 'x')], 2, /--data and --out are needed/],
+  ['no data', ['train', '--out', join(folder, 'x')], 2, /--data and --out are required/],
   [
     'a folder without data',
     ['train', '--data', folder, '--out', join(folder, 'x'), ...flags],
@@ -233,7 +233,7 @@ for (const [what, args, code, message] of [
     'an output folder that exists',
     ['train', '--data', data, '--out', data, ...flags],
     2,
-    /exists and is no empty folder/,
+    /exists and is not an empty folder/,
   ],
   [
     'an output folder that cannot be written',
@@ -257,7 +257,7 @@ for (const [what, args, code, message] of [
     'a run without checkpoint',
     ['evaluate', '--run', folder, '--data', data],
     2,
-    /is no run folder: it has no config\.json/,
+    /is not a run folder: it has no config\.json/,
   ],
   ['an unknown split', ['evaluate', '--run', folder, '--data', data, '--split', 'all'], 2, /val, test, train/],
 ] as [string, string[], number, RegExp][]) {

@@ -72,7 +72,8 @@ async function prepare(): Promise<(iteration: number) => Batch> {
 /** What only the files say: labelled slices have labels, and these reach the highest class. */
 function checkLabels(samples: readonly NativeSample[]): void {
   const bare = samples.find((sample) => !sample.label);
-  if (bare) throw new DataError(`loader: ${bare.id} has no ground truth, but is to be learned from. Add its label.`);
+  if (bare)
+    throw new DataError(`loader: ${bare.id} belongs to the labelled training patients but has no label file. Add it.`);
   const most = samples.reduce(
     (highest, { label }) =>
       label!.reduce((a, b) => (b === ignored && classes <= ignored ? a : Math.max(a, b)), highest),

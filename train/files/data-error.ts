@@ -1,5 +1,5 @@
-// The one error for data a user gave us: files, folders, splits. Never a programming error. Here is also how a message shows
-// what somebody else wrote: cut, and on one line.
+// The one error for a user's data: files, folders, splits. It is never a programming error. Here is also how a message quotes foreign text:
+// cut, and on one line.
 
 /** Names the file or folder, what is wrong with it and what to do. */
 export class DataError extends Error {

@@ -1,4 +1,4 @@
-// Folders that a command writes its results to: never one that already holds something.
+// Folders for a command's results, never one that already holds something.
 import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { whyNot } from './data-error.js';
@@ -11,16 +11,16 @@ export function makeFolder(path: string): void {
   mkdirSync(path);
 }
 
-/** Throws a UsageError when `path` exists and holds something; `hint` says what else to do. */
+/** Throws a UsageError when `path` exists and holds something; `hint` is another way out. */
 export function checkNew(command: string, path: string, hint = ''): void {
   if (existsSync(path) && !(statSync(path).isDirectory() && readdirSync(path).length === 0)) {
-    throw new UsageError(`${command}: '${path}' exists and is no empty folder. Name a new one${hint}.`);
+    throw new UsageError(`${command}: '${path}' exists and is not an empty folder. Name a new one${hint}.`);
   }
 }
 
 /**
- * Makes `path` a new, empty folder. Throws a UsageError when it exists and holds something, or cannot be written; `hint`
- * says what else to do.
+ * Makes `path` a new, empty folder. Throws a UsageError when it exists and holds something, or cannot be written; `hint` is another
+ * way out.
  */
 export function newFolder(command: string, path: string, hint = ''): void {
   checkNew(command, path, hint);
@@ -30,7 +30,7 @@ export function newFolder(command: string, path: string, hint = ''): void {
 /** Makes `path` a folder unless it is one. Throws a UsageError where it is something else or cannot be made. */
 export function folderAt(command: string, path: string): void {
   if (existsSync(path) && !statSync(path).isDirectory()) {
-    throw new UsageError(`${command}: '${path}' is no folder. Name another one.`);
+    throw new UsageError(`${command}: '${path}' is not a folder. Name another one.`);
   }
   try {
     makeFolder(resolve(path));

@@ -1,4 +1,4 @@
-// Weights on disk: safetensors files (model/safetensors.ts) with a hash of all their bytes, in PyTorch's layout, written in one piece.
+// Weights on disk: safetensors files (model/safetensors.ts) in PyTorch's layout, with a hash of all their bytes, written in one piece.
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Tensor } from '../../engine/index.js';
@@ -13,12 +13,12 @@ import {
 import { writeAtomically } from '../files/atomic-file.js';
 import { whyNot } from '../files/data-error.js';
 
-/** A file that is no readable checkpoint, or one of another architecture. */
+/** A file that is not a readable checkpoint, or holds another architecture. */
 export class CheckpointError extends Error {
   override name = 'CheckpointError';
 }
 
-/** A file that was damaged: truncated, changed, or never one. An older one may do. */
+/** A file that is truncated, changed or not a checkpoint at all. An older checkpoint may do. */
 export class DamagedCheckpointError extends CheckpointError {
   override name = 'DamagedCheckpointError';
 }
@@ -29,8 +29,8 @@ function hashOf(parts: readonly Uint8Array[]): string {
   return hash.digest('hex');
 }
 
-// The metadata `sha256` is `file:` and the hash of the whole file, with zeros in the hash's own place. Files of before have that of
-// the numbers alone, without `file:`.
+// The metadata `sha256` is `file:` and the hash of the whole file, with zeros in the hash's own place. Files of earlier
+// versions have the hash of the numbers alone, without `file:`.
 const unhashed = `file:${'0'.repeat(64)}`;
 const hashedFile = /file:[0-9a-f]{64}/;
 
@@ -42,18 +42,18 @@ export function writeSafetensors(
 ): void {
   const { sha256: _, ...own } = metadata;
   const bytes = Buffer.from(encodeSafetensors(arrays, { sha256: unhashed, ...own }).buffer);
-  // The first in the file: the metadata stand first, and the hash before what others put there.
+  // The first match is ours: metadata come first in the file, and the hash comes first in the metadata.
   bytes.write(hashOf([bytes]), bytes.indexOf(unhashed) + 'file:'.length);
   writeAtomically(path, [bytes]);
 }
 
 /**
  * Reads arrays of floating-point numbers (and PyTorch's I64 counters) as float32; throws a DamagedCheckpointError for anything that is
- * not a whole, consistent safetensors file, or whose numbers are not those that were written.
+ * not a whole, consistent safetensors file, or whose bytes have changed since it was written.
  */
 export function readSafetensors(path: string): { arrays: Map<string, NamedArray>; metadata: Record<string, string> } {
   const refuse = (why: string): never => {
-    throw new DamagedCheckpointError(`checkpoint: ${path} is no readable safetensors file — ${why}.`);
+    throw new DamagedCheckpointError(`checkpoint: ${path} is not a readable safetensors file — ${why}.`);
   };
   let bytes: Buffer;
   try {
@@ -73,19 +73,19 @@ export function readSafetensors(path: string): { arrays: Map<string, NamedArray>
   const { sha256, ...rest } = metadata;
   if (sha256 === undefined) {
     // A file of ours whose hash is under another name was damaged there.
-    if (Object.values(rest).some((value) => hashedFile.test(value))) refuse('its hash is not where it was written');
+    if (Object.values(rest).some((value) => hashedFile.test(value))) refuse('its hash has moved since it was written');
   } else if (
     sha256 !==
     (sha256.startsWith('file:')
       ? `file:${hashOfFile(bytes, sha256)}`
       : hashOf([bytes.subarray(8 + Number(bytes.readBigUInt64LE(0)))]))
   ) {
-    refuse('its bytes are not those that were written');
+    refuse('its bytes have changed since it was written');
   }
   return { arrays, metadata: rest };
 }
 
-/** What decodeSafetensors reads, or what it says. */
+/** The result of decodeSafetensors, or its complaint through `refuse`. */
 function decoded(bytes: Uint8Array, refuse: (why: string) => never): ReturnType<typeof decodeSafetensors> {
   try {
     return decodeSafetensors(bytes);
@@ -112,7 +112,7 @@ export function nonFiniteIn(arrays: ReadonlyMap<string, Pick<NamedArray, 'data'>
   return undefined;
 }
 
-/** Numbers that a run would save are not finite: nothing was written. */
+/** A run was about to save numbers that are not finite; nothing was written. */
 export class NonFiniteWeightsError extends CheckpointError {
   override name = 'NonFiniteWeightsError';
 }
@@ -145,7 +145,7 @@ export function checkFinite(path: string, arrays: ReadonlyMap<string, NamedArray
   const wrong = nonFiniteIn(arrays);
   if (wrong) {
     throw new DamagedCheckpointError(
-      `checkpoint: ${path} is not usable — ${wrong}: a training that diverged, or a damaged file. Use an earlier checkpoint.`,
+      `checkpoint: ${path} is not usable — ${wrong}. The training diverged, or the file is damaged. Use an earlier checkpoint.`,
     );
   }
 }
@@ -170,7 +170,7 @@ export function assign(
   if (wrong.length) {
     const more = wrong.length > 5 ? `, and ${wrong.length - 5} more` : '';
     throw new CheckpointError(
-      `checkpoint: ${path} is of another architecture — ${wrong.slice(0, 5).join(', ')}${more}.`,
+      `checkpoint: ${path} holds another architecture — ${wrong.slice(0, 5).join(', ')}${more}.`,
     );
   }
   for (const [name, t] of tensors) t.write(ours.get(name)!.data);
@@ -181,8 +181,8 @@ export const withoutModule = (arrays: ReadonlyMap<string, NamedArray>): Map<stri
   new Map([...arrays].map(([name, array]) => [name.replace(/^module\./, ''), array]));
 
 /**
- * Weights that somebody else trained, as the start of ours: names may begin with `module.` (PyTorch's DataParallel); what is not in the
- * file keeps its value only under `mayLack`. A CheckpointError lists what does not fit.
+ * Loads weights from elsewhere as the start of a training. Names may begin with `module.` (PyTorch's DataParallel); only tensors that
+ * `mayLack` allows may be absent, and keep their values. A CheckpointError lists what does not fit.
  */
 export function loadForeignTensors(
   path: string,

@@ -1,4 +1,4 @@
-// Where something was computed: adapter, driver, versions, commit. Stored with every run and every measurement.
+// The environment of a computation: adapter, driver, versions, commit. Every run and every measurement stores it.
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
@@ -14,7 +14,7 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '../../..');
 export interface Environment {
   readonly adapter: AdapterDescription;
   readonly versions: { readonly wgrad: string; readonly node: string; readonly webgpu: string | undefined };
-  /** Of wgrad's own repository; undefined when it is an installed package. `+` marks uncommitted changes. */
+  /** The commit of wgrad's own repository, with a `+` for uncommitted changes; undefined in an installed package. */
   readonly commit: string | undefined;
   readonly platform: string;
   readonly cpu: string;
@@ -30,14 +30,14 @@ function dawnVersion(): string | undefined {
   return file && versionIn(join(dirname(file), 'package.json'));
 }
 
-/** Read once: the code that runs is that of the process's start. */
+/** The commit, read once: the running code is that of the process's start. */
 let known: { commit: string | undefined } | undefined;
 
 function readCommit(): string | undefined {
   const git = (...args: string[]) =>
     execFileSync('git', ['-C', root, ...args], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
   try {
-    if (git('rev-parse', '--show-prefix') !== '') return undefined; // a package inside of somebody's repository
+    if (git('rev-parse', '--show-prefix') !== '') return undefined; // a package inside another repository
     const changes = git('status', '--porcelain', '--untracked-files=no');
     return `${git('rev-parse', '--short=12', 'HEAD')}${changes ? '+' : ''}`;
   } catch {
@@ -45,13 +45,13 @@ function readCommit(): string | undefined {
   }
 }
 
-/** What an environment.json must hold for its run to be resumed. */
+/** The part of environment.json that resuming uses. */
 const savedEnvironment = objectWith({
   adapter: v.optional(objectWith({ description: v.optional(text) })),
   initWeights: v.optional(text),
 });
 
-/** A run's environment.json, as far as resuming needs it; undefined where it cannot be read. */
+/** That part of a run's environment.json; undefined where it cannot be read. */
 export function readEnvironment(path: string): v.InferOutput<typeof savedEnvironment> | undefined {
   try {
     return checked(savedEnvironment, JSON.parse(readFileSync(path, 'utf8'))).value;

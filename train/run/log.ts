@@ -1,4 +1,4 @@
-// What a run writes down while it trains: log.jsonl, one object an iteration.
+// A run's log.jsonl: one object per iteration.
 import { appendFileSync, existsSync, readFileSync } from 'node:fs';
 import * as v from 'valibot';
 import { orSay, writeAtomically } from '../files/atomic-file.js';
@@ -12,11 +12,11 @@ export interface LogRecord {
   [name: string]: unknown;
 }
 
-/** Appends records to a file, a line each; what was appended survives a crash of this process. */
+/** Appends a record to a log as one line, which survives a crash of this process. */
 export const appendRecord = (path: string, record: LogRecord): void =>
   orSay(path, () => appendFileSync(path, `${JSON.stringify(record)}\n`));
 
-/** The records of a log, none where there is no file; a last line that a crash cut off is left out. */
+/** The records of a log; none without a file. A last line that a crash cut off is left out. */
 export function readLog(path: string): LogRecord[] {
   if (!existsSync(path)) return [];
   const lines = readFileSync(path, 'utf8').split('\n');
@@ -27,15 +27,15 @@ export function readLog(path: string): LogRecord[] {
       if (v.is(logRecord, record)) return record as LogRecord;
     } catch {} // cut off or overwritten
     throw new Error(
-      `log: line ${i + 1} of ${path} is no record of an iteration — got '${cut(line, 40)}', expected {"iteration": N, …}. Remove that line.`,
+      `log: line ${i + 1} of ${path} is not the record of an iteration — got '${cut(line, 40)}', expected {"iteration": N, …}. Remove that line.`,
     );
   });
 }
 
-/** Cuts a log after the records of iterations before `iteration`: what a resumed run will write again is removed. */
+/** Removes the records of `iteration` and later, which a resumed run will write again. */
 export function rewindLog(path: string, iteration: number): void {
   if (!existsSync(path)) return;
-  // A validation is numbered by the iterations before it, and is over when they are saved.
+  // A validation carries the number of iterations before it, and is finished when they are saved.
   const isKept = (record: LogRecord) => record.iteration < iteration + ('validation' in record ? 1 : 0);
   const kept = readLog(path).filter(isKept);
   const text = kept.map((record) => `${JSON.stringify(record)}\n`).join('');

@@ -1,8 +1,8 @@
-// A run's folder: what is in it, whose it is, and how a process that died at any moment is followed by one that continues.
+// A run's folder: what it holds, which process owns it, and how a new process continues after one that died at any moment.
 //
 // state/last.safetensors is the run: weights, teacher, optimizer, prototypes, counters, of one iteration, in one file. It is written
-// beside and renamed into place, after the one before became state/previous.safetensors, so that one of both is whole at any moment.
-// All else (log, best checkpoint, summary, pictures) is written again, bit for bit, by the iterations after it.
+// beside and renamed into place, after the one before became state/previous.safetensors, so that one of the two is whole at any moment.
+// The iterations after it write everything else (log, best checkpoint, summary, pictures) again, bit for bit.
 import {
   existsSync,
   linkSync,
@@ -25,7 +25,7 @@ import { checked, objectWith, text } from '../files/schema.js';
 import { UsageError } from '../files/usage-error.js';
 import { DamagedCheckpointError, loadTensors, readSafetensors, saveTensors } from './checkpoint.js';
 
-/** Names of what a run folder holds. */
+/** Names of the files in a run folder. */
 export const runFiles = {
   config: 'config.json',
   environment: 'environment.json',
@@ -51,7 +51,7 @@ const isAlive = (pid: number): boolean => {
   }
 };
 
-/** What a process that was killed left half written. */
+/** Removes files that a killed process left half written. */
 function removeLeftovers(out: string): void {
   for (const name of readdirSync(out, { recursive: true, encoding: 'utf8' }) as string[]) {
     const pid = /\.(\d+)\.tmp$/.exec(name)?.[1];
@@ -61,7 +61,7 @@ function removeLeftovers(out: string): void {
 
 const lockFile = objectWith({ pid: v.optional(v.number()), host: v.optional(text) });
 
-/** What a lock says of its owner; undefined for one that a crash cut off. */
+/** A lock's owner; undefined for a lock that a crash cut off. */
 function readLock(path: string): v.InferOutput<typeof lockFile> | undefined {
   try {
     return checked(lockFile, JSON.parse(readFileSync(path, 'utf8'))).value;
@@ -78,7 +78,7 @@ function refuseTaken(out: string): void {
   const elsewhere = host !== undefined && host !== hostname();
   if (elsewhere || (pid > 0 && pid !== process.pid && isAlive(pid))) {
     throw new UsageError(
-      `train: process ${pid} on ${host} trains in '${out}'. Wait for it${elsewhere ? `, or delete ${lock} if it is gone` : ''}.`,
+      `train: process ${pid} on ${host} is training in '${out}'. Wait for it${elsewhere ? `, or delete ${lock} if it is gone` : ''}.`,
     );
   }
 }
@@ -93,8 +93,8 @@ export function iterationOf(file: string): number | undefined {
 }
 
 /**
- * Whether a folder holds nothing but the beginnings of a run: what a training writes before its first iteration, and nothing that was
- * trained. Such a run failed at once (labels that do not fit, a full disk), or was killed; it may be begun anew.
+ * Whether a folder holds only what a training writes before its first iteration, and nothing trained. Such a run failed at once (labels
+ * that do not fit, a full disk) or was killed; it may be started again.
  */
 export function isUnbegun(out: string): boolean {
   if (!existsSync(out) || !statSync(out).isDirectory()) return false;
@@ -112,14 +112,14 @@ export function isUnbegun(out: string): boolean {
 }
 
 /**
- * Takes a run folder for this process; call the result to give it back. New, `out` must be empty or not there, or hold a run that has
- * trained nothing; to `resume`, it must hold a run. Throws a UsageError where it does not fit, or where another process trains in it.
+ * Takes a run folder for this process; call the result to give it back. A new run needs an `out` that is empty, missing, or holds a run
+ * that has trained nothing; to `resume`, `out` must hold a run. Throws a UsageError otherwise, or where another process trains in it.
  */
 export function takeRunFolder(out: string, resume: boolean): () => void {
   const lock = join(out, runFiles.lock);
   if (resume) {
     if (!existsSync(join(out, runFiles.config))) {
-      throw new UsageError(`train: '${out}' holds no run to resume. Start it without --resume.`);
+      throw new UsageError(`train: '${out}' holds no run to resume. Start one without --resume.`);
     }
     refuseTaken(out);
   } else if (isUnbegun(out)) {
@@ -142,7 +142,7 @@ export function takeRunFolder(out: string, resume: boolean): () => void {
 export const writeJson = (path: string, value: unknown): void =>
   writeAtomically(path, [new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`)]);
 
-/** Makes the state of an iteration the run's, and keeps the one before. */
+/** Makes an iteration's state the run's, and keeps the one before. */
 export async function saveState(out: string, state: ReadonlyMap<string, Tensor>, iteration: number): Promise<void> {
   const next = join(out, 'state', 'next.safetensors');
   const [last, previous] = [join(out, runFiles.state), join(out, runFiles.previous)];
@@ -152,8 +152,8 @@ export async function saveState(out: string, state: ReadonlyMap<string, Tensor>,
 }
 
 /**
- * Loads the run's state and returns its iteration; undefined where none was saved yet. A damaged one is passed over for the one
- * before, with a word on stderr; a CheckpointError if neither can be read, or if they are of another architecture.
+ * Loads the run's state and returns its iteration; undefined if none was saved yet. A damaged state is reported on stderr, and the one
+ * before it is used. Throws a CheckpointError if neither can be read, or if they hold another architecture.
  */
 export function loadState(out: string, state: ReadonlyMap<string, Tensor>): number | undefined {
   const files = [runFiles.state, runFiles.previous].map((name) => join(out, name)).filter((path) => existsSync(path));
@@ -170,7 +170,7 @@ export function loadState(out: string, state: ReadonlyMap<string, Tensor>): numb
 
 const numbered = /^checkpoint-(\d+)\.safetensors$/;
 
-/** Keeps the last checkpoint under its iteration's number, too, and of such older ones the newest `count`. */
+/** Also keeps the last checkpoint under its iteration's number, and the newest `count` of such checkpoints. */
 export function keepCheckpoint(out: string, iteration: number, count: number): void {
   if (count > 0) {
     const own = join(out, `checkpoint-${String(iteration).padStart(6, '0')}.safetensors`);

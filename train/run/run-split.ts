@@ -1,4 +1,4 @@
-// What a run was trained on, in its split.json: who was in which part, by case, and a fingerprint of each file. Its parts have the form
+// A run's split.json, which records what it was trained on: the cases of each part, and a fingerprint of each file. Its parts have the form
 // of a data set's splits.json, so that it can be copied there.
 import { createHash } from 'node:crypto';
 import { closeSync, existsSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
@@ -107,7 +107,7 @@ export function readRunSplit(run: string): RunSplit | undefined {
   });
 }
 
-/** What of a run's files is not in a data folder as it was: `gone.nii.gz is missing`, `a.nii.gz has changed`. */
+/** Files of a run that a data folder no longer holds as they were: `gone.nii.gz is missing`, `a.nii.gz has changed`. */
 export function changesSince(split: RunSplit, dir: string, patients: readonly string[]): string[] {
   const cases = new Set(patients.flatMap((patient) => split.patients[patient] ?? []));
   return Object.entries(split.files)
@@ -121,7 +121,7 @@ export function changesSince(split: RunSplit, dir: string, patients: readonly st
     });
 }
 
-/** Whether an image of a case is a file of `known` (SHA-256 → bytes); only what has such a size is read. */
+/** Whether an image of a case is a file of `known` (SHA-256 → bytes). It reads only files of a known size. */
 function isAmong(known: ReadonlyMap<string, number>, c: Case): boolean {
   const sizes = new Set(known.values());
   return imagesOf(c).some(
@@ -129,7 +129,7 @@ function isAmong(known: ReadonlyMap<string, number>, c: Case): boolean {
   );
 }
 
-/** Those of some cases whose image is, byte for byte, one that the run trained on, under whatever name. */
+/** Cases whose image is, byte for byte, one that the run trained on, under whatever name. */
 export function trainedOn(split: RunSplit, cases: readonly Case[]): Case[] {
   const trained = new Set(split.train.flatMap((patient) => split.patients[patient] ?? []));
   const known = new Map(
@@ -140,7 +140,7 @@ export function trainedOn(split: RunSplit, cases: readonly Case[]): Case[] {
   return cases.filter((c) => isAmong(known, c));
 }
 
-/** A run's parts and patients as far as a data folder's cases have them: what openDataset takes as a split. */
+/** A run's parts and patients, limited to a data folder's cases: a split for openDataset. */
 export function splitWithin(split: RunSplit, cases: readonly Case[]): Parts & SplitFile {
   const there = new Set(cases.map((c) => c.id));
   const patients = Object.fromEntries(
@@ -153,29 +153,29 @@ export function splitWithin(split: RunSplit, cases: readonly Case[]): Parts & Sp
   return { train: part(split.train), val: part(split.val), test: part(split.test), patients };
 }
 
-/** Flags of the commands that take a part of a data set. */
+/** Flags of commands that take a part of a data set. */
 export const partFlags = {
   'split-of': {
     type: 'string',
     choices: ['run', 'data'],
-    help: "whose split: that of the run, as it was trained (default, where DIR holds its files), or the data set's own as it is now",
+    help: "whose split to use: the run's, as it was trained (default if DIR holds its files), or the data set's own, as it is now",
   },
   fold: {
     type: 'integer',
     value: 'K',
     min: 0,
     default: 0,
-    help: "fold of the data set's own split, where that is a list of folds",
+    help: "fold of the data set's own split, if that is a list of folds",
   },
 } as const satisfies Flags;
 
-/** Opens a data set for its cases alone, whatever its own split says. */
+/** Opens a data set for its cases alone, without its own split. */
 const noSplit: SplitOptions = { split: { from: '', content: {} } };
 
-/** Opens a data set for all its cases, whether its split has them or not. Throws DataError. */
+/** Opens a data set for all its cases, in a part or not. Throws DataError. */
 export const openEveryCase = async (data: string): Promise<readonly Case[]> => (await openDataset(data, noSplit)).cases;
 
-/** What one would open a data set with to get this split again. */
+/** The option that opens a data set with this split again. */
 export const sameSplit = ({ splitFrom, patients, cases }: Dataset): SplitOptions['split'] => ({
   from: splitFrom,
   content: {
@@ -190,35 +190,36 @@ export const sameSplit = ({ splitFrom, patients, cases }: Dataset): SplitOptions
 });
 
 /**
- * Opens the data set of a run that goes on: with the run's split, and only if what it trains and validates on is, byte for byte, what it
- * was. Throws a UsageError that names the first files that differ, unless `changed` allows it; then who is gone is left out.
+ * Opens the data set of a resumed run with the run's split. Throws a UsageError that names the first files of its training and validation
+ * that have changed; where `changed` allows that, missing patients are left out.
  */
 export async function reopenDataset(data: string, run: string, split: RunSplit, changed: boolean): Promise<Dataset> {
   const changes = changesSince(split, data, [...split.train, ...split.val]);
   if (changes.length && !changed) {
     throw new UsageError(
-      `train: --resume goes on to the same bits, but ${data} is not what '${run}' was trained on — ${some(changes)}. ` +
-        'Give the folder that it was trained on, start a new run with --init-weights, or add --changed-data to go on all the same.',
+      `train: --resume must give the same bits, but ${data} is not what '${run}' was trained on — ${some(changes)}. ` +
+        'Give the original folder, start a new run with --init-weights, or add --changed-data to continue anyway.',
     );
   }
-  if (changes.length) console.error(`the data have changed, the bits will differ: ${some(changes)}`);
+  if (changes.length)
+    console.error(`train: the data have changed, so the result will not be bit-identical: ${some(changes)}`);
   const { cases } = surveyDataset(data, noSplit).dataset;
   return openDataset(data, {
     split: { from: `${join(run, runFiles.split)} (${split.from})`, content: splitWithin(split, cases) },
   });
 }
 
-/** Whose split a part is taken from: the run's, as it was trained, or the data set's own, as it is now. */
+/** A part, and whose split it is taken from: the run's, as it was trained, or the data set's own, as it is now. */
 export interface PartOptions {
   readonly part: keyof Parts;
-  /** Default: the run's where the data set is that of the run, else the data set's own. */
+  /** Default: the run's if the data set is the run's, otherwise the data set's own. */
   readonly splitOf?: 'run' | 'data' | undefined;
   readonly fold?: number | undefined;
 }
 
 /**
- * The cases of one part of a data set for a model of `run` (undefined where nothing is known of its training). Throws a DataError where a
- * patient of the run's part is not there; says on stderr what differs. `trained` are cases that were trained on all the same, by `splitOf: 'data'`.
+ * The cases of one part of a data set, for a model of `run` (undefined where its training is unknown). Throws a DataError where a patient
+ * of the run's part is missing; reports differences on stderr. With `splitOf: 'data'`, `trained` are the cases that the run trained on.
  */
 export async function openPart(
   command: string,
@@ -234,7 +235,7 @@ export async function openPart(
   const say = (text: string) => console.error(`${command}: ${text}`);
   if (!split) {
     if (splitOf === 'run')
-      throw new UsageError(`${command}: there is no run whose split is known. Leave --split-of out.`);
+      throw new UsageError(`${command}: --split-of run needs a run with a split.json. Leave --split-of out.`);
     return own();
   }
   if (splitOf === 'data') {
@@ -242,7 +243,7 @@ export async function openPart(
     const trained = part === 'train' ? [] : trainedOn(split, found.cases).map((c) => c.id);
     if (trained.length) {
       say(
-        `${trained.length} of ${found.cases.length} ${part} volumes were trained on (${some(trained)}): this is no test.`,
+        `${trained.length} of ${found.cases.length} ${part} volumes were trained on (${some(trained)}), so this is not a test.`,
       );
     }
     return { ...found, trained };
@@ -253,7 +254,7 @@ export async function openPart(
     const alike = [...new Set(found.cases.map((c) => c.patient))].filter((patient) => split.train.includes(patient));
     if (alike.length && part !== 'train') {
       say(
-        `no file of ${data} is one that '${run}' knows, so the split is ${data}'s own. ${alike.length} of its patients bear names that were trained on (${some(alike)}): if they are the same people, this is no test.`,
+        `${data} shares no file with '${run}', so its own split is used. ${alike.length} of its patients have names that '${run}' was trained on (${some(alike)}). If they are the same people, this is not a test.`,
       );
     }
     return found;
@@ -262,7 +263,7 @@ export async function openPart(
   const gone = split[part].filter((patient) => !content[part].includes(patient));
   if (gone.length) {
     throw new DataError(
-      `${command}: ${gone.length} of the ${split[part].length} ${part} patients of '${run}' are not in ${data} — ${some(gone)}. Give the data set that it was trained on, or --split-of data for the split of this one.`,
+      `${command}: ${gone.length} of the ${split[part].length} ${part} patients of '${run}' are not in ${data} — ${some(gone)}. Give the data set it was trained on, or use --split-of data for this one's own split.`,
     );
   }
   const dataset = await openDataset(data, { split: { from: join(run!, runFiles.split), content } });
@@ -270,10 +271,10 @@ export async function openPart(
   const known = new Set(Object.values(split.patients).flat());
   const added = [...new Set(present.filter((c) => !known.has(c.id)).map((c) => c.patient))];
   if (added.length) {
-    say(`${added.length} patients are in ${data} but not in the split of '${run}', and are left out: ${some(added)}`);
+    say(`${added.length} patients in ${data} are not in the split of '${run}' and are left out: ${some(added)}`);
   }
   const changes = changesSince(split, data, split[part]);
-  if (changes.length) say(`not as '${run}' knew it: ${some(changes)}`);
+  if (changes.length) say(`files have changed since '${run}' was trained: ${some(changes)}`);
   return { dataset, cases, trained: [] };
 }
 

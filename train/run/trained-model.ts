@@ -1,4 +1,4 @@
-// A trained model from a run folder or from a checkpoint, which carries its configuration.
+// A trained model, from a run folder or from a checkpoint, which carries its configuration.
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Gpu, GpuError } from '../../engine/index.js';
@@ -10,22 +10,25 @@ import { type Config, resolveConfig } from '../settings/settings.js';
 import { assign, CheckpointError, checkFinite, readSafetensors, withoutModule } from './checkpoint.js';
 import { runFiles } from './run-folder.js';
 
-/** Flags of the commands that take a trained model. */
+/** Flags of commands that take a trained model. */
 export const modelFlags = {
-  run: { type: 'string', value: 'RUN', needed: 'one', help: 'a run folder: its best checkpoint' },
-  weights: { type: 'string', value: 'FILE', needed: 'one', help: 'a checkpoint' },
+  run: { type: 'string', value: 'RUN', needed: 'one', help: 'run folder, whose best checkpoint is used' },
+  weights: { type: 'string', value: 'FILE', needed: 'one', help: 'checkpoint file' },
   model: {
     type: 'string',
     choices: ['student', 'teacher'],
     default: 'student',
-    help: "teacher: of the run's last state, the only place where it is kept",
+    help: "the student, or the teacher in the run's last state (checkpoints hold none)",
   },
 } as const satisfies Flags;
 
-/** Flags of the commands that predict: how labels are made of what the model says. */
+/** Flags of commands that predict: how the model's probabilities become labels. */
 export const predictionFlags = {
-  flips: { type: 'boolean', help: 'mean of the probabilities over the flips of each slice' },
-  'largest-component': { type: 'boolean', help: 'of each class only the largest component (26-connected)' },
+  flips: { type: 'boolean', help: 'average the probabilities over all flips of each slice' },
+  'largest-component': {
+    type: 'boolean',
+    help: 'keep only the largest connected component of each class (26-connected)',
+  },
   stride: {
     type: 'string',
     value: 'N,N,…',
@@ -56,7 +59,7 @@ export function strideOf(
   return stride;
 }
 
-/** Where a model is: a run folder or a checkpoint file, and whose weights are meant. */
+/** The place of a model, a run folder or a checkpoint file, and whose weights are meant. */
 export interface ModelSource {
   /** Run folder. */
   run?: string;
@@ -66,7 +69,7 @@ export interface ModelSource {
   role?: 'student' | 'teacher';
 }
 
-/** A model's weights as they are in its file: PyTorch's names and layout. */
+/** A model's weights as its file has them: PyTorch's names and layout. */
 export interface TrainedWeights {
   readonly path: string;
   readonly arrays: ReadonlyMap<string, NamedArray>;
@@ -74,19 +77,19 @@ export interface TrainedWeights {
 }
 
 /**
- * The weights of the student of a run's best checkpoint (the last one where nothing was validated), or of a checkpoint file; or of
- * the teacher of a run's last state, the only place where it is kept.
+ * The student's weights from a run's best checkpoint (the last one if nothing was validated) or from a checkpoint file, or the teacher's
+ * from a run's last state, the only place that holds them.
  */
 export function readWeights({ run, weights, role = 'student' }: ModelSource): TrainedWeights {
   if (Boolean(run) === Boolean(weights)) throw new UsageError('model: give either --run RUN or --weights FILE.');
   if (role === 'teacher' && !run) {
-    throw new UsageError('model: a teacher is kept in a run folder only. Give --run RUN.');
+    throw new UsageError('model: only a run folder holds a teacher. Give --run RUN.');
   }
   const path = weights ?? [runFiles.best, runFiles.last].map((name) => join(run!, name)).find(existsSync);
   if (!path) throw new UsageError(whyNoCheckpoint(run!));
   const { metadata, arrays: read } = readSafetensors(path);
   if (metadata.iteration === '0') {
-    throw new CheckpointError(`checkpoint: ${path} is of iteration 0: nothing was trained. Train the run first.`);
+    throw new CheckpointError(`checkpoint: ${path} is of iteration 0, before any training. Train the run first.`);
   }
   const arrays = withoutModule(read);
   const config = inFile(path, () =>
@@ -101,29 +104,30 @@ export function readWeights({ run, weights, role = 'student' }: ModelSource): Tr
 
 function whyNoCheckpoint(run: string): string {
   if (!existsSync(run)) return `model: there is no folder '${run}'. Name one that wgrad train wrote.`;
-  if (!existsSync(join(run, runFiles.config))) return `model: '${run}' is no run folder: it has no ${runFiles.config}.`;
-  return `model: the run '${run}' has trained 0 iterations that were saved, so there is no model. Start wgrad train again with --out ${run}.`;
+  if (!existsSync(join(run, runFiles.config)))
+    return `model: '${run}' is not a run folder: it has no ${runFiles.config}. Name one that wgrad train wrote.`;
+  return `model: the run '${run}' has saved 0 trained iterations, so there is no model. Start wgrad train again with --out ${run}.`;
 }
 
-/** What `work` says about a file's settings or shapes becomes an error that names the file. */
+/** Runs `work`; its errors about a file's settings or shapes become an error that names the file. */
 function inFile<T>(path: string, work: () => T): T {
   try {
     return work();
   } catch (error) {
     if (error instanceof CheckpointError || error instanceof GpuError) throw error;
     throw new CheckpointError(
-      `checkpoint: ${path} holds no model that this version can make — ${(error as Error).message}`,
+      `checkpoint: ${path} holds no model that this version can build — ${(error as Error).message}`,
       { cause: error },
     );
   }
 }
 
-/** The model of such weights, on a device. A CheckpointError lists what is missing, unknown or of another shape. */
+/** A model with these weights, on a device. A CheckpointError lists tensors that are missing, unknown or of another shape. */
 export function loadModel(gpu: Gpu, from: ModelSource): { model: Segmenter; config: Config } {
   return makeModel(gpu, readWeights(from));
 }
 
-/** As loadModel, of weights that were read before. */
+/** As loadModel, from weights that were already read. */
 export function makeModel(gpu: Gpu, { path, arrays, config }: TrainedWeights): { model: Segmenter; config: Config } {
   const model = inFile(path, () => createNetwork(gpu, config));
   assign(path, arrays, model.state);
@@ -139,11 +143,12 @@ function teacherOf(run: string): Pick<TrainedWeights, 'path' | 'arrays'> {
       .filter(([name]) => /^teacher\.(encoder|decoder)\./.test(name)) // its projection head is no part of the model
       .map(([name, array]) => [name.slice('teacher.'.length), array]),
   );
-  if (!arrays.size) throw new CheckpointError(`checkpoint: ${path} holds no teacher. Did the method have one?`);
+  if (!arrays.size)
+    throw new CheckpointError(`checkpoint: ${path} holds no teacher: its method trains none. Use --model student.`);
   return { path, arrays };
 }
 
-/** Channels and classes of a UNet that somebody else saved, from the shapes of its weights; all else is the protocol's. */
+/** Channels and classes of a UNet that other software saved, from the shapes of its weights; all other settings are defaults. */
 function settingsOf(path: string, arrays: ReadonlyMap<string, NamedArray>): Record<string, unknown> {
   const shapeOf = (name: string): readonly number[] | undefined => arrays.get(`${name}.weight`)?.shape;
   const features: number[] = [];
@@ -156,7 +161,7 @@ function settingsOf(path: string, arrays: ReadonlyMap<string, NamedArray>): Reco
   const classes = shapeOf('decoder.out_conv')?.[0];
   if (features.length < 2 || classes === undefined) {
     throw new CheckpointError(
-      `checkpoint: ${path} neither says its configuration nor holds a UNet under SSL4MIS's names (encoder.in_conv.conv_conv.0.weight …).`,
+      `checkpoint: ${path} carries no configuration, and its tensors are not named like SSL4MIS's UNet (encoder.in_conv.conv_conv.0.weight …).`,
     );
   }
   return { features, classes };

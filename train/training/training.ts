@@ -49,7 +49,7 @@ export interface TrainingOptions {
   resume?: boolean;
   /** Resume although the data are not those that the run was trained on: other bits. */
   changedData?: boolean;
-  /** Weights to start from (safetensors, PyTorch's names); projection heads may be absent, the teacher starts as a copy. */
+  /** Weights to start from (safetensors, PyTorch's names); projection heads are optional, and the teacher starts as a copy. */
   initWeights?: string | undefined;
   /** Aborted: the iteration ends, the state is saved, `interrupted` is true. */
   stop?: AbortSignal;
@@ -67,7 +67,7 @@ interface Running extends Pick<StepResult, 'cosines'> {
 export interface TrainingResult {
   /** Done in all, those before a resumption included. */
   iterations: number;
-  /** Of this process. */
+  /** Time in this process. */
   seconds: number;
   /** Whether `stop` ended it before its time. */
   interrupted: boolean;
@@ -81,7 +81,7 @@ export interface TrainingResult {
 export function dryRun(gpu: Gpu, config: Config): Record<string, number> {
   const trainer = createTrainer(gpu, config);
   const { launches, plannedBytes, unsharedBytes, externalBytes, tooLarge }: StepInfo = trainer.step.info;
-  if (tooLarge) console.error(`train: this GPU cannot run that — ${tooLarge.message}`);
+  if (tooLarge) console.error(`train: this GPU cannot run this configuration — ${tooLarge.message}`);
   return {
     parameters: countParameters(trainer.student),
     launches,
@@ -106,8 +106,7 @@ export async function train({
   const start = performance.now();
   const goesOn = resume && trainedIn(out);
   const known = goesOn ? readRunSplit(out) : undefined;
-  if (goesOn && !known)
-    console.error(`'${out}' does not know its data (it is of an earlier version): from now on it does`);
+  if (goesOn && !known) console.error(`train: '${out}' has no split.json, as in earlier versions; it gets one now`);
   const dataset = known
     ? await reopenDataset(data, out, known, changedData)
     : await openDataset(data, { fold: config.fold });
@@ -117,7 +116,7 @@ export async function train({
   if (config.method !== 'supervised' && !split.unlabeled.length) {
     const fewer = config.labeled > 1 ? `a --labeled below ${config.labeled}, ` : '';
     throw new UsageError(
-      `train: ${config.method} learns from unlabelled patients, too, but all ${config.labeled} that train are labelled. Use ${fewer}--method supervised, or add patients (they need no labels).`,
+      `train: ${config.method} learns from unlabelled patients, too, but all ${config.labeled} training patients are labelled. Use ${fewer}--method supervised, or add patients (they need no labels).`,
     );
   }
   const isSame = known !== undefined && !changedData;
@@ -148,12 +147,12 @@ async function trainIn(
   const before = resume ? readEnvironment(file(runFiles.environment)) : undefined;
   const weights = initWeights ?? before?.initWeights;
   const saved = resume ? loadState(out, trainer.state) : undefined;
-  if (resume && saved === undefined) console.error('no state was saved yet: starting afresh');
+  if (resume && saved === undefined) console.error('no state was saved yet; starting from the beginning');
   const first = saved ?? 0;
   if (saved === undefined && weights) initialize(trainer, weights);
   if (before && before.adapter?.description !== gpu.adapter.description) {
     console.error(
-      `so far ${before.adapter?.description} trained, now it is ${gpu.adapter.description}: the last bits will differ`,
+      `this run was trained on ${before.adapter?.description} and now continues on ${gpu.adapter.description}; results will differ in the last bits`,
     );
   }
   if (first >= config.iterations) console.error(`all ${config.iterations} iterations are done`);
@@ -252,7 +251,7 @@ async function trainIn(
       trainer.setIteration(number);
       const culprit = await trainer.step.findNonFinite();
       throw new NonFiniteLossError(
-        `train: the loss is ${named.loss} at iteration ${number} (${batch.cases.join(', ')}) — ${culprit ?? 'no op repeats it'}. ` +
+        `train: the loss is ${named.loss} at iteration ${number} (${batch.cases.join(', ')}) — ${culprit ?? 'replaying the step did not reproduce it'}. ` +
           `The last good state is in ${file(runFiles.state)}. Lower --lr, or look at these cases.`,
       );
     }
@@ -309,7 +308,7 @@ async function trainIn(
   };
 }
 
-/** What of a configuration says how cases are read. */
+/** The settings that decide how cases are read. */
 function readingIn(config: Config): Reading {
   const { classes, orient, ignoreLabel, trust, nan, intensity, intensityPercentiles } = config;
   return { classes, orient, ignoreLabel, trust, nan, intensity, intensityPercentiles };
@@ -326,7 +325,7 @@ function bestIn(records: readonly LogRecord[]): TrainingResult['best'] {
   return best;
 }
 
-/** Starts student and teacher from somebody's weights. */
+/** Starts student and teacher from given weights. */
 function initialize({ student, teacher, state }: Trainer, path: string): void {
   const of = (role: string): Map<string, Tensor> =>
     new Map([...state].flatMap(([name, t]) => (name.startsWith(`${role}.`) ? [[name.slice(role.length + 1), t]] : [])));
