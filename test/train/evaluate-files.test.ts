@@ -247,7 +247,11 @@ test('usage: what does not go together', async () => {
     /--model and --flips do not apply to --predictions/,
   );
   await refuses(() => evaluateCommand([...at, '--split', 'all']), UsageError, /val, test, train — got 'all'/);
-  await refuses(() => evaluateCommand([...at, '--classes', '2']), UsageError, /dataset\.json names 4 classes .* got 2/);
+  await refuses(
+    () => evaluateCommand([...at, '--classes', '2']),
+    UsageError,
+    /--classes must give 4 classes, as in dataset\.json .* got 2/,
+  );
   await refuses(
     () => evaluateCommand(['--run', 'x', '--data', data, '--classes', '4']),
     UsageError,

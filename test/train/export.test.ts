@@ -290,7 +290,7 @@ test('what cannot be exported is refused in words', async () => {
   const other = join(folder, 'other.safetensors');
   writeSafetensors(other, new Map([['weight', { shape: [1], data: new Float32Array(1) }]]));
   for (const [args, kind, message] of [
-    [[], UsageError, /--onnx is needed/],
+    [[], UsageError, /--onnx is required/],
     [['--onnx', out], UsageError, /--run RUN or --weights FILE/],
     [['--onnx', out, '--weights', file, '--run', folder], UsageError, /--run and --weights cannot be combined/],
     [['--onnx', join(folder, 'x.pb'), '--weights', file], UsageError, /\.onnx/],

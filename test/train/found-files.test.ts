@@ -299,7 +299,7 @@ test('NaN intensities are read as the least or 0 with a note; where nothing is f
   view.setFloat32(356, Number.POSITIVE_INFINITY, true);
   const least = decodeNiftiFile(bytes, 'x', { nan: 'least' });
   closeTo(least.data.subarray(0, 3), [7, 7, 7]);
-  assert.match(least.notes.join(), /^2 of 24 values are NaN or infinite: read as 7, the least of the others$/);
+  assert.match(least.notes.join(), /^2 of 24 values are NaN or infinite: read as 7, the smallest finite value$/);
   closeTo(decodeNiftiFile(bytes, 'x', { nan: 'zero' }).data.subarray(0, 3), [0, 0, 7]);
   await refuses(() => decodeNiftiFile(bytes, 'x'), DataError, /2 of 24 values are NaN/);
   const none = encodeNifti({ data: counting, shape, dtype: 'float32' }, 'x');
@@ -325,7 +325,7 @@ test('labels: rounded where a slope explains it, else the values and their voxel
     await refuses(
       () => wholeLabels({ data: Float32Array.from(data), slope }, 'x'),
       DataError,
-      /holds values that are no labels: \S+ \(\d voxels?\)/,
+      /holds values that are not labels: \S+ \(\d voxels?\)/,
     );
   }
 });
@@ -464,7 +464,7 @@ test('what is an image is decided by names alike for all: hidden, labels, films,
     ['only-labels', /nothing but labels, by their names: x_gt\.nii/],
     ['foreign', /no \.nii or \.nii\.gz volume, but 1 DICOM file \(dcm2niix/],
     ['nn', /folders that do: imagesTr, labelsTr\. Give one, such as .*imagesTr\.$/],
-    ['nn/labelsTr', /holds labels by its name\. .*imagesTr/],
+    ['nn/labelsTr', /holds labels, by its name\. .*imagesTr/],
   ] as const) {
     await refuses(() => imagesOf(join(root, folder)), DataError, message);
   }
@@ -524,7 +524,7 @@ test('layouts: Medical Decathlon, orphan labels, labels that fit no case, folder
   put('above/inner/x/image.nii', file());
   await refuses(() => openDataset(join(root, 'above')), DataError, /Its folder .*inner is a data set/);
   put('bids/sub-01/anat/sub-01_T1w.nii.gz', gzipSync(file()));
-  await refuses(() => openDataset(join(root, 'bids')), DataError, /laid out as BIDS/);
+  await refuses(() => openDataset(join(root, 'bids')), DataError, /It has the BIDS layout/);
   put('dicom/1.dcm', 'x');
   await refuses(() => openDataset(join(root, 'dicom')), DataError, /1 DICOM file \(dcm2niix/);
 });

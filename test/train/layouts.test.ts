@@ -334,7 +334,7 @@ test('HDF5 files that are damaged, foreign or otherwise built name themselves', 
   await refuses(
     write({ image: array([2, 3, 4]), label: array([2, 3, 4], 0.5) }),
     DataError,
-    /holds values that are no labels: 0\.5 \(24 voxels\)/,
+    /holds values that are not labels: 0\.5 \(24 voxels\)/,
   );
   assert.is(write({ image: array([2, 3, 4]) })().label, undefined);
 });

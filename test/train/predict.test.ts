@@ -239,7 +239,7 @@ test('--continue: what is whole is skipped, what cannot be read is predicted ane
   // The folder of the inputs themselves.
   const beside = await wgrad('predict', '--run', run, '--out', inputs, '--continue', inputs);
   assert.is(beside.code, 2);
-  assert.match(beside.stderr, /--out .*again is where .*foreign\.nii lies\. Name another folder\./);
+  assert.match(beside.stderr, /--out .*again is the folder of .*foreign\.nii\. Name another folder\./);
 });
 
 test('weights that cannot be read, and flags that do not go together, leave no folder behind', async () => {

@@ -81,7 +81,7 @@ test('label problems name the file and the value', async () => {
     /beyond_gt\.nii holds the label 4, expected .* 0 to 3/,
   );
   await refuses(load('negative', [0, -1, 0, 0, 0, 0, 0, 0]), DataError, /the label -1/);
-  await refuses(load('half', [0, 0.5, 0, 0, 0, 0, 0, 0]), DataError, /values that are no labels: 0\.5 \(1 voxel\)/);
+  await refuses(load('half', [0, 0.5, 0, 0, 0, 0, 0, 0]), DataError, /values that are not labels: 0\.5 \(1 voxel\)/);
   await refuses(
     load(
       'shape',

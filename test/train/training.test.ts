@@ -150,7 +150,7 @@ test('a folder that holds something is not overwritten; all patients labelled le
   await refuses(
     () => train({ gpu, config: all, data, out: join(folder, 'all') }),
     UsageError,
-    /learns from unlabelled patients, too, but all 4 that train are labelled/,
+    /learns from unlabelled patients, too, but all 4 training patients are labelled/,
   );
 });
 
@@ -220,7 +220,7 @@ for (const [what, args, code, message] of [
     'a folder without data',
     ['train', '--data', folder, '--out', join(folder, 'x'), ...flags],
     1,
-    /holds no data set that is known .*\n {2}ACDC +patientNNN/,
+    /holds no known data set .*\n {2}ACDC +patientNNN/,
   ],
   ['an unknown flag', ['train', '--itterations', '5'], 2, /--iterations/],
   [

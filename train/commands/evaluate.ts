@@ -71,10 +71,10 @@ export async function run(args: string[]): Promise<number> {
   });
   const cases = withLabels(dataset, part, found.cases);
   const named = dataset.classNames;
-  const checkClasses = (classes: number, whose: string): void => {
+  const checkClasses = (classes: number, what: string): void => {
     if (named && named.length !== classes) {
       throw new UsageError(
-        `evaluate: ${whose} has other classes than the data set — got ${classes}, expected ${named.length} as in dataset.json (${named.join(', ')}). Use a data set and a model with the same classes.`,
+        `evaluate: ${what} ${named.length} classes, as in dataset.json (${named.join(', ')}) — got ${classes}. Use a data set and a model with the same classes.`,
       );
     }
   };
@@ -97,7 +97,7 @@ export async function run(args: string[]): Promise<number> {
   };
   if (predictions) {
     const classes = flags.classes ?? named?.length ?? 4;
-    checkClasses(classes, '--classes');
+    checkClasses(classes, '--classes must give');
     if (out) newFolder('evaluate', out);
     const settings = { split: part, classes, largestComponent };
     return report(await evaluateFiles(predictions, cases, { ...reading, classes }, settings, notices.add));
@@ -110,7 +110,7 @@ export async function run(args: string[]): Promise<number> {
     const { model, config: own } = loadModel(gpu, { ...flags, role });
     const config = { ...own, ...reading };
     const { classes } = config;
-    checkClasses(classes, 'the model');
+    checkClasses(classes, 'the model must have');
     if (out) newFolder('evaluate', out);
     const stride = strideOf('evaluate', flags.stride, config);
     const predictor = createPredictor(gpu, model, config.patch, { flips, probabilities: stride !== undefined });

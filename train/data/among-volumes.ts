@@ -1,5 +1,5 @@
-// What only shows when the volumes of a data set are seen together: said by wgrad inspect of all, and by wgrad train of those that it
-// learns from. Each is a sentence; nothing here is an error.
+// Warnings that only show when the volumes of a data set are seen together: wgrad inspect gives them for all volumes, wgrad train for those
+// that it learns from. Each is a sentence; nothing here is an error.
 import { some } from '../files/data-error.js';
 import type { VolumeFacts } from './inspect-volume.js';
 
@@ -8,7 +8,7 @@ export interface NamedFacts extends Pick<VolumeFacts, 'spacing' | 'orientation' 
   readonly id: string;
 }
 
-/** The range of min–max scaling may be this many times that between 0.5 and 99.5 % before it is said. */
+/** The full range of intensities may be this many times the range between 0.5 and 99.5 % without a warning. */
 const mostFlattened = 5;
 
 const medianOf = (values: readonly number[]): number =>
@@ -39,15 +39,15 @@ export function amongVolumes(
     }
   }
   if (hasSpacing && volumes.every(({ spacing }) => spacing.every((mm) => mm === 1))) {
-    warnings.push('every voxel is 1×1×1 mm: has the spacing been lost? Distances in mm will be in voxels');
+    warnings.push('every voxel is 1×1×1 mm: has the spacing been lost? Distances in mm will then be in voxels');
   }
   const codes = new Set(volumes.flatMap(({ orientation }) => orientation ?? []));
-  if (codes.size > 1) warnings.push(`files lie differently (${[...codes].join(', ')}): train with --orient canonical`);
+  if (codes.size > 1) warnings.push(`orientations differ (${[...codes].join(', ')}): train with --orient canonical`);
   const flat = volumes.filter(({ flattened }) => flattened > mostFlattened);
   if (flat.length && intensity === 'minmax') {
     const worst = Math.max(...flat.map(({ flattened }) => flattened));
     warnings.push(
-      `a few outliers flatten ${flat.length} of ${volumes.length} images: of the worst, 99 % of the voxels share no more than ${Number((100 / worst).toPrecision(2))} % of the range (${some(flat.map(({ id }) => id))}). Train with --intensity percentile`,
+      `a few outliers flatten ${flat.length} of ${volumes.length} images: in the worst, 99 % of the voxels share at most ${Number((100 / worst).toPrecision(2))} % of the range (${some(flat.map(({ id }) => id))}). Train with --intensity percentile`,
     );
   }
   return warnings;

@@ -1,6 +1,6 @@
 // Which files of a folder are volumes, and which of them are images: decided here for every layout and every command.
 //
-// Hidden files (names that begin with a dot: macOS leaves ._NAME beside NAME) are no volumes. NAME.nii and NAME.nii.gz, whatever the
+// Hidden files (names that begin with a dot: macOS leaves ._NAME beside NAME) are not volumes. NAME.nii and NAME.nii.gz, whatever the
 // case of the suffix, are one volume: both at once is an error. By their names, volumes are labels (_gt, _label, _seg, _mask …) or films
 // (_4d); all others are images.
 import { readdirSync, statSync } from 'node:fs';
@@ -78,7 +78,7 @@ export const kindOf = (stem: string): 'image' | 'label' | 'film' =>
 const isLabelFolder = (dir: string): boolean =>
   /^(labels?|labels?(tr|ts|val)|gt|masks?|segmentations?)$/i.test(basename(dir));
 
-/** "3 files with hidden names, …": what of a folder no case has used, for a warning; undefined where all is used. */
+/** Volumes of some folders that no case has used: the number of films, and warnings about the others. */
 export function unused(dirs: readonly string[], used: ReadonlySet<string>): { films: number; warnings: string[] } {
   const left = dirs.flatMap((dir) => volumesIn(dir)).filter(({ path }) => !used.has(path));
   const names = (kind: string) => left.filter(({ stem }) => kindOf(stem) === kind).map(({ path }) => shortPath(path));
@@ -88,28 +88,28 @@ export function unused(dirs: readonly string[], used: ReadonlySet<string>): { fi
   const orphans = [...new Set([...labels, ...inLabelFolder])];
   const others = images.filter((name) => !orphans.includes(name));
   if (orphans.length) warnings.push(`${count(orphans.length, 'label file')} without an image: ${some(orphans)}`);
-  if (others.length) warnings.push(`${count(others.length, 'volume')} that no case has: ${some(others)}`);
+  if (others.length) warnings.push(`${count(others.length, 'volume')} that belong to no case: ${some(others)}`);
   return { films: names('film').length, warnings };
 }
 
 const shortPath = (path: string): string => join(basename(dirname(path)), basename(path));
 const count = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`;
 
-/** What to segment of what somebody gave. */
+/** The volumes to segment at a given path. */
 export interface Inputs {
   readonly images: readonly string[];
-  /** What of a folder was left out, a sentence each. */
+  /** Notes about what was left out of a folder, a sentence each. */
   readonly notes: readonly string[];
 }
 
 /**
- * The images of a path that somebody gave: a file as it is (what is wrong with it is said when it is read); of a folder its volumes but
- * labels and films. Throws a DataError for a folder that holds none, saying what it holds.
+ * The images at a given path: a file itself (its faults show when it is read), or a folder's volumes except labels and films. Throws a
+ * DataError for a folder without images, which lists what it holds.
  */
 export function imagesOf(path: string): Inputs {
   if (!statSync(path, { throwIfNoEntry: false })?.isDirectory()) return { images: [path], notes: [] };
   const volumes = volumesIn(path);
-  // A film may have any name: its header says that it is one.
+  // A film may have any name; its header shows that it is one.
   const kinds = volumes.map(({ stem, path: file }) => {
     const kind = kindOf(stem);
     return kind === 'image' && (shapeIn(file)?.length ?? 3) > 3 ? 'film' : kind;
@@ -119,7 +119,7 @@ export function imagesOf(path: string): Inputs {
   if (images.length && isLabelFolder(path)) {
     const beside = basename(path).replace(/^labels?/i, 'images');
     throw new DataError(
-      `predict: ${path} holds labels by its name. Give the folder of their images${beside === basename(path) ? '' : `, such as ${join(dirname(path), beside)}`}, or the files one by one.`,
+      `predict: ${path} holds labels, by its name. Give the folder of the images${beside === basename(path) ? '' : `, such as ${join(dirname(path), beside)}`}, or the files one by one.`,
     );
   }
   if (!images.length) throw new DataError(`predict: ${path} ${withoutImages(path, labels, films)}`);
@@ -137,15 +137,15 @@ export function imagesOf(path: string): Inputs {
 function withoutImages(path: string, labels: readonly string[], films: readonly string[]): string {
   const names = visibleIn(path);
   if (films.length) {
-    return `holds films only: ${some(films.map((each) => basename(each)))}. Write each volume to a file of its own, for instance: fslsplit FILM frame -t.`;
+    return `holds films only: ${some(films.map((each) => basename(each)))}. Write each volume to its own file, for instance: fslsplit FILM frame -t.`;
   }
   if (labels.length) {
-    return `holds nothing but labels, by their names: ${some(labels.map((each) => basename(each)))}. Give images; files that are none the less give one by one.`;
+    return `holds only labels, by their names: ${some(labels.map((each) => basename(each)))}. Give images; if these files are images, name them one by one.`;
   }
   const inner = names.filter((name) => volumesIn(join(path, name)).some(({ stem }) => kindOf(stem) === 'image'));
   if (inner.length) {
     const hint = inner.find((name) => /^images/i.test(name)) ?? inner[0]!;
-    return `holds no volume itself, but folders that do: ${some(inner)}. Give one, such as ${join(path, hint)}.`;
+    return `holds no volume itself, but its folders do: ${some(inner)}. Give one of them, such as ${join(path, hint)}.`;
   }
   const foreign = foreignFiles(names);
   if (foreign) return `holds no .nii or .nii.gz volume, but ${foreign}.`;

@@ -32,7 +32,7 @@ export interface Reading {
   readonly orient?: Orient;
   /** Label value of voxels to ignore; default none but the data set's own. */
   readonly ignoreLabel?: number | null;
-  /** 'voxels': labels correspond to images voxel by voxel, whatever their headers say; default 'headers'. */
+  /** 'voxels': labels correspond to images voxel by voxel, whatever the headers say; default 'headers'. */
   readonly trust?: 'headers' | 'voxels';
   /** What NaN and infinite intensities are read as; default 'least'. */
   readonly nan?: NanPolicy;
@@ -97,7 +97,7 @@ export function loadCase(c: Case, reading: Reading = {}): CaseVolume {
   };
 }
 
-/** What to say of an image that is no single volume. */
+/** The message for an image that is not a single volume. */
 export const filmMessage = (path: string, { shape }: Volume): string =>
   `case: ${path} has shape [${shape}], expected 3-D [x,y,z]: it holds ${shape[3]} volumes. Write each to a file of its own, for instance: fslsplit ${path} frame -t.`;
 
@@ -151,7 +151,7 @@ export function placeOnImage(label: Volume, image: Volume): { wrong?: string; no
   return { notes: [`its affine differs from the image's by up to ${apart.toPrecision(3)} mm`] };
 }
 
-/** What to do where headers disagree and voxels may correspond all the same. */
+/** Advice where headers disagree although voxels may correspond. */
 export const trustAdvice =
   'If the voxels do correspond (labels saved with an identity affine, say), use --trust voxels';
 

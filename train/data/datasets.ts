@@ -1,5 +1,5 @@
-// Which cases are for training, validation and test. The split is by patient always (both frames of a heart are nearly
-// the same picture): from splits.json, from what the layout brings, or from a seed.
+// Which cases are for training, validation and test. The split is always by patient (both frames of a heart are nearly the same picture).
+// It comes from splits.json, from files of the layout, or from a seed.
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { DataError, some, whyNot } from '../files/data-error.js';
@@ -21,11 +21,11 @@ export interface Dataset {
   readonly cases: readonly Case[];
   /** Patients of each part; `train` in the order that `labeled` counts in. */
   readonly patients: Parts;
-  /** Where the split is from: 'splits.json' or 'seed 1337' or a file of the layout. */
+  /** The origin of the split: 'splits.json', 'seed 1337' or a file of the layout. */
   readonly splitFrom: string;
-  /** Names of the classes, where the data set says them. */
+  /** Names of the classes, if the data set has them. */
   readonly classNames: readonly string[] | undefined;
-  /** What a user should know: what is mapped, what is left out. */
+  /** Notes for the user: what is mapped, what is left out. */
   readonly notes: readonly string[];
   /** What looks wrong. */
   readonly warnings: readonly string[];
@@ -33,11 +33,11 @@ export interface Dataset {
 
 /** Whose split a data set is opened with. */
 export interface SplitOptions {
-  /** Of a split that is drawn; not the training seed, which must move nobody. Default 1337. */
+  /** Seed of a drawn split. It is not the training seed, which must not move patients. Default 1337. */
   readonly splitSeed?: number;
-  /** Which of splits.json's or splits_final.json's folds; default 0. */
+  /** Fold of splits.json or splits_final.json; default 0. */
   readonly fold?: number;
-  /** A split in place of the data set's own: a run's, and what it is called. */
+  /** A split that replaces the data set's own, such as a run's, and its name in messages. */
   readonly split?: { readonly from: string; readonly content: SplitFile };
 }
 
@@ -50,9 +50,9 @@ export interface Split {
 }
 
 /**
- * Lists a data set in any layout that is known, and its split: splits.json (`train` in order, `val`, `test`: patients), else what
- * nnU-Net's splits_final.json, else what the layout brings, else about 70/10/20 % by a hash of each patient's name and `splitSeed`.
- * Opens no image; loads what reads them. Throws DataError.
+ * Lists a data set in any known layout, and its split: from splits.json (`train` in order, `val`, `test`: patients), else from nnU-Net's
+ * splits_final.json, else from files of the layout, else about 70/10/20 % by a hash of each patient's name and `splitSeed`. It opens no
+ * image, but loads the library that reads HDF5 where one is needed. Throws DataError.
  */
 export async function openDataset(dir: string, options: SplitOptions = {}): Promise<Dataset> {
   const { dataset, problems } = surveyDataset(dir, options);
@@ -61,7 +61,7 @@ export async function openDataset(dir: string, options: SplitOptions = {}): Prom
   return dataset;
 }
 
-/** As openDataset, but what is wrong with a split's file comes back as a list; the split then leaves it out. */
+/** As openDataset, but returns the problems of a split's file as a list; the split leaves out what is wrong. */
 export function surveyDataset(
   dir: string,
   { splitSeed = 1337, fold = 0, split: given }: SplitOptions = {},
@@ -90,7 +90,7 @@ export function surveyDataset(
   const path = join(dir, file ?? '');
   const content = given ? given.content : readJson(path);
   const { parts, cases, left, problems } = resolveSplit(given?.from ?? path, content, listing.cases, given ? 0 : fold);
-  // nnU-Net's folds are of the training images; those for test lie apart.
+  // nnU-Net's folds cover the training images; test images are in another folder.
   const test = file === 'splits_final.json' && !given ? (listing.split?.parts.test ?? parts.test) : parts.test;
   const named = Array.isArray(content) ? `${file}, fold ${fold}` : (given?.from ?? file!);
   const own = (content as SplitFile | null)?.patients;
@@ -101,7 +101,7 @@ export function surveyDataset(
       cases,
       patients: { ...parts, test },
       splitFrom: test === parts.test ? named : `${named} and ${listing.split!.from}`,
-      notes: left ? [...notes, `${left} volumes of these patients in no list`] : notes,
+      notes: left ? [...notes, `${left} volumes of these patients are in no list`] : notes,
       warnings: visits ? [...warnings, visits] : warnings,
     },
     problems,
@@ -123,16 +123,16 @@ function recognise(dir: string): { layout: Layout; listing: Listing } {
   if (found.length === 1) return found[0]!;
   if (found.length > 1) {
     const all = found.map(({ layout, listing }) => `${layout.name}'s (${listing.cases.length} volumes)`).join(' and ');
-    throw new DataError(`dataset: ${dir} is laid out in more than one way: ${all}. Keep each in a folder of its own.`);
+    throw new DataError(`dataset: ${dir} matches more than one layout: ${all}. Keep each data set in its own folder.`);
   }
   const hint = hintFor(dir);
   throw new DataError(
-    `dataset: ${dir} holds no data set that is known — got ${names.length ? some(names, 6) : 'an empty folder'}. ${hint && `${hint} `}Expected one of:\n` +
+    `dataset: ${dir} holds no known data set — got ${names.length ? some(names, 6) : 'an empty folder'}. ${hint && `${hint} `}Expected one of:\n` +
       layouts.map(({ name, looksFor }) => `  ${name.padEnd(13)} ${looksFor}`).join('\n'),
   );
 }
 
-/** One line: layout, patients, volumes, where the split is from and what it is, what a user should know. */
+/** One line: layout, patients, volumes, the split and its origin, notes for the user. */
 export function describeDataset({ layout, cases, patients, splitFrom, notes }: Dataset): string {
   const count = (n: number, what: string) => `${n} ${what}${n === 1 ? '' : 's'}`;
   const parts = (['train', 'val', 'test'] as const)
@@ -144,7 +144,7 @@ export function describeDataset({ layout, cases, patients, splitFrom, notes }: D
   return [
     `${layout} layout: ${count(new Set(cases.map((c) => c.patient)).size, 'patient')}`,
     count(cases.length, 'volume'),
-    `${splitFrom} with ${parts.join(' / ') || 'nobody in it'}`,
+    `${splitFrom} with ${parts.join(' / ') || 'no patients'}`,
     ...(left ? [`${count(left, 'patient')} in no part`] : []),
     ...(bare ? [`${count(bare, 'volume')} without labels`] : []),
     ...(/^(LA|UA-MT)/.test(layout) ? ['used slice by slice'] : []),
@@ -168,8 +168,8 @@ export function splitDataset(dataset: Dataset, { labeled, classes }: { labeled: 
   if (isDrawn && (train.length === 0 || val.length === 0)) {
     const labelled = namesOf(dataset.cases.filter((c) => c.label));
     throw new DataError(
-      `split: ${dataset.dir} has ${everyone.length} patients, ${labelled.length} with labels — expected at least 2 with labels: one to train on, one to validate. ` +
-        (labelled.length < everyone.length ? 'wgrad inspect says why the others have none.' : 'Add patients.'),
+      `split: ${dataset.dir} has ${everyone.length} patients, ${labelled.length} with labels — expected at least 2 with labels: one to train on, one to validate on. ` +
+        (labelled.length < everyone.length ? 'wgrad inspect tells why the others have none.' : 'Add patients.'),
     );
   }
   if (train.length === 0) throw new DataError(`split: ${where} has no training patients. Add some to "train".`);
@@ -197,14 +197,14 @@ export function splitDataset(dataset: Dataset, { labeled, classes }: { labeled: 
 }
 
 const withoutLabel = (c: Case): string =>
-  `split: ${c.image} has no ground truth. Add it, or leave ${c.patient} out of "val" and of the first of "train".`;
+  `split: ${c.image} has no ground truth. Add it, or leave ${c.patient} out of "val" and out of the first patients of "train".`;
 
 /** The cases of one part by name, all with ground truth; throws DataError where it is empty or a label is missing. */
 export function casesToEvaluate(dataset: Dataset, part: keyof Parts): readonly Case[] {
   return withLabels(dataset, part, casesOf(dataset, dataset.patients[part]));
 }
 
-/** Cases of a part, if there are some; else throws a DataError. */
+/** The cases of a part; throws a DataError if there are none. */
 export function someCases(dataset: Dataset, part: keyof Parts, cases: readonly Case[]): readonly Case[] {
   if (cases.length === 0) {
     const filled = (['train', 'val', 'test'] as const).filter((name) => dataset.patients[name].length > 0);
@@ -215,7 +215,7 @@ export function someCases(dataset: Dataset, part: keyof Parts, cases: readonly C
   return cases;
 }
 
-/** Cases of a part, if there are some and all have ground truth; else throws a DataError. */
+/** The cases of a part; throws a DataError if there are none, or one has no ground truth. */
 export function withLabels(dataset: Dataset, part: keyof Parts, cases: readonly Case[]): readonly Case[] {
   const missing = someCases(dataset, part, cases).find((c) => !c.label);
   if (missing) {
@@ -224,7 +224,7 @@ export function withLabels(dataset: Dataset, part: keyof Parts, cases: readonly 
   return cases;
 }
 
-/** The split that a layout brings, with what it leaves open; where it brings none, a seeded one. */
+/** The layout's own split, its missing parts drawn by the seed; without one, a split drawn by the seed. */
 function completeSplit(
   cases: readonly Case[],
   given: Listing['split'],
@@ -233,7 +233,7 @@ function completeSplit(
   const { train, val, test = [] } = given?.parts ?? {};
   const open = (taken: readonly string[]) => cases.filter((c) => !taken.includes(c.patient));
   if (train && val) {
-    // Who is in no list and has no labels can still be learned from.
+    // Patients without labels that are in no list are unlabelled training data.
     const rest = open([...train, ...val, ...test]).filter((c) => !c.label);
     return { patients: { train: [...train, ...namesOf(rest)], val, test }, splitFrom: given!.from };
   }

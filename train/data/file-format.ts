@@ -1,4 +1,4 @@
-// What a file is that is no NIfTI, told by its first bytes, and what makes a NIfTI of it: the first thing that people meet.
+// The format of a file that is not NIfTI, recognised by its first bytes, and how to convert it: the commonest first obstacle.
 
 interface Format {
   /** What it is, with its article. */

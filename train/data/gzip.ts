@@ -19,7 +19,7 @@ function dataStart(bytes: Uint8Array, at: number): number | undefined {
   return next < bytes.length ? next : undefined;
 }
 
-/** Inflates and says how many bytes of the input it took; throws zlib's errors. */
+/** Inflates, and returns how many bytes of the input it took; throws zlib's errors. */
 function inflated(bytes: Uint8Array, options: { finishFlush?: number; maxOutputLength?: number }) {
   const { buffer, engine } = inflateRawSync(bytes, { ...options, info: true }) as unknown as {
     buffer: Uint8Array;
@@ -56,7 +56,7 @@ export function gunzipStart(bytes: Uint8Array, count: number, refuse: Refuse): U
       const { buffer, taken } = inflated(packed, { finishFlush: constants.Z_SYNC_FLUSH });
       parts.push(buffer);
       got += buffer.length;
-      if (taken === packed.length) break; // the member goes on beyond the window, or the file ends with it
+      if (taken === packed.length) break; // the member continues beyond the window, or the file ends with it
       at = start + taken + 8;
     } catch (error) {
       refuse(damaged((error as Error).message));

@@ -8,7 +8,7 @@ import { mostVoxels } from './nifti.js';
 
 let library: typeof import('h5wasm/node') | undefined;
 
-/** Loads h5wasm, once; a DataError says how to install it. */
+/** Loads h5wasm once; without it, a DataError tells how to install it. */
 export async function loadHdf5(): Promise<typeof import('h5wasm/node')> {
   if (library) return library;
   let loaded: typeof import('h5wasm/node');
@@ -81,7 +81,7 @@ function readArray(entity: unknown, path: string, name: string, nan: NanPolicy):
   const refuse = (what: string): never => {
     throw new DataError(`hdf5: ${path}: '${name}' ${what}`);
   };
-  if (!isDataset(entity)) return refuse('is no dataset. Expected an array of numbers.');
+  if (!isDataset(entity)) return refuse('is not a dataset. Expected an array of numbers.');
   const { shape, type, size, signed } = entity.metadata;
   if (type !== 0 && type !== 1) refuse(`holds no plain numbers (HDF5 class ${type}). Write it as int16 or float32.`);
   if (!shape || (shape.length !== 2 && shape.length !== 3) || shape.some((n) => n < 1)) {

@@ -1,5 +1,5 @@
-// A whole data set looked at: every file is read once, a few at a time in worker threads, and nothing of it is kept but
-// numbers. Errors make a data set unusable; warnings are what a user should look at.
+// Inspection of a whole data set: every file is read once, a few at a time in worker threads, and only numbers are kept. Errors make a
+// data set unusable; warnings are for the user to look at.
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { some } from '../files/data-error.js';
@@ -34,9 +34,9 @@ export interface Inspection {
   readonly description: string;
   readonly layout: string;
   readonly splitFrom: string;
-  /** Given, said by the data set, or what its labels reach. */
+  /** The given number, the data set's own, or as many as its labels reach. */
   readonly classes: number;
-  /** Of train, val, test, and of `none`: patients in no part. */
+  /** Facts of train, val, test, and of `none`: patients in no part. */
   readonly parts: Readonly<Record<string, PartFacts>>;
   /** Along the files' axes. */
   readonly shape: readonly Spread[];
@@ -44,7 +44,7 @@ export interface Inspection {
   readonly spacing: readonly Spread[];
   /** Medians over the volumes; the least of the least and the greatest of the greatest. */
   readonly intensities: Intensities | undefined;
-  /** Volumes by orientation code, '?' where the header does not say. */
+  /** Volumes by orientation code, '?' where the header has none. */
   readonly orientations: Readonly<Record<string, number>>;
   readonly dtypes: Readonly<Record<string, number>>;
   readonly errors: readonly string[];
@@ -61,7 +61,7 @@ export async function inspectDataset(
   { reading = {}, onCase = () => {} }: { reading?: Reading; onCase?: (done: number, all: number) => void } = {},
 ): Promise<Inspection> {
   const { dataset, problems } = surveyDataset(dir);
-  // Folders as LA's are used for other data, too: their labels say how many classes there are.
+  // Folders like LA's are used for other data, too; their labels show how many classes there are.
   const said = reading.classes ?? dataset.classNames?.length ?? (/^(LA|UA-MT)/.test(dataset.layout) ? undefined : 4);
   const { classes: _, ...rest } = reading;
   const facts = await inspectCases(dataset.cases, said === undefined ? rest : { ...rest, classes: said }, onCase);
@@ -91,7 +91,7 @@ export async function inspectDataset(
       ...dataset.warnings,
       ...facts.flatMap((fact) => fact.warnings),
       ...(marks
-        ? ['255 is a label value beside others: it usually marks voxels to ignore. Use --ignore-label 255']
+        ? ['255 is a label value beside others; it usually marks voxels to ignore. Use --ignore-label 255']
         : []),
       ...amongCases(dataset, facts, reading),
     ],
@@ -99,7 +99,7 @@ export async function inspectDataset(
   };
 }
 
-/** What only shows when all cases are seen together. */
+/** Warnings that only show when all cases are seen together. */
 function amongCases(dataset: Dataset, facts: readonly CaseFacts[], { intensity = 'minmax' }: Reading): string[] {
   const warnings: string[] = [];
   const images = new Map<string, string[]>();

@@ -1,4 +1,4 @@
-// One image file, or one case with its label, looked at closely: sizes, intensities, labels, and what is suspicious.
+// Inspection of one image file, or of one case with its label: sizes, intensities, labels, and anything suspicious.
 import { createHash } from 'node:crypto';
 import { DataError } from '../files/data-error.js';
 import { hdf5End } from './case-files.js';
@@ -25,7 +25,7 @@ export interface VolumeFacts {
   readonly shape: readonly number[];
   /** mm along the file's axes. */
   readonly spacing: Volume['spacing'];
-  /** Where the file's axes point, for instance LPS; undefined where the header does not say. */
+  /** The directions of the file's axes, for instance LPS; undefined where the header has none. */
   readonly orientation: string | undefined;
   readonly dtype: string;
   readonly intensities: Intensities;
@@ -39,7 +39,7 @@ export interface CaseFacts {
   readonly image?: VolumeFacts;
   /** Voxels by label value as in the file. */
   readonly labels?: Readonly<Record<string, number>>;
-  /** Of the image's values: two cases with the same are the same image. */
+  /** Hash of the image's values: two cases with the same hash are the same image. */
   readonly hash?: string;
   readonly errors: readonly string[];
   readonly warnings: readonly string[];
@@ -102,7 +102,7 @@ export function countValues(values: Float32Array, most: number): Record<string, 
   return recordOf(counts);
 }
 
-/** Reads a case and says all that is wrong with it; never throws for what a file holds. Without `classes` any whole label is one. */
+/** Reads a case and lists all its faults; never throws for a file's content. Without `classes`, any whole label is a class. */
 export function inspectCase(c: Case, reading: Reading = {}): CaseFacts {
   const { nan = 'least', trust = 'headers' } = reading;
   const errors: string[] = [];

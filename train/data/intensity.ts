@@ -1,7 +1,7 @@
 // Intensities of a volume: what is not finite, and the scale from 0 to 1.
 import type { Refuse } from '../files/data-error.js';
 
-/** What values that are NaN or infinite become: the least of the others, 0, or an error. */
+/** What NaN and infinite values become: the smallest finite one, 0, or an error. */
 export type NanPolicy = 'least' | 'zero' | 'refuse';
 
 /** Values all of which are finite: what is NaN or infinite is replaced (in place), with a note, or refused. */
@@ -19,10 +19,10 @@ export function withoutNan(
   if (bad === 0) return { data, notes: [] };
   const said = `${bad} of ${data.length} values are NaN or infinite`;
   if (bad === data.length) refuse(`${said}: there is nothing to read. Repair the file.`);
-  if (policy === 'refuse') refuse(`${said}. Repair the file (for instance replace them by 0).`);
+  if (policy === 'refuse') refuse(`${said}. Repair the file, for instance replace them by 0.`);
   const instead = policy === 'zero' ? 0 : least;
   for (let i = 0; i < data.length; i++) if (!Number.isFinite(data[i])) data[i] = instead;
-  return { data, notes: [`${said}: read as ${instead}${policy === 'zero' ? '' : ', the least of the others'}`] };
+  return { data, notes: [`${said}: read as ${instead}${policy === 'zero' ? '' : ', the smallest finite value'}`] };
 }
 
 /** (v − min) / (max − min), the protocol's normalisation; a constant volume becomes 0. */

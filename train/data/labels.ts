@@ -1,20 +1,20 @@
-// From the numbers in a label file to classes: which are whole, which are classes, which mark voxels to ignore. One place for
-// references and predictions, for training, inspection and evaluation.
+// From the numbers in a label file to classes: which are whole, which are classes, which mark voxels to ignore. References and
+// predictions, training, inspection and evaluation all use this file.
 import { DataError, some } from '../files/data-error.js';
 import type { Case } from './layouts.js';
 
 /** The class number of a voxel that is not learned from and not scored; every loss leaves it out. */
 export const ignored = 255;
 
-/** What label values mean. */
+/** The meaning of label values. */
 export interface LabelRules {
   /** Labels are 0 … classes − 1, or the case's own values in that order. */
   readonly classes: number;
-  /** Value of voxels to ignore; null or none: every value is a class. */
+  /** Value of voxels to ignore; without one, every value is a class. */
   readonly ignoreLabel?: number | null | undefined;
 }
 
-/** Off a whole number by at most this, a label is that number: nobody interpolates so little. */
+/** A label this close to a whole number is that number: interpolation moves values further. */
 const slack = 1e-3;
 
 /** Label values as whole numbers, with a note where they were rounded; the same array where they are whole. */
@@ -24,8 +24,8 @@ export interface WholeLabels {
 }
 
 /**
- * Rounds what is off by no more than 1e-3, or than a file that stores its numbers times a slope cannot help: half of it, up to 0.25.
- * Throws a DataError that names other values and counts their voxels.
+ * Rounds values that are off by at most 1e-3; in a file that stores its numbers times a slope, by at most half the slope, up to 0.25.
+ * Throws a DataError that names all other values and counts their voxels.
  */
 export function wholeLabels({ data, slope }: { data: Float32Array; slope: number }, path: string): WholeLabels {
   const step = Math.abs(slope);
@@ -44,8 +44,8 @@ export function wholeLabels({ data, slope }: { data: Float32Array; slope: number
   if (off) {
     const listed = [...others].sort((a, b) => b[1] - a[1]);
     throw new DataError(
-      `case: ${path} holds values that are no labels: ${some(listed.map(([value, n]) => `${shown(value)} (${voxels(n)})`))}, ${voxels(off)} of ${data.length}; expected whole numbers. ` +
-        'If it was resampled, do that again with nearest neighbour; probabilities become labels by their argmax.',
+      `case: ${path} holds values that are not labels: ${some(listed.map(([value, n]) => `${shown(value)} (${voxels(n)})`))}, ${voxels(off)} of ${data.length}; expected whole numbers. ` +
+        'If it was resampled, resample it again with nearest neighbour; turn probabilities into labels by their argmax.',
     );
   }
   if (worst === 0) return { values: data, notes: [] };
@@ -66,14 +66,14 @@ function classValues(c: Pick<Case, 'labelValues'>, classes: number | undefined, 
   return classes === undefined ? undefined : Array.from({ length: classes }, (_, k) => k);
 }
 
-/** What marks voxels to ignore in a case: the value that is asked for, else the data set's own. */
+/** The value that marks voxels to ignore in a case: the one asked for, else the data set's own. */
 const markOf = (c: Pick<Case, 'ignoreValue'>, asked: number | null | undefined): number | undefined =>
   asked ?? c.ignoreValue;
 
-/** The usual marks of voxels that nobody has labelled. */
+/** The usual marks of unlabelled voxels. */
 const usualMarks = [255, -1];
 
-/** What is wrong with the values of a label file, counted by value; undefined where nothing is. */
+/** The fault in the values of a label file, counted by value; undefined if there is none. */
 export function unknownLabels(
   counts: ReadonlyMap<number, number>,
   c: Case,
@@ -127,8 +127,8 @@ export function countOf(values: Float32Array): Map<number, number> {
 }
 
 /**
- * Whole label values as classes: by the case's table; a mask of 0 and 255 is classes 0 and 1; what is to be ignored is `ignored`; else as
- * they are. Throws a DataError that names what is no class.
+ * Whole label values as classes: by the case's table, or as they are; a mask of 0 and 255 becomes classes 0 and 1, and the mark of voxels
+ * to ignore becomes `ignored`. Throws a DataError that names values that are not classes.
  */
 export function classesOf(values: Float32Array, c: Case, { classes, ignoreLabel }: LabelRules): Uint8Array {
   const counts = countOf(values);

@@ -1,5 +1,5 @@
-// How public data sets are laid out, each recognised by looking at folder and file names. A layout lists its cases and
-// the split that comes with it; which of the cases are for training is decided in datasets.ts.
+// The layouts of public data sets, recognised by folder and file names. A layout lists its cases and the split that comes with it;
+// datasets.ts decides which of the cases are for training.
 import { existsSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import * as v from 'valibot';
@@ -13,21 +13,21 @@ import { foreignFiles } from './file-format.js';
 export interface Case {
   /** patient001_frame01 */
   readonly id: string;
-  /** patient001; the case's name where nothing says that two cases are of one patient. */
+  /** patient001; the case's own name unless names show which cases belong to one patient. */
   readonly patient: string;
-  /** "01", where the name has one. */
+  /** "01", if the name has one. */
   readonly frame: string | undefined;
   /** Path of the image. */
   readonly image: string;
-  /** Path of the ground truth, where there is one; of an HDF5 file, that file. */
+  /** Path of the ground truth, if there is one; an HDF5 file holds its own. */
   readonly label: string | undefined;
-  /** Values of the ground truth by class, where they are not 0, 1, 2, … */
+  /** Values of the ground truth by class, unless they are 0, 1, 2, … */
   readonly labelValues?: readonly number[];
-  /** Value of voxels to ignore, where the data set says one. */
+  /** Value of voxels to ignore, if the data set has one. */
   readonly ignoreValue?: number;
-  /** The file that says what label values mean, where there is one. */
+  /** The file that gives label values their meaning, if there is one. */
   readonly labelTable?: string;
-  /** Of an HDF5 file: its axes, the slowest first; and the files of a volume that is stored slice by slice. */
+  /** For HDF5 files: their axes, the slowest first, and the files of a volume that is stored slice by slice. */
   readonly hdf5?: { readonly axes: 'zyx' | 'xyz'; readonly slices?: readonly string[] };
 }
 
@@ -38,39 +38,39 @@ export interface Parts {
   readonly test: readonly string[];
 }
 
-/** What a layout found in a folder. */
+/** The content of a folder, as its layout reads it. */
 export interface Listing {
   /** Sorted by patient, then frame. */
   readonly cases: readonly Case[];
-  /** The split that the layout brings, and where it is from; parts that it leaves open are undefined. */
+  /** The layout's own split and its origin; parts that it leaves open are undefined. */
   readonly split?: { readonly from: string; readonly parts: Partial<Parts> };
-  /** Names by label value, where the layout says them. */
+  /** Names by label value, if the layout has them. */
   readonly classNames?: readonly string[];
-  /** What a user should know: what is mapped, what is left out. */
+  /** Notes for the user: what is mapped, what is left out. */
   readonly notes?: readonly string[];
-  /** What looks wrong: files that belong to no case. */
+  /** Warnings: files that belong to no case. */
   readonly warnings?: readonly string[];
 }
 
 export interface Layout {
   readonly name: string;
-  /** What it is recognised by. */
+  /** The names by which it is recognised. */
   readonly looksFor: string;
-  /** The cases of a folder; undefined where it is not laid out so. Throws DataError for one that is, but wrongly. */
+  /** The cases of a folder; undefined where it has another layout. Throws DataError for one that has this layout, but is wrong. */
   list(dir: string): Listing | undefined;
 }
 
-/** What a user should know of the NIfTI files of some folders that are no case's. */
+/** Notes and warnings about the NIfTI files of some folders that belong to no case. */
 function leftOver(dirs: readonly string[], cases: readonly Case[]): Required<Pick<Listing, 'notes' | 'warnings'>> {
   const used = new Set(cases.flatMap(({ image, label }) => (label ? [image, label] : [image])));
   const { films, warnings } = unused(dirs, used);
   return { notes: films ? [`${films} film${films === 1 ? '' : 's'} (_4d) left out`] : [], warnings };
 }
 
-/** Names that say surely whose a case is, and which of theirs: ACDC's frames; BIDS, sessions; end-diastole and end-systole. */
+/** Names that surely hold a patient and a frame: ACDC's frames; BIDS, sessions; end-diastole and end-systole. */
 const owned = [/^(.+?)_frame(\d+)$/, /^(sub-[A-Za-z0-9]+)_(.+)$/, /^(.+?)_(ses-.+)$/, /^(.+)[-_](ED|ES)$/i];
 
-/** patient001_frame01 → patient and frame, sub-01_ses-2 likewise; any other name is a patient of its own. */
+/** patient001_frame01 → patient and frame, sub-01_ses-2 likewise; any other name is its own patient. */
 function patientOf(id: string): { patient: string; frame: string | undefined } {
   const [, patient, frame] = owned.map((name) => name.exec(id)).find(Boolean) ?? [];
   return { patient: patient ?? id, frame };
@@ -121,7 +121,7 @@ const acdc: Layout = {
 
 interface NnunetInfo {
   readonly file: string;
-  /** How files end. */
+  /** The ending of its files. */
   readonly end: string;
   /** Stems of the images that it lists, as Medical Decathlon's does. */
   readonly listed: ReadonlySet<string>;
@@ -187,7 +187,7 @@ function nnunetCases(images: string, labels: string | undefined, info: NnunetInf
     if (!found) return [];
     const [, id, channel] = found as unknown as [string, string, string];
     if (channel !== '0000') {
-      throw new DataError(`dataset: ${path} is a second channel; images of one are read. Keep NAME_0000 only.`);
+      throw new DataError(`dataset: ${path} is a second channel, but images must have one. Keep NAME_0000 only.`);
     }
     const isMapped = info?.labelValues.some((value, k) => value !== k);
     return [
@@ -205,7 +205,7 @@ function nnunetCases(images: string, labels: string | undefined, info: NnunetInf
   if (cases.length && labelVolumes.length && !cases.some(({ label }) => label)) {
     const [first] = cases as [Case];
     throw new DataError(
-      `dataset: ${labels} holds ${labelVolumes.length} label file${labelVolumes.length === 1 ? '' : 's'}, none named as a case: found ${some(labelVolumes.map(({ path }) => basename(path)))}; ` +
+      `dataset: ${labels} holds ${labelVolumes.length} label file${labelVolumes.length === 1 ? '' : 's'}, none named like a case: found ${some(labelVolumes.map(({ path }) => basename(path)))}; ` +
         `the label of ${basename(first.image)} is ${first.id}.nii.gz. Rename them.`,
     );
   }
@@ -220,7 +220,7 @@ const nnunet: Layout = {
     if (!existsSync(images)) return undefined;
     const info = readNnunetInfo(dir);
     if (info && !/^\.nii(\.gz)?$/i.test(info.end)) {
-      throw new DataError(`dataset: ${dir} holds ${cut(info.end)} files; .nii and .nii.gz are read. Convert them.`);
+      throw new DataError(`dataset: ${dir} holds ${cut(info.end)} files, expected .nii or .nii.gz. Convert them.`);
     }
     const training = nnunetCases(images, join(dir, 'labelsTr'), info);
     if (!training.length) {
@@ -353,7 +353,9 @@ function listSplit(folders: readonly string[], cases: readonly Case[]): Listing[
             .replace(/_slice_\d+$/, ''),
         );
         if (owner) return owner;
-        throw new DataError(`split: ${file} names ${cut(line)}, which has no file. Remove it there, or copy the file.`);
+        throw new DataError(
+          `split: ${file} names ${cut(line)}, which has no file. Remove it from the list, or copy the file.`,
+        );
       }),
     );
   };
@@ -376,7 +378,7 @@ function listSplit(folders: readonly string[], cases: readonly Case[]): Listing[
   return { from: trainList, parts: known };
 }
 
-/** All that are known, in the order in which they are named in messages. */
+/** All known layouts, in the order in which messages name them. */
 export const layouts: readonly Layout[] = [acdc, nnunet, la, ssl4mis, uamt];
 
 /** A text file of the data set; throws DataError. */

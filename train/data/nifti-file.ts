@@ -14,7 +14,7 @@ import {
   type Volume,
 } from './nifti.js';
 
-/** Reads a file; a DataError names it and says what is wrong: missing, truncated, not NIfTI, NaN, unsupported. */
+/** Reads a file; a DataError names it and its fault: missing, truncated, not NIfTI, NaN, unsupported. */
 export function readNifti(path: string, options: ReadOptions = {}): Volume {
   let bytes: Buffer;
   try {
@@ -31,7 +31,7 @@ export function readNifti(path: string, options: ReadOptions = {}): Volume {
 export const decodeNiftiFile = (bytes: Uint8Array, name: string, options: ReadOptions = {}): Volume =>
   decodeNifti(bytes, name, options, { start: gunzipStart, whole: gunzip });
 
-/** The shape that a file's header says; undefined where that cannot be read. Little more than the header is read. */
+/** The shape in a file's header; undefined where that cannot be read. Reads little more than the header. */
 export function shapeIn(path: string): readonly number[] | undefined {
   let file: number | undefined;
   try {
@@ -44,7 +44,7 @@ export function shapeIn(path: string): readonly number[] | undefined {
     const header = isGzip(start) ? gunzipStart(start, HEADER_BYTES[2] + 4, refuse) : start;
     return parseHeader(header, path, refuse).shape;
   } catch {
-    return undefined; // who reads it says why
+    return undefined; // its reader will tell why
   } finally {
     if (file !== undefined) closeSync(file);
   }

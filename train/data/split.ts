@@ -1,5 +1,5 @@
-// Who trains, who validates, who tests: read from a file (a data set's splits.json, nnU-Net's splits_final.json, a run's split.json: one
-// format), or drawn by a hash of each patient's name, so that a patient who is added moves nobody else.
+// The patients of training, validation and test: read from a file (a data set's splits.json, nnU-Net's splits_final.json, a run's
+// split.json: one format), or drawn by a hash of each patient's name, so that adding a patient does not move the others.
 import { createHash } from 'node:crypto';
 import * as v from 'valibot';
 import { uniformStream } from '../../engine/index.js';
@@ -7,30 +7,31 @@ import { cut, some } from '../files/data-error.js';
 import { anyObject, checked, listOf, tableOf, text } from '../files/schema.js';
 import type { Case, Parts } from './layouts.js';
 
-/** What a split's file holds; entries are patients, or cases of them. A list of such objects are folds. */
+/** The content of a split's file; entries are patients, or cases of patients. A list of such objects holds folds. */
 export interface SplitFile {
   /** In the order that `labeled` counts in. */
   readonly train?: readonly string[];
   readonly val?: readonly string[];
   readonly test?: readonly string[];
-  /** Which cases are of one patient, where their names do not say it. */
+  /** The cases of each patient, where their names do not show it. */
   readonly patients?: Readonly<Record<string, readonly string[]>>;
 }
 
-/** What a split's file says about the cases of a data set. */
+/** A split's file, resolved for the cases of a data set. */
 export interface ResolvedSplit {
   readonly parts: Parts;
-  /** All cases but those that the file leaves out of a patient whose others it names; of the patients that it says. */
+  /** All cases, with the patients that the file gives them. If it names some cases of a patient, that patient's others are left out. */
   readonly cases: readonly Case[];
+  /** How many cases are left out so. */
   readonly left: number;
-  /** What is wrong with it, a sentence each; the split then leaves that out. */
+  /** Problems, a sentence each; the split leaves out what is wrong. */
   readonly problems: readonly string[];
 }
 
 const names = listOf(text, 'a list of names');
 const partNames = ['train', 'val', 'test'] as const;
 
-/** An entry without folders, endings, a slice's number and nnU-Net's channel: as cases are named. */
+/** An entry as cases are named: without folders, endings, slice number and nnU-Net's channel. */
 const bare = (entry: string): string =>
   entry
     .replace(/^.*[\\/]/, '')
@@ -38,7 +39,7 @@ const bare = (entry: string): string =>
     .replace(/_slice_\d+$/, '')
     .replace(/_0000$/, '');
 
-/** Finds the cases that a split's file names. `file` is what messages call it, `fold` which of its folds. */
+/** Finds the cases that a split's file names; messages call it `file`. */
 export function resolveSplit(file: string, content: unknown, cases: readonly Case[], fold = 0): ResolvedSplit {
   const problems: string[] = [];
   const nothing = { parts: { train: [], val: [], test: [] }, cases, left: 0, problems };
@@ -84,7 +85,7 @@ export function resolveSplit(file: string, content: unknown, cases: readonly Cas
         const [name = ''] = byId.keys();
         const others = name === example ? `${example}` : `the patient ${example} or the case ${name}`;
         problems.push(
-          `split: ${file} names ${cut(entry)}, which has no images: there are ${patients.size} patients, such as ${others}. Remove it there.`,
+          `split: ${file} names ${cut(entry)}, which has no images. There are ${patients.size} patients, such as ${others}. Remove it from the file.`,
         );
         continue;
       }
@@ -151,13 +152,13 @@ function groupCases(
   return cases.map((c) => (owners.has(c.id) ? { ...c, patient: owners.get(c.id)! } : c));
 }
 
-/** A number from 0 to 1 that a patient's name and the seed give: the same whoever else is there. */
+/** A number from 0 to 1 from a patient's name and the seed, whatever other patients there are. */
 const placeOf = (seed: number, patient: string): number =>
   createHash('sha256').update(`${seed}/${patient}`).digest().readUIntBE(0, 6) / 2 ** 48;
 
 /**
- * About 70/10/20 % of the patients by the hash of each one's name; with two or more one is for validation, with three or more one for
- * test. A patient who is added moves nobody, but where a part had nobody of its own: and nobody who was for test then comes to train.
+ * About 70/10/20 % of the patients by the hash of each one's name. Of two or more, at least one is for validation; of three or more, at
+ * least one for test. An added patient moves others only where a part would be empty without them, and never from test to training.
  */
 export function hashSplit(
   patients: readonly string[],
@@ -168,7 +169,7 @@ export function hashSplit(
   const order = [...patients].sort((a, b) => places.get(a)! - places.get(b)! || (a < b ? -1 : 1));
   const below = (list: readonly string[], limit: number) => list.filter((patient) => places.get(patient)! < limit);
   const hasTest = shares.test > 0 && order.length > 2;
-  // The lowest are for test, the next for validation, all others train; what a part must have it takes from its neighbour above.
+  // The lowest are for test, the next for validation, all others train; a part that would be empty takes from its neighbour above.
   const tested = hasTest ? Math.min(Math.max(1, below(order, shares.test).length), order.length - 2) : 0;
   const rest = order.slice(tested);
   const within = below(rest, (hasTest ? shares.test : 0) + shares.val).length;
@@ -176,7 +177,7 @@ export function hashSplit(
   return { train: rest.slice(validated), val: rest.slice(0, validated), test: order.slice(0, tested) };
 }
 
-/** 70/10/20 % of the patients in a random order; with two or more one is for validation, with three or more one for test. */
+/** 70/10/20 % of the patients in a random order. Of two or more, at least one is for validation; of three or more, one for test. */
 export function splitPatients(patients: readonly string[], seed: number): Parts {
   const order = shuffled(patients, uniformStream(seed, 0x5917));
   const val = order.length < 2 ? 0 : Math.max(1, Math.round(order.length * 0.1));
@@ -195,13 +196,13 @@ export function shuffled<T>(items: readonly T[], uniform: () => number): T[] {
   return order;
 }
 
-/** Words that stand for a time or a phase at the end of a name, with or without a number. */
+/** Words for a time or a phase at the end of a name, with or without a number. */
 const occasion =
   /[-_. ](?:(?:t|tp|v|w|d|m|y|fu|bl|ed|es|pre|post|visit|time|timepoint|scan|week|day|month|year|phase|exam|study|session|baseline|followup|follow-up)[-_]?\d*)$/i;
 
 /**
- * A warning where patients' names look like visits or phases of one person, who may then be in two parts; undefined where they do not.
- * P01-t0 beside P01-t1 does; of trailing numbers (P01_1, P01_2) a few a name do, and series (la_003, la_004, …) do not.
+ * A warning where patients' names look like visits or phases of one person, who may then be in two parts; otherwise undefined. P01-t0
+ * beside P01-t1 does; so do a few trailing numbers per name (P01_1, P01_2), but not a series (la_003, la_004, …).
  */
 export function visitWarning(patients: readonly string[]): string | undefined {
   const alike = (ending: RegExp): string[][] => {
@@ -218,7 +219,7 @@ export function visitWarning(patients: readonly string[]): string | undefined {
   const groups = timed.length ? timed : isSeries ? [] : numbered;
   if (!groups.length) return undefined;
   return (
-    `${some(groups[0]!, 3)} look like visits of one patient (${groups.length} such names), who may train and be tested: ` +
-    'if they are, say it in splits.json: {"patients": {NAME: [CASE, …]}, "train": [NAME, …], …}'
+    `${some(groups[0]!, 3)} look like visits of one patient (${groups.length} such names), who may then be both trained on and tested on. ` +
+    'If they are, group them in splits.json: {"patients": {NAME: [CASE, …]}, "train": [NAME, …], …}'
   );
 }

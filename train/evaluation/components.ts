@@ -1,4 +1,4 @@
-// Connected components of labelled volumes: a network's stray islands are no part of the heart.
+// Connected components of labelled volumes: a network's stray islands are not part of the heart.
 
 /**
  * Keeps of each class 1 … classes − 1 its largest component (26-connected: voxels that touch at a face, an edge or a corner); the

@@ -6,7 +6,7 @@ import { ignored } from '../data/labels.js';
 export const emptyConfusion = (classes: number): number[][] =>
   Array.from({ length: classes }, () => new Array<number>(classes).fill(0));
 
-/** Adds a volume's voxels to a confusion matrix, but those that the reference ignores. Throws a RangeError for a label that is no class. */
+/** Adds a volume's voxels to a confusion matrix, except those that the reference ignores. Throws a RangeError for a label that is not a class. */
 export function countConfusion(confusion: number[][], reference: Uint8Array, prediction: Uint8Array): void {
   const classes = confusion.length;
   const counts = new Float64Array(256 * 256);

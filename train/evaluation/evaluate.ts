@@ -78,10 +78,10 @@ export async function predictProbabilities(
 
 const shapeOf = ({ depth, height, width }: CaseVolume): [number, number, number] => [depth, height, width];
 
-/** What of a run's settings evaluation needs. */
+/** The settings of a run that evaluation needs. */
 export type EvaluatedGrid = PredictedGrid & Reading;
 
-/** Throws a DataError where a header says no voxel size along an axis: millimetres and millilitres would be made up. */
+/** Throws a DataError where a header gives no voxel size along an axis: millimetres and millilitres would be made up. */
 export function checkVoxelSize({ volume, case: c }: CaseVolume): void {
   const geometry = readGeometry(volume.header);
   const { pixdim, srow } = geometry;

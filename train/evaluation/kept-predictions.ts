@@ -1,5 +1,5 @@
-// Predictions that an earlier call left in a folder: what each was made of is written in its header, so that going on never takes one
-// image's labels, or another model's, for another's.
+// Predictions that an earlier call left in a folder. Each header holds a digest of what the prediction was made from, so that --continue
+// never takes one image's or one model's labels for another's.
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import type { CaseVolume } from '../data/case-volume.js';
@@ -10,7 +10,7 @@ import { readPrediction } from './prediction-files.js';
 
 const maker = 'wgrad predict ';
 
-/** What a prediction's header says of it: a digest of all that it is made of. */
+/** The text in a prediction's header: a digest of everything it is made from. */
 export const madeOf = (...parts: readonly unknown[]): string =>
   `${maker}${createHash('sha256').update(JSON.stringify(parts)).digest('hex')}`;
 
@@ -21,7 +21,7 @@ export type Kept =
   | 'unreadable'
   /** Labels, and probabilities where they are asked for, on the image's grid. */
   | 'whole'
-  /** Written by wgrad, but it does not fit: another grid, or labels that are no classes. */
+  /** Written by wgrad, but it does not fit: another grid, or labels that are not classes. */
   | 'unfit'
   /** A prediction of another image, or by other weights or settings. */
   | 'other'

@@ -14,7 +14,7 @@ export interface CaseSummary {
   prediction_file: string | null;
   /** Voxel size along x, y, z in mm, as the image's header says; the millimetres of the distances are those. */
   spacing: readonly number[];
-  /** Voxels that the reference says to ignore, where there are any: they are not scored. */
+  /** Voxels that the reference marks to be ignored, if there are any; they are not scored. */
   ignored?: number;
   /** By class. */
   metrics: Record<string, ClassScore>;
@@ -42,7 +42,7 @@ export interface MeanScore extends Scores {
 
 /** What was evaluated, and what was done to predictions before they were scored. */
 export interface EvaluationSettings {
-  /** Of each class only its largest component counts (components.ts). */
+  /** Only the largest component of each class counts (components.ts). */
   largestComponent?: boolean;
   /** Predictions are means over the flips of a slice. */
   flips?: boolean;
@@ -75,7 +75,7 @@ export interface Summary {
   /** Structures missed and invented, over all cases and classes. */
   missed: number;
   invented: number;
-  /** Voxels that references say to ignore, over all cases, where there are any. */
+  /** Voxels that references mark to be ignored, over all cases, if there are any. */
   ignored?: number;
   /** Voxels by class of the ground truth (rows) and of the prediction (columns), over all cases. */
   confusion?: number[][];

@@ -3,12 +3,12 @@ import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from 'n
 import { dirname } from 'node:path';
 import { whyNot } from './data-error.js';
 
-/** A file or folder that cannot be written; the message names it and says why. */
+/** A file or folder cannot be written; the message names it and the reason. */
 export class FileError extends Error {
   override name = 'FileError';
 }
 
-/** Changes a file or folder; throws a FileError that says why it cannot be written, where the system does not let it. */
+/** Changes a file or folder; where the system refuses, throws a FileError with the reason. */
 export function orSay<T>(path: string, change: () => T): T {
   try {
     return change();

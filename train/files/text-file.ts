@@ -1,5 +1,5 @@
-// The one reader of text that a user wrote: JSON, lists. Editors and spreadsheets save it in UTF-8 or UTF-16, with a byte
-// order mark or without, with line ends of their own; all of them mean the same here.
+// The one reader of a user's text files: JSON and lists. Editors and spreadsheets save them in UTF-8 or UTF-16, with or without a byte
+// order mark, with various line ends; all of these mean the same here.
 import { readFileSync } from 'node:fs';
 
 /** The text in a file's bytes, without its byte order mark: UTF-8, UTF-16 of either byte order, else Windows-1252. */
@@ -18,7 +18,7 @@ export function decodeText(bytes: Uint8Array): string {
 /** A file's text; throws the system's own error where it cannot be read. */
 export const textIn = (file: string): string => decodeText(readFileSync(file));
 
-/** The lines that hold anything, without spaces around them; they end in LF, CRLF or CR. */
+/** The lines that are not blank, trimmed; they end in LF, CRLF or CR. */
 export const linesOf = (text: string): string[] =>
   text
     .split(/\r\n|\n|\r/)

@@ -18,7 +18,7 @@ import {
   type Tensor,
 } from '../../engine/index.js';
 
-/** Of more classes there is no fused loss; the plain ones take any number, the consistency does not. */
+/** The most classes of the fused loss; the plain losses take any number, the consistency does not. */
 const mostFusedClasses = 16;
 
 /** ½ (cross-entropy + soft Dice) of logits [N, H, W, K] against labels u8 [N, H, W]; the parts are returned for the log. */
@@ -29,7 +29,7 @@ export function supervisedLoss(logits: Tensor, labels: Tensor): { loss: Tensor; 
 }
 
 export interface TeacherTerms extends ConsistencyOptions {
-  /** Of every item where a selection is wanted, else of the unlabelled ones only. */
+  /** Logits of every item where a selection is wanted, else of the unlabelled ones only. */
   readonly logits: Tensor;
   /** λ, one number. */
   readonly weight: Tensor;
@@ -44,7 +44,7 @@ export interface ImageLosses {
   readonly loss: Tensor;
   /** For the log: CE, Dice and, with a teacher, the consistency, in one or several tensors. */
   readonly terms: readonly Tensor[];
-  /** Of the unlabelled pixels, as `selectionStatistics`, where wanted. */
+  /** Statistics of the unlabelled pixels, as from `selectionStatistics`, where wanted. */
   readonly statistics?: Tensor;
   /** What the class separation needs, of all items. */
   readonly selected?: {

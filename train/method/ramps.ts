@@ -1,5 +1,5 @@
-// What changes over training, as functions of the iteration (from 0). Formulas from METHOD's protocol: λ ramps up as
-// exp(−5 (1 − t)²) (Laine & Aila 2017), the learning rate falls polynomially.
+// Schedules as functions of the iteration (from 0): λ ramps up as exp(−5 (1 − t)²) (Laine & Aila 2017), the learning rate falls
+// polynomially.
 import type { Config } from '../settings/settings.js';
 
 /** exp(−5 (1 − t)²) for t in [0, 1]; 1 from there on. */

@@ -27,7 +27,7 @@ export interface Teacher {
   predict(images: Tensor): { logits: Tensor; features: Tensor };
   /** Entropy of the mean of several noisy predictions of the unlabelled items, f32 [items, …patch]. */
   uncertainty(images: Tensor): Tensor;
-  /** Records the moving average of what is no parameter (running statistics), if that is wanted. */
+  /** Records the moving average of the running statistics, if that is wanted. */
   averageBuffers(student: Segmenter, decay: Tensor, unless: { guard: Tensor; unscale?: Tensor }): void;
 }
 

@@ -1,7 +1,7 @@
-// The progress line of a run: on a terminal one line that rewrites itself, elsewhere a plain line every few seconds. Rate,
-// remaining time and shares of time are those of the last minute, measured by the loop; validations count. And a word while kernels compile.
+// The progress line of a run: on a terminal one line that rewrites itself, elsewhere a plain line every few seconds. Rate, remaining time
+// and shares of time are those of the last minute, measured by the loop, validations included. Also a line while kernels compile.
 
-/** Where a run's time went, milliseconds since it began. What is left is this process's own work on the training step. */
+/** Where a run's time went, in milliseconds since it began. The rest is this process's own work on the training step. */
 export interface Spent {
   /** Waiting for the loader's next batch. */
   data: number;
@@ -34,7 +34,7 @@ interface Moment {
   spent: Spent;
 }
 
-/** A progress line for iterations `start` to `total`. The loop says with `spent` where its time went; it may leave that out. */
+/** A progress line for iterations `start` to `total`. The loop may pass in `spent` where its time went. */
 export function createProgress(
   name: string,
   total: number,
@@ -81,7 +81,7 @@ export function createProgress(
   }
 }
 
-/** Slow runs are told in seconds an iteration. */
+/** The rate in words; slow runs show seconds per iteration. */
 const rateText = (rate: number): string =>
   rate > 0 && rate < 0.1 ? `${(1 / rate).toFixed(1)} s/it` : `${rate.toFixed(2)} it/s`;
 
@@ -96,8 +96,8 @@ function sharesText(from: Moment, to: Moment): string {
 }
 
 /**
- * Waits for what is prepared and says on `out` how many kernels are compiled once that takes longer than a second: on a terminal a line that
- * rewrites itself and goes, elsewhere a plain line every ten seconds at most.
+ * Waits for kernels to compile. After a second it shows on `out` how many are done: on a terminal a line that rewrites and removes itself,
+ * elsewhere a plain line at most every ten seconds.
  */
 export async function sayCompiling<T>(
   preparing: (options: { onProgress: (compiled: number, total: number) => void }) => Promise<T>,

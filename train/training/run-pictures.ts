@@ -98,7 +98,7 @@ export async function showBatch(
   events.image(step, 'train/Kept', greyPicture(kept, sides, [0, 1]));
 }
 
-/** A run's own report. One that cannot be written is said, and takes nothing from the run. */
+/** Writes a run's own report. A failure is reported, and does not harm the run. */
 export function reportOn(folder: string, out: string): void {
   try {
     writeReport([folder], out);
