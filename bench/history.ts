@@ -138,13 +138,13 @@ export function compareSaved(folder = resultsFolder): string {
 
 /** Flags of every benchmark. */
 export const commonFlags = {
-  adapter: { type: 'string', value: 'NAME', help: "swiftshader, lavapipe, or a part of a GPU's name" },
+  adapter: { type: 'string', value: 'NAME', help: "swiftshader, lavapipe, or part of a GPU's name" },
   save: { type: 'boolean', help: `write the result to ${resultsFolder}/` },
   compare: {
     type: 'boolean',
     help: 'print old, new and ratio against the newest saved result of this adapter and these settings',
   },
-  json: { type: 'boolean', help: 'one JSON document on stdout' },
+  json: { type: 'boolean', help: 'print one JSON document' },
 } as const satisfies Flags;
 
 /** Notes the load of the machine, then saves, compares and prints what was measured. */

@@ -21,7 +21,7 @@ export const parts = Object.fromEntries(Object.entries(benchmarks).map(([name, {
 
 export const command = {
   help: `usage: wgrad bench ${Object.keys(benchmarks).join('|')} [flags]
-       wgrad bench --compare      the newest saved result of each against the one before it, measuring nothing
+       wgrad bench --compare      compare the newest saved result of each with the one before; measure nothing
 
 ${Object.values(parts)
   .map(({ help }) => help)
@@ -38,7 +38,7 @@ export async function run(args: string[]): Promise<number> {
   const benchmark = name !== undefined && Object.hasOwn(benchmarks, name) ? benchmarks[name] : undefined;
   if (!benchmark) {
     const near = name === undefined ? undefined : nearest(name, Object.keys(benchmarks));
-    const what = name === undefined ? 'say what to measure' : `unknown benchmark '${name}'`;
+    const what = name === undefined ? 'name what to measure' : `unknown benchmark '${name}'`;
     throw new UsageError(`bench: ${what}. ${near ? `Did you mean ${near}?` : 'See wgrad bench --help.'}`);
   }
   return benchmark.run(rest);

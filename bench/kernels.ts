@@ -34,7 +34,7 @@ export async function measureKernels(
   report: (row: KernelResult) => void = () => {},
 ): Promise<KernelsReport> {
   const cases = scope(gpu, () => kernelCases(gpu, sizes)).filter(({ name }) => name.includes(only));
-  if (!cases.length) throw new UsageError(`bench: no kernel's name holds '${only}'. Without --only all are listed.`);
+  if (!cases.length) throw new UsageError(`bench: no kernel's name contains '${only}'. Leave --only out to see all.`);
   const roofline = await measureRoofline(gpu, repeats, copyBytes);
   const results: KernelResult[] = [];
   for (const { name, bytes, flops, prepare } of cases) {
@@ -60,17 +60,17 @@ export function kernelsTable({ adapter, roofline, results }: KernelsReport): str
 
 export const command = describeCommand({
   name: 'bench kernels',
-  about: "Every kernel of the training step against the adapter's roofline.",
+  about: "Measures every kernel of the training step against the adapter's roofline.",
   flags: {
-    size: { type: 'integer', min: 2, default: 64, help: 'pixels of a side' },
-    features: { type: 'string', value: 'LIST', default: '16,32,64,128', help: "channels of the UNet's levels" },
-    batch: { type: 'integer', min: 2, default: 4, help: 'images in a batch' },
-    classes: { type: 'integer', min: 2, max: 16, default: 4, help: 'classes' },
-    repeats: { type: 'integer', min: 1, default: 9, help: 'runs of each; the median counts' },
+    size: { type: 'integer', min: 2, default: 64, help: 'pixels per side' },
+    features: { type: 'string', value: 'LIST', default: '16,32,64,128', help: 'UNet channels per level' },
+    batch: { type: 'integer', min: 2, default: 4, help: 'images per batch' },
+    classes: { type: 'integer', min: 2, max: 16, default: 4, help: 'number of classes' },
+    repeats: { type: 'integer', min: 1, default: 9, help: 'runs of each kernel; the median counts' },
     only: {
       type: 'string',
       value: 'TEXT',
-      help: "only kernels whose name holds TEXT, for instance 'weight gradient'",
+      help: "measure only kernels whose name contains TEXT, for instance 'weight gradient'",
     },
     ...commonFlags,
   },

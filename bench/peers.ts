@@ -171,50 +171,50 @@ export function peersReport(adapter: string, names: readonly PeerName[], results
   return { adapter, results, geomean: Object.fromEntries(names.map((name) => [name, geometricMean(ratios(name))])) };
 }
 
-const ofConvolutions = 'Of convolutions';
-const ofTheStep = 'Of the step (dropout and noise are 0 for all, because every engine draws other random numbers)';
+const ofConvolutions = 'For convolutions';
+const ofTheStep = 'For the step (without dropout and noise, because every engine draws other random numbers)';
 
 export const command = describeCommand({
   name: 'bench peers',
-  about: 'Against tfjs (WebGPU) and jax-js (jitted), in turns on one adapter.',
+  about: 'Measures wgrad against tfjs (WebGPU) and jax-js (jitted), in turns on one adapter.',
   flags: {
     work: {
       type: 'string',
       choices: ['conv', 'step', 'all'],
       default: 'all',
-      help: 'conv: convolutions; step: the whole mean-teacher training step',
+      help: 'work to measure: convolutions (conv), or the whole mean-teacher training step (step)',
     },
-    peers: { type: 'string', value: 'LIST', default: peerNames.join(), help: 'who else runs it' },
-    rounds: { type: 'integer', min: 1, help: 'turns; the median counts (default 9; of the step 5)' },
-    batch: { type: 'integer', min: 1, default: 4, help: 'images in a batch' },
+    peers: { type: 'string', value: 'LIST', default: peerNames.join(), help: 'engines to compare with' },
+    rounds: { type: 'integer', min: 1, help: 'turns; the median counts (default 9; for the step 5)' },
+    batch: { type: 'integer', min: 1, default: 4, help: 'images per batch' },
     ...commonFlags,
     shapes: {
       type: 'string',
       value: 'LIST',
       default: standardShapes,
-      help: 'INPUTS-OUTPUTS@SIZE, 1×1 with k1 behind; or unet',
+      help: 'convolutions as INPUTS-OUTPUTS@SIZE, with k1 at the end for 1×1; or unet',
       under: ofConvolutions,
     },
-    size: { type: 'integer', min: 8, help: 'pixels of a side (default 32)', under: ofTheStep },
+    size: { type: 'integer', min: 8, help: 'pixels per side (default 32)', under: ofTheStep },
     features: {
       type: 'string',
       value: 'LIST',
-      help: "channels of the UNet's levels (default 8,16,32)",
+      help: 'UNet channels per level (default 8,16,32)',
       under: ofTheStep,
     },
-    method: { type: 'string', value: 'NAME', help: 'lccs (default), or mt: without prototypes', under: ofTheStep },
+    method: { type: 'string', value: 'NAME', help: 'lccs (default), or mt, which has no prototypes', under: ofTheStep },
     threshold: {
       type: 'number',
       value: 'X',
       min: 0,
       max: 1,
-      help: 'confidence below which a pixel is kept (default: that of training)',
+      help: 'confidence below which a pixel is kept (default: as in training)',
       under: ofTheStep,
     },
     export: {
       type: 'string',
       value: 'DIR',
-      help: "time nothing; write the step for bench/pytorch/step.py: batch, weights, and wgrad's result",
+      help: "do not measure; write the step (batch, weights, wgrad's result) for bench/pytorch/step.py",
       under: ofTheStep,
     },
   },

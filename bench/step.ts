@@ -134,10 +134,10 @@ export function stepText(figures: StepFigures, byKernel: boolean): string {
 
 export const command = describeCommand({
   name: 'bench step',
-  about: 'The whole training step, with any of the settings of wgrad train.',
+  about: 'Measures the whole training step, with any settings of wgrad train.',
   flags: {
-    repeats: { type: 'integer', min: 1, default: 10, help: 'steps that are timed; the median counts' },
-    profile: { type: 'boolean', help: 'also launches, bytes and time by kernel (--json always has them)' },
+    repeats: { type: 'integer', min: 1, default: 10, help: 'timed steps; the median counts' },
+    profile: { type: 'boolean', help: 'also print launches, bytes and time by kernel (--json always does)' },
     ...commonFlags,
     ...configFlags,
   },

@@ -26,21 +26,21 @@ import { table } from './harness.js';
 export const command = describeCommand({
   name: 'bench --tune',
   about:
-    'Measures the kernels that a training step may use, and remembers the best. The step is that of any settings of wgrad train.',
+    'Measures the kernels that a training step may use, and remembers the best. The step takes any settings of wgrad train.',
   flags: {
-    only: { type: 'string', value: 'TEXT', help: 'keys that contain TEXT' },
-    again: { type: 'boolean', help: 'also what was measured before' },
+    only: { type: 'string', value: 'TEXT', help: 'measure only keys that contain TEXT' },
+    again: { type: 'boolean', help: 'measure again what was measured before' },
     turns: {
       type: 'integer',
       min: 1,
       default: 7,
-      help: 'how often each candidate gets its turn; the median of its runs counts',
+      help: 'turns of each candidate; the median of its runs counts',
     },
-    adapter: { type: 'string', value: 'NAME', help: "swiftshader, lavapipe, or a part of a GPU's name" },
-    json: { type: 'boolean', help: 'one JSON document on stdout' },
+    adapter: { type: 'string', value: 'NAME', help: "swiftshader, lavapipe, or part of a GPU's name" },
+    json: { type: 'boolean', help: 'print one JSON document' },
     'print-table': {
       type: 'boolean',
-      help: 'the text of engine/tuned.ts, with what is remembered for this adapter',
+      help: 'print the text of engine/tuned.ts with the choices remembered for this adapter',
     },
     ...configFlags,
   },
@@ -118,7 +118,7 @@ export async function run(args: string[]): Promise<number> {
   const { flags } = command.read(args);
   const { only = '', again, turns, adapter, json, 'print-table': print, ...settings } = flags;
   if (!environmentFlags().tune)
-    throw new UsageError('bench: --tune and --no-tune (or WGRAD_TUNE=0) exclude each other.');
+    throw new UsageError('bench: --tune and --no-tune (or WGRAD_TUNE=0) cannot be combined. Leave one out.');
   const gpu = await openDevice(adapter ? { adapter } : {});
   try {
     await verifyDevice(gpu);

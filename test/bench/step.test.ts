@@ -44,7 +44,7 @@ test('one JSON document with the figures of the step, and launches and bytes by 
 
 const refused: [string[], RegExp][] = [
   [['kernel'], /unknown benchmark 'kernel'. Did you mean kernels\?/],
-  [[], /say what to measure/],
+  [[], /name what to measure/],
   [['step', '--repeat', '3'], /unknown flag --repeat. Did you mean --repeats\?/],
   [['step', '--features', '8'], /at least two levels/],
   [['kernels', '--size', '30', '--features', '4,8,16'], /multiple of 4/],

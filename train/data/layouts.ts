@@ -382,7 +382,7 @@ function listSplit(folders: readonly string[], cases: readonly Case[]): Listing[
 export const layouts: readonly Layout[] = [acdc, nnunet, la, ssl4mis, uamt];
 
 /** A text file of the data set; throws DataError. */
-export function readText(file: string): string {
+function readText(file: string): string {
   try {
     return textIn(file);
   } catch (error) {

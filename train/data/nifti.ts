@@ -67,6 +67,7 @@ const elementTypes = new Map<number, ElementType>([
   [1280, { name: 'uint64', bytes: 8, read: (view, at, little) => Number(view.getBigUint64(at, little)) }],
 ]);
 
+/** How a file's odd values are read. */
 export interface ReadOptions {
   /** Default 'refuse'. */
   readonly nan?: NanPolicy | undefined;
@@ -248,6 +249,7 @@ const written = {
   float32: { code: 16, array: Float32Array, least: Number.NEGATIVE_INFINITY, most: Number.POSITIVE_INFINITY },
 } as const;
 
+/** A volume to write, and where its geometry comes from. */
 export interface NiftiContent {
   /** x fastest. */
   readonly data: ArrayLike<number>;

@@ -56,6 +56,7 @@ export interface StepResult {
   readonly cosines: Tensor | undefined;
 }
 
+/** The scheduled numbers of an iteration that the log holds. */
 export interface Schedule {
   lr: number;
   consistencyWeight: number;

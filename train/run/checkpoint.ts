@@ -102,7 +102,7 @@ function hashOfFile(bytes: Buffer, written: string): string {
 }
 
 /** "decoder.out_conv.weight holds 16 values that are not finite, the first NaN at 3": of the first array that has some; undefined if none has. */
-export function nonFiniteIn(arrays: ReadonlyMap<string, Pick<NamedArray, 'data'>>): string | undefined {
+function nonFiniteIn(arrays: ReadonlyMap<string, Pick<NamedArray, 'data'>>): string | undefined {
   for (const [name, { data }] of arrays) {
     const first = data.findIndex((value) => !Number.isFinite(value));
     if (first < 0) continue;

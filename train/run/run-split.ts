@@ -108,7 +108,7 @@ export function readRunSplit(run: string): RunSplit | undefined {
 }
 
 /** Files of a run that a data folder no longer holds as they were: `gone.nii.gz is missing`, `a.nii.gz has changed`. */
-export function changesSince(split: RunSplit, dir: string, patients: readonly string[]): string[] {
+function changesSince(split: RunSplit, dir: string, patients: readonly string[]): string[] {
   const cases = new Set(patients.flatMap((patient) => split.patients[patient] ?? []));
   return Object.entries(split.files)
     .filter(([, known]) => cases.has(known.case))
@@ -130,7 +130,7 @@ function isAmong(known: ReadonlyMap<string, number>, c: Case): boolean {
 }
 
 /** Cases whose image is, byte for byte, one that the run trained on, under whatever name. */
-export function trainedOn(split: RunSplit, cases: readonly Case[]): Case[] {
+function trainedOn(split: RunSplit, cases: readonly Case[]): Case[] {
   const trained = new Set(split.train.flatMap((patient) => split.patients[patient] ?? []));
   const known = new Map(
     Object.values(split.files).flatMap((file) =>
@@ -141,7 +141,7 @@ export function trainedOn(split: RunSplit, cases: readonly Case[]): Case[] {
 }
 
 /** A run's parts and patients, limited to a data folder's cases: a split for openDataset. */
-export function splitWithin(split: RunSplit, cases: readonly Case[]): Parts & SplitFile {
+function splitWithin(split: RunSplit, cases: readonly Case[]): Parts & SplitFile {
   const there = new Set(cases.map((c) => c.id));
   const patients = Object.fromEntries(
     Object.entries(split.patients).flatMap(([patient, ids]) => {

@@ -68,6 +68,7 @@ const list = (value: number[], each: { min: number; max?: number; whole?: boolea
   return setting(value, 'N,N,…', reading(read, schema), help);
 };
 
+/** The methods, as `--method` takes them. */
 export const methods = ['lccs', 'lccs-consistency', 'lccs-separation', 'mt', 'uamt', 'supervised'] as const;
 
 /** Key → setting. The flag is the key in kebab-case. */
@@ -207,6 +208,7 @@ export const settings = {
 } as const;
 
 type Settings = typeof settings;
+/** The name of a setting, as a file has it. */
 export type ConfigKey = keyof Settings;
 
 /**
