@@ -1,7 +1,7 @@
 // Opening a GPU under Node: the order of drivers, the unpacked SwiftShader, and what is said when something is missing.
 // Each case is a process of its own with a cache of its own, since a process has one Vulkan loader for life.
 import { spawn, spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -99,11 +99,8 @@ test('the null backend validates and computes nothing', async () => {
 
 test('without the package webgpu: what to install; where the program runs, it is found', async () => {
   const bare = join(folder, 'bare');
-  mkdirSync(join(bare, 'node_modules'), { recursive: true });
-  for (const room of ['engine', 'shaders']) cpSync(join(dist, room), join(bare, room), { recursive: true });
+  for (const room of ['engine', 'shaders', 'vendor']) cpSync(join(dist, room), join(bare, room), { recursive: true });
   writeFileSync(join(bare, 'package.json'), '{ "type": "module" }');
-  const preprocessor = dirname(fileURLToPath(import.meta.resolve('wgsl-preprocessor/wgsl-preprocessor.js')));
-  cpSync(preprocessor, join(bare, 'node_modules/wgsl-preprocessor'), { recursive: true });
   const here = (cwd: string) => open(`{ adapter: 'null' }`, {}, bare, undefined, cwd);
   assert.match(
     (await here(folder)).error!,

@@ -12,10 +12,8 @@ import { pack } from './archive.js';
 const root = fileURLToPath(new URL('../../../', import.meta.url));
 const load = createRequire(join(root, 'package.json'));
 
-/** What the program, its benchmarks and its tests import by name; missing ones (optional packages) are left out. */
+/** What benchmarks and tests import by name; missing ones (optional packages) are left out. */
 const packages = [
-  'nifti-reader-js',
-  'wgsl-preprocessor/wgsl-preprocessor.js',
   '@tensorflow/tfjs',
   '@tensorflow/tfjs-backend-webgpu',
   '@jax-js/jax',

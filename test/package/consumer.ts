@@ -1,5 +1,5 @@
-// A project that uses the package: the repository's sources are copied, packed as a release is (prepack included), unpacked
-// into a new folder's node_modules, and only what package.json declares is put beside it.
+// A project that uses the package: the repository's sources are copied, packed as a release is (prepack included), and installed
+// by npm without a network. The package has no dependencies, so nothing lies beside it until a test links a peer.
 import { spawn } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -16,7 +16,7 @@ export interface Manifest {
   readonly version: string;
   readonly bin: Readonly<Record<string, string>>;
   readonly exports: Readonly<Record<string, string | { readonly types: string; readonly default: string }>>;
-  readonly dependencies: Readonly<Record<string, string>>;
+  readonly dependencies?: Readonly<Record<string, string>>;
   readonly peerDependencies: Readonly<Record<string, string>>;
   readonly scripts: Readonly<Record<string, string>>;
 }
@@ -65,7 +65,7 @@ export async function executed(...call: Parameters<typeof execute>): Promise<str
 const npm = process.platform === 'win32' ? 'npm.cmd' : 'npm';
 
 /** What a release is made of: what the build reads, and what npm puts into every package. */
-const sources = ['engine', 'shaders', 'model', 'train', 'bench', 'examples', 'test'];
+const sources = ['.ci', 'engine', 'shaders', 'model', 'train', 'bench', 'examples', 'test'];
 const files = ['package.json', 'tsconfig.json', 'README.md', 'CHANGELOG.md', 'LICENSE'];
 
 export class Consumer {
@@ -82,7 +82,7 @@ export class Consumer {
     this.installed = join(this.folder, 'node_modules', manifest.name);
   }
 
-  /** Packs and unpacks. */
+  /** Packs and installs. */
   async install(): Promise<void> {
     const release = join(this.#root, 'release');
     mkdirSync(release, { recursive: true });
@@ -100,17 +100,12 @@ export class Consumer {
     }[];
     if (!tarball) throw new Error('npm pack made nothing');
     this.packed = tarball.size;
-    mkdirSync(this.installed, { recursive: true });
-    await executed(
-      'tar',
-      ['-xzf', join(release, tarball.filename), '--strip-components=1', '-C', this.installed],
-      release,
-    );
+    mkdirSync(this.folder);
     writeFileSync(
       join(this.folder, 'package.json'),
       JSON.stringify({ name: 'consumer', private: true, type: 'module' }),
     );
-    for (const name of Object.keys(manifest.dependencies)) this.link(name);
+    await executed(npm, ['install', '--offline', '--loglevel=error', join(release, tarball.filename)], this.folder);
   }
 
   /** Puts another package of the repository's beside wgrad. */

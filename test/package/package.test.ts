@@ -1,6 +1,6 @@
 // The package as its users meet it: what is in it, that it imports, type-checks and bundles in a project of its own, and how
 // large it gets there.
-import { readFileSync, symlinkSync } from 'node:fs';
+import { readdirSync, readFileSync, symlinkSync } from 'node:fs';
 import { builtinModules } from 'node:module';
 import { dirname, join, posix } from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -46,7 +46,7 @@ test('holds what it exports, licence, READMEs and changes, and no tests or sourc
 test('imports only what it holds and what package.json declares', async () => {
   // Benchmarks against peers need the peers; whoever runs them installs them.
   const { devDependencies } = JSON.parse(readFileSync(join(repository, 'package.json'), 'utf8'));
-  const declared = { ...manifest.dependencies, ...manifest.peerDependencies };
+  const declared = manifest.peerDependencies;
   const { metafile } = await esbuild.build({
     entryPoints: consumer
       .contents()
@@ -74,6 +74,41 @@ test('imports only what it holds and what package.json declares', async () => {
     return !(from.includes('wgrad/dist/bench/') && name in devDependencies);
   });
   assert.equal(astray, []);
+});
+
+test('declarations name no package but the peers', () => {
+  const declared = consumer.contents().filter((path) => path.endsWith('.d.ts'));
+  assert.ok(declared.length > 50, `only ${declared.length} declarations`);
+  const named = declared.flatMap((path) =>
+    [
+      ...readFileSync(join(consumer.installed, path), 'utf8').matchAll(/(?:from|import\()\s*['"]([^.'"][^'"]*)['"]/g),
+    ].map(([, name]) => ({ path, name: name! })),
+  );
+  const isPeer = (name: string) => Object.keys(manifest.peerDependencies).some((peer) => name.split('/')[0] === peer);
+  assert.equal(
+    named.filter(({ path, name }) => !name.startsWith('node:') && !isPeer(name) && !path.startsWith('dist/bench/')),
+    [],
+  );
+});
+
+test('npm installs nothing beside it; the licences of what it bundles are in it', () => {
+  assert.equal(
+    readdirSync(join(consumer.folder, 'node_modules')).filter((name) => !name.startsWith('.')),
+    [manifest.name],
+  );
+  const licences = readFileSync(join(consumer.installed, 'dist/LICENSES.txt'), 'utf8');
+  const bundled = consumer
+    .contents()
+    .flatMap((path) => path.match(/^dist\/vendor\/((?:@[^/]+\/)?[^/]+?)(?:\.js|\/.*)$/)?.[1] ?? [])
+    .filter((name) => !name.startsWith('chunk-'));
+  assert.ok(bundled.includes('nifti-reader-js') && bundled.includes('wgsl-preprocessor'), bundled.join());
+  for (const name of [...bundled, 'fflate']) {
+    assert.match(
+      licences,
+      new RegExp(`^${name} \\d+\\.\\d+\\.\\d+ \\(.+\\)\\n\\n(?:.*\\n){0,20}.*Copyright`, 'm'),
+      name,
+    );
+  }
 });
 
 test('publint finds nothing', async () => {
@@ -261,7 +296,7 @@ const sizes: Record<string, { code: string; most: number }> = {
     code: `export { tensor, conv, backward, mean, square, createSgd, capture, fromDevice } from 'wgrad';`,
     most: 48_000,
   },
-  'the whole engine and the models': { code: `export * from 'wgrad'; export * from 'wgrad/model';`, most: 91_000 },
+  'the whole engine and the models': { code: `export * from 'wgrad'; export * from 'wgrad/model';`, most: 91_100 },
 };
 for (const [name, { code, most }] of Object.entries(sizes)) {
   test(`size of a browser bundle: ${name}, at most ${most} bytes gzipped`, async () => {
