@@ -9,6 +9,9 @@ const { peerDependencies } = JSON.parse(readFileSync('package.json', 'utf8'));
 const shipped = ['engine', 'shaders', 'model', 'train'];
 const rooms = [...shipped, 'bench', 'examples/node', 'test'];
 
+/** Scripts of pages: each is one bundle with the packages that it imports, and with its style sheet beside it. */
+const pageScripts = ['train/report/script.ts'];
+
 /** What the shipped rooms import of packages. */
 const vendored = new Set();
 
@@ -52,30 +55,48 @@ const options = {
   format: 'esm',
   target: 'node20',
   platform: 'neutral',
+  mainFields: ['module', 'main'],
   logLevel: 'warning',
 };
 
 rmSync('dist', { recursive: true, force: true });
-const sources = rooms.flatMap((room) =>
-  readdirSync(room, { recursive: true })
-    .filter((path) => path.endsWith('.ts') && !path.endsWith('.d.ts'))
-    .map((path) => join(room, path)),
-);
+const sources = rooms
+  .flatMap((room) =>
+    readdirSync(room, { recursive: true })
+      .filter((path) => path.endsWith('.ts') && !path.endsWith('.d.ts'))
+      .map((path) => join(room, path)),
+  )
+  .filter((path) => !pageScripts.includes(path.replaceAll('\\', '/')));
 await build({
   ...options,
   entryPoints: [...sources, 'examples/browser/build.ts'],
   plugins: [packages],
   sourcemap: true,
 });
-const { metafile } = await build({
+const vendor = await build({
   ...options,
   entryPoints: [...vendored].map((path) => ({ in: path, out: fileOf(path) })),
   outdir: 'dist/vendor',
-  mainFields: ['module', 'main'],
   external: ['node:*'],
   splitting: true,
   minifyWhitespace: true,
   legalComments: 'none',
   metafile: true,
 });
-writeFileSync('dist/LICENSES.txt', licencesOf(Object.keys(metafile.inputs)).join(`\n${'-'.repeat(80)}\n\n`));
+const pages = await build({
+  ...options,
+  entryPoints: pageScripts,
+  // uPlot formats numbers in this language; some browsers' own is none that Intl knows ("en-US@posix").
+  define: { navigator: '{ "language": "en" }' },
+  format: 'iife',
+  target: 'es2022',
+  minify: true,
+  legalComments: 'none',
+  metafile: true,
+});
+for (const [path, { entryPoint, inputs }] of Object.entries(pages.metafile.outputs)) {
+  const licences = licencesOf(Object.keys(inputs)).join('\n');
+  if (entryPoint) writeFileSync(path, `/*\n${licences}*/\n${readFileSync(path, 'utf8')}`);
+}
+const inputs = [vendor, pages].flatMap(({ metafile }) => Object.keys(metafile.inputs));
+writeFileSync('dist/LICENSES.txt', licencesOf(inputs).join(`\n${'-'.repeat(80)}\n\n`));

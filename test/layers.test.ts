@@ -49,7 +49,7 @@ const trainFloors = [
 /** What runs in a browser as under Node: nothing that these reach when they run knows Node. */
 const pure = [
   ...['engine/index', 'model/index', 'train/method/index', 'train/data/index', 'train/evaluation/predictor'],
-  'train/settings/settings',
+  ...['train/settings/settings', 'train/report/script'],
 ];
 /** Shader files without an entry point hold snippets, which any shader may use. */
 const isSnippet = (path: string): boolean => !/@compute/.test(readFileSync(join(root, `${path}.ts`), 'utf8'));
@@ -57,7 +57,7 @@ const packages: Record<string, RegExp> = {
   engine: /^webgpu$/,
   shaders: /^wgsl-preprocessor\//,
   model: /^$/,
-  train: /^(node:|nifti-reader-js$|valibot$|h5wasm\/|wgsl-preprocessor\/)/,
+  train: /^(node:|nifti-reader-js$|fast-png$|uplot(\/|$)|h5wasm\/)/,
 };
 
 /** What is wrong with `from` (a path without ending) importing `to` (such a path, or a package); undefined if nothing. */

@@ -1,4 +1,4 @@
-// The report in a real browser: sorting, themes, curves, values under the pointer, phone width, print, and without scripts.
+// The report in a real browser: sorting, themes, curves and how they answer, phone width, print, and without scripts.
 // With WGRAD_SCREENSHOTS=FOLDER the pictures of it are kept there.
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -139,47 +139,181 @@ inBrowser('light and dark: as the system says, until the button is pressed', asy
   }
 });
 
-inBrowser('curves answer to scale, smoothing and pointer', async (page, url) => {
+interface Box {
+  x: number;
+  y: number;
+  width: number;
+  height: number;
+}
+/** The chart of this title, as an expression. */
+const plot = (title: string) =>
+  `[...document.querySelectorAll('figure.plot')].find((figure) => figure.querySelector('h4').firstChild.data.trim() === ${JSON.stringify(title)})`;
+/** Where its curves are drawn, scrolled into view. */
+const plotBox = (page: Page, title: string) =>
+  page.evaluate<Box>(
+    `(() => { ${plot(title)}.scrollIntoView(); const { x, y, width, height } = ${plot(title)}.querySelector('.u-over').getBoundingClientRect(); return { x, y, width, height }; })()`,
+  );
+/** Where a column of the plot has a line's colour: heights, as shares of the plot's, from its bottom. */
+const heights = (page: Page, title: string, color: string, part: number) =>
+  page.evaluate<number[]>(`(() => {
+    const figure = ${plot(title)}, canvas = figure.querySelector('canvas');
+    const [over, own] = [figure.querySelector('.u-over'), canvas].map((element) => element.getBoundingClientRect());
+    const hex = getComputedStyle(document.documentElement).getPropertyValue('${color}').trim();
+    const wanted = [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+    const x = Math.round(over.x - own.x + ${part} * (over.width - 1)), top = Math.round(over.y - own.y);
+    const { data } = canvas.getContext('2d').getImageData(x, top, 1, Math.round(over.height));
+    return Array.from({ length: over.height }, (_, y) => y)
+      .filter((y) => wanted.every((c, i) => Math.abs(c - data[4 * y + i]) < 24))
+      .map((y) => 1 - (y + 0.5) / over.height);
+  })()`);
+const mean = (values: number[]) => values.reduce((sum, v) => sum + v, 0) / values.length;
+const legend = (page: Page, title: string) =>
+  page.evaluate<string[]>(`[...${plot(title)}.querySelectorAll('.legend output')].map(({ value }) => value)`);
+const at = (page: Page, title: string) => page.evaluate<string>(`${plot(title)}.querySelector('.at').textContent`);
+const set = (page: Page, selector: string, change: string) =>
+  page.evaluate(
+    `{ const input = document.querySelector('${selector}'); ${change}; input.dispatchEvent(new Event('input')); }`,
+  );
+const mouse = (page: Page, type: string, x: number, y: number, more = {}) =>
+  page.send('Input.dispatchMouseEvent', { type, x, y, ...more });
+const key = (page: Page, name: string) =>
+  page.send('Input.dispatchKeyEvent', { type: 'keyDown', key: name, code: name, text: name === 'Enter' ? '\r' : '' });
+/** The data of a line, as the page holds it. */
+const lineOf = (page: Page, title: string, name: string) =>
+  page.evaluate<{ x: number[]; y: number[] }>(
+    `JSON.parse(document.querySelector('#charts').textContent).find(({ title }) => title === ${JSON.stringify(title)}).lines.find(({ name }) => name === ${JSON.stringify(name)})`,
+  );
+/** A moment for what uPlot does after the event. */
+const settled = (page: Page) =>
+  page.evaluate('new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))');
+
+inBrowser('a line goes where its values are: linear, on a log scale, smoothed', async (page, url) => {
   await size(page, 1200);
   await page.open(url);
-  const line = () =>
-    page.evaluate<string>(
-      `document.querySelector('figure.plot path.line.s0[d^="M"]:not(.swatch *)').getAttribute('d')`,
-    );
-  const ticks = () =>
-    page.evaluate<string[]>(
-      `[...document.querySelectorAll('figure.plot svg.chart')[0].querySelectorAll('text.end')].map((t) => t.textContent)`,
-    );
-  const set = (selector: string, change: string) =>
-    page.evaluate(
-      `{ const input = document.querySelector('${selector}'); ${change}; input.dispatchEvent(new Event('input')); }`,
-    );
-  const before = await line();
-  await set('#smoothing', 'input.value = 20');
-  assert.is.not(await line(), before);
+  await settled(page);
+  await set(page, '#smoothing', 'input.value = 0');
+  const dice = await lineOf(page, 'Dice', 'right ventricle');
+  const height = async (title: string, color: string, part: number) => mean(await heights(page, title, color, part));
+  assert.ok(Math.abs((await height('Dice', '--s1', 0.75)) - dice.y[5]!) < 0.02, 'iteration 300, from 0 to 1');
+  const { y } = await lineOf(page, 'Learning rate', 'Learning rate');
+  await set(page, '#log', 'input.checked = true');
+  await settled(page);
+  assert.ok(Math.abs((await height('Dice', '--s1', 0.75)) - dice.y[5]!) < 0.02, 'shares have no log scale');
+  const decades =
+    Math.ceil(Math.log10(Math.max(...y)) - 1e-9) - Math.floor(Math.log10(Math.min(...y.filter((v) => v > 0))));
+  const expected = 1 + (Math.log10(y[200]!) - Math.ceil(Math.log10(Math.max(...y)) - 1e-9)) / decades;
+  assert.ok(Math.abs((await height('Learning rate', '--s0', 0.5)) - expected) < 0.02, 'iteration 200, in decades');
+  await set(page, '#log', 'input.checked = false');
+  const picture = () =>
+    page.evaluate<string>(`${plot('Supervised loss and total')}.querySelector('canvas').toDataURL()`);
+  await settled(page);
+  const before = await picture();
+  await set(page, '#smoothing', 'input.value = 20');
+  await settled(page);
+  assert.is.not(await picture(), before);
   assert.is(await page.evaluate(`document.querySelector('#smoothing-value').textContent`), '20 %');
-  const linear = await ticks();
-  await set('#log', 'input.checked = true');
-  assert.is(linear[0], '0');
-  assert.ok((await ticks()).includes('0.1'), (await ticks()).join());
-  await set('#log', 'input.checked = false');
-  await set('#smoothing', 'input.value = 0');
-  const box = await page.evaluate<{ x: number; y: number; width: number }>(
-    `(() => { const figure = document.querySelector('figure.plot'); figure.scrollIntoView(); const { x, y, width } = figure.querySelector('svg.chart').getBoundingClientRect(); return { x, y, width }; })()`,
-  );
-  await page.send('Input.dispatchMouseEvent', { type: 'mouseMoved', x: box.x + box.width - 14, y: box.y + 60 });
-  const tip = await page.evaluate<string>(`document.querySelector('.tip').innerText`);
-  const last = await page.evaluate<number>(
-    `JSON.parse(document.querySelector('#charts').textContent)[0].lines[0].y.at(-1)`,
-  );
-  assert.match(tip, /iteration 399/);
-  assert.ok(tip.includes(String(Number(last.toPrecision(4)))), `${tip} does not say ${last}`);
-  await page.send('Input.dispatchMouseEvent', { type: 'mouseMoved', x: 2, y: 2 });
-  assert.is(await page.evaluate(`document.querySelectorAll('.tip').length`), 0);
-  // With the keyboard.
-  await page.evaluate(`document.querySelector('figure.plot').focus()`);
-  await page.send('Input.dispatchKeyEvent', { type: 'keyDown', key: 'ArrowRight', code: 'ArrowRight' });
-  assert.match(await page.evaluate<string>(`document.querySelector('.tip').innerText`), /^iteration 4\b/);
+});
+
+inBrowser(
+  'values beside the names: under the pointer in every chart, under the arrow keys, said',
+  async (page, url) => {
+    await size(page, 1200);
+    await page.open(url);
+    await set(page, '#smoothing', 'input.value = 0');
+    const title = 'Supervised loss and total';
+    const box = await plotBox(page, title);
+    await mouse(page, 'mouseMoved', box.x + box.width - 1, box.y + 60);
+    await settled(page);
+    assert.is(await at(page, title), 'iteration 399');
+    const names = ['Total loss', 'Cross-entropy', 'Dice loss'];
+    const lines = await Promise.all(names.map((name) => lineOf(page, title, name)));
+    const said = (v: number) => String(Number(v.toPrecision(4)));
+    assert.equal(
+      await legend(page, title),
+      lines.map(({ y }) => said(y.at(-1)!)),
+    );
+    assert.is(await at(page, 'Dice'), 'iteration 400', 'the nearest validation');
+    assert.is((await legend(page, 'Dice'))[1], said((await lineOf(page, 'Dice', 'right ventricle')).y.at(-1)!));
+    await mouse(page, 'mouseMoved', 2, 2);
+    await settled(page);
+    assert.equal([await at(page, title), ...(await legend(page, title))], ['', '', '', '']);
+    await page.evaluate(`${plot(title)}.querySelector('.canvas').focus()`);
+    await key(page, 'ArrowRight');
+    await settled(page);
+    assert.is(await at(page, title), 'iteration 4');
+    assert.is(
+      await page.evaluate(`${plot(title)}.querySelector('[role=status]').textContent.replace(/\\s+/g, ' ')`),
+      ['iteration 4', ...names.map((name, i) => `${name} ${said(lines[i]!.y[4]!)}`)].join(', '),
+    );
+    await key(page, 'Escape');
+    await settled(page);
+    assert.is(await at(page, title), '');
+  },
+);
+
+inBrowser(
+  'a name’s button hides its line, with the keyboard, too; redrawn charts leave it hidden',
+  async (page, url) => {
+    await size(page, 1200);
+    await page.open(url);
+    const isDrawn = async () => {
+      await settled(page);
+      return (await heights(page, 'Dice', '--s1', 0.75)).length > 0;
+    };
+    const button = `${plot('Dice')}.querySelectorAll('.legend button')[1]`;
+    assert.ok(await isDrawn());
+    await page.evaluate(`${button}.click()`);
+    assert.is(await page.evaluate(`${button}.getAttribute('aria-pressed')`), 'false');
+    assert.not(await isDrawn());
+    await set(page, '#smoothing', 'input.value = 10');
+    assert.not(await isDrawn());
+    await page.evaluate(`${button}.focus()`);
+    await key(page, 'Enter');
+    assert.ok(await isDrawn());
+  },
+);
+
+inBrowser('a stretch is enlarged by dragging, in every chart, until a double click', async (page, url) => {
+  await size(page, 1200);
+  await page.open(url);
+  await set(page, '#smoothing', 'input.value = 0');
+  const title = 'Supervised loss and total';
+  const box = await plotBox(page, title);
+  const [middle, y] = [box.x + box.width / 2, box.y + 40];
+  const iterationAt = async (part: number) => {
+    const now = await plotBox(page, title); // the vertical axis changes its width with its numbers
+    await mouse(page, 'mouseMoved', now.x + part * now.width, y);
+    await settled(page);
+    return [await at(page, title), await at(page, 'Mean confidence')];
+  };
+  await mouse(page, 'mouseMoved', middle, y);
+  await mouse(page, 'mousePressed', middle, y, { button: 'left', clickCount: 1 });
+  await mouse(page, 'mouseMoved', box.x + box.width - 1, y, { button: 'left', buttons: 1 });
+  await mouse(page, 'mouseReleased', box.x + box.width - 1, y, { button: 'left', clickCount: 1 });
+  await settled(page);
+  for (const shown of await iterationAt(0.5)) assert.match(shown, /^iteration (29[89]|30[0-2])$/);
+  await set(page, '#log', 'input.checked = true');
+  for (const shown of await iterationAt(0.5)) assert.match(shown, /^iteration (29[89]|30[0-2])$/, 'drawn anew');
+  await set(page, '#log', 'input.checked = false');
+  const now = await plotBox(page, title);
+  for (const clickCount of [1, 2]) {
+    await mouse(page, 'mousePressed', now.x + 5, y, { button: 'left', clickCount });
+    await mouse(page, 'mouseReleased', now.x + 5, y, { button: 'left', clickCount });
+  }
+  for (const shown of await iterationAt(0.5)) assert.match(shown, /^iteration (199|20[0-2])$/);
+});
+
+inBrowser('curves have the colours of the theme', async (page, url) => {
+  await theme(page, 'light');
+  await size(page, 1200);
+  await page.open(url);
+  await settled(page);
+  const [light] = await heights(page, 'Dice', '--s1', 0.75);
+  await page.evaluate(`document.querySelector('button.theme').click()`);
+  await settled(page);
+  const [dark] = await heights(page, 'Dice', '--s1', 0.75);
+  assert.is(await page.evaluate(`document.documentElement.dataset.theme`), 'dark');
+  assert.ok(light !== undefined && light === dark, `${light} ${dark}`);
 });
 
 inBrowser('nothing is wider than the page: desktop, tablet, phone; light and dark', async (page, url) => {
@@ -212,10 +346,10 @@ inBrowser(
       assert.ok((await overflows(page)) <= 0, `${width} px: ${await overflows(page)} too wide`);
       await picture(page, `two-${scheme}-${width}`, width);
     }
-    const legend = await page.evaluate<string[]>(
-      `[...document.querySelectorAll('figure.plot')[0].querySelectorAll('.legend li')].map((li) => li.textContent)`,
+    const names = await page.evaluate<string[]>(
+      `[...document.querySelectorAll('figure.plot')[0].querySelectorAll('.legend li')].map((li) => li.textContent.trim())`,
     );
-    assert.equal(legend, ['lccs', 'supervised']);
+    assert.equal(names, ['lccs', 'supervised']);
   },
   'two.html',
 );
@@ -231,17 +365,23 @@ inBrowser('without scripts: charts and tables are there, and no dead buttons', a
   const count = async (selector: string) =>
     ((await page.send('DOM.querySelectorAll', { nodeId: document.nodeId, selector })) as { nodeIds: number[] }).nodeIds
       .length;
-  assert.ok((await count('figure.plot > svg.chart path.line')) >= 9);
-  assert.is(await count('button:not([hidden]), th button, .tools:not([hidden])'), 0);
+  assert.ok((await count('figure.plot > .static > svg polyline[stroke-width="2.5"]')) >= 9);
+  assert.is(await count('.scripted:not([hidden])'), 0);
+  assert.is(await count('button:not([hidden], [hidden] *), th button, .tools:not([hidden])'), 0);
   assert.is(await count('table.cases tbody tr'), 3);
 });
 
-inBrowser('printed: light, without tools', async (page, url) => {
+inBrowser('printed: light, without tools, charts as pictures', async (page, url) => {
   await page.open(url);
   await page.evaluate(`document.documentElement.dataset.theme = 'dark'`);
   await page.send('Emulation.setEmulatedMedia', { media: 'print' });
   assert.is(await background(page), 'rgb(255, 255, 255)');
-  assert.is(await page.evaluate(`getComputedStyle(document.querySelector('.tools')).display`), 'none');
+  const display = (selector: string) =>
+    page.evaluate(`getComputedStyle(document.querySelector('${selector}')).display`);
+  assert.equal(
+    [await display('.tools'), await display('.plot > .scripted'), await display('.plot > .static')],
+    ['none', 'none', 'block'],
+  );
   const { data } = await page.send('Page.printToPDF', { preferCSSPageSize: false });
   assert.ok(
     Buffer.from(data as string, 'base64')

@@ -102,7 +102,7 @@ test('npm installs nothing beside it; the licences of what it bundles are in it'
     .flatMap((path) => path.match(/^dist\/vendor\/((?:@[^/]+\/)?[^/]+?)(?:\.js|\/.*)$/)?.[1] ?? [])
     .filter((name) => !name.startsWith('chunk-'));
   assert.ok(bundled.includes('nifti-reader-js') && bundled.includes('wgsl-preprocessor'), bundled.join());
-  for (const name of [...bundled, 'fflate']) {
+  for (const name of [...bundled, 'fflate', 'uplot']) {
     assert.match(
       licences,
       new RegExp(`^${name} \\d+\\.\\d+\\.\\d+ \\(.+\\)\\n\\n(?:.*\\n){0,20}.*Copyright`, 'm'),

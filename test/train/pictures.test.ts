@@ -16,7 +16,7 @@ import {
   fitText,
   textWidth,
 } from '../../train/pictures/canvas.js';
-import { layOut, niceTicks, tickText } from '../../train/pictures/curves.js';
+import { layOut, niceTicks, tickText } from '../../train/pictures/curve-layout.js';
 import { characters, glyphHeight, glyphOf, glyphWidth } from '../../train/pictures/font.js';
 import type { Picture } from '../../train/pictures/png.js';
 import { drawCurves, drawSlices, slicePicture } from '../../train/pictures/slice-picture.js';
@@ -266,9 +266,14 @@ test('curves: both files; the PNG as large as the SVG; names and ticks are in th
 
 /** The polylines of a curve's main stroke in an SVG, as points; a single point is drawn twice. */
 const strokes = (svg: string, width = 2.5): [number, number][][] =>
-  [...svg.matchAll(new RegExp(`<polyline points="([^"]+)" stroke="[^"]+" stroke-width="${width}"/>`, 'g'))].map(
-    ([, points]) => points!.split(' ').map((point) => point.split(',').map(Number) as [number, number]),
-  );
+  [
+    ...svg.matchAll(
+      new RegExp(
+        `<polyline points="([^"]+)" stroke="[^"]+" stroke-width="${width}"(?: stroke-dasharray="[\\d ]+")?/>`,
+        'g',
+      ),
+    ),
+  ].map(([, points]) => points!.split(' ').map((point) => point.split(',').map(Number) as [number, number]));
 
 test('curves of very different size share a log scale, scores never do', () => {
   const x = [0, 100, 200];
@@ -288,6 +293,20 @@ test('curves of very different size share a log scale, scores never do', () => {
     [3, 3],
     'also a score of 0 has its place',
   );
+});
+
+test('twelve lines are told apart by colour and dash, with few points and with many', () => {
+  for (const count of [3, 500]) {
+    const x = Array.from({ length: count }, (_, i) => i);
+    const lines = x.slice(0, 12).map((k) => ({ name: `line ${k}`, x, y: x.map((i) => k + i / count) }));
+    while (lines.length < 12) lines.push({ ...lines[0]!, name: `line ${lines.length}` });
+    drawCurves(join(root, 'twelve'), [{ title: 'a', lines }]);
+    const svg = readFileSync(join(root, 'twelve.svg'), 'utf8');
+    const looks = [
+      ...svg.matchAll(/points="[^"]+ [^"]+" (stroke="[^"]+") stroke-width="2.5"( stroke-dasharray="[^"]+")?/g),
+    ];
+    assert.is(new Set(looks.map(([, color, dash]) => `${color}${dash}`)).size, 12, `${count} points`);
+  }
 });
 
 test('curves: NaN and −1 leave gaps and do not stretch the axis', () => {

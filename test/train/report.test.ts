@@ -16,7 +16,6 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { chartSvg, layOutChart } from '../../train/report/chart.js';
 import { chartGroups } from '../../train/report/charts.js';
 import { html } from '../../train/report/html.js';
 import { overview, overviewText } from '../../train/report/numbers.js';
@@ -68,38 +67,20 @@ test('charts are there without a script: as many drawn as there are data for', (
   const run = readRun(fake());
   const charts = chartGroups([run]).flatMap((group) => group.charts);
   const [body] = reportPage([run]).split('<script');
-  assert.is(body!.match(/<svg class="chart"/g)?.length, charts.length);
+  assert.is(body!.match(/<svg xmlns=/g)?.length, charts.length);
+  assert.is(body!.match(/<div class="canvas"/g)?.length, charts.length);
+  const lines = charts.flatMap((chart) => chart.lines);
+  assert.ok(body!.match(/<polyline [^>]*stroke-width="2.5"/g)!.length >= lines.length);
   assert.ok(charts.length >= 9, `${charts.length} charts`);
 });
 
-test('a line goes where its values are', () => {
-  const chart = {
-    title: 'x',
-    last: 10,
-    range: 'share' as const,
-    lines: [{ name: 'a', style: 0, x: [0, 5, 10], y: [0, null, 1] }],
-  };
-  const view = { width: 400, height: 200, log: false, smoothing: 0 };
-  const { left, right, top, bottom, ticks, yAt } = layOutChart(chart, view);
-  assert.equal([ticks[0], ticks.at(-1)], [0, 1]);
-  assert.equal([yAt(0), yAt(1), yAt(0.5)], [bottom, top, (top + bottom) / 2]);
-  assert.ok(Number.isNaN(yAt(null)));
-  const path = `M${left.toFixed(1)} ${bottom.toFixed(1)}M${right.toFixed(1)} ${top.toFixed(1)}`;
-  assert.ok(chartSvg(chart, view).includes(`<path class="line s0" d="${path}"/>`), 'the gap interrupts the line');
-});
-
-test('log scale: decades at equal distances, nothing at or below zero', () => {
-  const lines = [{ name: 'a', style: 0, x: [0, 1, 2], y: [0.001, 0, 1] }];
-  const view = { width: 400, height: 200, log: true, smoothing: 0 };
-  const { ticks, yAt, top, bottom } = layOutChart({ title: '', last: 2, range: 'positive', lines }, view);
-  assert.equal(
-    ticks.map((tick) => Number(tick.toPrecision(3))),
-    [0.001, 0.01, 0.1, 1],
-  );
-  assert.ok(Math.abs(yAt(0.01) - (bottom - (bottom - top) / 3)) < 1e-9);
-  assert.ok(Number.isNaN(yAt(0)));
-  const linear = layOutChart({ title: '', last: 2, range: 'share', lines }, view);
-  assert.is(linear.yAt(0), linear.bottom, 'shares have no log scale');
+test('a chart in words says where its lines end', () => {
+  const page = pageOf(fake());
+  const about = page.match(/aria-label="(Dice: [^"]*)"/g)!;
+  assert.is(about.length, 2, 'the picture and the chart that answers');
+  const dice = (name: string) => `${name} ends at 0\\.\\d+`;
+  const words = ['mean', 'right ventricle', 'myocardium', 'left ventricle'].map(dice).join(', ');
+  assert.match(about[0]!, new RegExp(`^aria-label="Dice: ${words}"$`));
 });
 
 test('long series: at most a thousand points, spikes and gaps survive', () => {
@@ -135,8 +116,8 @@ test('twenty runs: a page of less than 5 MB, lines that are told apart as far as
   writeReport([first!, ...others], out);
   assert.ok(statSync(out).size < 5e6, `${statSync(out).size} bytes`);
   const page = readFileSync(out, 'utf8');
-  for (let style = 0; style < 12; style++) assert.ok(page.includes(`class="mark s${style}"`), `style ${style}`);
-  const looks = [...page.matchAll(/\.line\.s\d+, \.pale\.s\d+ \{ (stroke: [^}]*)\}/g)].map(([, look]) => look);
+  for (let style = 0; style < 12; style++) assert.ok(page.includes(`class="line s${style}"`), `style ${style}`);
+  const looks = [...page.matchAll(/\.line\.s\d+ \{ (stroke: [^}]*)\}/g)].map(([, look]) => look);
   assert.is(new Set(looks).size, 12, 'colour and dash');
 });
 

@@ -1,7 +1,21 @@
-// Which charts a report has. Of one run, related quantities share a chart; of several, each quantity has its own and the runs
-// lie over each other.
-import type { Chart, Line } from './chart.js';
+// Which charts a report has. Related quantities of one run share a chart; with several runs, each quantity has its own chart and
+// the runs lie over each other.
 import type { RunData, Series } from './run-data.js';
+
+export interface Line extends Series {
+  name: string;
+  /** Selects colour and dash: see `lookOf`. */
+  style: number;
+}
+
+export interface Chart {
+  title: string;
+  lines: Line[];
+  /** The end of the horizontal axis. */
+  last: number;
+  /** share: from 0, to 1 if it comes near; positive: from 0, or on a log scale. */
+  range: 'share' | 'positive' | 'any';
+}
 
 export interface Group {
   title: string;
@@ -140,8 +154,16 @@ export function chartGroups(runs: readonly RunData[]): Group[] {
 const linesOf = (series: readonly (readonly [string, Series | undefined])[]): Line[] =>
   series.flatMap(([name, one], i) => (one ? [{ name, style: i % styles, ...one }] : []));
 
-/** How many ways of drawing a line the style sheet has: six colours, each with two dashes and markers. */
-export const styles = 12;
+const dashes = [[], [7, 3], [2, 3], [9, 3, 2, 3], [12, 3], [4, 2]];
+
+/** How many lines are told apart: six colours, each with two dashes. */
+export const styles = 2 * dashes.length;
+
+/** Colour and dash of a line: every colour has dashes of its own, so that colour is never the only cue. */
+export function lookOf(style: number): { color: number; dash: number[] } {
+  const color = style % dashes.length;
+  return { color, dash: dashes[(style + 2 * Math.floor(style / dashes.length)) % dashes.length]! };
+}
 
 /** The one value of all lines of more than two points; undefined where something changes. */
 function constantOf(lines: readonly Line[]): number | undefined {

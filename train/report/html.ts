@@ -7,8 +7,8 @@ export interface Markup {
 
 type Value = Markup | string | number | undefined | false | readonly Value[];
 
-/** Text for HTML: the five characters that mean something there are replaced. Sent to the page, too. */
-export function escapeText(text: string): string {
+/** Text for HTML: the five characters that mean something there are replaced. */
+function escapeText(text: string): string {
   return text
     .replace(/&/g, '&amp;')
     .replace(/</g, '&lt;')

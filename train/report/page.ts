@@ -1,19 +1,21 @@
-// The report as one self-contained HTML page: no network (a policy in its head forbids it), readable without scripts.
+// The report as one self-contained HTML page. It needs no network (a policy in its head forbids it). Every chart is in it twice: as a
+// picture, for printers and where scripts do not run, and as data, which script.ts draws.
+import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { writeAtomically } from '../files/atomic-file.js';
-import { movingAverage, niceTicks, tickText } from '../pictures/curves.js';
-import { bandPath, type Chart, chartSvg, layOutChart, linePath, markerPath } from './chart.js';
-import { chartGroups, type Group } from './charts.js';
-import { escapeText, html, jsonFor, type Markup, raw } from './html.js';
+import { layOut } from '../pictures/curve-layout.js';
+import { toSvg } from '../pictures/curves.js';
+import { type Chart, chartGroups, type Group } from './charts.js';
+import { html, jsonFor, type Markup, raw } from './html.js';
 import { settingText } from './numbers.js';
 import { type RunData, readRun } from './run-data.js';
-import { startPage } from './script.js';
 import { style } from './style.js';
 import { caseTable, classTable, confusionTable, cosineTable, facts, runTable, settingsTables } from './tables.js';
 
 /** Pictures beyond this many bytes are left out, and the page says so. */
 const pictureBytes = 2_600_000;
-const initial = { width: 480, height: 240, log: false, smoothing: 0.02 };
+/** Share of a line's points, in percent, that the page's moving average takes at first. */
+const smoothing = 2;
 
 /**
  * Writes the report of run folders, one self-contained HTML page, to the file `out`. Throws where a folder is no run, or `out`
@@ -50,18 +52,8 @@ export function reportPage(runs: readonly RunData[]): string {
   const title = runs.map(({ name }) => name).join(', ');
   const groups = chartGroups(runs);
   const charts = groups.flatMap((group) => group.charts);
-  const functions = [
-    escapeText,
-    movingAverage,
-    niceTicks,
-    tickText,
-    linePath,
-    bandPath,
-    markerPath,
-    layOutChart,
-    chartSvg,
-  ];
-  const code = [...functions, startPage].map(String).join('\n');
+  // The build puts the script and the chart library's style sheet beside this file.
+  const built = (name: string) => readFileSync(new URL(name, import.meta.url), 'utf8');
   const { markup } = html`<!doctype html>
 <html lang="en">
 <head>
@@ -70,7 +62,7 @@ export function reportPage(runs: readonly RunData[]): string {
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
 <link rel="icon" href="data:,">
 <title>wgrad: ${title}</title>
-<style>${raw(style)}</style>
+<style>${raw(built('./script.css') + style)}</style>
 </head>
 <body>
 <header><div><h1>${runs.length > 1 ? `${runs.length} runs: ${title}` : title}</h1>${runs.length === 1 ? essentials(runs[0]!) : ''}</div><button type="button" class="theme scripted" hidden>dark</button></header>
@@ -87,7 +79,7 @@ ${section('Settings', [settingsTables(runs)])}
 </main>
 <footer>${runs.map((run) => html`<div>${run.folder}${environment(run)}</div>`)}</footer>
 <script type="application/json" id="charts">${jsonFor(charts)}</script>
-<script>${raw(`${code}\n${startPage.name}();`)}</script>
+<script>${raw(built('./script.js'))}</script>
 </body>
 </html>
 `;
@@ -128,9 +120,9 @@ function notes(runs: readonly RunData[]): Markup | undefined {
 
 function curves(groups: readonly Group[]): Markup {
   return html`<section><h2>Curves</h2>
-<p class="soft">Over iterations. Pale is what was measured, strong its moving average.</p>
+<p class="soft">Over iterations. Pale is what was measured, strong its moving average. <span class="scripted" hidden>Click a name to hide its line. Drag over a chart to enlarge a stretch; double-click to go back.</span></p>
 <div class="tools scripted" hidden>
-<label>smoothing <input type="range" id="smoothing" min="0" max="20" value="${100 * initial.smoothing}" aria-describedby="smoothing-value"> <span id="smoothing-value">${100 * initial.smoothing} %</span></label>
+<label>smoothing <input type="range" id="smoothing" min="0" max="20" value="${smoothing}" aria-describedby="smoothing-value"> <span id="smoothing-value">${smoothing} %</span></label>
 <label><input type="checkbox" id="log"> log scale</label>
 </div>
 ${groups.map(
@@ -140,15 +132,36 @@ ${groups.map(
 }
 
 function figure(chart: Chart): Markup {
-  const swatch = (style: number) =>
-    raw(
-      `<svg class="swatch" viewBox="0 0 30 12" aria-hidden="true"><path class="line s${style}" d="M1 6H29"/><path class="mark s${style}" d="${markerPath(style, 15, 6)}"/></svg>`,
-    );
   const isNamed = chart.lines.length === 1 && chart.lines[0]!.name === chart.title;
-  const legend = html`<ul class="legend">${chart.lines.map(({ name, style }) => html`<li>${swatch(style)}${name}</li>`)}</ul>`;
-  return html`<figure class="plot"><h4>${chart.title}</h4>${!isNamed && legend}${raw(chartSvg(chart, initial))}</figure>
+  const legend = chart.lines.map(
+    ({ name, style }) =>
+      html`<li><button type="button" aria-pressed="true"><svg class="swatch" viewBox="0 0 30 12" aria-hidden="true"><path class="line s${style}" d="M1 6H29"/></svg><span class="${isNamed && 'unseen'}">${name}</span> <output></output></button></li>`,
+  );
+  const about = textOf(chart);
+  return html`<figure class="plot"><div class="static" role="img" aria-label="${about}">${raw(pictureOf(chart))}</div>
+<div class="scripted" hidden><h4>${chart.title} <span class="at"></span></h4><ul class="legend">${legend}</ul><div class="canvas" role="img" tabindex="0" aria-label="${about}"></div><div class="said unseen" role="status"></div></div></figure>
 `;
 }
+
+/** The chart in words: where each line ends. */
+function textOf({ title, lines }: Chart): string {
+  const ends = lines.map(({ name, y }) => {
+    const last = y.findLast((value) => value !== null);
+    return `${name} ${last === undefined ? 'has no value' : `ends at ${settingText(last)}`}`;
+  });
+  return `${title}: ${ends.join(', ')}`;
+}
+
+const pictureOf = ({ title, lines, range }: Chart): string =>
+  toSvg(
+    layOut([
+      {
+        title,
+        lines: lines.map(({ name, x, y }) => ({ name, x, y: y.map((value) => value ?? Number.NaN) })),
+        isShare: range === 'share',
+      },
+    ]),
+  );
 
 /** Pictures of the best validation of every run, then of the last and the first, as far as there is room. */
 function slices(runs: readonly RunData[]): Markup | undefined {

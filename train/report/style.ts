@@ -1,6 +1,6 @@
-// The page's style sheet. Colours of lines are told apart with any colour vision and on both backgrounds; each has its own
-// dash and marker, so that colour is never the only cue. They are after Okabe & Ito (2008), darker on white.
-import { styles } from './charts.js';
+// The page's style sheet. Colours of lines are told apart with any colour vision and on both backgrounds. They are after Okabe & Ito
+// (2008), darker on white.
+import { lookOf, styles } from './charts.js';
 
 const light = `
   color-scheme: light;
@@ -10,12 +10,9 @@ const dark = `
   color-scheme: dark;
   --paper: #14171c; --card: #1c2027; --ink: #e8eaee; --soft: #a4acb8; --rule: #353b45; --accent: #7db6ff; --mark: #1d3350;
   --s0: #5ab4f0; --s1: #f0a13c; --s2: #37c79a; --s3: #ee86bf; --s4: #b49bf2; --s5: #c3c8d0;`;
-const dashes = ['none', '7 3', '2 3', '9 3 2 3', '12 3', '4 2'];
-/** The second six lines have the colours of the first with other dashes. */
 const lineStyles = Array.from({ length: styles }, (_, i) => {
-  const [color, dash] = [i % dashes.length, dashes[(i + 2 * Math.floor(i / dashes.length)) % dashes.length]];
-  return `.line.s${i}, .pale.s${i} { stroke: var(--s${color}); stroke-dasharray: ${dash}; }
-.mark.s${i}, .band.s${i} { fill: var(--s${color}); }`;
+  const { color, dash } = lookOf(i);
+  return `.line.s${i} { stroke: var(--s${color}); stroke-dasharray: ${dash.join(' ') || 'none'}; }`;
 }).join('\n');
 
 export const style = `
@@ -78,26 +75,21 @@ th[aria-sort='descending'] button::after { opacity: 1; clip-path: polygon(0 12%,
 .tools label { display: flex; gap: 8px; align-items: center; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); gap: 20px 28px; }
 figure { margin: 0; min-width: 0; break-inside: avoid; }
-figure.plot { position: relative; scroll-margin-top: 56px; }
+figure.plot { scroll-margin-top: 56px; }
 figure.plot h4 { margin: 0; font-size: 14px; overflow-wrap: anywhere; }
+.at { float: right; color: var(--soft); font-weight: 400; font-size: 13px; font-variant-numeric: tabular-nums; }
 .legend { display: flex; flex-wrap: wrap; gap: 0 16px; margin: 2px 0 4px; padding: 0; list-style: none; font-size: 13px; color: var(--soft); }
-.legend li { display: flex; gap: 6px; align-items: center; overflow-wrap: anywhere; }
+.legend button { all: unset; display: flex; gap: 6px; align-items: center; overflow-wrap: anywhere; cursor: pointer; }
+.legend button:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
+.legend button[aria-pressed='false'] { opacity: 0.45; text-decoration: line-through; }
+.legend output { min-width: 7ch; color: var(--ink); font-weight: 600; font-variant-numeric: tabular-nums; }
 .swatch { width: 30px; height: 12px; flex: none; }
-svg.chart { display: block; width: 100%; height: auto; overflow: visible; }
-svg.chart text { fill: var(--soft); font-size: 12px; font-variant-numeric: tabular-nums; }
-svg .end { text-anchor: end; }
-svg .middle { text-anchor: middle; }
-svg .grid { stroke: var(--rule); stroke-width: 1; }
-svg .axis { stroke: var(--soft); stroke-width: 1; fill: none; }
-svg .line, svg .pale { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
-svg .pale { opacity: 0.28; stroke-width: 1; stroke-dasharray: none !important; }
-svg .band { opacity: 0.2; stroke: none; }
-svg .mark { stroke: var(--paper); stroke-width: 1; }
-svg .cursor { stroke: var(--soft); stroke-width: 1; stroke-dasharray: 3 3; }
+.line { fill: none; stroke-width: 2; }
 ${lineStyles}
-.tip { position: absolute; pointer-events: none; background: var(--paper); border: 1px solid var(--rule); border-radius: 6px; padding: 6px 10px; font-size: 13px; box-shadow: 0 4px 14px rgb(0 0 0 / 18%); z-index: 3; white-space: nowrap; font-variant-numeric: tabular-nums; max-width: 100%; overflow: hidden; }
-.tip div { display: flex; gap: 6px; align-items: center; }
-.tip b { margin-left: auto; padding-left: 12px; }
+.static svg { display: block; width: 100%; height: auto; }
+.scripted .static { display: none; }
+.canvas .u-cursor-x { border-color: var(--soft); }
+.canvas .u-select { background: var(--soft); opacity: 0.2; }
 .slices { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 560px), 1fr)); gap: 20px 28px; }
 .parts { display: flex; flex-wrap: wrap; gap: 0 48px; }
 .parts > div { min-width: 0; max-width: 100%; }
@@ -119,7 +111,8 @@ footer { margin-top: 56px; font-size: 13px; border-top: 1px solid var(--rule); p
   :root, :root[data-theme='dark'] {${light}
   }
   body { max-width: none; padding: 0; font-size: 11px; }
-  .tools, .theme, .tip { display: none !important; }
+  .scripted .static { display: block; }
+  .tools, .theme, .plot .scripted, p .scripted { display: none !important; }
   .charts { grid-template-columns: repeat(2, 1fr); gap: 10px 18px; }
   h2, h3 { break-after: avoid; }
   tr, .facts div { break-inside: avoid; }

@@ -9,7 +9,7 @@ import type { Predictor } from '../evaluation/predictor.js';
 import type { Summary } from '../evaluation/summary.js';
 import { orSay } from '../files/atomic-file.js';
 import { partsOf } from '../method/methods.js';
-import type { Panel } from '../pictures/curves.js';
+import type { Panel } from '../pictures/curve-layout.js';
 import { drawCurves, drawSlices, greyPicture, labelPicture } from '../pictures/slice-picture.js';
 import { writeReport } from '../report/page.js';
 import type { LogRecord } from '../run/log.js';
