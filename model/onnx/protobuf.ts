@@ -1,5 +1,6 @@
 // Protocol buffers, the writing half and of that what ONNX needs: a message is a list of tagged fields, in the order in which they
-// are added. Repeated numbers are not packed (onnx.proto is proto2).
+// are added. Repeated numbers are not packed (onnx.proto is proto2). Not pbf: the format does not change, pbf moves the weights once
+// for each message around them, and is four times the size.
 
 const text = new TextEncoder();
 

@@ -22,6 +22,13 @@ writeFakeRun(join(root, 'lccs'), { cases });
 writeFakeRun(join(root, 'supervised'), { method: 'supervised', shift: -0.05, config: { lr: 0.02 } });
 writeReport([join(root, 'lccs')], join(root, 'one.html'));
 writeReport([join(root, 'lccs'), join(root, 'supervised')], join(root, 'two.html'));
+writeFakeRun(join(root, 'odd'));
+const records = Array.from({ length: 2000 }, (_, iteration) => {
+  const loss = iteration > 700 && iteration < 1300 ? null : 0.3 + 0.1 * (-1) ** iteration;
+  return { iteration, loss, ce: 1, lr: -2 * iteration };
+});
+writeFileSync(join(root, 'odd/log.jsonl'), records.map((record) => `${JSON.stringify(record)}\n`).join(''));
+writeReport([join(root, 'odd')], join(root, 'odd.html'));
 
 let browser: Browser | undefined;
 let unavailable = '';
@@ -302,6 +309,32 @@ inBrowser('a stretch is enlarged by dragging, in every chart, until a double cli
   }
   for (const shown of await iterationAt(0.5)) assert.match(shown, /^iteration (199|20[0-2])$/);
 });
+
+inBrowser(
+  'gaps stay open, bands lie around their lines, what is not positive has no place on a log scale',
+  async (page, url) => {
+    await size(page, 1200);
+    await page.open(url);
+    await set(page, '#smoothing', 'input.value = 0');
+    await settled(page);
+    const at = (color: string, part: number) => heights(page, 'Supervised loss and total', color, part);
+    const line = await at('--s0', 0.25);
+    assert.equal([line.length > 0, (await at('--s0', 0.5)).length], [true, 0]);
+    // The band from 0.2 to 0.4 around the line at 0.3 is a fifth of the line's colour.
+    const band = await page.evaluate<number>(`(() => {
+      const figure = document.querySelector('figure.plot'), canvas = figure.querySelector('canvas');
+      const [over, own] = [figure.querySelector('.u-over'), canvas].map((element) => element.getBoundingClientRect());
+      const { data } = canvas.getContext('2d').getImageData(Math.round(over.x - own.x + 0.25 * over.width), Math.round(over.y - own.y), 1, over.height);
+      return Array.from({ length: over.height }, (_, y) => data[4 * y + 2] > data[4 * y] + 20).filter(Boolean).length / over.height;
+    })()`);
+    assert.ok(Math.abs(band - mean(line) * (0.2 / 0.3)) < 0.03, `${band} around ${mean(line)}`);
+    await set(page, '#log', 'input.checked = true');
+    await settled(page);
+    assert.ok((await at('--s0', 0.25)).length > 0);
+    assert.is((await heights(page, 'Learning rate', '--s0', 0.5)).length, 0);
+  },
+  'odd.html',
+);
 
 inBrowser('curves have the colours of the theme', async (page, url) => {
   await theme(page, 'light');

@@ -1,4 +1,4 @@
-// PNG files: every pixel comes back, what is no picture is refused.
+// PNG files against another decoder: every pixel must come back.
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -23,6 +23,12 @@ test('RGB and grey pixels come back, with the checksums that a strict reader wan
     assert.equal([picture.width, picture.height, picture.channels, picture.depth], [width, height, channels, 8]);
     assert.equal(Array.from(picture.data), Array.from(data), `${width}×${height}×${channels}`);
   }
+});
+
+test('a flipped bit is noticed by a strict reader', () => {
+  const file = encodePng({ width: 4, height: 4, data: noise(48) });
+  file[20]! ^= 1;
+  assert.throws(() => decode(file, { checkCrc: true }), /CRC/i);
 });
 
 test('a flat picture takes few bytes', () => {

@@ -1,4 +1,5 @@
-// A bitmap font, drawn for this program: 5 pixels wide, 7 high, one row below the line for descenders.
+// A bitmap font, drawn for this program: 5 pixels wide, 7 high, one row below the line for descenders. Libraries that draw text into
+// pixels need a font file besides, or native code: resvg 2.5 MB of WebAssembly, @napi-rs/canvas 35 MB for each system.
 
 /** Rows of a glyph: the line's seven and one below. */
 export const glyphHeight = 8;

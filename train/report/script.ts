@@ -72,6 +72,8 @@ function sizeOf(figure: HTMLElement): { width: number; height: number } {
   return { width, height: Math.round(Math.min(300, Math.max(190, 0.5 * width))) };
 }
 
+type Values = (number | null)[];
+
 /** A line as it is drawn strong, and what is drawn pale behind it: least and greatest, or the line before it was smoothed. */
 function columnsOf({ x, y, low, high }: Line, chart: Chart): { x: number[]; strong: Values; pale: Values[] } {
   const shown = (values: Values): Values =>
@@ -82,7 +84,6 @@ function columnsOf({ x, y, low, high }: Line, chart: Chart): { x: number[]; stro
   const pale = low && high ? [low, high] : isSmoothed ? [y] : [];
   return { x: [...x], strong: shown([...strong]), pale: pale.map((values) => shown([...values])) };
 }
-type Values = (number | null)[];
 
 /** Draws a chart anew; it keeps which lines are hidden, and the iterations that it shows. */
 function draw(entry: Drawn): void {
@@ -92,32 +93,27 @@ function draw(entry: Drawn): void {
   const buttons = all<HTMLButtonElement>('.legend button', figure);
   const isShown = (i: number) => buttons[i]!.getAttribute('aria-pressed') === 'true';
   const columns = chart.lines.map((line) => columnsOf(line, chart));
+  const strokes = chart.lines.map(({ style }) => color(`--s${lookOf(style).color}`));
   const series: uPlot.Series[] = [{}];
   const bands: uPlot.Band[] = [];
   const tables: uPlot.AlignedData[] = [[[0, chart.last]]];
+  /** The series of each line. */
+  const own: number[][] = columns.map(() => []);
+  const add = (i: number, more: uPlot.Series) =>
+    own[i]!.push(series.push({ show: isShown(i), stroke: strokes[i]!, ...more }) - 1);
   // Pale series do not count for the scale: single spikes may leave the plot.
-  columns.forEach(({ x, pale }, i) => {
-    const stroke = color(`--s${lookOf(chart.lines[i]!.style).color}`);
-    tables.push([x, ...pale]);
-    const isBand = pale.length === 2;
-    if (isBand) bands.push({ series: [series.length + 1, series.length], fill: `${stroke}33` });
-    for (const _ of pale)
-      series.push({
-        show: isShown(i),
-        stroke,
-        alpha: 0.28,
-        width: isBand ? 0 : 1,
-        auto: false,
-        points: { show: false },
-      });
+  const pale: uPlot.Series = { auto: false, points: { show: false } };
+  columns.forEach((column, i) => {
+    tables.push([column.x, ...column.pale]);
+    const isBand = column.pale.length === 2;
+    if (isBand) bands.push({ series: [series.length + 1, series.length], fill: `${strokes[i]}33` });
+    for (const _ of column.pale) add(i, { ...pale, ...(isBand ? { width: 0 } : { width: 1, alpha: 0.28 }) });
   });
   const first = series.length;
   columns.forEach(({ x, strong }, i) => {
-    const { color: number, dash } = lookOf(chart.lines[i]!.style);
-    const stroke = color(`--s${number}`);
     tables.push([x, strong]);
-    const points = x.length > 60 ? { show: false } : { show: true, size: 6, fill: stroke };
-    series.push({ show: isShown(i), stroke, width: 2, dash, points });
+    const points = x.length > 60 ? { show: false } : { show: true, size: 6, fill: strokes[i]! };
+    add(i, { width: 2, dash: lookOf(chart.lines[i]!.style).dash, points });
   });
   const axis: uPlot.Axis = {
     stroke: color('--soft'),
@@ -153,9 +149,7 @@ function draw(entry: Drawn): void {
   buttons.forEach((button, i) => {
     button.onclick = () => {
       button.setAttribute('aria-pressed', String(!isShown(i)));
-      const paleBefore = columns.slice(0, i).reduce((count, { pale }) => count + pale.length, 1);
-      const own = [...columns[i]!.pale.map((_, j) => paleBefore + j), first + i];
-      for (const index of own) plot.setSeries(index, { show: isShown(i) });
+      for (const index of own[i]!) plot.setSeries(index, { show: isShown(i) });
     };
   });
 }
@@ -166,6 +160,7 @@ function rangeOf(chart: Chart, least: number | null, greatest: number | null): u
   if (isLog(chart)) return uPlot.rangeLog(least, greatest, 10, true);
   const low = chart.range === 'any' ? least : Math.min(0, least);
   if (chart.range === 'share' && greatest > 0.6 && greatest <= 1) return [low, 1];
+  if (low === 0 && greatest === 0) return [0, 1];
   return uPlot.rangeNum(low, greatest, 0.1, true);
 }
 
