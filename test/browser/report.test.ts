@@ -407,7 +407,10 @@ inBrowser('without scripts: charts and tables are there, and no dead buttons', a
 inBrowser('printed: light, without tools, charts as pictures', async (page, url) => {
   await page.open(url);
   await page.evaluate(`document.documentElement.dataset.theme = 'dark'`);
+  const width = () => page.evaluate<number>(`document.querySelector('.canvas canvas').width`);
+  const before = await width();
   await page.send('Emulation.setEmulatedMedia', { media: 'print' });
+  await page.evaluate(`dispatchEvent(new Event('resize'))`);
   assert.is(await background(page), 'rgb(255, 255, 255)');
   const display = (selector: string) =>
     page.evaluate(`getComputedStyle(document.querySelector('${selector}')).display`);
@@ -422,6 +425,9 @@ inBrowser('printed: light, without tools, charts as pictures', async (page, url)
       .toString() === '%PDF-',
   );
   if (keep) writeFileSync(join(keep, 'one.pdf'), Buffer.from(data as string, 'base64'));
+  await page.send('Emulation.setEmulatedMedia', { media: 'screen' });
+  await settled(page);
+  assert.is(await width(), before, 'printing leaves the charts as they were');
 });
 
 test.run();

@@ -20,14 +20,14 @@ export interface Chart {
 export interface Group {
   title: string;
   charts: Chart[];
-  /** What stayed the same all the time, and so needs no chart. */
+  /** Quantities that never change: they need no chart. */
   constants: string[];
 }
 
 interface Quantity {
-  /** As a line beside others of its panel. */
+  /** The line's name, beside others of its panel. */
   name: string;
-  /** As a chart of its own. */
+  /** The chart's title, where the quantity has its own. */
   title: string;
   of(run: RunData): Series | undefined;
 }
@@ -36,11 +36,11 @@ interface Panel {
   title: string;
   range: Chart['range'];
   quantities: Quantity[];
-  /** Also of several runs the quantities stay together: a chart for each run. */
+  /** The quantities stay together with several runs, too: one chart a run. */
   byRun?: boolean;
 }
 
-/** Every chart of these runs, those without a line left out. */
+/** Every chart of these runs that has a line. */
 export function chartGroups(runs: readonly RunData[]): Group[] {
   const classes = runs.reduce((most, run) => (run.classes.length > most.length ? run.classes : most), [] as string[]);
   const scores = (metric: string, title: string): Panel['quantities'] =>
@@ -150,7 +150,7 @@ export function chartGroups(runs: readonly RunData[]): Group[] {
   return groups.filter(({ charts, constants }) => charts.length || constants.length);
 }
 
-/** Lines of what is there; a line keeps its colour where others are missing. */
+/** Lines of the series that are there; a line keeps its colour where others are missing. */
 const linesOf = (series: readonly (readonly [string, Series | undefined])[]): Line[] =>
   series.flatMap(([name, one], i) => (one ? [{ name, style: i % styles, ...one }] : []));
 

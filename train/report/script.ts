@@ -185,7 +185,10 @@ smoothing?.addEventListener('input', () => {
 });
 log?.addEventListener('input', drawAll);
 addEventListener('resize', () => {
-  for (const { figure, plot } of drawn) if (plot?.width !== sizeOf(figure).width) plot?.setSize(sizeOf(figure));
+  for (const { figure, plot } of drawn) {
+    const isVisible = one('.canvas', figure).clientWidth > 0; // not while the page is printed
+    if (isVisible && plot?.width !== sizeOf(figure).width) plot?.setSize(sizeOf(figure));
+  }
 });
 drawAll();
 
