@@ -2,7 +2,7 @@
 // from dy to the inputs' gradients. The closure keeps alive what it needs; nothing is declared twice. What autograd knows
 // beyond the tape belongs to the Gpu: whether ops are remembered, and the gradients of packed parameters.
 import { accumulateShader } from '../shaders/accumulate.js';
-import type { Parts } from '../shaders/conv-fusion.js';
+import type { Parts } from '../shaders/conv/fusion.js';
 import { fillShader } from '../shaders/fill.js';
 import { now } from './changes.js';
 import { type Gpu, GpuError } from './device.js';
@@ -19,7 +19,7 @@ export interface PartialSums {
 
 /**
  * The gradient of an activation a = d · l(n) with the activation's derivative taken: g = da · d · l'(n), and the sums Σ g and
- * Σ g·(z − μ) of each part (shaders/conv-fusion.ts). It is no tensor, as it is not the gradient of a.
+ * Σ g·(z − μ) of each part (shaders/conv/fusion.ts). It is no tensor, as it is not the gradient of a.
  */
 export class ActivatedGradient {
   readonly g: Tensor;

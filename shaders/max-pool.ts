@@ -3,10 +3,10 @@
 //   y = max of the window          dx = dy at the window's first maximum (row by row), 0 elsewhere
 // A NaN is larger than any number.
 // One thread per window and quad of channels. The backward pass finds the window's maximum again, so nothing is stored, and
-// writes each of its dx once. Where x is a norm's activation that nobody has computed (conv-fusion.ts), both passes compute it
+// writes each of its dx once. Where x is a norm's activation that nobody has computed (conv/fusion.ts), both passes compute it
 // from z as they load; the backward pass may add another gradient of x, of which x's channels are a slot, and give
 // g = dx · l'(n) with the sums of g and g·(z − μ).
-import { type Activation, activated, activatedGradient } from './conv-fusion.js';
+import { type Activation, activated, activatedGradient } from './conv/fusion.js';
 import { coordinates, coordinatesOf, type ImageSizes, pixelIndex, type Triple } from './image-sizes.js';
 import { enable, type Float, flatIndex, nanFunctions, u32, wgsl } from './wgsl.js';
 

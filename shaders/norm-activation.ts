@@ -1,7 +1,7 @@
 // Batch normalisation, LeakyReLU l and dropout d as one: a = d · l(n), n = (z − μ)·s + β with s = γ·r, r = 1/√(σ² + ε).
 //   g = da · d · l'(n),   dβ = Σ g,   dγ = r Σ g·(z − μ),   dz = s·g − (s·dβ + (z − μ)·s·r·dγ)/R     with R rows
 // `coefficients` [4, C] hold μ, s, β and r; `totals` [2, C] hold s·dβ and s·r·dγ. The means and sums may come as partial
-// ones from the convolution that made z and from the kernel that made da (conv-fusion.ts); da is then g already.
+// ones from the convolution that made z and from the kernel that made da (conv/fusion.ts); da is then g already.
 import {
   type Activation,
   activated,
@@ -9,7 +9,7 @@ import {
   dropoutFactors,
   normalized,
   type Parts,
-} from './conv-fusion.js';
+} from './conv/fusion.js';
 import { chunksOf, type NormSizes, quadsOf } from './norm-sizes.js';
 import { enable, f32, flatIndex, u32, wgsl } from './wgsl.js';
 

@@ -11,7 +11,7 @@
 //
 // A fact ends when the contents that it is about change. The last one changes what a tensor means, so it is no note beside a tensor but a type, `ActivatedGradient` (autograd.ts): ops
 // return one where `flow.activated` allows it, and autograd neither adds it to another gradient nor gives it to another op.
-import type { Activation } from '../../shaders/conv-fusion.js';
+import type { Activation } from '../../shaders/conv/fusion.js';
 import type { PartialSums } from '../autograd.js';
 import { changedSince, now } from '../changes.js';
 import { defer } from '../stream.js';

@@ -1,6 +1,6 @@
 // Batch norm, LeakyReLU and dropout as one op whose output nobody writes if its consumers can compute it on load. The kernels
 // are in shaders/norm-activation.ts; with fusing off it is the composition of the three ops.
-import type { Activation } from '../../shaders/conv-fusion.js';
+import type { Activation } from '../../shaders/conv/fusion.js';
 import {
   chunkParts,
   normActivationBackward,

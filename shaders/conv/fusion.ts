@@ -4,8 +4,8 @@
 //   gradient   g = da · l'(n) · d, Σ g and Σ g·(z − μ), with n = (z − μ)·s + β, in an input gradient da of such an input
 // Per channel, `coefficients` [4, C] hold μ, s = γ·r, β and r = 1/√(σ² + ε). Sums are partial: each thread or workgroup writes
 // one part of [parts, 2, C]; a part's number of pixels follows from its index.
-import { philox } from './philox.js';
-import { bitsOf, f32, isNan, wgsl } from './wgsl.js';
+import { philox } from '../philox.js';
+import { bitsOf, f32, isNan, wgsl } from '../wgsl.js';
 
 /** What follows a norm. The slope is in [0, 1]; `dropout` is a rate, 0 for none. */
 export interface Activation {
@@ -40,6 +40,13 @@ export const activated = (n: string, V: string, slope: number): string =>
   slope > 0
     ? `max(${n}, ${f32(slope)} * ${n})`
     : `select(${V}(0.0), ${n}, bitcast<${bitsOf(V)}>(${n}) - ${bitsOf(V)}(0x80000000u) > ${bitsOf(V)}(0x7f800000u))`;
+
+/** `tail(z, mean, scale, shift)`: what the input still lacks but dropout. */
+export const tailFunction = (V: string, load: Activation): string => wgsl`
+fn tail(z: ${V}, mean: ${V}, scale: ${V}, shift: ${V}) -> ${V} {
+  let n = ${normalized('z', 'mean', 'scale', 'shift')};
+  return ${activated('n', V, load.slope)};
+}`;
 
 /** l'(n); NaN where n is. */
 export const activatedGradient = (n: string, V: string, slope: number): string =>

@@ -1,30 +1,26 @@
 // What kernels that stage in workgroup memory are made of: folded grids, staging of x, vectors of four channels where they may not
-// come in fours. What is staged is f32 for both types, where a thread
-// multiplies it (a conversion at every load would cost more than the room), and the type of a matrix unit's operands for that.
-import { type Activation, activated, normalized, type Parts } from './conv-fusion.js';
+// come in fours. A kernel whose threads multiply what is staged holds it as f32 for both types (a conversion at every load would
+// cost more than the room); a matrix unit's operands have the unit's type.
+import { type Float, wgsl } from '../wgsl.js';
+import type { Activation } from './fusion.js';
 import {
   type ConvGeometry,
   element,
+  float,
   lines,
   product,
   range,
   type Triple,
   vector,
   type WeightOrder,
-} from './conv-geometry.js';
-import { type Float, u32, wgsl } from './wgsl.js';
+  widthOf,
+} from './geometry.js';
 
 /** Bindings of one kernel, numbered as they come. */
 export function bindings(): (access: 'read' | 'read_write', name: string, type: string) => string {
   let slot = 0;
   return (access, name, type) => `@group(0) @binding(${slot++}) var<storage, ${access}> ${name}: array<${type}>;`;
 }
-
-export const float = (width: number): string => (width === 1 ? 'f32' : `vec${width}f`);
-export const padding = (g: ConvGeometry): Triple => g.kernel.map((k) => (k - 1) / 2) as unknown as Triple;
-export const halo = (pixels: number, kernel: number, stride: number): number => (pixels - 1) * stride + kernel;
-/** Vectors of 4 where the channels come in fours, else single numbers. */
-export const widthOf = (channels: number): 1 | 4 => (channels % 4 === 0 ? 4 : 1);
 
 const maxWorkgroups = 65535;
 export const folded = (groups: number): Triple => {
@@ -91,13 +87,6 @@ export function stageInput(
     }`;
 }
 
-/** `tail(z, mean, scale, shift)`: what the input still lacks but dropout. */
-export const tailFunction = (V: string, load: Activation): string => wgsl`
-fn tail(z: ${V}, mean: ${V}, scale: ${V}, shift: ${V}) -> ${V} {
-  let n = ${normalized('z', 'mean', 'scale', 'shift')};
-  return ${activated('n', V, load.slope)};
-}`;
-
 /** Four neighbouring channels from `channel` on of `name` at `at`, as a vec4f: where they do not come in fours, 0 beyond `channels`. */
 export const loadFour = (name: string, at: string, channels: number, channel: string): string =>
   channels % 4 === 0
@@ -132,23 +121,6 @@ export function weightAt(g: ConvGeometry, order: Exclude<WeightOrder, 'outputs-f
   return order === 'outputs-last'
     ? `(${tap} * ${g.inputs} + c) * ${g.outputs} + o`
     : `(c * ${product(g.kernel)} + ${product(g.kernel) - 1} - ${tap}) * ${g.outputs} + o`;
-}
-
-/** Tiles of rows × columns output pixels: over all planes, down and across a plane. */
-export const tilesOf = (g: ConvGeometry, tile: { readonly rows: number; readonly columns: number }): Triple => [
-  g.batch * g.output[0],
-  Math.ceil(g.output[1] / tile.rows),
-  Math.ceil(g.output[2] / tile.columns),
-];
-
-/** The partial sums of a fused launch: one part a tile of pixels. */
-export function tileParts(g: ConvGeometry, tile: { readonly rows: number; readonly columns: number }): Parts {
-  const [planes, tilesY, tilesX] = tilesOf(g, tile);
-  const pixels = (size: number, per: number, at: string): string =>
-    size % per ? `min(${u32(per)}, ${u32(size)} - ${at} * ${u32(per)})` : u32(per);
-  const rows = pixels(g.output[1], tile.rows, `(part / ${u32(tilesX)} % ${u32(tilesY)})`);
-  const columns = pixels(g.output[2], tile.columns, `(part % ${u32(tilesX)})`);
-  return { count: planes * tilesY * tilesX, pixelsOf: `(${rows} * ${columns})` };
 }
 
 /** What a device offers a workgroup. */

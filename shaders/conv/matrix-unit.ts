@@ -1,7 +1,7 @@
 // Matrix units (tensor cores) as WGSL's experimental subgroup matrices: C [M, N] += A [M, K] · B [K, N], multiplied by all
 // threads of a subgroup together. The emulation gives the same texts a second reading, in plain arithmetic, so that every offset
 // of a kernel is executed in tests on adapters that have no such units.
-import type { Float } from './wgsl.js';
+import type { Float } from '../wgsl.js';
 
 /** A size that an adapter multiplies, and how its subgroups are laid out. Sums are f32. */
 export interface MatrixUnit {

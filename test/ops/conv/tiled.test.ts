@@ -1,14 +1,14 @@
 // The kernels that stage in workgroup memory, against plain loops and against the composition of plain ops.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { WeightOrder } from '../../shaders/conv-geometry.js';
-import { tileParts } from '../../shaders/conv-staging.js';
-import { convTiledShader, convTiledWorkgroups, type TiledConvTile } from '../../shaders/conv-tiled.js';
-import { closeTo } from '../close-to.js';
-import { lacking, testGpu } from '../gpu.js';
-import * as reference from '../reference/conv.js';
-import { ndArray } from '../reference/nd-array.js';
-import { unless } from '../unless.js';
+import type { WeightOrder } from '../../../shaders/conv/geometry.js';
+import { tileParts } from '../../../shaders/conv/geometry.js';
+import { convTiledShader, convTiledWorkgroups, type TiledConvTile } from '../../../shaders/conv/tiled.js';
+import { closeTo } from '../../close-to.js';
+import { lacking, testGpu } from '../../gpu.js';
+import * as reference from '../../reference/conv.js';
+import { ndArray } from '../../reference/nd-array.js';
+import { unless } from '../../unless.js';
 import {
   type ConvCase,
   checkActivationGradient,
@@ -19,7 +19,7 @@ import {
   random,
   readBackwards,
   titleOf,
-} from './conv-kernel-checks.js';
+} from './kernel-checks.js';
 
 const test = suite('conv-tiled');
 const testHalf = unless(await lacking('shader-f16'), test);

@@ -5,7 +5,7 @@
 // Forward and dx: a thread computes 4 neighbouring input pixels × 4 channels, so that each weight is loaded once for four
 // pixels. dWeight: a thread sums one chunk of pixels for the four taps of a plane × 4 × 4 channels; the chunks are added up
 // in a second pass. Channels go four at a time where their count is a multiple of four. 2-D is 3-D with one slice.
-import { enable, type Float, flatIndex, u32, wgsl } from './wgsl.js';
+import { enable, type Float, flatIndex, u32, wgsl } from '../wgsl.js';
 
 export interface ConvTransposeSizes {
   readonly dtype: Float;

@@ -7,13 +7,13 @@ import {
   convTransposeThreads,
   convTransposeWeight,
   convTransposeWeightThreads,
-} from '../../shaders/conv-transpose.js';
-import { record } from '../autograd.js';
-import { ShapeError, sameShape, show } from '../shape.js';
-import { run } from '../stream.js';
-import { empty, type Tensor, view } from '../tensor.js';
-import { floatType } from './float-type.js';
-import { sum } from './reduce.js';
+} from '../../../shaders/conv/doubling.js';
+import { record } from '../../autograd.js';
+import { ShapeError, sameShape, show } from '../../shape.js';
+import { run } from '../../stream.js';
+import { empty, type Tensor, view } from '../../tensor.js';
+import { floatType } from '../float-type.js';
+import { sum } from '../reduce.js';
 
 /**
  * Transposed convolution with kernel 2 and stride 2, which doubles the size: x [N, H, W, I], weight [O, 2, 2, I], bias [O] →

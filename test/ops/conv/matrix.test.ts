@@ -2,28 +2,28 @@
 // the emulation, and the texts for the units themselves are validated on Dawn's null adapter, here and in shaders.test.ts.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { hashOf, remember } from '../../engine/choices.js';
-import { askedFor, scope } from '../../engine/index.js';
-import { openDevice } from '../../engine/node.js';
+import { hashOf, remember } from '../../../engine/choices.js';
+import { askedFor, scope } from '../../../engine/index.js';
+import { openDevice } from '../../../engine/node.js';
+import { tileParts } from '../../../shaders/conv/geometry.js';
 import {
   convMatrixCandidates,
   convMatrixShader,
   convMatrixStorage,
   convMatrixWorkgroups,
   type MatrixConvTile,
-} from '../../shaders/conv-matrix.js';
+} from '../../../shaders/conv/matrix.js';
+import { knownUnits, type MatrixUnit } from '../../../shaders/conv/matrix-unit.js';
 import {
   type MatrixWeightGradientTile,
   weightGradientMatrixCandidates,
   weightGradientMatrixShader,
   weightGradientMatrixWorkgroups,
-} from '../../shaders/conv-matrix-weight-gradient.js';
-import { tileParts } from '../../shaders/conv-staging.js';
-import { knownUnits, type MatrixUnit } from '../../shaders/matrix-unit.js';
-import { createTrainer } from '../../train/method/trainer.js';
-import { resolveConfig } from '../../train/settings/settings.js';
-import { lacking, testGpu } from '../gpu.js';
-import { unless } from '../unless.js';
+} from '../../../shaders/conv/matrix-weight-gradient.js';
+import { createTrainer } from '../../../train/method/trainer.js';
+import { resolveConfig } from '../../../train/settings/settings.js';
+import { lacking, testGpu } from '../../gpu.js';
+import { unless } from '../../unless.js';
 import {
   type ConvCase,
   checkActivationGradient,
@@ -34,7 +34,7 @@ import {
   geometryOf,
   titleOf,
   type WeightGradientKernel,
-} from './conv-kernel-checks.js';
+} from './kernel-checks.js';
 
 const test = suite('conv-matrix');
 const testHalf = unless(await lacking('shader-f16'), test);

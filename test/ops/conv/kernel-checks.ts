@@ -12,18 +12,18 @@ import {
   type Tensor,
   tensor,
   uniformStream,
-} from '../../engine/index.js';
-import { run } from '../../engine/stream.js';
-import { empty } from '../../engine/tensor.js';
-import { sumSlicesShader, transposeWeightShader } from '../../shaders/conv.js';
-import type { Activation, ConvFusion, Parts } from '../../shaders/conv-fusion.js';
-import type { ConvGeometry, Triple, WeightOrder } from '../../shaders/conv-geometry.js';
-import { normCoefficients } from '../../shaders/norm-activation.js';
-import type { Float } from '../../shaders/wgsl.js';
-import { closeTo } from '../close-to.js';
-import { testGpu } from '../gpu.js';
-import * as reference from '../reference/conv.js';
-import { type NdArray, ndArray } from '../reference/nd-array.js';
+} from '../../../engine/index.js';
+import { run } from '../../../engine/stream.js';
+import { empty } from '../../../engine/tensor.js';
+import type { Activation, ConvFusion, Parts } from '../../../shaders/conv/fusion.js';
+import type { ConvGeometry, Triple, WeightOrder } from '../../../shaders/conv/geometry.js';
+import { sumSlicesShader, transposeWeightShader } from '../../../shaders/conv/weights.js';
+import { normCoefficients } from '../../../shaders/norm-activation.js';
+import type { Float } from '../../../shaders/wgsl.js';
+import { closeTo } from '../../close-to.js';
+import { testGpu } from '../../gpu.js';
+import * as reference from '../../reference/conv.js';
+import { type NdArray, ndArray } from '../../reference/nd-array.js';
 
 export interface ConvCase {
   /** [N, H, W, C] or [N, D, H, W, C]. */

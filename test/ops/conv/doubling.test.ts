@@ -1,9 +1,9 @@
 import { suite } from 'uvu';
-import { convTranspose, ShapeError, tensor } from '../../engine/index.js';
-import { checkOp } from '../check-op.js';
-import { testGpu } from '../gpu.js';
-import { type NdArray, ndArray } from '../reference/nd-array.js';
-import { refuses } from '../refuses.js';
+import { convTranspose, ShapeError, tensor } from '../../../engine/index.js';
+import { checkOp } from '../../check-op.js';
+import { testGpu } from '../../gpu.js';
+import { type NdArray, ndArray } from '../../reference/nd-array.js';
+import { refuses } from '../../refuses.js';
 
 const test = suite('convTranspose');
 

@@ -5,24 +5,27 @@
 // A workgroup has a block of output × input channels and walks its slice tile by tile: dy and x with its halo are staged in
 // workgroup memory, so both are read about once per block. A thread keeps all taps (or a row of them) of a few channels in
 // registers; along a row of pixels the window of x slides, so 4 outputs × 1 input × 9 taps take 1 vec4 and 3 numbers from
-// workgroup memory for 36 multiply-adds. The second pass is `sumSlicesShader` of conv.ts.
-import { type Activation, dropoutFactors } from './conv-fusion.js';
-import { type ConvGeometry, element, lines, product, range, type Triple, vector } from './conv-geometry.js';
+// workgroup memory for 36 multiply-adds. The second pass is `sumSlicesShader` of weights.ts.
+import { enable, type Float, u32, wgsl } from '../wgsl.js';
+import { type Activation, dropoutFactors, tailFunction } from './fusion.js';
 import {
-  bindings,
-  block,
+  type ConvGeometry,
+  element,
   float,
-  folded,
   halo,
-  loadFour,
-  padding,
-  stageInput,
-  tailFunction,
+  lines,
+  paddingOf,
+  product,
+  range,
+  rowGeometry,
+  solidGeometry,
+  squareGeometry,
+  type Triple,
   tilesOf,
-  type WorkgroupLimits,
+  vector,
   widthOf,
-} from './conv-staging.js';
-import { enable, type Float, u32, wgsl } from './wgsl.js';
+} from './geometry.js';
+import { bindings, block, folded, loadFour, stageInput, type WorkgroupLimits } from './staging.js';
 
 /** How the first pass is cut into workgroups and threads. */
 export interface TiledWeightGradientTile {
@@ -86,7 +89,7 @@ export function weightGradientTiledShader(
   const { inputs, outputs, stride } = g;
   const [outDepth, outHeight, outWidth] = g.output;
   const [kernelDepth, kernelHeight, kernelWidth] = g.kernel;
-  const [padDepth, padHeight, padWidth] = padding(g);
+  const [padDepth, padHeight, padWidth] = paddingOf(g);
   const taps = product(g.kernel);
   const { rows, columns, threadInputs, threadOutputs, allRows, shares, unroll, slices } = tile;
   const tiles = product(tilesOf(g, tile));
@@ -268,7 +271,7 @@ ${lines(range(4).map((e) => `    if (o0 + local * 4 + ${e} < ${outputs}) { dBias
 const mostPartialBytes = 2 ** 26;
 
 /**
- * Tiles worth trying, the likely best on a discrete GPU first: a model of loads and multiply-adds as in conv-tiled.ts. Slices give
+ * Tiles worth trying, the likely best on a discrete GPU first: a model of loads and multiply-adds as in tiled.ts. Slices give
  * about four workgroups to each of 128 processors, of 512 pixels at least.
  */
 export function weightGradientTiledCandidates(g: ConvGeometry, limits: WorkgroupLimits): TiledWeightGradientTile[] {
@@ -344,15 +347,15 @@ export function weightGradientTiledCandidates(g: ConvGeometry, limits: Workgroup
 
 /** Representative texts of every kernel in this file. */
 export function variants(): string[] {
-  const flat = (inputs: number, outputs: number, k: number, stride: 1 | 2 = 1, size = 13): ConvGeometry => {
-    const output = Math.ceil(size / stride);
-    const kernel = [1, k, k] as const;
-    return { batch: 2, input: [1, size, size], output: [1, output, output], inputs, outputs, kernel, stride };
-  };
-  const solid: ConvGeometry = { ...flat(8, 8, 3), input: [4, 6, 7], output: [4, 6, 7], kernel: [3, 3, 3] };
-  const row: ConvGeometry = { ...flat(8, 20, 1), input: [1, 1, 99], output: [1, 1, 99] };
   return (['f32', 'f16'] as const).flatMap((dtype) =>
-    [flat(16, 16, 3), flat(3, 5, 3), flat(1, 16, 3), flat(8, 4, 3, 2), solid, row].flatMap((g) =>
+    [
+      squareGeometry(16, 16, 3),
+      squareGeometry(3, 5, 3),
+      squareGeometry(1, 16, 3),
+      squareGeometry(8, 4, 3, 2),
+      solidGeometry,
+      rowGeometry,
+    ].flatMap((g) =>
       weightGradientTiledCandidates(g, { storage: 16384, threads: 256 })
         .slice(0, 2)
         .flatMap((tile) => [

@@ -1,22 +1,18 @@
-// Convolution, 2-D and 3-D, channels last: what is recorded. Which kernel runs it is decided in conv-variants.ts.
-import {
-  convStridedGradientShader,
-  convStridedGradientThreads,
-  sumSlicesShader,
-  transposeWeightShader,
-} from '../../shaders/conv.js';
-import type { Parts } from '../../shaders/conv-fusion.js';
-import type { ConvGeometry, WeightOrder } from '../../shaders/conv-geometry.js';
-import { checkOptions } from '../arguments.js';
-import { ActivatedGradient, type GradientFlow, gradientLike, type PartialSums, record } from '../autograd.js';
-import type { Gpu } from '../device.js';
-import { ShapeError, sameShape, show, sizeOf } from '../shape.js';
-import { run } from '../stream.js';
-import { empty, type Tensor } from '../tensor.js';
-import { type ConvTypes, convKernel } from './conv-variants.js';
-import { onePass, weightGradientKernel } from './conv-weight-variants.js';
-import { expectTensors, floatType } from './float-type.js';
-import { activationOf, activationToLoad, setStatistics } from './fusion.js';
+// Convolution, 2-D and 3-D, channels last: what is recorded. Which kernel runs it is decided in variants.ts.
+import type { Parts } from '../../../shaders/conv/fusion.js';
+import type { ConvGeometry, WeightOrder } from '../../../shaders/conv/geometry.js';
+import { convStridedGradientShader, convStridedGradientThreads } from '../../../shaders/conv/strided-gradient.js';
+import { sumSlicesShader, transposeWeightShader } from '../../../shaders/conv/weights.js';
+import { checkOptions } from '../../arguments.js';
+import { ActivatedGradient, type GradientFlow, gradientLike, type PartialSums, record } from '../../autograd.js';
+import type { Gpu } from '../../device.js';
+import { ShapeError, sameShape, show, sizeOf } from '../../shape.js';
+import { run } from '../../stream.js';
+import { empty, type Tensor } from '../../tensor.js';
+import { expectTensors, floatType } from '../float-type.js';
+import { activationOf, activationToLoad, setStatistics } from '../fusion.js';
+import { type ConvTypes, convKernel } from './variants.js';
+import { onePass, weightGradientKernel } from './weight-variants.js';
 
 /** The step between outputs (1 if not given), and what rides along. */
 export interface ConvOptions {

@@ -5,23 +5,26 @@
 // A matrix product of M output channels × K pixels that are neighbours in a row, times those pixels × N input channels. A
 // workgroup walks its slice tile by tile, with dy and x (and its halo) staged in workgroup memory; read column by column, staged
 // dy is the left operand, and staged x, shifted by a tap, the right one. A subgroup keeps the sums of all taps of one kernel
-// depth, or of one row of them, for some blocks of channels. The second pass is `sumSlicesShader` of conv.ts.
-import { type Activation, dropoutFactors } from './conv-fusion.js';
-import { type ConvGeometry, element, lines, product, range, type Triple, vector } from './conv-geometry.js';
+// depth, or of one row of them, for some blocks of channels. The second pass is `sumSlicesShader` of weights.ts.
+import { type Float, u32, wgsl } from '../wgsl.js';
+import { type Activation, dropoutFactors, tailFunction } from './fusion.js';
 import {
-  bindings,
-  block,
+  type ConvGeometry,
+  element,
   float,
-  folded,
   halo,
-  loadFour,
-  padding,
-  stageInput,
-  tailFunction,
+  lines,
+  paddingOf,
+  product,
+  range,
+  rowGeometry,
+  solidGeometry,
+  squareGeometry,
+  type Triple,
   tilesOf,
-  type WorkgroupLimits,
+  vector,
   widthOf,
-} from './conv-staging.js';
+} from './geometry.js';
 import {
   componentBytes,
   knownUnits,
@@ -31,7 +34,7 @@ import {
   rowPadding,
   subgroupSize,
 } from './matrix-unit.js';
-import { type Float, u32, wgsl } from './wgsl.js';
+import { bindings, block, folded, loadFour, stageInput, type WorkgroupLimits } from './staging.js';
 
 /** How the first pass is cut into workgroups and subgroups. */
 export interface MatrixWeightGradientTile {
@@ -107,7 +110,7 @@ export function weightGradientMatrixShader(
   const { M, N, K, component } = unit;
   const [outDepth, outHeight, outWidth] = g.output;
   const [kernelDepth, kernelHeight, kernelWidth] = g.kernel;
-  const [padDepth, padHeight, padWidth] = padding(g);
+  const [padDepth, padHeight, padWidth] = paddingOf(g);
   const { rows, columns, ownOutputs, ownInputs, allRows, shares, slices } = tile;
   const tiles = product(tilesOf(g, tile));
   const [, tilesY, tilesX] = tilesOf(g, tile);
@@ -291,7 +294,7 @@ ${lines(sums.map(store))}
 const mostPartialBytes = 2 ** 26;
 const upTo = (size: number, step: number): number => Math.ceil(size / step) * step;
 
-/** Tiles worth trying on a unit, the likely best first: the model of conv-matrix.ts, with slices as in the tiled kernel. */
+/** Tiles worth trying on a unit, the likely best first: the model of matrix.ts, with slices as in the tiled kernel. */
 export function weightGradientMatrixCandidates(
   g: ConvGeometry,
   unit: MatrixUnit,
@@ -348,15 +351,14 @@ export function weightGradientMatrixCandidates(
 
 /** Representative texts of every kernel in this file. */
 export function variants(): string[] {
-  const flat = (inputs: number, outputs: number, k: number, stride: 1 | 2 = 1, size = 13): ConvGeometry => {
-    const output = Math.ceil(size / stride);
-    const kernel = [1, k, k] as const;
-    return { batch: 2, input: [1, size, size], output: [1, output, output], inputs, outputs, kernel, stride };
-  };
-  const solid: ConvGeometry = { ...flat(8, 8, 3), input: [4, 6, 7], output: [4, 6, 7], kernel: [3, 3, 3] };
-  const row: ConvGeometry = { ...flat(8, 20, 1), input: [1, 1, 99], output: [1, 1, 99] };
   return knownUnits.flatMap((unit) =>
-    [flat(16, 16, 3), flat(3, 5, 3), flat(32, 20, 3, 2), solid, row].flatMap((g) => {
+    [
+      squareGeometry(16, 16, 3),
+      squareGeometry(3, 5, 3),
+      squareGeometry(32, 20, 3, 2),
+      solidGeometry,
+      rowGeometry,
+    ].flatMap((g) => {
       const tiles = weightGradientMatrixCandidates(g, unit, { storage: 16384, threads: 256 });
       return (unit.component === 'f32' ? (['f32', 'f16'] as const) : (['f16'] as const)).flatMap((dtype) =>
         tiles

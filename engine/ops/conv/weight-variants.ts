@@ -1,31 +1,31 @@
-// Which kernel runs a convolution's weight gradient on this adapter: candidates as in conv-variants.ts. A slice of the output pixels is
+// Which kernel runs a convolution's weight gradient on this adapter: candidates as in variants.ts. A slice of the output pixels is
 // summed by workgroups of its own; one slice writes the gradient, several are added up by a second launch.
 import {
-  sumSlicesShader,
   type WeightGradientTile,
   weightGradientShader,
   weightGradientThreads,
-} from '../../shaders/conv.js';
-import type { Activation } from '../../shaders/conv-fusion.js';
-import type { ConvGeometry } from '../../shaders/conv-geometry.js';
+} from '../../../shaders/conv/direct-weight-gradient.js';
+import type { Activation } from '../../../shaders/conv/fusion.js';
+import type { ConvGeometry } from '../../../shaders/conv/geometry.js';
+import type { MatrixUnit } from '../../../shaders/conv/matrix-unit.js';
 import {
   type MatrixWeightGradientTile,
   weightGradientMatrixCandidates,
   weightGradientMatrixShader,
   weightGradientMatrixWorkgroups,
-} from '../../shaders/conv-matrix-weight-gradient.js';
+} from '../../../shaders/conv/matrix-weight-gradient.js';
 import {
   type TiledWeightGradientTile,
   weightGradientTiledCandidates,
   weightGradientTiledShader,
   weightGradientTiledWorkgroups,
-} from '../../shaders/conv-tiled-weight-gradient.js';
-import type { MatrixUnit } from '../../shaders/matrix-unit.js';
-import { choose, type Trial, type TrialTensor } from '../choices.js';
-import type { Gpu } from '../device.js';
-import { sizeOf } from '../shape.js';
-import type { Grid } from '../stream.js';
-import { type ConvTypes, divisor, fillsUnits, keyOf, matrixUnits, workgroupLimits } from './conv-variants.js';
+} from '../../../shaders/conv/tiled-weight-gradient.js';
+import { sumSlicesShader } from '../../../shaders/conv/weights.js';
+import { choose, type Trial, type TrialTensor } from '../../choices.js';
+import type { Gpu } from '../../device.js';
+import { sizeOf } from '../../shape.js';
+import type { Grid } from '../../stream.js';
+import { type ConvTypes, divisor, fillsUnits, keyOf, matrixUnits, workgroupLimits } from './variants.js';
 
 type WeightGradientChoice =
   | { readonly kernel: 'direct'; readonly tile: WeightGradientTile }

@@ -7,35 +7,28 @@
 // neighbouring vectors of the staged tile (no bank conflicts), and a column of x in registers serves all rows of the kernel.
 // 8 pixels × 4 channels are 22 vec4 loads from workgroup memory for 384 multiply-adds, 8 × 8 are 34 for 768; an NVIDIA SM
 // balances at 16 multiply-adds a load.
-import { activatedGradient, type ConvFusion, dropoutFactors, normalized } from './conv-fusion.js';
+import { enable, type Float, u32, wgsl } from '../wgsl.js';
+import { activatedGradient, type ConvFusion, dropoutFactors, normalized, tailFunction } from './fusion.js';
 import {
   type ConvGeometry,
   element,
+  float,
+  halo,
   lines,
+  paddingOf,
   product,
   range,
+  rowGeometry,
+  solidGeometry,
+  squareGeometry,
   type Triple,
-  vector,
-  type WeightOrder,
-} from './conv-geometry.js';
-import {
-  bindings,
-  block,
-  float,
-  folded,
-  halo,
-  loadFour,
-  padding,
-  stageInput,
-  storeFour,
-  tailFunction,
   tileParts,
   tilesOf,
-  type WorkgroupLimits,
-  weightAt,
+  vector,
+  type WeightOrder,
   widthOf,
-} from './conv-staging.js';
-import { enable, type Float, u32, wgsl } from './wgsl.js';
+} from './geometry.js';
+import { bindings, block, folded, loadFour, stageInput, storeFour, type WorkgroupLimits, weightAt } from './staging.js';
 
 /** How one launch of the tiled forward kernel is cut into workgroups and threads. */
 export interface TiledConvTile {
@@ -103,7 +96,7 @@ export function convTiledShader(
   }
   const [outDepth, outHeight, outWidth] = g.output;
   const [kernelDepth, kernelHeight, kernelWidth] = g.kernel;
-  const [padDepth, padHeight, padWidth] = padding(g);
+  const [padDepth, padHeight, padWidth] = paddingOf(g);
   const taps = product(g.kernel);
   const [, tilesY, tilesX] = tilesOf(g, tile);
   const { chunk, threadRows, threadColumns } = tile;
@@ -402,16 +395,16 @@ export function convTiledCandidates(g: ConvGeometry, limits: WorkgroupLimits): T
 
 /** Representative texts of every kernel in this file. */
 export function variants(): string[] {
-  const flat = (inputs: number, outputs: number, k: number, stride: 1 | 2 = 1, size = 13): ConvGeometry => {
-    const output = Math.ceil(size / stride);
-    const kernel = [1, k, k] as const;
-    return { batch: 2, input: [1, size, size], output: [1, output, output], inputs, outputs, kernel, stride };
-  };
-  const solid: ConvGeometry = { ...flat(8, 8, 3), input: [4, 6, 7], output: [4, 6, 7], kernel: [3, 3, 3] };
-  const row: ConvGeometry = { ...flat(8, 20, 1), input: [1, 1, 99], output: [1, 1, 99] };
   const slope = 0.01;
   return (['f32', 'f16'] as const).flatMap((dtype) =>
-    [flat(16, 16, 3), flat(3, 5, 3), flat(1, 16, 3), flat(8, 4, 3, 2), solid, row].flatMap((g) => {
+    [
+      squareGeometry(16, 16, 3),
+      squareGeometry(3, 5, 3),
+      squareGeometry(1, 16, 3),
+      squareGeometry(8, 4, 3, 2),
+      solidGeometry,
+      rowGeometry,
+    ].flatMap((g) => {
       const tile = convTiledCandidates(g, { storage: 16384, threads: 256 })[0]!;
       return [
         ...(['outputs-first', 'outputs-last', 'gradient'] as const).map((weights) =>

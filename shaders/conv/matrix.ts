@@ -8,25 +8,26 @@
 // subgroup keeps the sums of some strips of M pixels × blocks of N channels. What follows the product (bounds, bias, sums for a
 // norm, an activation's derivative) is done by all threads on sums that go through workgroup memory, a matrix of each subgroup at
 // a time. Weights are rounded to the units' type as they are staged, as mixed precision does everywhere.
-import { activatedGradient, type ConvFusion, dropoutFactors, normalized } from './conv-fusion.js';
-import { type ConvGeometry, element, lines, product, range, type Triple, vector } from './conv-geometry.js';
+import { type Float, u32, wgsl } from '../wgsl.js';
+import { activatedGradient, type ConvFusion, dropoutFactors, normalized, tailFunction } from './fusion.js';
 import {
-  bindings,
-  block,
+  type ConvGeometry,
+  element,
   float,
-  folded,
   halo,
-  loadFour,
-  padding,
-  stageInput,
-  storeFour,
-  tailFunction,
+  lines,
+  paddingOf,
+  product,
+  range,
+  rowGeometry,
+  solidGeometry,
+  squareGeometry,
+  type Triple,
   tileParts,
   tilesOf,
-  type WorkgroupLimits,
-  weightAt,
+  vector,
   widthOf,
-} from './conv-staging.js';
+} from './geometry.js';
 import {
   componentBytes,
   knownUnits,
@@ -36,7 +37,7 @@ import {
   rowPadding,
   subgroupSize,
 } from './matrix-unit.js';
-import { type Float, u32, wgsl } from './wgsl.js';
+import { bindings, block, folded, loadFour, stageInput, storeFour, type WorkgroupLimits, weightAt } from './staging.js';
 
 /** How one launch is cut into workgroups and subgroups. */
 export interface MatrixConvTile {
@@ -112,7 +113,7 @@ export function convMatrixShader(
   }
   const [outDepth, outHeight, outWidth] = g.output;
   const [kernelDepth, kernelHeight, kernelWidth] = g.kernel;
-  const [padDepth, padHeight, padWidth] = padding(g);
+  const [padDepth, padHeight, padWidth] = paddingOf(g);
   const [, tilesY, tilesX] = tilesOf(g, tile);
   const { rows, columns, chunk, down, across } = tile;
   const threads = threadsOf(unit, tile);
@@ -395,16 +396,15 @@ export function convMatrixCandidates(g: ConvGeometry, unit: MatrixUnit, limits: 
 
 /** Representative texts of every kernel in this file. */
 export function variants(): string[] {
-  const flat = (inputs: number, outputs: number, k: number, stride: 1 | 2 = 1, size = 13): ConvGeometry => {
-    const output = Math.ceil(size / stride);
-    const kernel = [1, k, k] as const;
-    return { batch: 2, input: [1, size, size], output: [1, output, output], inputs, outputs, kernel, stride };
-  };
-  const solid: ConvGeometry = { ...flat(8, 8, 3), input: [4, 6, 7], output: [4, 6, 7], kernel: [3, 3, 3] };
-  const row: ConvGeometry = { ...flat(8, 20, 1), input: [1, 1, 99], output: [1, 1, 99] };
   const slope = 0.01;
   return knownUnits.flatMap((unit) =>
-    [flat(16, 16, 3), flat(3, 5, 3), flat(32, 20, 3, 2), solid, row].flatMap((g) => {
+    [
+      squareGeometry(16, 16, 3),
+      squareGeometry(3, 5, 3),
+      squareGeometry(32, 20, 3, 2),
+      solidGeometry,
+      rowGeometry,
+    ].flatMap((g) => {
       const tiles = convMatrixCandidates(g, unit, { storage: 16384, threads: 256 });
       return (unit.component === 'f32' ? (['f32', 'f16'] as const) : (['f16'] as const)).flatMap((dtype) =>
         tiles.slice(0, 2).flatMap((tile) => [

@@ -4,16 +4,10 @@ import {
   type TiledWeightGradientTile,
   weightGradientTiledShader,
   weightGradientTiledWorkgroups,
-} from '../../shaders/conv-tiled-weight-gradient.js';
-import { lacking, testGpu } from '../gpu.js';
-import { unless } from '../unless.js';
-import {
-  type ConvCase,
-  checkWeightGradient,
-  geometryOf,
-  titleOf,
-  type WeightGradientKernel,
-} from './conv-kernel-checks.js';
+} from '../../../shaders/conv/tiled-weight-gradient.js';
+import { lacking, testGpu } from '../../gpu.js';
+import { unless } from '../../unless.js';
+import { type ConvCase, checkWeightGradient, geometryOf, titleOf, type WeightGradientKernel } from './kernel-checks.js';
 
 const test = suite('conv-tiled-weight-gradient');
 const testHalf = unless(await lacking('shader-f16'), test);

@@ -1,28 +1,29 @@
 // Which kernel runs a convolution on this adapter, and what a launch of it needs to know. The candidates of a shape are in the order
-// of a cost model; the tuner may choose another than the first. Direct kernels (shaders/conv.ts) run everywhere
-// and are best on CPU drivers; tiled ones (shaders/conv-tiled.ts) stage what a workgroup shares.
-import { type ConvTile, convParts, convShader, convThreads, transposeWeightShader } from '../../shaders/conv.js';
-import type { ConvFusion, Parts } from '../../shaders/conv-fusion.js';
-import type { ConvGeometry, WeightOrder } from '../../shaders/conv-geometry.js';
+// of a cost model; the tuner may choose another than the first. Direct kernels (shaders/conv/direct.ts) run everywhere
+// and are best on CPU drivers; tiled ones (shaders/conv/tiled.ts) stage what a workgroup shares.
+import { type ConvTile, convShader, convThreads } from '../../../shaders/conv/direct.js';
+import type { ConvFusion, Parts } from '../../../shaders/conv/fusion.js';
+import { type ConvGeometry, tileParts, type WeightOrder } from '../../../shaders/conv/geometry.js';
 import {
   convMatrixCandidates,
   convMatrixShader,
   convMatrixWorkgroups,
   type MatrixConvTile,
-} from '../../shaders/conv-matrix.js';
-import { tileParts, type WorkgroupLimits } from '../../shaders/conv-staging.js';
+} from '../../../shaders/conv/matrix.js';
+import type { MatrixUnit } from '../../../shaders/conv/matrix-unit.js';
+import type { WorkgroupLimits } from '../../../shaders/conv/staging.js';
 import {
   convTiledCandidates,
   convTiledShader,
   convTiledWorkgroups,
   type TiledConvTile,
-} from '../../shaders/conv-tiled.js';
-import type { MatrixUnit } from '../../shaders/matrix-unit.js';
-import type { Float } from '../../shaders/wgsl.js';
-import { choose, type Trial, type TrialLaunch, type TrialTensor } from '../choices.js';
-import type { Gpu } from '../device.js';
-import { sizeOf } from '../shape.js';
-import type { Grid } from '../stream.js';
+} from '../../../shaders/conv/tiled.js';
+import { transposeWeightShader } from '../../../shaders/conv/weights.js';
+import type { Float } from '../../../shaders/wgsl.js';
+import { choose, type Trial, type TrialLaunch, type TrialTensor } from '../../choices.js';
+import type { Gpu } from '../../device.js';
+import { sizeOf } from '../../shape.js';
+import type { Grid } from '../../stream.js';
 
 /** Storage of activations and of parameters: both the same, or f16 activations with f32 masters. */
 export interface ConvTypes {
@@ -118,7 +119,7 @@ function directKernel(
   const weights = backwards ? 'gradient' : gpu.adapter.software ? 'outputs-first' : 'outputs-last';
   const name = backwards ? 'conv_input_gradient' : 'conv';
   return {
-    parts: convParts(g, tile),
+    parts: tileParts(g, tile),
     // Every element is loaded anew for each row of taps and each handful of output channels; measured even with writing and
     // reading it once at about 32 channels of a 3×3 kernel (both CPU drivers, 2026-11).
     loads: g.outputs * g.kernel[0] * g.kernel[1] <= 96,

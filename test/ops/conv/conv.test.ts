@@ -11,26 +11,23 @@ import {
   type Tensor,
   tensor,
   uniformStream,
-} from '../../engine/index.js';
-import { run } from '../../engine/stream.js';
-import { empty } from '../../engine/tensor.js';
+} from '../../../engine/index.js';
+import { run } from '../../../engine/stream.js';
+import { empty } from '../../../engine/tensor.js';
+import { type ConvTile, convShader, convThreads } from '../../../shaders/conv/direct.js';
 import {
-  type ConvTile,
-  convShader,
-  convThreads,
-  sumSlicesShader,
-  transposeWeightShader,
   type WeightGradientTile,
   weightGradientShader,
   weightGradientThreads,
-} from '../../shaders/conv.js';
-import { checkOp } from '../check-op.js';
-import { closeTo } from '../close-to.js';
-import { lacking, testGpu } from '../gpu.js';
-import * as reference from '../reference/conv.js';
-import { type NdArray, ndArray } from '../reference/nd-array.js';
-import { refuses } from '../refuses.js';
-import { unless } from '../unless.js';
+} from '../../../shaders/conv/direct-weight-gradient.js';
+import { sumSlicesShader, transposeWeightShader } from '../../../shaders/conv/weights.js';
+import { checkOp } from '../../check-op.js';
+import { closeTo } from '../../close-to.js';
+import { lacking, testGpu } from '../../gpu.js';
+import * as reference from '../../reference/conv.js';
+import { type NdArray, ndArray } from '../../reference/nd-array.js';
+import { refuses } from '../../refuses.js';
+import { unless } from '../../unless.js';
 
 const test = suite('conv');
 const testHalf = unless(await lacking('shader-f16'), test);

@@ -1,0 +1,75 @@
+// What all convolution kernels share: the geometry of a convolution and the snippets their generators are made of.
+import { type Float, u32 } from '../wgsl.js';
+import type { Parts } from './fusion.js';
+
+export type Triple = readonly [number, number, number];
+
+/** Sizes of one convolution, as [depth, height, width]; padding is (kernel − 1)/2. */
+export interface ConvGeometry {
+  readonly batch: number;
+  readonly input: Triple;
+  readonly output: Triple;
+  readonly inputs: number;
+  readonly outputs: number;
+  readonly kernel: Triple;
+  readonly stride: 1 | 2;
+}
+
+/**
+ * Order of the weights in memory. `outputs-first`: [O, tap, C], as parameters are stored. `outputs-last`: [tap, C, O], made by
+ * `transposeWeightShader`; neighbouring threads then read neighbouring addresses. `gradient`: parameters read backwards,
+ * [C, last tap − tap, O], which makes the kernel the input gradient of a stride-1 convolution.
+ */
+export type WeightOrder = 'outputs-first' | 'outputs-last' | 'gradient';
+
+/** Zeros before the image along each axis; beyond its end as many as the output needs. */
+export const paddingOf = ({ kernel }: ConvGeometry): Triple => kernel.map((k) => (k - 1) / 2) as unknown as Triple;
+
+export const lines = (parts: readonly string[]): string => parts.join('\n');
+export const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
+export const product = (xs: readonly number[]): number => xs.reduce((a, b) => a * b, 1);
+
+/** `vec4<f16>`, or `f16` for one element. */
+export const vector = (dtype: Float, width: number): string => (width === 1 ? dtype : `vec${width}<${dtype}>`);
+const elements = ['x', 'y', 'z', 'w'] as const;
+export const element = (value: string, width: number, i: number): string =>
+  width === 1 ? value : `${value}.${elements[i]}`;
+export const float = (width: number): string => (width === 1 ? 'f32' : `vec${width}f`);
+
+/** Vectors of 4 where the channels come in fours, else single numbers. */
+export const widthOf = (channels: number): 1 | 4 => (channels % 4 === 0 ? 4 : 1);
+
+/** Input pixels under a row of `pixels` output pixels. */
+export const halo = (pixels: number, kernel: number, stride: number): number => (pixels - 1) * stride + kernel;
+
+/** Tiles of rows × columns output pixels: over all planes, down and across a plane. */
+export const tilesOf = (g: ConvGeometry, tile: { readonly rows: number; readonly columns: number }): Triple => [
+  g.batch * g.output[0],
+  Math.ceil(g.output[1] / tile.rows),
+  Math.ceil(g.output[2] / tile.columns),
+];
+
+/** The partial sums of a fused launch: one part a tile of pixels. */
+export function tileParts(g: ConvGeometry, tile: { readonly rows: number; readonly columns: number }): Parts {
+  const [planes, tilesY, tilesX] = tilesOf(g, tile);
+  const pixels = (size: number, per: number, at: string): string =>
+    size % per ? `min(${u32(per)}, ${u32(size)} - ${at} * ${u32(per)})` : u32(per);
+  const rows = pixels(g.output[1], tile.rows, `(part / ${u32(tilesX)} % ${u32(tilesY)})`);
+  const columns = pixels(g.output[2], tile.columns, `(part % ${u32(tilesX)})`);
+  return { count: planes * tilesY * tilesX, pixelsOf: `(${rows} * ${columns})` };
+}
+
+/** The sizes of a convolution of square images, for kernels' `variants`. */
+export function squareGeometry(inputs: number, outputs: number, k: number, stride: 1 | 2 = 1, size = 13): ConvGeometry {
+  const output = Math.ceil(size / stride);
+  return { batch: 2, input: [1, size, size], output: [1, output, output], inputs, outputs, kernel: [1, k, k], stride };
+}
+/** The same in 3-D. */
+export const solidGeometry: ConvGeometry = {
+  ...squareGeometry(8, 8, 3),
+  input: [4, 6, 7],
+  output: [4, 6, 7],
+  kernel: [3, 3, 3],
+};
+/** And a 1×1 convolution, whose pixels are one row. */
+export const rowGeometry: ConvGeometry = { ...squareGeometry(8, 20, 1), input: [1, 1, 99], output: [1, 1, 99] };
