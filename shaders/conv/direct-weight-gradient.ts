@@ -8,8 +8,8 @@ import { type Activation, tailFunction } from './fusion.js';
 import {
   type ConvGeometry,
   element,
+  evenGeometry,
   lines,
-  paddingOf,
   product,
   range,
   solidGeometry,
@@ -61,7 +61,7 @@ export function weightGradientShader(
   const [depth, height, width] = g.input;
   const [outDepth, outHeight, outWidth] = g.output;
   const [kernelDepth, kernelHeight, kernelWidth] = g.kernel;
-  const [padDepth, padHeight, padWidth] = paddingOf(g);
+  const [padDepth, padHeight, padWidth] = g.padding;
   const taps = product(g.kernel);
   const { quad, unroll, slices } = tile;
   const kernelRows = kernelDepth * kernelHeight;
@@ -220,6 +220,7 @@ export function variants(): string[] {
     squareGeometry(3, 5, 3),
     squareGeometry(1, 8, 3, 2),
     solidGeometry,
+    evenGeometry,
   ];
   return (['f32', 'f16'] as const).flatMap((dtype) =>
     geometries.flatMap((g) => {

@@ -18,8 +18,8 @@ import {
 import {
   type ConvGeometry,
   element,
+  evenGeometry,
   lines,
-  paddingOf,
   product,
   range,
   solidGeometry,
@@ -83,7 +83,7 @@ export function convShader(
   const [depth, height, width] = g.input;
   const [outDepth, outHeight, outWidth] = g.output;
   const [kernelDepth, kernelHeight, kernelWidth] = g.kernel;
-  const [padDepth, padHeight, padWidth] = paddingOf(g);
+  const [padDepth, padHeight, padWidth] = g.padding;
   const taps = product(g.kernel);
   const { rows, columns, channels } = tile;
   const [, tilesY, tilesX] = tilesOf(g, tile);
@@ -300,6 +300,7 @@ export function variants(): string[] {
     squareGeometry(3, 5, 3),
     squareGeometry(1, 8, 3, 2),
     solidGeometry,
+    evenGeometry,
   ];
   return (['f32', 'f16'] as const).flatMap((dtype) =>
     geometries.flatMap((g) => {

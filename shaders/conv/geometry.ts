@@ -4,7 +4,7 @@ import type { Parts } from './fusion.js';
 
 export type Triple = readonly [number, number, number];
 
-/** Sizes of one convolution, as [depth, height, width]; padding is (kernel − 1)/2. */
+/** Sizes of one convolution, as [depth, height, width]. Beyond both ends of the image lie zeros. */
 export interface ConvGeometry {
   readonly batch: number;
   readonly input: Triple;
@@ -12,6 +12,8 @@ export interface ConvGeometry {
   readonly inputs: number;
   readonly outputs: number;
   readonly kernel: Triple;
+  /** Zeros before the image: element 0 of the output has tap 0 at −padding of the input. */
+  readonly padding: Triple;
   readonly stride: 1 | 2;
 }
 
@@ -22,8 +24,12 @@ export interface ConvGeometry {
  */
 export type WeightOrder = 'outputs-first' | 'outputs-last' | 'gradient';
 
-/** Zeros before the image along each axis; beyond its end as many as the output needs. */
-export const paddingOf = ({ kernel }: ConvGeometry): Triple => kernel.map((k) => (k - 1) / 2) as unknown as Triple;
+/** Zeros before the image along each axis that `conv` has: ⌊(k − 1)/2⌋; beyond its end are as many as the output needs. */
+export const paddingOf = (kernel: Triple): Triple => [
+  Math.floor((kernel[0] - 1) / 2),
+  Math.floor((kernel[1] - 1) / 2),
+  Math.floor((kernel[2] - 1) / 2),
+];
 
 export const lines = (parts: readonly string[]): string => parts.join('\n');
 export const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
@@ -61,15 +67,20 @@ export function tileParts(g: ConvGeometry, tile: { readonly rows: number; readon
 
 /** The sizes of a convolution of square images, for kernels' `variants`. */
 export function squareGeometry(inputs: number, outputs: number, k: number, stride: 1 | 2 = 1, size = 13): ConvGeometry {
-  const output = Math.ceil(size / stride);
-  return { batch: 2, input: [1, size, size], output: [1, output, output], inputs, outputs, kernel: [1, k, k], stride };
+  const [output, kernel] = [Math.ceil(size / stride), [1, k, k] as const];
+  const sizes = { input: [1, size, size], output: [1, output, output], kernel, padding: paddingOf(kernel) } as const;
+  return { batch: 2, ...sizes, inputs, outputs, stride };
 }
+const solid = { input: [4, 6, 7], output: [4, 6, 7], kernel: [3, 3, 3], padding: [1, 1, 1] } as const;
 /** The same in 3-D. */
-export const solidGeometry: ConvGeometry = {
-  ...squareGeometry(8, 8, 3),
+export const solidGeometry: ConvGeometry = { ...squareGeometry(8, 8, 3), ...solid };
+/** And with a kernel that halves the size. */
+export const evenGeometry: ConvGeometry = {
+  ...squareGeometry(8, 16, 2, 2),
   input: [4, 6, 7],
-  output: [4, 6, 7],
-  kernel: [3, 3, 3],
+  output: [2, 3, 4],
+  kernel: [2, 2, 2],
+  padding: [0, 0, 0],
 };
 /** And a 1×1 convolution, whose pixels are one row. */
 export const rowGeometry: ConvGeometry = { ...squareGeometry(8, 20, 1), input: [1, 1, 99], output: [1, 1, 99] };

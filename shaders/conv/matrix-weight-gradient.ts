@@ -11,10 +11,10 @@ import { type Activation, dropoutFactors, tailFunction } from './fusion.js';
 import {
   type ConvGeometry,
   element,
+  evenGeometry,
   float,
   halo,
   lines,
-  paddingOf,
   product,
   range,
   rowGeometry,
@@ -110,7 +110,7 @@ export function weightGradientMatrixShader(
   const { M, N, K, component } = unit;
   const [outDepth, outHeight, outWidth] = g.output;
   const [kernelDepth, kernelHeight, kernelWidth] = g.kernel;
-  const [padDepth, padHeight, padWidth] = paddingOf(g);
+  const [padDepth, padHeight, padWidth] = g.padding;
   const { rows, columns, ownOutputs, ownInputs, allRows, shares, slices } = tile;
   const tiles = product(tilesOf(g, tile));
   const [, tilesY, tilesX] = tilesOf(g, tile);
@@ -358,6 +358,7 @@ export function variants(): string[] {
       squareGeometry(32, 20, 3, 2),
       solidGeometry,
       rowGeometry,
+      evenGeometry,
     ].flatMap((g) => {
       const tiles = weightGradientMatrixCandidates(g, unit, { storage: 16384, threads: 256 });
       return (unit.component === 'f32' ? (['f32', 'f16'] as const) : (['f16'] as const)).flatMap((dtype) =>

@@ -13,10 +13,10 @@ import { activatedGradient, type ConvFusion, dropoutFactors, normalized, tailFun
 import {
   type ConvGeometry,
   element,
+  evenGeometry,
   float,
   halo,
   lines,
-  paddingOf,
   product,
   range,
   rowGeometry,
@@ -113,7 +113,7 @@ export function convMatrixShader(
   }
   const [outDepth, outHeight, outWidth] = g.output;
   const [kernelDepth, kernelHeight, kernelWidth] = g.kernel;
-  const [padDepth, padHeight, padWidth] = paddingOf(g);
+  const [padDepth, padHeight, padWidth] = g.padding;
   const [, tilesY, tilesX] = tilesOf(g, tile);
   const { rows, columns, chunk, down, across } = tile;
   const threads = threadsOf(unit, tile);
@@ -404,6 +404,7 @@ export function variants(): string[] {
       squareGeometry(32, 20, 3, 2),
       solidGeometry,
       rowGeometry,
+      evenGeometry,
     ].flatMap((g) => {
       const tiles = convMatrixCandidates(g, unit, { storage: 16384, threads: 256 });
       return (unit.component === 'f32' ? (['f32', 'f16'] as const) : (['f16'] as const)).flatMap((dtype) =>

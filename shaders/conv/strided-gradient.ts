@@ -2,7 +2,7 @@
 //
 //   dx[n,q,c] = Σ_{tap,o} dy[n, (q + padding − tap)/stride, o] · weight[o,tap,c]      (where that is an output pixel)
 import { enable, type Float, flatIndex, u32, wgsl } from '../wgsl.js';
-import { type ConvGeometry, lines, paddingOf, product, range, squareGeometry, vector } from './geometry.js';
+import { type ConvGeometry, evenGeometry, lines, product, range, squareGeometry, vector } from './geometry.js';
 
 /** Pixels of one thread of `convStridedGradientShader`: every other column of a row. */
 const stridedColumns = 4;
@@ -22,7 +22,7 @@ export function convStridedGradientShader(dtype: Float, g: ConvGeometry, paramet
   const [depth, height, width] = g.input;
   const [outDepth, outHeight, outWidth] = g.output;
   const [kernelDepth, kernelHeight, kernelWidth] = g.kernel;
-  const [padDepth, padHeight, padWidth] = paddingOf(g);
+  const [padDepth, padHeight, padWidth] = g.padding;
   const channels = stridedWidth(g);
   const groups = g.inputs / channels;
   const tiles = stridedTiles(g);
@@ -82,4 +82,5 @@ export const variants = (): string[] =>
   (['f32', 'f16'] as const).flatMap((dtype) => [
     convStridedGradientShader(dtype, squareGeometry(8, 4, 3, 2)),
     convStridedGradientShader(dtype, squareGeometry(3, 5, 1, 2, 12), 'f32'),
+    convStridedGradientShader(dtype, evenGeometry),
   ]);

@@ -11,10 +11,10 @@ import { type Activation, dropoutFactors, tailFunction } from './fusion.js';
 import {
   type ConvGeometry,
   element,
+  evenGeometry,
   float,
   halo,
   lines,
-  paddingOf,
   product,
   range,
   rowGeometry,
@@ -89,7 +89,7 @@ export function weightGradientTiledShader(
   const { inputs, outputs, stride } = g;
   const [outDepth, outHeight, outWidth] = g.output;
   const [kernelDepth, kernelHeight, kernelWidth] = g.kernel;
-  const [padDepth, padHeight, padWidth] = paddingOf(g);
+  const [padDepth, padHeight, padWidth] = g.padding;
   const taps = product(g.kernel);
   const { rows, columns, threadInputs, threadOutputs, allRows, shares, unroll, slices } = tile;
   const tiles = product(tilesOf(g, tile));
@@ -355,6 +355,7 @@ export function variants(): string[] {
       squareGeometry(8, 4, 3, 2),
       solidGeometry,
       rowGeometry,
+      evenGeometry,
     ].flatMap((g) =>
       weightGradientTiledCandidates(g, { storage: 16384, threads: 256 })
         .slice(0, 2)

@@ -12,10 +12,10 @@ import { activatedGradient, type ConvFusion, dropoutFactors, normalized, tailFun
 import {
   type ConvGeometry,
   element,
+  evenGeometry,
   float,
   halo,
   lines,
-  paddingOf,
   product,
   range,
   rowGeometry,
@@ -96,7 +96,7 @@ export function convTiledShader(
   }
   const [outDepth, outHeight, outWidth] = g.output;
   const [kernelDepth, kernelHeight, kernelWidth] = g.kernel;
-  const [padDepth, padHeight, padWidth] = paddingOf(g);
+  const [padDepth, padHeight, padWidth] = g.padding;
   const taps = product(g.kernel);
   const [, tilesY, tilesX] = tilesOf(g, tile);
   const { chunk, threadRows, threadColumns } = tile;
@@ -404,6 +404,7 @@ export function variants(): string[] {
       squareGeometry(8, 4, 3, 2),
       solidGeometry,
       rowGeometry,
+      evenGeometry,
     ].flatMap((g) => {
       const tile = convTiledCandidates(g, { storage: 16384, threads: 256 })[0]!;
       return [

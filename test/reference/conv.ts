@@ -1,11 +1,16 @@
 // Convolution by plain loops, 2-D or 3-D, channels last: value and gradients straight from the formulas.
 import { type NdArray, ndArray } from './nd-array.js';
 
+/** Zeros before depth, height and width. */
+export type Padding = readonly [number, number, number];
+const before = (k: number): number => Math.floor((k - 1) / 2);
+
 /** Calls `visit` with the offsets of (x, weight, y) for every product in the convolution of these shapes. */
 function eachProduct(
   xShape: readonly number[],
   weightShape: readonly number[],
   stride: number,
+  padding: Padding | undefined,
   visit: (x: number, weight: number, y: number) => void,
 ): void {
   const solid = xShape.length === 5;
@@ -15,7 +20,7 @@ function eachProduct(
   const [outputs, kernelDepth, kernelHeight, kernelWidth] = solid
     ? (weightShape as [number, number, number, number])
     : ([weightShape[0]!, 1, weightShape[1]!, weightShape[2]!] as const);
-  const half = (k: number): number => (k - 1) / 2;
+  const [padDepth, padHeight, padWidth] = padding ?? [kernelDepth, kernelHeight, kernelWidth].map(before);
   const out = (n: number): number => Math.ceil(n / stride);
   for (let n = 0; n < batch; n++)
     for (let z = 0; z < out(depth); z++)
@@ -26,9 +31,9 @@ function eachProduct(
             for (let kz = 0; kz < kernelDepth; kz++)
               for (let ky = 0; ky < kernelHeight; ky++)
                 for (let kx = 0; kx < kernelWidth; kx++) {
-                  const iz = z * stride + kz - half(kernelDepth);
-                  const iy = y * stride + ky - half(kernelHeight);
-                  const ix = x * stride + kx - half(kernelWidth);
+                  const iz = z * stride + kz - padDepth!;
+                  const iy = y * stride + ky - padHeight!;
+                  const ix = x * stride + kx - padWidth!;
                   if (iz < 0 || iz >= depth || iy < 0 || iy >= height || ix < 0 || ix >= width) continue;
                   const xAt = (((n * depth + iz) * height + iy) * width + ix) * inputs;
                   const weightAt = (((o * kernelDepth + kz) * kernelHeight + ky) * kernelWidth + kx) * inputs;
@@ -43,12 +48,18 @@ const outputShape = (x: readonly number[], weight: readonly number[], stride: nu
   weight[0]!,
 ];
 
-/** Convolution with padding (k − 1)/2. */
-export function conv(x: NdArray, weight: NdArray, bias: NdArray | undefined, stride: number): NdArray {
+/** Convolution with `padding` zeros before each axis, ⌊(k − 1)/2⌋ if not given, and as many as needed beyond its end. */
+export function conv(
+  x: NdArray,
+  weight: NdArray,
+  bias: NdArray | undefined,
+  stride: number,
+  padding?: Padding,
+): NdArray {
   const y = ndArray(outputShape(x.shape, weight.shape, stride));
   const outputs = weight.shape[0]!;
   if (bias) for (let i = 0; i < y.data.length; i++) y.data[i] = bias.data[i % outputs]!;
-  eachProduct(x.shape, weight.shape, stride, (xAt, weightAt, yAt) => {
+  eachProduct(x.shape, weight.shape, stride, padding, (xAt, weightAt, yAt) => {
     y.data[yAt]! += x.data[xAt]! * weight.data[weightAt]!;
   });
   return y;
@@ -60,12 +71,13 @@ export function convGradients(
   weight: NdArray,
   dy: NdArray,
   stride: number,
+  padding?: Padding,
 ): { dx: NdArray; dWeight: NdArray; dBias: NdArray } {
   const dx = ndArray(x.shape);
   const dWeight = ndArray(weight.shape);
   const dBias = ndArray([weight.shape[0]!]);
   for (let i = 0; i < dy.data.length; i++) dBias.data[i % dBias.data.length]! += dy.data[i]!;
-  eachProduct(x.shape, weight.shape, stride, (xAt, weightAt, yAt) => {
+  eachProduct(x.shape, weight.shape, stride, padding, (xAt, weightAt, yAt) => {
     dx.data[xAt]! += dy.data[yAt]! * weight.data[weightAt]!;
     dWeight.data[weightAt]! += dy.data[yAt]! * x.data[xAt]!;
   });

@@ -1,6 +1,6 @@
 // Convolution, 2-D and 3-D, channels last: what is recorded. Which kernel runs it is decided in variants.ts.
 import type { Parts } from '../../../shaders/conv/fusion.js';
-import type { ConvGeometry, WeightOrder } from '../../../shaders/conv/geometry.js';
+import { type ConvGeometry, paddingOf, type Triple, type WeightOrder } from '../../../shaders/conv/geometry.js';
 import { convStridedGradientShader, convStridedGradientThreads } from '../../../shaders/conv/strided-gradient.js';
 import { sumSlicesShader, transposeWeightShader } from '../../../shaders/conv/weights.js';
 import { checkOptions } from '../../arguments.js';
@@ -23,13 +23,14 @@ export interface ConvOptions {
 
 /**
  * Convolution of x [N, H, W, C] with weight [O, kH, kW, C] and bias [O], or of x [N, D, H, W, C] with weight
- * [O, kD, kH, kW, C]; odd kernels, padding (k − 1)/2, stride 1 or 2. The output has ⌈H/stride⌉ rows and O channels. Weight and
- * bias may be f32 where x is f16; their gradients then are, too.
+ * [O, kD, kH, kW, C]; stride 1 or 2. The output has ⌈H/stride⌉ rows and O channels. Before each axis lie ⌊(k − 1)/2⌋ zeros, and
+ * beyond its end as many as the output needs: as many for odd k and stride 1, one more for even k; none at all for k = 2 and
+ * stride 2 where sizes are even. Weight and bias may be f32 where x is f16; their gradients then are, too.
  */
 export function conv(x: Tensor, weight: Tensor, bias?: Tensor, options: ConvOptions = {}): Tensor {
   expectTensors('conv', x, weight, ...(bias === undefined ? [] : [bias]));
   checkOptions('conv', options, ['stride', 'statistics'], {
-    padding: 'The padding is (k − 1)/2.',
+    padding: 'The padding is ⌊(k − 1)/2⌋ before each axis.',
     dilation: 'There is no dilation.',
     groups: 'There are no groups.',
   });
@@ -115,11 +116,6 @@ function geometryOf(x: Tensor, weight: Tensor, bias: Tensor | undefined, stride:
       `conv: input has ${inputs} channels, weight expects ${rest.at(-1)} — x ${show(x.shape)}, weight ${show(weight.shape)} is ${layout}. Channels come last.`,
     );
   }
-  if (kernel.some((k) => k % 2 === 0)) {
-    throw new ShapeError(
-      `conv: kernel sizes must be odd — got ${show(weight.shape)}, expected ${layout}. Use an odd kernel.`,
-    );
-  }
   if (stride !== 1 && stride !== 2) {
     throw new ShapeError(`conv: stride must be 1 or 2 — got ${String(stride)}. Use one of these.`);
   }
@@ -128,16 +124,16 @@ function geometryOf(x: Tensor, weight: Tensor, bias: Tensor | undefined, stride:
       `conv: bias must be [${outputs}] — got ${show(bias.shape)}. It needs one value per output channel.`,
     );
   }
-  const triple = (xs: readonly number[]): [number, number, number] =>
-    rank === 5 ? [xs[0]!, xs[1]!, xs[2]!] : [1, xs[0]!, xs[1]!];
-  const input = triple(spatial(x));
+  const triple = (xs: readonly number[]): Triple => (rank === 5 ? [xs[0]!, xs[1]!, xs[2]!] : [1, xs[0]!, xs[1]!]);
+  const [input, taps] = [triple(spatial(x)), triple(kernel)];
   return {
     batch: x.shape[0]!,
     input,
     output: triple(spatial(x).map((n) => Math.ceil(n / stride))),
     inputs,
     outputs: outputs!,
-    kernel: triple(kernel),
+    kernel: taps,
+    padding: paddingOf(taps),
     stride,
   };
 }
@@ -147,6 +143,12 @@ function flattened(g: ConvGeometry): ConvGeometry {
   if (sizeOf(g.kernel) > 1 || g.stride > 1) return g;
   const pixels = g.batch * sizeOf(g.input);
   return { ...g, batch: 1, input: [1, 1, pixels], output: [1, 1, pixels] };
+}
+
+/** The convolution with the weights read backwards that is the input gradient of stride 1: dy takes the place of x. */
+function turned({ inputs, outputs, kernel, padding, ...sizes }: ConvGeometry): ConvGeometry {
+  const last = (axis: 0 | 1 | 2): number => kernel[axis] - 1 - padding[axis];
+  return { ...sizes, inputs: outputs, outputs: inputs, kernel, padding: [last(0), last(1), last(2)] };
 }
 
 function inputGradient(
@@ -164,7 +166,7 @@ function inputGradient(
     run(source, { dy, weight, dx }, { threads: convStridedGradientThreads(geometry) });
     return dx;
   }
-  const g = flattened({ ...geometry, inputs: geometry.outputs, outputs: geometry.inputs });
+  const g = flattened(turned(geometry));
   const kernel = convKernel(gpu, types, g, true);
   // The last gradient that x gets, and x is an activation: its derivative and its norm's sums are taken on the way out.
   const activation = flow.activated(0) ? activationOf(x) : undefined;

@@ -16,7 +16,7 @@ import {
 import { run } from '../../../engine/stream.js';
 import { empty } from '../../../engine/tensor.js';
 import type { Activation, ConvFusion, Parts } from '../../../shaders/conv/fusion.js';
-import type { ConvGeometry, Triple, WeightOrder } from '../../../shaders/conv/geometry.js';
+import { type ConvGeometry, paddingOf, type Triple, type WeightOrder } from '../../../shaders/conv/geometry.js';
 import { sumSlicesShader, transposeWeightShader } from '../../../shaders/conv/weights.js';
 import { normCoefficients } from '../../../shaders/norm-activation.js';
 import type { Float } from '../../../shaders/wgsl.js';
@@ -29,8 +29,11 @@ export interface ConvCase {
   /** [N, H, W, C] or [N, D, H, W, C]. */
   readonly x: readonly number[];
   readonly outputs: number;
-  readonly k: number;
+  /** Of all axes, or of each. */
+  readonly k: number | readonly number[];
   readonly stride?: 1 | 2;
+  /** Zeros before depth, height and width, where they are not those of `conv`. */
+  readonly padding?: Triple;
 }
 
 /** A generator of forward kernels, with its tile chosen. */
@@ -51,16 +54,26 @@ export interface WeightGradientKernel {
   shader(dtype: Float, options: { bias: boolean; load?: Activation | undefined }): string;
 }
 
-export const titleOf = ({ x, outputs, k, stride = 1 }: ConvCase): string =>
-  `[${x}] → ${outputs}, ${k}×${k}, stride ${stride}`;
+/** Sizes of the kernel, one for each spatial axis. */
+export const tapsOf = ({ x, k }: Pick<ConvCase, 'x' | 'k'>): readonly number[] =>
+  typeof k === 'number' ? x.slice(1, -1).map(() => k) : k;
 
-export function geometryOf({ x, outputs, k, stride = 1 }: ConvCase): ConvGeometry {
-  const solid = x.length === 5;
-  const input = (solid ? x.slice(1, 4) : [1, x[1]!, x[2]!]) as unknown as ConvGeometry['input'];
-  const output = input.map((n) => Math.ceil(n / stride)) as unknown as ConvGeometry['output'];
-  return { batch: x[0]!, input, output, inputs: x.at(-1)!, outputs, kernel: [solid ? k : 1, k, k], stride };
+export const titleOf = (c: ConvCase): string =>
+  `[${c.x}] → ${c.outputs}, ${tapsOf(c).join('×')}, stride ${c.stride ?? 1}${c.padding ? `, padding ${c.padding}` : ''}`;
+
+export function geometryOf({ x, outputs, k, stride = 1, padding }: ConvCase): ConvGeometry {
+  const triple = (sizes: readonly number[]): Triple =>
+    (sizes.length === 3 ? sizes : [1, ...sizes]) as unknown as Triple;
+  const [input, kernel] = [triple(x.slice(1, -1)), triple(tapsOf({ x, k }))];
+  const output = triple(input.map((n) => Math.ceil(n / stride)));
+  const sizes = { batch: x[0]!, input, output, inputs: x.at(-1)!, outputs, kernel, stride };
+  return { ...sizes, padding: padding ?? paddingOf(kernel) };
 }
-const weightShape = ({ x, outputs, k }: ConvCase): number[] => [outputs, ...x.slice(1, -1).map(() => k), x.at(-1)!];
+export const weightShape = (c: Pick<ConvCase, 'x' | 'outputs' | 'k'>): number[] => [
+  c.outputs,
+  ...tapsOf(c),
+  c.x.at(-1)!,
+];
 
 const uniform = uniformStream(9, 5);
 /** Numbers in [−1, 1) that f16 holds as they are. */
@@ -108,7 +121,7 @@ export async function checkForward(
   const g = geometryOf(c);
   const [input, filter, b] = [random(c.x), random(weightShape(c)), random([c.outputs])];
   const bias = kernel.order === 'outputs-last';
-  const expected = reference.conv(input, filter, bias ? b : undefined, g.stride);
+  const expected = reference.conv(input, filter, bias ? b : undefined, g.stride, g.padding);
   await scope(gpu, async () => {
     const y = empty(gpu, expected.shape, dtype);
     const weight = inOrder(gpu, filter, kernel.order, g, parameters);
@@ -157,7 +170,7 @@ export async function checkLoadAndStatistics(c: ConvCase, kernel: ForwardKernel,
   const [z, filter, b] = [random(c.x), random(weightShape(c)), random([outputs])];
   const norm = normOf(z);
   await scope(gpu, async () => {
-    const expected = reference.conv(await composed(gpu, z, norm, rate), filter, b, g.stride);
+    const expected = reference.conv(await composed(gpu, z, norm, rate), filter, b, g.stride, g.padding);
     const y = empty(gpu, expected.shape);
     const partials = empty(gpu, [parts.count, 2, outputs]);
     const source = kernel.shader('f32', { bias: true, fusion: { load: { slope, dropout: rate }, statistics: true } });
@@ -196,7 +209,7 @@ export async function checkActivationGradient(
   const g = geometryOf(c);
   const { outputs } = c;
   const [out, filter] = [random(c.x), random(weightShape(c))];
-  const da = reference.conv(out, filter, undefined, g.stride);
+  const da = reference.conv(out, filter, undefined, g.stride, g.padding);
   const [z, before] = [random(da.shape), random(da.shape)];
   if (base) for (let i = 0; i < da.data.length; i++) da.data[i]! += before.data[i]!;
   const { coefficients } = normOf(z);
@@ -266,7 +279,7 @@ export async function checkWeightGradient(
       more.coefficients = toGpu(gpu, norm.coefficients);
       Object.assign(more, draws(gpu, load.dropout));
     }
-    const expected = reference.convGradients(a, weight, dy, g.stride);
+    const expected = reference.convGradients(a, weight, dy, g.stride, g.padding);
     const { slices } = kernel;
     const partialWeight = empty(gpu, [slices, ...weight.shape]);
     const partialBias = empty(gpu, [slices, outputs]);

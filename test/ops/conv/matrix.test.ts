@@ -122,6 +122,15 @@ const cases: Case[] = [
     order: 'outputs-last',
   },
   { x: [1, 3, 5, 6, 4], outputs: 8, k: 3, unit: small, tile: { ...one, rows: 2 }, order: 'outputs-last' },
+  // Even kernels, forward and as the input gradient pads.
+  { x: [1, 5, 9, 8], outputs: 8, k: 2, unit: small, tile: { ...one, rows: 2 }, order: 'outputs-last' },
+  { x: [1, 5, 9, 8], outputs: 8, k: 2, padding: [0, 1, 1], unit: small, tile: one, order: 'gradient' },
+  { x: [2, 9, 12, 8], outputs: 12, k: 2, stride: 2, unit: small, tile: one, order: 'outputs-last' },
+  { x: [1, 10, 7, 4], outputs: 8, k: 4, stride: 2, unit: small, tile: one, order: 'outputs-last' },
+  { x: [1, 6, 7, 4], outputs: 8, k: [2, 3], padding: [0, 1, 1], unit: small, tile: one, order: 'gradient' },
+  { x: [1, 6, 7, 4], outputs: 8, k: [1, 2], unit: small, tile: one, order: 'outputs-last' },
+  { x: [1, 5, 4, 7, 4], outputs: 8, k: 2, stride: 2, unit: small, tile: one, order: 'outputs-last' },
+  { x: [1, 3, 4, 5, 8], outputs: 4, k: 2, padding: [1, 1, 1], unit: small, tile: one, order: 'gradient' },
 ];
 for (const c of cases) test(`${named(c)}`, () => checkForward(c, kernelOf(c)));
 
@@ -130,6 +139,18 @@ const fused: Case[] = [
   { ...cases[3]!, x: [1, 5, 6, 4], rate: 0.4 },
   { ...cases[4]!, order: 'outputs-last', rate: 0.4 },
   { ...cases[5]!, x: [1, 1, 37, 4], rate: 0, base: true },
+  { x: [1, 5, 6, 4], outputs: 8, k: 2, stride: 2, unit: small, tile: one, order: 'outputs-last', rate: 0 },
+  {
+    x: [1, 5, 6, 4],
+    outputs: 8,
+    k: 2,
+    padding: [0, 1, 1],
+    unit: small,
+    tile: one,
+    order: 'gradient',
+    rate: 0.4,
+    base: true,
+  },
 ];
 for (const c of fused) {
   test(`activation on load and statistics, dropout ${c.rate}: ${named(c)}`, () =>
@@ -195,6 +216,11 @@ const gradients: GradientCase[] = [
   { x: [1, 1, 70, 20], outputs: 12, k: 1, unit: wide, tile: { ...whole, rows: 1, columns: 32, inputs: 32, shares: 1 } },
   { x: [2, 9, 13, 8], outputs: 8, k: 3, stride: 2, unit: small, tile: whole },
   { x: [1, 3, 5, 6, 4], outputs: 8, k: 3, unit: small, tile: { ...whole, slices: 3 } },
+  { x: [1, 5, 9, 8], outputs: 8, k: 2, unit: small, tile: whole },
+  { x: [2, 9, 7, 3], outputs: 5, k: 2, stride: 2, unit: small, tile: whole },
+  { x: [1, 6, 7, 4], outputs: 8, k: [2, 3], unit: small, tile: { ...whole, allRows: false } },
+  { x: [1, 5, 4, 7, 4], outputs: 8, k: 2, stride: 2, unit: small, tile: whole },
+  { x: [1, 3, 4, 5, 8], outputs: 4, k: 2, unit: small, tile: whole },
   { x: [2, 5, 7, 8], outputs: 16, k: 3, unit: small, tile: whole, rate: 0 },
   { x: [2, 5, 9, 3], outputs: 5, k: 3, unit: small, tile: whole, rate: 0.4 },
 ];

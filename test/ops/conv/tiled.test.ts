@@ -94,6 +94,15 @@ const cases: Case[] = [
     tile: { ...small, chunk: 3, threadRows: 1 },
     order: 'outputs-first',
   },
+  // Even kernels, forward and as the input gradient pads.
+  { x: [1, 7, 9, 4], outputs: 8, k: 2, tile: small, order: 'outputs-last' },
+  { x: [1, 7, 9, 8], outputs: 4, k: 2, padding: [0, 1, 1], tile: small, order: 'gradient' },
+  { x: [2, 9, 8, 3], outputs: 5, k: 2, stride: 2, tile: { ...small, chunk: 3 }, order: 'outputs-last' },
+  { x: [1, 10, 7, 4], outputs: 8, k: 4, stride: 2, tile: small, order: 'outputs-last' },
+  { x: [1, 6, 7, 4], outputs: 4, k: [2, 3], padding: [0, 1, 1], tile: small, order: 'gradient' },
+  { x: [1, 6, 7, 4], outputs: 4, k: [1, 2], tile: small, order: 'outputs-first' },
+  { x: [1, 5, 4, 7, 4], outputs: 8, k: 2, stride: 2, tile: small, order: 'outputs-last' },
+  { x: [1, 3, 4, 5, 8], outputs: 4, k: 2, padding: [1, 1, 1], tile: small, order: 'gradient' },
 ];
 
 for (const c of cases) test(`${c.order}: ${titleOf(c)}`, () => checkForward(c, kernelOf(c)));
@@ -126,6 +135,8 @@ const fusedCases: (Case & { rate: number; base?: boolean })[] = [
     rate: 0,
     base: true,
   },
+  { x: [1, 5, 6, 4], outputs: 8, k: 2, stride: 2, tile: few, order: 'outputs-last', rate: 0 },
+  { x: [1, 5, 6, 4], outputs: 8, k: 2, padding: [0, 1, 1], tile: few, order: 'gradient', rate: 0.4, base: true },
 ];
 
 for (const c of fusedCases) {
