@@ -3,9 +3,12 @@
 //   dWeight[slice,o,tap,c] = Σ_{n,p of the slice} dy[n,p,o] · x[n, p·stride + tap − padding, c]      dBias[slice,o] = Σ dy[n,p,o]
 //
 // Loads are shared within quads as in direct.ts. The second pass is `sumSlicesShader` of weights.ts.
+
 import { enable, type Float, flatIndex, u32, wgsl } from '../wgsl.js';
-import { type Activation, tailFunction } from './fusion.js';
+import { ridingAlong } from './epilogue.js';
+import type { Activation } from './fusion.js';
 import {
+  bindings,
   type ConvGeometry,
   element,
   evenGeometry,
@@ -151,8 +154,7 @@ enable subgroups;
 @group(0) @binding(3) var<storage, read_write> dBias: array<f32, ${slices * g.outputs}>;
 #endif
 #if ${tail !== undefined}
-@group(0) @binding(${bias ? 4 : 3}) var<storage, read> coefficients: array<${accumulator}>;
-${tail ? tailFunction(accumulator, tail) : ''}
+${lines(ridingAlong(bindings(bias ? 4 : 3), { load: tail }, { dtype, loaded: tile.inputs, stored: 1 }))}
 #endif
 
 @compute @workgroup_size(${tile.workgroup})

@@ -71,7 +71,7 @@ export function convShader(
     tile: ConvTile;
     weights: WeightOrder;
     bias: boolean;
-    fusion?: ConvFusion & { base?: boolean };
+    fusion?: ConvFusion;
     /** Storage of weight and bias: f32 masters serve f16 activations as they are. */
     parameters?: Float;
     name?: string;

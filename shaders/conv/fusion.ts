@@ -5,7 +5,8 @@
 // Per channel, `coefficients` [4, C] hold μ, s = γ·r, β and r = 1/√(σ² + ε). Sums are partial: each thread or workgroup writes
 // one part of [parts, 2, C]; a part's number of pixels follows from its index.
 import { philox } from '../philox.js';
-import { bitsOf, f32, isNan, wgsl } from '../wgsl.js';
+import { bitsOf, type Float, f32, isNan, wgsl } from '../wgsl.js';
+import type { WeightOrder } from './geometry.js';
 
 /** What follows a norm. The slope is in [0, 1]; `dropout` is a rate, 0 for none. */
 export interface Activation {
@@ -20,6 +21,19 @@ export interface ConvFusion {
   readonly statistics?: boolean;
   /** Writes g instead of da, and `partials`: Σ g and Σ g·(z − μ); `z` and `zCoefficients` (`random`, `stream`) are bound too. */
   readonly gradient?: Activation | undefined;
+  /** With `gradient`: adds `base`, what other readers of the tensor gave, to da first. */
+  readonly base?: boolean;
+}
+
+/** What a launch of a forward kernel computes, whatever its family and tile. */
+export interface KernelOptions {
+  readonly weights: WeightOrder;
+  readonly bias: boolean;
+  readonly fusion?: ConvFusion;
+  /** Storage of weight and bias, that of x if not given: f32 masters serve f16 activations as they are. */
+  readonly parameters?: Float;
+  /** Of the entry point. */
+  readonly name?: string;
 }
 
 /** Partial sums of one launch: how many parts, and the pixels of part `part` as a WGSL expression of that u32. */
@@ -57,7 +71,7 @@ export const activatedGradient = (n: string, V: string, slope: number): string =
  * dropped, the numbers of shaders/dropout.ts; and `factors_at(at: u32)`, the same for vector `at` of `width` elements. Needs the
  * bindings `random` (seed, step) and `stream`.
  */
-export const dropoutFactors = (rate: number, width: 1 | 2 | 4): string => wgsl`
+export const dropoutFactors = (rate: number, width: number): string => wgsl`
 ${philox}
 fn dropout_factor(bits: u32) -> f32 { return select(0.0, ${f32(1 / (1 - rate))}, uniform01(bits) >= ${f32(rate)}); }
 fn dropout_factors(block: u32) -> vec4f {

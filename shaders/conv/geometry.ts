@@ -31,6 +31,12 @@ export const paddingOf = (kernel: Triple): Triple => [
   Math.floor((kernel[2] - 1) / 2),
 ];
 
+/** Bindings of one kernel, numbered as they come. */
+export function bindings(first = 0): (access: 'read' | 'read_write', name: string, type: string) => string {
+  let slot = first;
+  return (access, name, type) => `@group(0) @binding(${slot++}) var<storage, ${access}> ${name}: array<${type}>;`;
+}
+
 export const lines = (parts: readonly string[]): string => parts.join('\n');
 export const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
 export const product = (xs: readonly number[]): number => xs.reduce((a, b) => a * b, 1);

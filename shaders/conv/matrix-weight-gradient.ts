@@ -6,13 +6,15 @@
 // workgroup walks its slice tile by tile, with dy and x (and its halo) staged in workgroup memory; read column by column, staged
 // dy is the left operand, and staged x, shifted by a tap, the right one. A subgroup keeps the sums of all taps of one kernel
 // depth, or of one row of them, for some blocks of channels. The second pass is `sumSlicesShader` of weights.ts.
+
 import { type Float, u32, wgsl } from '../wgsl.js';
-import { type Activation, dropoutFactors, tailFunction } from './fusion.js';
+import { ridingAlong } from './epilogue.js';
+import type { Activation } from './fusion.js';
 import {
+  bindings,
   type ConvGeometry,
   element,
   evenGeometry,
-  float,
   halo,
   lines,
   product,
@@ -34,7 +36,7 @@ import {
   rowPadding,
   subgroupSize,
 } from './matrix-unit.js';
-import { bindings, block, folded, loadFour, stageInput, type WorkgroupLimits } from './staging.js';
+import { block, folded, loadFour, stageInput, type WorkgroupLimits } from './staging.js';
 
 /** How the first pass is cut into workgroups and subgroups. */
 export interface MatrixWeightGradientTile {
@@ -213,10 +215,7 @@ ${lines(
     binding('read', 'dy', vector(dtype, outputWidth)),
     binding('read_write', 'dWeight', 'f32'),
     ...(bias ? [binding('read_write', 'dBias', 'f32')] : []),
-    ...(tail ? [binding('read', 'coefficients', float(step)), tailFunction(float(step), tail)] : []),
-    ...(tail?.dropout
-      ? [binding('read', 'random', 'u32'), binding('read', 'stream', 'u32'), dropoutFactors(tail.dropout, step)]
-      : []),
+    ...ridingAlong(binding, { load: tail }, { dtype, loaded: step, stored: 1 }),
   ];
   return wgsl`${words.enable}
 ${lines(declared)}

@@ -11,6 +11,7 @@
 import { type Float, u32, wgsl } from '../wgsl.js';
 import { activatedGradient, type ConvFusion, dropoutFactors, normalized, tailFunction } from './fusion.js';
 import {
+  bindings,
   type ConvGeometry,
   element,
   evenGeometry,
@@ -37,7 +38,7 @@ import {
   rowPadding,
   subgroupSize,
 } from './matrix-unit.js';
-import { bindings, block, folded, loadFour, stageInput, storeFour, type WorkgroupLimits, weightAt } from './staging.js';
+import { block, folded, loadFour, stageInput, storeFour, type WorkgroupLimits, weightAt } from './staging.js';
 
 /** How one launch is cut into workgroups and subgroups. */
 export interface MatrixConvTile {
@@ -97,7 +98,7 @@ export function convMatrixShader(
     tile: MatrixConvTile;
     weights: 'outputs-last' | 'gradient';
     bias: boolean;
-    fusion?: ConvFusion & { base?: boolean };
+    fusion?: ConvFusion;
     /** Storage of weight and bias. */
     parameters?: Float;
     name?: string;

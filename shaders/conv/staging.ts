@@ -1,9 +1,12 @@
 // What kernels that stage in workgroup memory are made of: folded grids, staging of x, vectors of four channels where they may not
 // come in fours. A kernel whose threads multiply what is staged holds it as f32 for both types (a conversion at every load would
 // cost more than the room); a matrix unit's operands have the unit's type.
+
 import { type Float, wgsl } from '../wgsl.js';
+import type { Vectors } from './epilogue.js';
 import type { Activation } from './fusion.js';
 import {
+  type bindings,
   type ConvGeometry,
   element,
   float,
@@ -15,12 +18,6 @@ import {
   type WeightOrder,
   widthOf,
 } from './geometry.js';
-
-/** Bindings of one kernel, numbered as they come. */
-export function bindings(): (access: 'read' | 'read_write', name: string, type: string) => string {
-  let slot = 0;
-  return (access, name, type) => `@group(0) @binding(${slot++}) var<storage, ${access}> ${name}: array<${type}>;`;
-}
 
 const maxWorkgroups = 65535;
 export const folded = (groups: number): Triple => {
@@ -121,6 +118,53 @@ export function weightAt(g: ConvGeometry, order: Exclude<WeightOrder, 'outputs-f
   return order === 'outputs-last'
     ? `(${tap} * ${g.inputs} + c) * ${g.outputs} + o`
     : `(c * ${product(g.kernel)} + ${product(g.kernel) - 1} - ${tap}) * ${g.outputs} + o`;
+}
+
+/** The vectors of four output channels that a thread of these kernels has; `channelOf` is the first channel of each. */
+export function fourChannels(
+  { outputs }: ConvGeometry,
+  { dtype, ragged, channelOf }: { dtype: Float; ragged: boolean; channelOf: (q: number) => string },
+): Vectors & { ofChannels(name: string, row: number, q: number): string } {
+  const inside = (q: number): string => `${channelOf(q)} < ${outputs}`;
+  // A row of a tensor [rows, outputs]; 0 where whole vectors lie beyond the channels.
+  const ofChannels = (name: string, row: number, q: number): string => {
+    const value = loadFour(name, `${row ? `${row * outputs} + ` : ''}${channelOf(q)}`, outputs, channelOf(q));
+    return ragged ? `select(vec4f(0.0), ${value}, ${inside(q)})` : value;
+  };
+  return {
+    V: 'vec4f',
+    ofChannels,
+    load: (name, at, channel) => loadFour(name, at, outputs, channel),
+    store: (at, value, channel) => storeFour('y', at, value, dtype, outputs, channel),
+    factors: (at) =>
+      outputs % 4 === 0
+        ? `factors_at(u32(${at}) / 4u)`
+        : `vec4f(${range(4).map((e) => `factors_at(u32(${at} + ${e}))`)})`,
+    coefficient: (row, q) => ofChannels('zCoefficients', row, q),
+    storePart: (row, q, value) => {
+      const at = `(i32(part) * 2 + ${row}) * ${outputs} + ${channelOf(q)}`;
+      const body = storeFour('partials', at, value, 'f32', outputs, channelOf(q));
+      return ragged ? `    if (${inside(q)}) { ${body} }` : `    ${body}`;
+    },
+  };
+}
+
+/** What all kernels that stage bind first: x, weight, y and, if there is one, bias. */
+export const operands = (
+  binding: ReturnType<typeof bindings>,
+  g: ConvGeometry,
+  { dtype, parameters, bias, weightWidth = widthOf(g.outputs) }: Operands,
+): string[] => [
+  binding('read', 'x', vector(dtype, widthOf(g.inputs))),
+  binding('read', 'weight', vector(parameters, weightWidth)),
+  binding('read_write', 'y', vector(dtype, widthOf(g.outputs))),
+  ...(bias ? [binding('read', 'bias', vector(parameters, widthOf(g.outputs)))] : []),
+];
+interface Operands {
+  readonly dtype: Float;
+  readonly parameters: Float;
+  readonly bias: boolean;
+  readonly weightWidth?: 1 | 4;
 }
 
 /** What a device offers a workgroup. */

@@ -6,9 +6,12 @@
 // workgroup memory, so both are read about once per block. A thread keeps all taps (or a row of them) of a few channels in
 // registers; along a row of pixels the window of x slides, so 4 outputs × 1 input × 9 taps take 1 vec4 and 3 numbers from
 // workgroup memory for 36 multiply-adds. The second pass is `sumSlicesShader` of weights.ts.
+
 import { enable, type Float, u32, wgsl } from '../wgsl.js';
-import { type Activation, dropoutFactors, tailFunction } from './fusion.js';
+import { ridingAlong } from './epilogue.js';
+import type { Activation } from './fusion.js';
 import {
+  bindings,
   type ConvGeometry,
   element,
   evenGeometry,
@@ -25,7 +28,7 @@ import {
   vector,
   widthOf,
 } from './geometry.js';
-import { bindings, block, folded, loadFour, stageInput, type WorkgroupLimits } from './staging.js';
+import { block, folded, loadFour, stageInput, type WorkgroupLimits } from './staging.js';
 
 /** How the first pass is cut into workgroups and threads. */
 export interface TiledWeightGradientTile {
@@ -169,16 +172,7 @@ ${lines(accumulators.map(({ name }, i) => `      ${name} += staged_x[${i * perSh
     binding('read', 'dy', vector(dtype, outputWidth)),
     binding('read_write', 'dWeight', V),
     ...(bias ? [binding('read_write', 'dBias', 'f32')] : []),
-    ...(tail
-      ? [binding('read', 'coefficients', float(widthOf(inputs))), tailFunction(float(widthOf(inputs)), tail)]
-      : []),
-    ...(tail?.dropout
-      ? [
-          binding('read', 'random', 'u32'),
-          binding('read', 'stream', 'u32'),
-          dropoutFactors(tail.dropout, widthOf(inputs)),
-        ]
-      : []),
+    ...ridingAlong(binding, { load: tail }, { dtype, loaded: widthOf(inputs), stored: 1 }),
   ];
   return wgsl`${enable(dtype)}
 ${lines(declared)}

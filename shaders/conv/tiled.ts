@@ -7,9 +7,12 @@
 // neighbouring vectors of the staged tile (no bank conflicts), and a column of x in registers serves all rows of the kernel.
 // 8 pixels × 4 channels are 22 vec4 loads from workgroup memory for 384 multiply-adds, 8 × 8 are 34 for 768; an NVIDIA SM
 // balances at 16 multiply-adds a load.
+
 import { enable, type Float, u32, wgsl } from '../wgsl.js';
-import { activatedGradient, type ConvFusion, dropoutFactors, normalized, tailFunction } from './fusion.js';
+import { epilogue, type Results, ridingAlong } from './epilogue.js';
+import type { KernelOptions } from './fusion.js';
 import {
+  bindings,
   type ConvGeometry,
   element,
   evenGeometry,
@@ -24,11 +27,18 @@ import {
   type Triple,
   tileParts,
   tilesOf,
-  vector,
-  type WeightOrder,
   widthOf,
 } from './geometry.js';
-import { bindings, block, folded, loadFour, stageInput, storeFour, type WorkgroupLimits, weightAt } from './staging.js';
+import {
+  block,
+  folded,
+  fourChannels,
+  loadFour,
+  operands,
+  stageInput,
+  type WorkgroupLimits,
+  weightAt,
+} from './staging.js';
 
 /** How one launch of the tiled forward kernel is cut into workgroups and threads. */
 export interface TiledConvTile {
@@ -61,88 +71,89 @@ const stagedInput = (g: ConvGeometry, tile: TiledConvTile): number =>
 export const convTiledStorage = (g: ConvGeometry, tile: TiledConvTile): number =>
   16 * Math.max(stagedWeights(g, tile), threadsOf(tile)) + 4 * widthOf(g.inputs) * stagedInput(g, tile);
 
-/**
- * Forward kernel. Workgroup = a tile of pixels × a block of output channels; neighbouring workgroups take the blocks of one tile,
- * neighbouring threads the channels of one pixel, then pixels of one row. Loops: kernel depth, chunks of input channels (staged),
- * kernel columns, input channels of the chunk in steps of 4 (1 where they are no multiple of 4); kernel rows, pixels and output
- * channels are unrolled.
- */
-export function convTiledShader(
-  dtype: Float,
-  g: ConvGeometry,
-  {
-    tile,
-    weights,
-    bias,
-    fusion = {},
-    parameters = dtype,
-    name = 'conv_tiled',
-  }: {
-    tile: TiledConvTile;
-    weights: WeightOrder;
-    bias: boolean;
-    fusion?: ConvFusion & { base?: boolean };
-    /** Storage of weight and bias: f32 masters serve f16 activations as they are. */
-    parameters?: Float;
-    name?: string;
-  },
-): string {
-  const { inputs, outputs, stride } = g;
-  const { load: tail, statistics = false, gradient, base = false } = fusion;
-  if (tail && gradient) {
-    throw new TypeError(
-      'convTiledShader: load and gradient — expected one of them. An input gradient loads plain numbers.',
-    );
-  }
-  const [outDepth, outHeight, outWidth] = g.output;
-  const [kernelDepth, kernelHeight, kernelWidth] = g.kernel;
-  const [padDepth, padHeight, padWidth] = g.padding;
-  const taps = product(g.kernel);
-  const [, tilesY, tilesX] = tilesOf(g, tile);
-  const { chunk, threadRows, threadColumns } = tile;
-  const step = widthOf(inputs);
-  const threads = threadsOf(tile);
-  const [patchRows, patchColumns] = [halo(tile.rows, kernelHeight, stride), halo(tile.columns, kernelWidth, stride)];
-  const patch = patchRows * patchColumns;
-  // Threads side by side along a row and over the output channels; vectors of 4 output channels of a thread.
-  const across = tile.columns / threadColumns;
-  const channelThreads = tile.outputs / tile.threadOutputs;
-  const fours = range(tile.threadOutputs / 4);
-  const tileFours = tile.outputs / 4;
-  const rows = range(threadRows);
-  const columns = range(threadColumns);
-  const outputWidth = widthOf(outputs);
-  const weightWidth = weights === 'outputs-first' ? 1 : outputWidth;
-  const ragged = outputs % tile.outputs !== 0;
-  const cell = (r: number, p: number, q: number): string => `a${r}_${p}_${q}`;
+/** What the pieces of one kernel share. */
+interface Plan {
+  readonly dtype: Float;
+  readonly g: ConvGeometry;
+  readonly tile: TiledConvTile;
+  readonly options: Required<KernelOptions>;
+  readonly threads: number;
+  /** Elements of a vector of staged x. */
+  readonly step: 1 | 4;
+  readonly patchColumns: number;
+  readonly patch: number;
+  /** Threads side by side along a row, and over the output channels. */
+  readonly across: number;
+  readonly channelThreads: number;
+  /** The columns and rows of a thread, and its vectors of 4 output channels. */
+  readonly columns: readonly number[];
+  readonly rows: readonly number[];
+  readonly fours: readonly number[];
+  /** Vectors of output channels of a workgroup. */
+  readonly tileFours: number;
+  /** Whether the last block of output channels is not full. */
+  readonly ragged: boolean;
+}
 
+function planOf(dtype: Float, g: ConvGeometry, tile: TiledConvTile, options: Required<KernelOptions>): Plan {
+  const patchColumns = halo(tile.columns, g.kernel[2], g.stride);
+  return {
+    ...{ dtype, g, tile, options, patchColumns },
+    threads: threadsOf(tile),
+    step: widthOf(g.inputs),
+    patch: halo(tile.rows, g.kernel[1], g.stride) * patchColumns,
+    across: tile.columns / tile.threadColumns,
+    channelThreads: tile.outputs / tile.threadOutputs,
+    columns: range(tile.threadColumns),
+    rows: range(tile.threadRows),
+    fours: range(tile.threadOutputs / 4),
+    tileFours: tile.outputs / 4,
+    ragged: g.outputs % tile.outputs !== 0,
+  };
+}
+
+/** Accumulator of row r, column p, channels q of a thread; and the first of those channels. */
+const cell = (r: number, p: number, q: number): string => `a${r}_${p}_${q}`;
+const channelOf = ({ channelThreads }: Plan, q: number): string => `(o + ${4 * q * channelThreads})`;
+
+function stageWeights({ g, tile, options: { weights }, threads, tileFours, ragged }: Plan): string {
+  const { inputs, outputs } = g;
+  const [, kernelHeight, kernelWidth] = g.kernel;
+  const { chunk } = tile;
   const tap = `((kz * ${kernelHeight} + ky) * ${kernelWidth} + kx)`;
-  const gathered = `vec4f(${range(4)
-    .map((e) => {
-      const load = (o: string): string => `f32(weight[(${o} * ${taps} + ${tap}) * ${inputs} + c])`;
-      return outputs % 4 === 0
-        ? load(`(o + ${e})`)
-        : `select(0.0, ${load(`min(o + ${e}, ${outputs - 1})`)}, o + ${e} < ${outputs})`;
-    })
-    .join(', ')})`;
-  const weightInside = [...(ragged ? [`o < ${outputs}`] : []), ...(inputs % chunk ? [`c < ${inputs}`] : [])];
-  const stageWeights = wgsl`
+  const gathered = (): string =>
+    `vec4f(${range(4)
+      .map((e) => {
+        const load = (o: string): string => `f32(weight[(${o} * ${product(g.kernel)} + ${tap}) * ${inputs} + c])`;
+        return outputs % 4 === 0
+          ? load(`(o + ${e})`)
+          : `select(0.0, ${load(`min(o + ${e}, ${outputs - 1})`)}, o + ${e} < ${outputs})`;
+      })
+      .join(', ')})`;
+  const inside = [...(ragged ? [`o < ${outputs}`] : []), ...(inputs % chunk ? [`c < ${inputs}`] : [])];
+  return wgsl`
     for (var i = local; i < ${stagedWeights(g, tile)}; i += ${threads}) {
       let o = o0 + i % ${tileFours} * 4;
       let ky = i / ${tileFours} % ${kernelHeight};
       let c = c0 + i / ${tileFours * kernelHeight} % ${chunk};
       let kx = i / ${tileFours * kernelHeight * chunk};
       var value = vec4f(0.0);
-      if (${weightInside.join(' && ') || 'true'}) {
-        value = ${weights === 'outputs-first' ? gathered : loadFour('weight', weightAt(g, weights), outputs, 'o')};
+      if (${inside.join(' && ') || 'true'}) {
+        value = ${weights === 'outputs-first' ? gathered() : loadFour('weight', weightAt(g, weights), outputs, 'o')};
       }
       staged_weights[i] = value;
     }`;
+}
 
-  const windowRows = range(halo(threadRows, kernelHeight, stride)).filter((j) =>
+/** All products of one column of the kernel with one chunk of input channels. */
+function multiply({ g, tile, step, patch, patchColumns, tileFours, channelThreads, across, ...own }: Plan): string {
+  const { rows, columns, fours } = own;
+  const [, kernelHeight] = g.kernel;
+  const { stride } = g;
+  const windowRows = range(halo(tile.threadRows, kernelHeight, stride)).filter((j) =>
     rows.some((r) => j - r * stride >= 0 && j - r * stride < kernelHeight),
   );
-  const multiply = (u: number): string[] =>
+  const products = (u: number): string[] =>
     range(kernelHeight).flatMap((ky) => [
       ...fours.map(
         (q) =>
@@ -157,113 +168,85 @@ export function convTiledShader(
         ),
       ),
     ]);
+  return wgsl`        for (var c = 0; c < ${tile.chunk / step}; c++) {
+        let v = c * ${patch} + row0 * ${stride * patchColumns} + column0 * ${stride} + kx;
+        let w = (kx * ${tile.chunk} + c * ${step}) * ${kernelHeight * tileFours} + channelThread;
+${lines(
+  windowRows.flatMap((j) =>
+    columns.map((p) => `        let v${j}_${p} = staged_x[v + ${j * patchColumns + p * across * stride}];`),
+  ),
+)}
+${lines(range(step).flatMap(products))}
+        }`;
+}
 
-  const pixels = rows.flatMap((r) => columns.map((p) => [r, p] as const));
-  const channelOf = (q: number): string => `(o + ${4 * q * channelThreads})`;
+/** A thread's sums, for the epilogue: its vectors of channels one after the other, each with all its pixels. */
+function resultsOf(plan: Plan, vectors: ReturnType<typeof fourChannels>): Results {
+  const { g, tile, channelThreads, across, rows, columns, fours, ragged } = plan;
+  const { outputs } = g;
+  const [, outHeight, outWidth] = g.output;
   // What is masked anyhow in storeFour needs no mask of its own, unless whole vectors lie outside.
   const insideOf = (r: number, p: number, q: number): string =>
     [
       ...(outHeight % tile.rows ? [`ty + ${r} < ${outHeight}`] : []),
       ...(outWidth % tile.columns ? [`tx + ${p * across} < ${outWidth}`] : []),
-      ...(ragged ? [`${channelOf(q)} < ${outputs}`] : []),
+      ...(ragged ? [`${channelOf(plan, q)} < ${outputs}`] : []),
     ].join(' && ');
   const guarded = (inside: string, body: string): string => (inside ? `  if (${inside}) { ${body} }` : `  { ${body} }`);
-  const each = (q: number, body: (r: number, p: number) => string): string[] =>
-    pixels.map(([r, p]) => guarded(insideOf(r, p, q), body(r, p)));
-  const elementAt = (r: number, p: number, q: number): string =>
-    `pixel * ${outputs} + o + ${(r * outWidth + p * across) * outputs + 4 * q * channelThreads}`;
-  const stored = (r: number, p: number, q: number, value: string): string =>
-    storeFour('y', elementAt(r, p, q), value, dtype, outputs, channelOf(q));
-  const storePart = (row: 0 | 1, q: number, value: string): string =>
-    guarded(
-      ragged ? `${channelOf(q)} < ${outputs}` : '',
-      storeFour(
-        'partials',
-        `(i32(part) * 2 + ${row}) * ${outputs} + ${channelOf(q)}`,
-        value,
-        'f32',
-        outputs,
-        channelOf(q),
-      ),
-    );
-  /** `total` becomes the sum of `value` over the threads that share the output channels, in their order. */
-  const addUp = (value: string, total: string, q: number): string => wgsl`
+  const outputAt = (r: number, p: number, q: number) => ({
+    ...{ q, value: cell(r, p, q), channel: channelOf(plan, q) },
+    at: `pixel * ${outputs} + o + ${(r * outWidth + p * across) * outputs + 4 * q * channelThreads}`,
+  });
+  const pixels = rows.flatMap((r) => columns.map((p) => [r, p] as const));
+  return {
+    ...vectors,
+    parts: tileParts(g, tile),
+    sets: fours.map((q) => [q]),
+    each: ([q = 0], body) => pixels.map(([r, p]) => guarded(insideOf(r, p, q), body(outputAt(r, p, q)))),
+    addUp: (value, total) => wgsl`
   workgroupBarrier();
-  staged_weights[pixelThread * ${channelThreads} + channelThread] = ${value}${q};
+  staged_weights[pixelThread * ${channelThreads} + channelThread] = ${value};
   workgroupBarrier();
-  var ${total}${q} = vec4f(0.0);
-  for (var t = 0; t < ${pixelThreads(tile)}; t++) { ${total}${q} += staged_weights[t * ${channelThreads} + channelThread]; }`;
-  const plainEnd = fours.flatMap((q) => each(q, (r, p) => stored(r, p, q, cell(r, p, q))));
-  // From the registers, in two passes: mean, then squares around it.
-  const statisticsEnd = fours.flatMap((q) => [
-    `  var sum${q} = vec4f(0.0);`,
-    ...each(q, (r, p) => `sum${q} += ${cell(r, p, q)};`),
-    addUp('sum', 'total', q),
-    `  let average${q} = total${q} / pixelCount;`,
-    `  var squares${q} = vec4f(0.0);`,
-    ...each(q, (r, p) => `let apart = ${cell(r, p, q)} - average${q}; squares${q} = fma(apart, apart, squares${q});`),
-    addUp('squares', 'spread', q),
-    `  if (pixelThread == 0) {`,
-    storePart(0, q, `average${q}`),
-    storePart(1, q, `spread${q}`),
-    '  }',
-  ]);
-  const ofOutput = (row: number, q: number): string =>
-    loadFour('zCoefficients', `${row * outputs} + ${channelOf(q)}`, outputs, channelOf(q));
-  const factors =
-    outputs % 4 === 0
-      ? 'factors_at(u32(at) / 4u)'
-      : `vec4f(${range(4)
-          .map((e) => `factors_at(u32(at + ${e}))`)
-          .join(', ')})`;
-  const derivative = (r: number, p: number, q: number): string => {
-    const da = base ? `(${cell(r, p, q)} + ${loadFour('base', 'at', outputs, channelOf(q))})` : cell(r, p, q);
-    return wgsl`
-    let at = ${elementAt(r, p, q)};
-    let centered = ${loadFour('z', 'at', outputs, channelOf(q))} - mean${q};
-    let n = ${normalized('centered', 'vec4f(0.0)', `scale${q}`, `shift${q}`)};
-    let g = ${da} * ${activatedGradient('n', 'vec4f', gradient!.slope)}${gradient!.dropout ? ` * ${factors}` : ''};
-    sum${q} += g;
-    product${q} = fma(g, centered, product${q});
-    ${stored(r, p, q, 'g')}`;
+  var ${total} = vec4f(0.0);
+  for (var t = 0; t < ${pixelThreads(tile)}; t++) { ${total} += staged_weights[t * ${channelThreads} + channelThread]; }`,
+    writesPart: 'pixelThread == 0',
+    addProduct: (sum, a, b) => `${sum} = fma(${a}, ${b}, ${sum});`,
   };
-  const gradientEnd = gradient
-    ? fours.flatMap((q) => [
-        ...['mean', 'scale', 'shift'].map((n, row) => `  let ${n}${q} = ${ofOutput(row, q)};`),
-        `  var sum${q} = vec4f(0.0);`,
-        `  var product${q} = vec4f(0.0);`,
-        ...each(q, (r, p) => derivative(r, p, q)),
-        addUp('sum', 'total', q),
-        addUp('product', 'moment', q),
-        '  if (pixelThread == 0) {',
-        storePart(0, q, `total${q}`),
-        storePart(1, q, `moment${q}`),
-        '  }',
-      ])
-    : [];
+}
 
+/**
+ * Forward kernel. Workgroup = a tile of pixels × a block of output channels; neighbouring workgroups take the blocks of one tile,
+ * neighbouring threads the channels of one pixel, then pixels of one row. Loops: kernel depth, chunks of input channels (staged),
+ * kernel columns, input channels of the chunk in steps of 4 (1 where they are no multiple of 4); kernel rows, pixels and output
+ * channels are unrolled.
+ */
+export function convTiledShader(
+  dtype: Float,
+  g: ConvGeometry,
+  { tile, fusion = {}, parameters = dtype, name = 'conv_tiled', ...given }: KernelOptions & { tile: TiledConvTile },
+): string {
+  const { weights, bias } = given;
+  const { load, statistics = false, gradient } = fusion;
+  const plan = planOf(dtype, g, tile, { ...given, fusion, parameters, name });
+  const { threads, step, patch, patchColumns, across, channelThreads, rows, columns, fours, ragged } = plan;
+  const { inputs, outputs, stride } = g;
+  const [outDepth, outHeight, outWidth] = g.output;
+  const [kernelDepth, kernelHeight, kernelWidth] = g.kernel;
+  const [padDepth, padHeight, padWidth] = g.padding;
+  const [, tilesY, tilesX] = tilesOf(g, tile);
+  const vectors = fourChannels(g, { dtype, ragged, channelOf: (q) => channelOf(plan, q) });
   const binding = bindings();
-  const draws = Boolean(tail?.dropout || gradient?.dropout);
+  const weightWidth = weights === 'outputs-first' ? 1 : widthOf(outputs);
   const declared = [
-    binding('read', 'x', vector(dtype, step)),
-    binding('read', 'weight', vector(parameters, weightWidth)),
-    binding('read_write', 'y', vector(dtype, outputWidth)),
-    ...(bias ? [binding('read', 'bias', vector(parameters, outputWidth))] : []),
-    ...(tail ? [binding('read', 'coefficients', float(step)), tailFunction(float(step), tail)] : []),
-    ...(statistics || gradient ? [binding('read_write', 'partials', float(outputWidth))] : []),
-    ...(gradient
-      ? [binding('read', 'z', vector(dtype, outputWidth)), binding('read', 'zCoefficients', float(outputWidth))]
-      : []),
-    ...(draws ? [binding('read', 'random', 'u32'), binding('read', 'stream', 'u32')] : []),
-    ...(base ? [binding('read', 'base', vector(dtype, outputWidth))] : []),
-    ...(tail?.dropout ? [dropoutFactors(tail.dropout, step)] : []),
-    ...(gradient?.dropout ? [dropoutFactors(gradient.dropout, outputWidth)] : []),
+    ...operands(binding, g, { dtype, parameters, bias, weightWidth }),
+    ...ridingAlong(binding, fusion, { dtype, loaded: step, stored: widthOf(outputs) }),
   ];
-  const fused = statistics || gradient !== undefined;
+  const roomForSums = statistics || gradient !== undefined ? threads : 0;
+  const start = (q: number): string => (bias ? vectors.ofChannels('bias', 0, q) : 'vec4f(0.0)');
   return wgsl`${enable(dtype)}
 ${lines(declared)}
 var<workgroup> staged_x: array<${float(step)}, ${stagedInput(g, tile)}>;
-var<workgroup> staged_weights: array<vec4f, ${Math.max(stagedWeights(g, tile), fused ? threadsOf(tile) : 0)}>;
+var<workgroup> staged_weights: array<vec4f, ${Math.max(stagedWeights(g, tile), roomForSums)}>;
 
 @compute @workgroup_size(${threads})
 fn ${name}(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) index: u32) {
@@ -280,54 +263,38 @@ fn ${name}(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   let image = plane / ${outDepth};
   let oz = plane % ${outDepth};
   let column0 = pixelThread % ${across};
-  let row0 = pixelThread / ${across} * ${threadRows};
+  let row0 = pixelThread / ${across} * ${tile.threadRows};
   let iy0 = tileY * ${stride} - ${padHeight};
   let ix0 = tileX * ${stride} - ${padWidth};
   let o = o0 + channelThread * 4;
-${lines(
-  fours.map(
-    (q) =>
-      `  let start${q} = ${bias ? (ragged ? `select(vec4f(0.0), ${loadFour('bias', channelOf(q), outputs, channelOf(q))}, ${channelOf(q)} < ${outputs})` : loadFour('bias', channelOf(q), outputs, channelOf(q))) : 'vec4f(0.0)'};`,
-  ),
-)}
-${lines(fours.flatMap((q) => pixels.map(([r, p]) => `  var ${cell(r, p, q)} = start${q};`)))}
+${lines(fours.map((q) => `  let start${q} = ${start(q)};`))}
+${lines(fours.flatMap((q) => rows.flatMap((r) => columns.map((p) => `  var ${cell(r, p, q)} = start${q};`))))}
   for (var kz = 0; kz < ${kernelDepth}; kz++) {
     let iz = oz * ${stride} + kz - ${padDepth};
-    for (var c0 = 0; c0 < ${inputs}; c0 += ${chunk}) {
+    for (var c0 = 0; c0 < ${inputs}; c0 += ${tile.chunk}) {
       workgroupBarrier(); // the chunk before is used up
 ${stageInput(g, {
-  rows: patchRows,
+  rows: halo(tile.rows, kernelHeight, stride),
   columns: patchColumns,
-  channels: chunk,
+  channels: tile.chunk,
   threads,
   width: step,
-  tail,
+  tail: load,
   at: (c) => `${c} * ${patch} + row * ${patchColumns} + column`,
 })}
-${stageWeights}
+${stageWeights(plan)}
       workgroupBarrier();
       for (var kx = 0; kx < ${kernelWidth}; kx++) {
-        for (var c = 0; c < ${chunk / step}; c++) {
-        let v = c * ${patch} + row0 * ${stride * patchColumns} + column0 * ${stride} + kx;
-        let w = (kx * ${chunk} + c * ${step}) * ${kernelHeight * tileFours} + channelThread;
-${lines(
-  windowRows.flatMap((j) =>
-    columns.map((p) => `        let v${j}_${p} = staged_x[v + ${j * patchColumns + p * across * stride}];`),
-  ),
-)}
-${lines(range(step).flatMap(multiply))}
-        }
+${multiply(plan)}
       }
     }
   }
   let ty = tileY + row0;
   let tx = tileX + column0;
   let pixel = (plane * ${outHeight} + ty) * ${outWidth} + tx;
-#if ${statistics}
-  let pixelCount = f32(${tileParts(g, tile).pixelsOf});
-#endif
-${lines(gradient ? gradientEnd : plainEnd)}
-${lines(statistics ? statisticsEnd : [])}
+
+${lines(epilogue(fusion, resultsOf(plan, vectors)))}
+
 }`;
 }
 

@@ -34,7 +34,7 @@ export interface ConvTypes {
 /** What is asked of a kernel of y = x ∗ weight. */
 export interface ConvRequest {
   readonly bias: boolean;
-  readonly fusion: ConvFusion & { base?: boolean };
+  readonly fusion: ConvFusion;
 }
 
 /** A launch without its tensors. `weights` says in which order they must lie. */

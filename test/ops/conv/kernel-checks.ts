@@ -43,7 +43,7 @@ export interface ForwardKernel {
   readonly parts: Parts;
   shader(
     dtype: Float,
-    options: { bias: boolean; parameters?: Float; fusion?: ConvFusion & { base?: boolean } },
+    options: { bias: boolean; parameters?: Float; fusion?: ConvFusion },
   ): string;
 }
 
