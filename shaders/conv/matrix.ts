@@ -8,14 +8,15 @@
 // subgroup keeps the sums of some strips of M pixels × blocks of N channels. What follows the product (bounds, bias, sums for a
 // norm, an activation's derivative) is done by all threads on sums that go through workgroup memory, a matrix of each subgroup at
 // a time. Weights are rounded to the units' type as they are staged, as mixed precision does everywhere.
+
 import { type Float, u32, wgsl } from '../wgsl.js';
-import { activatedGradient, type ConvFusion, dropoutFactors, normalized, tailFunction } from './fusion.js';
+import { epilogue, type Results, ridingAlong, type Vectors } from './epilogue.js';
+import type { KernelOptions } from './fusion.js';
 import {
   bindings,
   type ConvGeometry,
   element,
   evenGeometry,
-  float,
   halo,
   lines,
   product,
@@ -26,7 +27,7 @@ import {
   type Triple,
   tileParts,
   tilesOf,
-  vector,
+  type WeightOrder,
   widthOf,
 } from './geometry.js';
 import {
@@ -34,11 +35,21 @@ import {
   knownUnits,
   laneCount,
   type MatrixUnit,
+  type MatrixWords,
   matrixWords,
   rowPadding,
   subgroupSize,
 } from './matrix-unit.js';
-import { block, folded, loadFour, stageInput, storeFour, type WorkgroupLimits, weightAt } from './staging.js';
+import {
+  block,
+  folded,
+  fourChannels,
+  loadFour,
+  operands,
+  stageInput,
+  type WorkgroupLimits,
+  weightAt,
+} from './staging.js';
 
 /** How one launch is cut into workgroups and subgroups. */
 export interface MatrixConvTile {
@@ -81,60 +92,56 @@ export function convMatrixStorage(g: ConvGeometry, unit: MatrixUnit, tile: Matri
   return componentBytes(unit.component) * (x + weights) + 4 * sums;
 }
 
-/** Neighbouring workgroups take the channel blocks of one tile of pixels. */
-export function convMatrixShader(
-  dtype: Float,
-  g: ConvGeometry,
-  {
-    unit,
-    tile,
-    weights,
-    bias,
-    fusion = {},
-    parameters = dtype,
-    name = 'conv_matrix',
-  }: {
-    unit: MatrixUnit;
-    tile: MatrixConvTile;
-    weights: 'outputs-last' | 'gradient';
-    bias: boolean;
-    fusion?: ConvFusion;
-    /** Storage of weight and bias. */
-    parameters?: Float;
-    name?: string;
-  },
-): string {
-  const { inputs, outputs, stride } = g;
-  const { M, N, K, component } = unit;
-  const { load: tail, statistics = false, gradient, base = false } = fusion;
-  if (tail && gradient) {
-    throw new TypeError(
-      'convMatrixShader: load and gradient — expected one of them. An input gradient loads plain numbers.',
-    );
-  }
-  const [outDepth, outHeight, outWidth] = g.output;
-  const [kernelDepth, kernelHeight, kernelWidth] = g.kernel;
-  const [padDepth, padHeight, padWidth] = g.padding;
-  const [, tilesY, tilesX] = tilesOf(g, tile);
-  const { rows, columns, chunk, down, across } = tile;
-  const threads = threadsOf(unit, tile);
-  const [patchRows, patchColumns] = [halo(rows, kernelHeight, stride), halo(columns, kernelWidth, stride)];
-  const gap = rowPadding(component);
-  const room = roomOf(g, unit, tile);
-  const strips = range(ownStrips(unit, tile));
-  const blocks = range(ownBlocks(unit, tile));
-  const rowStrips = columns / M;
-  const words = matrixWords(unit, {
-    left: { buffer: 'staged_x', stride: (chunk + gap) * stride },
-    right: { buffer: 'staged_weights', stride: tile.outputs + gap },
-    scratch: 'sums',
-    f16: dtype === 'f16' || parameters === 'f16',
-  });
+/** What the pieces of one kernel share. */
+interface Plan {
+  readonly g: ConvGeometry;
+  readonly unit: MatrixUnit;
+  readonly tile: MatrixConvTile;
+  readonly words: MatrixWords;
+  readonly threads: number;
+  readonly patchColumns: number;
+  /** Elements between rows in workgroup memory. */
+  readonly gap: number;
+  /** Of a subgroup: strips of M pixels, blocks of N channels; strips across a tile. */
+  readonly strips: readonly number[];
+  readonly blocks: readonly number[];
+  readonly rowStrips: number;
+  /** Whether the last block of output channels is not full. */
+  readonly ragged: boolean;
+}
 
+function planOf(g: ConvGeometry, unit: MatrixUnit, tile: MatrixConvTile, f16: boolean): Plan {
+  const gap = rowPadding(unit.component);
+  return {
+    ...{ g, unit, tile, gap },
+    words: matrixWords(unit, {
+      left: { buffer: 'staged_x', stride: (tile.chunk + gap) * g.stride },
+      right: { buffer: 'staged_weights', stride: tile.outputs + gap },
+      scratch: 'sums',
+      f16,
+    }),
+    threads: threadsOf(unit, tile),
+    patchColumns: halo(tile.columns, g.kernel[2], g.stride),
+    strips: range(ownStrips(unit, tile)),
+    blocks: range(ownBlocks(unit, tile)),
+    rowStrips: tile.columns / unit.M,
+    ragged: g.outputs % tile.outputs !== 0,
+  };
+}
+
+/** `body`, by the subgroups that have a part in the products. */
+const active = ({ unit, tile }: Plan, body: string): string =>
+  unit.pinned ? body : `if (subgroup < ${subgroupsOf(tile)}) { ${body} }`;
+/** The sums of strip s and block b. */
+const sum = (s: number, b: number): string => `sum${s}_${b}`;
+
+function stageWeights({ g, unit, tile, threads, gap, ragged }: Plan, weights: MatrixWeightOrder): string {
+  const { inputs, outputs } = g;
+  const [, kernelHeight, kernelWidth] = g.kernel;
+  const { chunk } = tile;
   const tileFours = tile.outputs / 4;
-  const ragged = outputs % tile.outputs !== 0;
-  const weightInside = [...(ragged ? [`o < ${outputs}`] : []), ...(inputs % chunk ? [`c < ${inputs}`] : [])];
-  const stageWeights = wgsl`
+  const inside = [...(ragged ? [`o < ${outputs}`] : []), ...(inputs % chunk ? [`c < ${inputs}`] : [])];
+  return wgsl`
     for (var i = local; i < ${kernelHeight * kernelWidth * chunk * tileFours}; i += ${threads}) {
       let lane = i % ${tileFours} * 4;
       let o = o0 + lane;
@@ -143,17 +150,22 @@ export function convMatrixShader(
       let kx = i / ${tileFours * chunk} % ${kernelWidth};
       let ky = i / ${tileFours * chunk * kernelWidth};
       var value = vec4f(0.0);
-      if (${weightInside.join(' && ') || 'true'}) {
+      if (${inside.join(' && ') || 'true'}) {
         value = ${loadFour('weight', weightAt(g, weights), outputs, 'o')};
       }
       let at = ((ky * ${kernelWidth} + kx) * ${chunk} + k) * ${tile.outputs + gap} + lane;
-${lines(range(4).map((e) => `      staged_weights[at + ${e}] = ${component}(${element('value', 4, e)});`))}
+${lines(range(4).map((e) => `      staged_weights[at + ${e}] = ${unit.component}(${element('value', 4, e)});`))}
     }`;
+}
 
-  const sum = (s: number, b: number): string => `sum${s}_${b}`;
+/** All products of one chunk of input channels. */
+function multiply({ g, unit, tile, words, patchColumns, gap, strips, blocks, rowStrips }: Plan): string {
+  const { M, N, K } = unit;
+  const { chunk } = tile;
+  const [, kernelHeight, kernelWidth] = g.kernel;
   const stripAt = (s: number): string =>
-    `(((firstStrip + ${s}) / ${rowStrips} * ${stride} + ky) * ${patchColumns} + (firstStrip + ${s}) % ${rowStrips} * ${M * stride} + kx) * ${chunk + gap}`;
-  const multiply = wgsl`
+    `(((firstStrip + ${s}) / ${rowStrips} * ${g.stride} + ky) * ${patchColumns} + (firstStrip + ${s}) % ${rowStrips} * ${M * g.stride} + kx) * ${chunk + gap}`;
+  return wgsl`
       for (var ky = 0; ky < ${kernelHeight}; ky++) {
         for (var kx = 0; kx < ${kernelWidth}; kx++) {
 ${lines(strips.map((s) => `          let pixels${s} = ${stripAt(s)};`))}
@@ -171,138 +183,104 @@ ${lines(
 )}
         }
       }`;
+}
 
-  // What follows: threads own vectors of 4 channels of each block, and pixels that are `pixelLanes` apart.
+const channelOf = ({ unit }: Plan, q: number): string => `(o0 + ${q * unit.N} + channelLane * 4)`;
+/** The vectors of channels of a thread: one of each block of all subgroups, number `b` of subgroup `x` across. */
+const vectorsOf = ({ tile, blocks }: Plan): { x: number; b: number; q: number }[] =>
+  range(tile.across).flatMap((x) => blocks.map((b) => ({ x, b, q: x * blocks.length + b })));
+
+/**
+ * The sums, for the epilogue. They go through workgroup memory, one matrix of each subgroup at a time, so all vectors are finished
+ * together; a thread then has vectors of 4 channels of each block, and pixels that are `pixelLanes` apart.
+ */
+function resultsOf(plan: Plan, vectors: Vectors): Results {
+  const { g, unit, tile, words, threads, strips, blocks, rowStrips, ragged } = plan;
+  const { M, N } = unit;
+  const [, outHeight, outWidth] = g.output;
+  const { rows, columns, down, across } = tile;
   const fours = N / 4;
   const pixelLanes = threads / fours;
-  const columnsOfBlocks = range(across).flatMap((x) => blocks.map((b) => ({ x, b, q: x * blocks.length + b })));
-  const channelOf = (q: number): string => `(o0 + ${q * N} + channelLane * 4)`;
   const inside = (q: number): string =>
     [
       ...(outHeight % rows ? [`ty < ${outHeight}`] : []),
       ...(outWidth % columns ? [`tx < ${outWidth}`] : []),
-      ...(ragged ? [`${channelOf(q)} < ${outputs}`] : []),
+      ...(ragged ? [`${channelOf(plan, q)} < ${g.outputs}`] : []),
     ].join(' && ') || 'true';
-  /** Runs `body` for every vector of 4 outputs: `value`, and `at`, its first element in y. */
-  const eachOutput = (body: (q: number) => string): string =>
-    lines(
-      strips.flatMap((s) =>
-        blocks.map(
-          (own) => wgsl`
-  workgroupBarrier();
-  ${active(words.store(`subgroup * ${M * N}`, sum(s, own)))}
-  workgroupBarrier();
-${lines(
-  columnsOfBlocks
-    .filter(({ b }) => b === own)
-    .map(
-      ({ x, q }) => wgsl`
+  type Body = Parameters<Results['each']>[1];
+  const ofVector = (s: number, x: number, q: number, body: Body): string => wgsl`
   for (var r = pixelLane; r < ${down * M}; r += ${pixelLanes}) {
     let strip = r / ${M} * ${strips.length} + ${s};
     let ty = tileY + strip / ${rowStrips};
     let tx = tileX + strip % ${rowStrips} * ${M} + r % ${M};
-    let o = ${channelOf(q)};
+    let o = ${channelOf(plan, q)};
     if (${inside(q)}) {
       let first = ((r / ${M}) * ${across} + ${x}) * ${M * N} + r % ${M} * ${N} + channelLane * 4;
       let value = vec4f(sums[first], sums[first + 1], sums[first + 2], sums[first + 3]) + start${q};
-      let at = ((plane * ${outHeight} + ty) * ${outWidth} + tx) * ${outputs} + o;
-      ${body(q)}
+      let at = ((plane * ${outHeight} + ty) * ${outWidth} + tx) * ${g.outputs} + o;
+      ${body({ q, value: 'value', at: 'at', channel: 'o' })}
     }
-  }`,
-    ),
-)}`,
-        ),
-      ),
-    );
-  const active = (body: string): string => (unit.pinned ? body : `if (subgroup < ${subgroupsOf(tile)}) { ${body} }`);
-  const stored = (value: string): string => storeFour('y', 'at', value, dtype, outputs, 'o');
-  const storePart = (row: 0 | 1, q: number, value: string): string => {
-    const at = `(i32(part) * 2 + ${row}) * ${outputs} + ${channelOf(q)}`;
-    const body = storeFour('partials', at, value, 'f32', outputs, channelOf(q));
-    return ragged ? `    if (${channelOf(q)} < ${outputs}) { ${body} }` : `    ${body}`;
-  };
-  /** `total` becomes the sum of `value` over the threads of the same channels, in their order. */
-  const addUp = (value: string, total: string, q: number): string => wgsl`
+  }`;
+  const ofMatrix = (s: number, own: number, body: Body): string => wgsl`
   workgroupBarrier();
-${lines(range(4).map((e) => `  sums[local * 4 + ${e}] = ${element(`${value}${q}`, 4, e)};`))}
+  ${active(plan, words.store(`subgroup * ${M * N}`, sum(s, own)))}
   workgroupBarrier();
-  var ${total}${q} = vec4f(0.0);
+${lines(
+  vectorsOf(plan)
+    .filter(({ b }) => b === own)
+    .map(({ x, q }) => ofVector(s, x, q, body)),
+)}`;
+  return {
+    ...vectors,
+    parts: tileParts(g, tile),
+    sets: [vectorsOf(plan).map(({ q }) => q)],
+    each: (_, body) => strips.flatMap((s) => blocks.map((own) => ofMatrix(s, own, body))),
+    addUp: (value, total) => wgsl`
+  workgroupBarrier();
+${lines(range(4).map((e) => `  sums[local * 4 + ${e}] = ${element(value, 4, e)};`))}
+  workgroupBarrier();
+  var ${total} = vec4f(0.0);
   for (var t = 0; t < ${pixelLanes}; t++) {
     let first = (t * ${fours} + channelLane) * 4;
-    ${total}${q} += vec4f(sums[first], sums[first + 1], sums[first + 2], sums[first + 3]);
-  }`;
-  const each = (body: (q: number) => string): string => lines(columnsOfBlocks.map(({ q }) => body(q)));
-  // From the sums, in two passes: mean, then squares around it.
-  const statisticsEnd = (): string =>
-    lines([
-      each((q) => `  var total${q} = vec4f(0.0);`),
-      eachOutput((q) => `${stored('value')} total${q} += value;`),
-      each((q) => `${addUp('total', 'all', q)}\n  let average${q} = all${q} / pixelCount;`),
-      each((q) => `  var squares${q} = vec4f(0.0);`),
-      eachOutput((q) => `let apart = value - average${q}; squares${q} = fma(apart, apart, squares${q});`),
-      each((q) => addUp('squares', 'spread', q)),
-      '  if (pixelLane == 0) {',
-      each((q) => `${storePart(0, q, `average${q}`)}\n${storePart(1, q, `spread${q}`)}`),
-      '  }',
-    ]);
-  const ofOutput = (row: number, q: number): string => {
-    const value = loadFour('zCoefficients', `${row * outputs} + ${channelOf(q)}`, outputs, channelOf(q));
-    return ragged ? `select(vec4f(0.0), ${value}, ${channelOf(q)} < ${outputs})` : value;
+    ${total} += vec4f(sums[first], sums[first + 1], sums[first + 2], sums[first + 3]);
+  }`,
+    writesPart: 'pixelLane == 0',
+    addProduct: (sum, a, b) => `${sum} = fma(${a}, ${b}, ${sum});`,
   };
-  const factors =
-    outputs % 4 === 0
-      ? 'factors_at(u32(at) / 4u)'
-      : `vec4f(${range(4)
-          .map((e) => `factors_at(u32(at + ${e}))`)
-          .join(', ')})`;
-  const gradientEnd = ({ slope, dropout }: NonNullable<typeof gradient>): string =>
-    lines([
-      each((q) =>
-        lines([
-          ...['mean', 'scale', 'shift'].map((n, row) => `  let ${n}${q} = ${ofOutput(row, q)};`),
-          `  var total${q} = vec4f(0.0);\n  var product${q} = vec4f(0.0);`,
-        ]),
-      ),
-      eachOutput(
-        (q) => wgsl`
-      let da = ${base ? `value + ${loadFour('base', 'at', outputs, 'o')}` : 'value'};
-      let centered = ${loadFour('z', 'at', outputs, 'o')} - mean${q};
-      let n = ${normalized('centered', 'vec4f(0.0)', `scale${q}`, `shift${q}`)};
-      let g = da * ${activatedGradient('n', 'vec4f', slope)}${dropout ? ` * ${factors}` : ''};
-      total${q} += g;
-      product${q} = fma(g, centered, product${q});
-      ${stored('g')}`,
-      ),
-      each((q) => `${addUp('total', 'all', q)}\n${addUp('product', 'moment', q)}`),
-      '  if (pixelLane == 0) {',
-      each((q) => `${storePart(0, q, `all${q}`)}\n${storePart(1, q, `moment${q}`)}`),
-      '  }',
-    ]);
+}
 
+/** The orders of weights that are staged as they lie. */
+type MatrixWeightOrder = Exclude<WeightOrder, 'outputs-first'>;
+interface MatrixOptions extends KernelOptions {
+  readonly unit: MatrixUnit;
+  readonly tile: MatrixConvTile;
+  readonly weights: MatrixWeightOrder;
+}
+
+/** Neighbouring workgroups take the channel blocks of one tile of pixels. */
+export function convMatrixShader(
+  dtype: Float,
+  g: ConvGeometry,
+  { unit, tile, weights, bias, fusion = {}, parameters = dtype, name = 'conv_matrix' }: MatrixOptions,
+): string {
+  const { component } = unit;
+  const plan = planOf(g, unit, tile, dtype === 'f16' || parameters === 'f16');
+  const { words, threads, patchColumns, gap, strips, blocks, ragged } = plan;
+  const { inputs, outputs, stride } = g;
+  const [outDepth] = g.output;
+  const [kernelDepth, kernelHeight] = g.kernel;
+  const [padDepth, padHeight, padWidth] = g.padding;
+  const [, tilesY, tilesX] = tilesOf(g, tile);
+  const { rows, columns, chunk, across } = tile;
+  const room = roomOf(g, unit, tile);
+  const fours = unit.N / 4;
+  const vectors = fourChannels(g, { dtype, ragged, channelOf: (q) => channelOf(plan, q) });
   const binding = bindings();
-  const step = widthOf(inputs);
-  const outputWidth = widthOf(outputs);
-  const draws = Boolean(tail?.dropout || gradient?.dropout);
   const declared = [
-    binding('read', 'x', vector(dtype, step)),
-    binding('read', 'weight', vector(parameters, outputWidth)),
-    binding('read_write', 'y', vector(dtype, outputWidth)),
-    ...(bias ? [binding('read', 'bias', vector(parameters, outputWidth))] : []),
-    ...(tail ? [binding('read', 'coefficients', float(step)), tailFunction(float(step), tail)] : []),
-    ...(statistics || gradient ? [binding('read_write', 'partials', float(outputWidth))] : []),
-    ...(gradient
-      ? [binding('read', 'z', vector(dtype, outputWidth)), binding('read', 'zCoefficients', float(outputWidth))]
-      : []),
-    ...(draws ? [binding('read', 'random', 'u32'), binding('read', 'stream', 'u32')] : []),
-    ...(base ? [binding('read', 'base', vector(dtype, outputWidth))] : []),
-    ...(tail?.dropout ? [dropoutFactors(tail.dropout, step)] : []),
-    ...(gradient?.dropout ? [dropoutFactors(gradient.dropout, outputWidth)] : []),
+    ...operands(binding, g, { dtype, parameters, bias }),
+    ...ridingAlong(binding, fusion, { dtype, loaded: widthOf(inputs), stored: widthOf(outputs) }),
   ];
-  const start = (q: number): string => {
-    if (!bias) return 'vec4f(0.0)';
-    const value = loadFour('bias', channelOf(q), outputs, channelOf(q));
-    return ragged ? `select(vec4f(0.0), ${value}, ${channelOf(q)} < ${outputs})` : value;
-  };
+  const start = (q: number): string => (bias ? vectors.ofChannels('bias', 0, q) : 'vec4f(0.0)');
   return wgsl`${words.enable}
 ${lines(declared)}
 var<workgroup> staged_x: array<${component}, ${room.x}>;
@@ -335,25 +313,23 @@ ${lines(strips.flatMap((s) => blocks.map((b) => `  var ${sum(s, b)}: ${words.sum
     for (var c0 = 0; c0 < ${inputs}; c0 += ${chunk}) {
       workgroupBarrier(); // the chunk before is used up
 ${stageInput(g, {
-  rows: patchRows,
+  rows: halo(rows, kernelHeight, stride),
   columns: patchColumns,
   channels: chunk,
   threads,
   width: 1,
   type: component,
-  tail,
+  tail: fusion.load,
   at: (c) => `(row * ${patchColumns} + column) * ${chunk + gap} + ${c}`,
 })}
-${stageWeights}
+${stageWeights(plan, weights)}
       workgroupBarrier();
-      ${active(multiply)}
+      ${active(plan, multiply(plan))}
     }
   }
-${each((q) => `  let start${q} = ${start(q)};`)}
-#if ${statistics}
-  let pixelCount = f32(${tileParts(g, tile).pixelsOf});
-#endif
-${gradient ? gradientEnd(gradient) : statistics ? statisticsEnd() : eachOutput(() => stored('value'))}
+${lines(vectorsOf(plan).map(({ q }) => `  let start${q} = ${start(q)};`))}
+
+${lines(epilogue(fusion, resultsOf(plan, vectors)))}
 }`;
 }
 

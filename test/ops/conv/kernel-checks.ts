@@ -41,10 +41,7 @@ export interface ForwardKernel {
   readonly order: WeightOrder;
   readonly workgroups: Triple;
   readonly parts: Parts;
-  shader(
-    dtype: Float,
-    options: { bias: boolean; parameters?: Float; fusion?: ConvFusion },
-  ): string;
+  shader(dtype: Float, options: { bias: boolean; parameters?: Float; fusion?: ConvFusion }): string;
 }
 
 /** A generator of the weight gradient's first pass, with its tile chosen. */
