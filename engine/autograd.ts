@@ -2,7 +2,7 @@
 // from dy to the inputs' gradients. The closure keeps alive what it needs; nothing is declared twice. What autograd knows
 // beyond the tape belongs to the Gpu: whether ops are remembered, and the gradients of packed parameters.
 import { accumulateShader } from '../shaders/accumulate.js';
-import type { Parts } from '../shaders/conv/fusion.js';
+import type { Parts } from '../shaders/conv/geometry.js';
 import { fillShader } from '../shaders/fill.js';
 import { now } from './changes.js';
 import { type Gpu, GpuError } from './device.js';

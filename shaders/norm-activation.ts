@@ -2,14 +2,8 @@
 //   g = da · d · l'(n),   dβ = Σ g,   dγ = r Σ g·(z − μ),   dz = s·g − (s·dβ + (z − μ)·s·r·dγ)/R     with R rows
 // `coefficients` [4, C] hold μ, s, β and r; `totals` [2, C] hold s·dβ and s·r·dγ. The means and sums may come as partial
 // ones from the convolution that made z and from the kernel that made da (conv/fusion.ts); da is then g already.
-import {
-  type Activation,
-  activated,
-  activatedGradient,
-  dropoutFactors,
-  normalized,
-  type Parts,
-} from './conv/fusion.js';
+import { type Activation, activated, activatedGradient, dropoutFactors, normalized } from './conv/fusion.js';
+import type { Parts } from './conv/geometry.js';
 import { chunksOf, type NormSizes, quadsOf } from './norm-sizes.js';
 import { enable, f32, flatIndex, u32, wgsl } from './wgsl.js';
 

@@ -57,7 +57,7 @@ const packages: Record<string, RegExp> = {
   engine: /^webgpu$/,
   shaders: /^wgsl-preprocessor\//,
   model: /^$/,
-  train: /^(node:|nifti-reader-js$|uplot(\/|$)|h5wasm\/)/,
+  train: /^(node:|nifti-reader-js$|valibot$|uplot(\/|$)|h5wasm\/)/,
 };
 
 /** What is wrong with `from` (a path without ending) importing `to` (such a path, or a package); undefined if nothing. */

@@ -26,3 +26,14 @@ export const ofRank = (rank: 2 | 3, triple: Triple): number[] => triple.slice(3 
 
 /** The same number along each axis of an image of this rank, 1 along a depth that it does not have. */
 export const alongAxes = (rank: 2 | 3, n: number): Triple => [rank === 3 ? n : 1, n, n];
+
+/** Sizes of a pooling by windows of two along each axis; throws a ShapeError for an image with a side below 2. */
+export function pooledSizes(op: string, x: Tensor): Image & { readonly window: Triple; readonly output: Triple } {
+  const image = imageSizes(op, x);
+  const window = alongAxes(image.rank, 2);
+  const output = image.size.map((n, axis) => Math.floor(n / window[axis]!)) as unknown as Triple;
+  if (output.includes(0)) {
+    throw new ShapeError(`${op}: got ${show(x.shape)}, expected sides of at least 2. Pool a larger image.`);
+  }
+  return { ...image, window, output };
+}

@@ -1,14 +1,12 @@
 // Max pooling in 2-D and 3-D. It computes a deferred activation as it loads, and its gradient is taken on the way out.
-import type { Triple } from '../../shaders/image-sizes.js';
 import { maxPoolBackward, maxPoolForward, type PoolSizes, poolParts, poolWindows } from '../../shaders/max-pool.js';
 import { checkNoMore } from '../arguments.js';
 import { ActivatedGradient, record } from '../autograd.js';
-import { ShapeError, show } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
 import { expectTensors, floatType } from './float-type.js';
 import { activationToLoad, waitingSlot } from './fusion.js';
-import { alongAxes, imageSizes, ofRank } from './image-sizes.js';
+import { ofRank, pooledSizes } from './image-sizes.js';
 
 /**
  * Maximum of windows of two along each axis, stride 2: x [N, H, W, C] → [N, ⌊H/2⌋, ⌊W/2⌋, C], or x [N, D, H, W, C] →
@@ -17,12 +15,7 @@ import { alongAxes, imageSizes, ofRank } from './image-sizes.js';
 export function maxPool(x: Tensor, ...others: never[]): Tensor {
   expectTensors('maxPool', x);
   checkNoMore('maxPool', others, 'x: its windows have two pixels along each axis');
-  const { batch, size: input, channels, rank } = imageSizes('maxPool', x);
-  const window = alongAxes(rank, 2);
-  const output = input.map((n, axis) => Math.floor(n / window[axis]!)) as unknown as Triple;
-  if (output.includes(0)) {
-    throw new ShapeError(`maxPool: got ${show(x.shape)}, expected sides of at least 2. Pool a larger image.`);
-  }
+  const { batch, size: input, channels, rank, window, output } = pooledSizes('maxPool', x);
   const sizes: PoolSizes = { dtype: floatType('maxPool', x), batch, input, output, channels, window };
   const lanes = channels % 4 === 0 ? 4 : 1;
   const y = empty(x.gpu, [batch, ...ofRank(rank, output), channels], x.dtype, 'maxPool');

@@ -2,8 +2,8 @@
 // the derivative of an activation with its norm's sums, an earlier gradient (`base`) that is added. The formulas are in fusion.ts.
 // A family says in `Results` how its threads hold their sums; vectors of channels are numbered q, as in `sum0`.
 import type { Float } from '../wgsl.js';
-import { activatedGradient, type ConvFusion, dropoutFactors, normalized, type Parts, tailFunction } from './fusion.js';
-import { type bindings, float, vector } from './geometry.js';
+import { activatedGradient, type ConvFusion, dropoutFactors, normalized, tailFunction } from './fusion.js';
+import { type bindings, float, type Parts, vector } from './geometry.js';
 
 /** One vector of output channels of one pixel that lies inside the output, in WGSL expressions. */
 interface Output {

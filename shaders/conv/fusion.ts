@@ -36,12 +36,6 @@ export interface KernelOptions {
   readonly name?: string;
 }
 
-/** Partial sums of one launch: how many parts, and the pixels of part `part` as a WGSL expression of that u32. */
-export interface Parts {
-  readonly count: number;
-  readonly pixelsOf: string;
-}
-
 /** n = (v − mean)·scale + shift. */
 export const normalized = (v: string, mean: string, scale: string, shift: string): string =>
   `fma(${v} - ${mean}, ${scale}, ${shift})`;

@@ -1,8 +1,9 @@
 // What all convolution kernels share: the geometry of a convolution and the snippets their generators are made of.
-import { type Float, u32 } from '../wgsl.js';
-import type { Parts } from './fusion.js';
 
-export type Triple = readonly [number, number, number];
+import type { Triple } from '../image-sizes.js';
+import { type Float, u32 } from '../wgsl.js';
+
+export type { Triple };
 
 /** Sizes of one convolution, as [depth, height, width]. Beyond both ends of the image lie zeros. */
 export interface ConvGeometry {
@@ -90,3 +91,9 @@ export const evenGeometry: ConvGeometry = {
 };
 /** And a 1×1 convolution, whose pixels are one row. */
 export const rowGeometry: ConvGeometry = { ...squareGeometry(8, 20, 1), input: [1, 1, 99], output: [1, 1, 99] };
+
+/** Partial sums of one launch: how many parts, and the pixels of part `part` as a WGSL expression of that u32. */
+export interface Parts {
+  readonly count: number;
+  readonly pixelsOf: string;
+}

@@ -22,6 +22,12 @@ export const maxPool = (x: NdArray): NdArray =>
     (index) => Math.max(...windowOf(x, index)),
   );
 
+export const averagePool = (x: NdArray): NdArray =>
+  fromIndex(
+    scaled(x, (n) => Math.floor(n / 2)),
+    (index) => windowOf(x, index).reduce((sum, v, _, all) => sum + v / all.length, 0),
+  );
+
 /** Linear interpolation on an axis of `size` inputs and factor·size outputs with aligned corners. */
 const position = (out: number, size: number, factor: number): [low: number, high: number, fraction: number] => {
   const exact = (out * (size - 1)) / (factor * size - 1);

@@ -1,5 +1,5 @@
 // Convolution, 2-D and 3-D, channels last: what is recorded. Which kernel runs it is decided in variants.ts.
-import type { Parts } from '../../../shaders/conv/fusion.js';
+import type { Parts } from '../../../shaders/conv/geometry.js';
 import { type ConvGeometry, paddingOf, type Triple, type WeightOrder } from '../../../shaders/conv/geometry.js';
 import { convStridedGradientShader, convStridedGradientThreads } from '../../../shaders/conv/strided-gradient.js';
 import { sumSlicesShader, transposeWeightShader } from '../../../shaders/conv/weights.js';
@@ -11,6 +11,7 @@ import { run } from '../../stream.js';
 import { empty, type Tensor } from '../../tensor.js';
 import { expectTensors, floatType } from '../float-type.js';
 import { activationOf, activationToLoad, setStatistics } from '../fusion.js';
+import { imageSizes } from '../image-sizes.js';
 import { type ConvTypes, convKernel } from './variants.js';
 import { onePass, weightGradientKernel } from './weight-variants.js';
 
@@ -98,44 +99,30 @@ const partialSums = (gpu: Gpu, parts: Parts, { outputs }: ConvGeometry): Partial
 const spatial = (x: Tensor): readonly number[] => x.shape.slice(1, -1);
 
 function geometryOf(x: Tensor, weight: Tensor, bias: Tensor | undefined, stride: number): ConvGeometry {
-  const rank = x.shape.length;
-  const layout = rank === 5 ? '[O, kD, kH, kW, C]' : '[O, kH, kW, C]';
-  if (rank !== 4 && rank !== 5) {
-    throw new ShapeError(`conv: x must be [N, H, W, C] or [N, D, H, W, C] — got ${show(x.shape)}. Reshape it first.`);
-  }
-  if (weight.shape.length !== rank) {
+  const { batch, size: input, channels: inputs, rank } = imageSizes('conv', x);
+  const layout = rank === 3 ? '[O, kD, kH, kW, C]' : '[O, kH, kW, C]';
+  if (weight.shape.length !== x.shape.length) {
     throw new ShapeError(
-      `conv: weight must be ${layout} for x ${show(x.shape)} — got ${show(weight.shape)}. Give it ${rank} axes.`,
+      `conv: weight must be ${layout} for x ${show(x.shape)} — got ${show(weight.shape)}. Give it ${rank + 2} axes.`,
     );
   }
-  const [outputs, ...rest] = weight.shape as number[];
-  const kernel = rest.slice(0, -1);
-  const inputs = x.shape.at(-1)!;
-  if (rest.at(-1) !== inputs) {
+  const taps = imageSizes('conv', weight); // [O, …kernel, C] lies as an image does
+  if (taps.channels !== inputs) {
     throw new ShapeError(
-      `conv: input has ${inputs} channels, weight expects ${rest.at(-1)} — x ${show(x.shape)}, weight ${show(weight.shape)} is ${layout}. Channels come last.`,
+      `conv: input has ${inputs} channels, weight expects ${taps.channels} — x ${show(x.shape)}, weight ${show(weight.shape)} is ${layout}. Channels come last.`,
     );
   }
   if (stride !== 1 && stride !== 2) {
     throw new ShapeError(`conv: stride must be 1 or 2 — got ${String(stride)}. Use one of these.`);
   }
-  if (bias && !sameShape(bias.shape, [outputs!])) {
+  const outputs = taps.batch;
+  if (bias && !sameShape(bias.shape, [outputs])) {
     throw new ShapeError(
       `conv: bias must be [${outputs}] — got ${show(bias.shape)}. It needs one value per output channel.`,
     );
   }
-  const triple = (xs: readonly number[]): Triple => (rank === 5 ? [xs[0]!, xs[1]!, xs[2]!] : [1, xs[0]!, xs[1]!]);
-  const [input, taps] = [triple(spatial(x)), triple(kernel)];
-  return {
-    batch: x.shape[0]!,
-    input,
-    output: triple(spatial(x).map((n) => Math.ceil(n / stride))),
-    inputs,
-    outputs: outputs!,
-    kernel: taps,
-    padding: paddingOf(taps),
-    stride,
-  };
+  const output = input.map((n) => Math.ceil(n / stride)) as unknown as Triple;
+  return { batch, input, output, inputs, outputs, kernel: taps.size, padding: paddingOf(taps.size), stride };
 }
 
 /** A 1×1 convolution has no neighbours: all its pixels are one row, which tiles without remainder. */

@@ -13,6 +13,7 @@ import { ShapeError, sameShape, show } from '../../shape.js';
 import { run } from '../../stream.js';
 import { empty, type Tensor, view } from '../../tensor.js';
 import { floatType } from '../float-type.js';
+import { imageSizes, ofRank } from '../image-sizes.js';
 import { sum } from '../reduce.js';
 
 /**
@@ -21,25 +22,20 @@ import { sum } from '../reduce.js';
  */
 export function convTranspose(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
   const { gpu } = x;
-  const rank = x.shape.length - 2;
+  const { batch, size, channels: inputs, rank } = imageSizes('convTranspose', x);
   const outputs = weight.shape[0] ?? 0;
-  const inputs = x.shape.at(-1) ?? 0;
-  if (rank !== 2 && rank !== 3) {
-    throw new ShapeError(`convTranspose: got x ${show(x.shape)}, expected [N,H,W,I] or [N,D,H,W,I].`);
-  }
   const expected = [outputs, ...Array<number>(rank).fill(2), inputs];
   if (!sameShape(weight.shape, expected) || (bias && !sameShape(bias.shape, [outputs]))) {
     throw new ShapeError(
       `convTranspose: x ${show(x.shape)}, weight ${show(weight.shape)} and bias ${bias ? show(bias.shape) : 'none'} do not match — expected weight [O,${'2,'.repeat(rank)}${inputs}] and bias [O].`,
     );
   }
-  const size = x.shape.slice(1, -1);
-  const [depth, height, width] = (rank === 2 ? [1, ...size] : size) as [number, number, number];
+  const [depth, height, width] = size;
   const dtype = floatType('convTranspose', x, weight, ...(bias ? [bias] : []));
   const planes = rank === 2 ? 1 : 2;
-  const sizes: ConvTransposeSizes = { dtype, batch: x.shape[0]!, depth, height, width, inputs, outputs, planes };
+  const sizes: ConvTransposeSizes = { dtype, batch, depth, height, width, inputs, outputs, planes };
 
-  const y = empty(gpu, [x.shape[0]!, ...size.map((n) => 2 * n), outputs], dtype, 'convTranspose');
+  const y = empty(gpu, [batch, ...ofRank(rank, size).map((n) => 2 * n), outputs], dtype, 'convTranspose');
   const given: Record<string, Tensor> = bias ? { bias } : {};
   run(convTransposeForward(sizes, Boolean(bias)), { x, weight, y, ...given }, { threads: convTransposeThreads(sizes) });
 

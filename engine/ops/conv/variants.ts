@@ -2,7 +2,8 @@
 // of a cost model; the tuner may choose another than the first. Direct kernels (shaders/conv/direct.ts) run everywhere
 // and are best on CPU drivers; tiled ones (shaders/conv/tiled.ts) stage what a workgroup shares.
 import { type ConvTile, convShader, convThreads } from '../../../shaders/conv/direct.js';
-import type { ConvFusion, Parts } from '../../../shaders/conv/fusion.js';
+import type { ConvFusion } from '../../../shaders/conv/fusion.js';
+import type { Parts } from '../../../shaders/conv/geometry.js';
 import { type ConvGeometry, tileParts, type WeightOrder } from '../../../shaders/conv/geometry.js';
 import {
   convMatrixCandidates,

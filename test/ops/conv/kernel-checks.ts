@@ -15,7 +15,8 @@ import {
 } from '../../../engine/index.js';
 import { run } from '../../../engine/stream.js';
 import { empty } from '../../../engine/tensor.js';
-import type { Activation, ConvFusion, Parts } from '../../../shaders/conv/fusion.js';
+import type { Activation, ConvFusion } from '../../../shaders/conv/fusion.js';
+import type { Parts } from '../../../shaders/conv/geometry.js';
 import { type ConvGeometry, paddingOf, type Triple, type WeightOrder } from '../../../shaders/conv/geometry.js';
 import { sumSlicesShader, transposeWeightShader } from '../../../shaders/conv/weights.js';
 import { normCoefficients } from '../../../shaders/norm-activation.js';

@@ -1,0 +1,27 @@
+// Average pooling in 2-D and 3-D.
+import { type AveragePoolSizes, averagePoolShader } from '../../shaders/average-pool.js';
+import { checkNoMore } from '../arguments.js';
+import { record } from '../autograd.js';
+import { run } from '../stream.js';
+import { empty, type Tensor } from '../tensor.js';
+import { expectTensors, floatType } from './float-type.js';
+import { ofRank, pooledSizes } from './image-sizes.js';
+
+/**
+ * Mean of windows of two along each axis, stride 2: x [N, H, W, C] → [N, ⌊H/2⌋, ⌊W/2⌋, C], or x [N, D, H, W, C] →
+ * [N, ⌊D/2⌋, ⌊H/2⌋, ⌊W/2⌋, C]. An odd last plane, row or column is left out.
+ */
+export function averagePool(x: Tensor, ...others: never[]): Tensor {
+  expectTensors('averagePool', x);
+  checkNoMore('averagePool', others, 'x: its windows have two pixels along each axis');
+  const { batch, size: input, channels, rank, window, output } = pooledSizes('averagePool', x);
+  const sizes: AveragePoolSizes = { dtype: floatType('averagePool', x), batch, input, output, channels, window };
+  const lanes = channels % 4 === 0 ? 4 : 1;
+  const y = empty(x.gpu, [batch, ...ofRank(rank, output), channels], x.dtype, 'averagePool');
+  run(averagePoolShader(sizes, 'forward'), { source: x, result: y }, { threads: y.size / lanes });
+  return record('averagePool', y, [x], (dy) => {
+    const dx = empty(x.gpu, x.shape, x.dtype, 'daveragePool');
+    run(averagePoolShader(sizes, 'backward'), { source: dy, result: dx }, { threads: dx.size / lanes });
+    return [dx];
+  });
+}
