@@ -1,4 +1,4 @@
-// Convolution, 2-D and 3-D, channels last: what is recorded. Which kernel runs it is decided in variants.ts.
+// Convolution, 2-D and 3-D, channels last: what is recorded. Which kernel runs it is decided in forward.ts and weight-gradient.ts.
 import type { Parts } from '../../../shaders/conv/geometry.js';
 import { type ConvGeometry, paddingOf, type Triple, type WeightOrder } from '../../../shaders/conv/geometry.js';
 import { convStridedGradientShader, convStridedGradientThreads } from '../../../shaders/conv/strided-gradient.js';
@@ -12,8 +12,9 @@ import { empty, type Tensor } from '../../tensor.js';
 import { expectTensors, floatType } from '../float-type.js';
 import { activationOf, activationToLoad, setStatistics } from '../fusion.js';
 import { imageSizes } from '../image-sizes.js';
-import { type ConvTypes, convKernel } from './variants.js';
-import { onePass, weightGradientKernel } from './weight-variants.js';
+import type { ConvTypes } from './family.js';
+import { convKernel } from './forward.js';
+import { onePass, weightGradientKernel } from './weight-gradient.js';
 
 /** The step between outputs (1 if not given), and what rides along. */
 export interface ConvOptions {

@@ -1,0 +1,62 @@
+// Families of kernels: direct, tiled and matrix ones compute the same, each in its own way. A family gives the candidates of a shape and
+// makes a kernel of one; to add a family, write its file and add it to the lists of forward.ts and weight-gradient.ts.
+import type { ConvGeometry } from '../../../shaders/conv/geometry.js';
+import type { WorkgroupLimits } from '../../../shaders/conv/staging.js';
+import type { Float } from '../../../shaders/wgsl.js';
+import type { Gpu } from '../../device.js';
+
+/** Storage of activations and of parameters: both the same, or f16 activations with f32 masters. */
+export interface ConvTypes {
+  readonly dtype: Float;
+  readonly parameters: Float;
+}
+
+/** A convolution that a kernel is wanted for. */
+export interface Wanted {
+  readonly gpu: Gpu;
+  readonly types: ConvTypes;
+  readonly g: ConvGeometry;
+  /** Not the forward pass but the input gradient of stride 1. */
+  readonly backwards: boolean;
+}
+
+/** One family. A candidate is what is tuned: a tile, and what else decides on the kernel. */
+export interface Family<Kernel, Candidate extends object = object> {
+  /** Candidates for a shape, the likely best first. */
+  candidates(wanted: Wanted): readonly Candidate[];
+  kernel(wanted: Wanted, candidate: Candidate): Kernel;
+}
+
+const names = ['direct', 'tiled', 'matrix'] as const;
+
+/** What the tuner chooses between: a candidate and its family's name. */
+export interface Choice {
+  readonly kernel: (typeof names)[number];
+  readonly tile: object;
+}
+
+export type Families<Kernel> = Readonly<Record<Choice['kernel'], Family<Kernel>>>;
+
+/**
+ * The candidates of all families, the default first: on a GPU tiled, where there is a tile that fits; on a CPU, whose threads share caches
+ * anyhow, direct. Matrix units, which are experimental, come last: only the tuner, which checks what they compute, may choose them.
+ */
+export function candidatesOf<Kernel>(families: Families<Kernel>, wanted: Wanted): Choice[] {
+  const order = wanted.gpu.adapter.software ? names : (['tiled', 'direct', 'matrix'] as const);
+  return order.flatMap((kernel) =>
+    families[kernel].candidates(wanted).map((candidate) => ({ kernel, ...(candidate as { tile: object }) })),
+  );
+}
+
+/** The name of a question to the tuner. */
+export const keyOf = (pass: string, { dtype, parameters }: ConvTypes, g: ConvGeometry): string =>
+  `conv.${pass} ${dtype}${parameters === dtype ? '' : `/${parameters}`} b${g.batch} ${g.input.join('x')} ${g.inputs}>${g.outputs} k${g.kernel.join('x')} s${g.stride}`;
+
+/** What the device offers a workgroup. */
+export const workgroupLimits = ({ limits }: Gpu): WorkgroupLimits => ({
+  storage: limits.maxComputeWorkgroupStorageSize,
+  threads: Math.min(256, limits.maxComputeInvocationsPerWorkgroup),
+});
+
+/** The largest of `sizes` that divides n. */
+export const divisor = <T extends number>(n: number, sizes: readonly T[]): T => sizes.find((size) => n % size === 0)!;

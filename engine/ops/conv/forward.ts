@@ -1,0 +1,58 @@
+// Which kernel runs a convolution, or its input gradient, on this adapter. The candidates of a shape are in the order of a cost model; the
+// tuner may choose another than the first.
+import type { ConvTile } from '../../../shaders/conv/direct.js';
+import type { ConvGeometry } from '../../../shaders/conv/geometry.js';
+import { transposeWeightShader } from '../../../shaders/conv/weights.js';
+import { choose, type Trial, type TrialLaunch, type TrialTensor } from '../../choices.js';
+import type { Gpu } from '../../device.js';
+import { sizeOf } from '../../shape.js';
+import { directForward } from './direct.js';
+import { type Choice, type ConvTypes, candidatesOf, type Families, keyOf } from './family.js';
+import type { ConvKernel } from './kernels.js';
+import { matrixForward } from './matrix.js';
+import { tiledForward } from './tiled.js';
+
+const families: Families<ConvKernel> = { direct: directForward, tiled: tiledForward, matrix: matrixForward };
+
+/** What others are checked against. */
+const simplest: ConvTile = { rows: 1, columns: 1, channels: 1, quad: false, workgroup: 64 };
+
+/** The kernel for a geometry, forward or, `backwards`, as the input gradient of stride 1. */
+export function convKernel(gpu: Gpu, types: ConvTypes, g: ConvGeometry, backwards: boolean): ConvKernel {
+  const wanted = { gpu, types, g, backwards };
+  const kernelOf = (choice: Choice): ConvKernel => families[choice.kernel].kernel(wanted, choice);
+  const { parameters } = types;
+  const choice = choose<Choice>(
+    gpu,
+    keyOf(backwards ? 'inputGradient' : 'forward', types, g),
+    candidatesOf(families, wanted),
+    {
+      reference: { kernel: 'direct', tile: simplest },
+      terms: sizeOf(g.kernel) * g.inputs,
+      build: (candidate): Trial => {
+        const { source, grid, weights } = kernelOf(candidate).launch({ bias: !backwards, fusion: {} });
+        // What f16 holds exactly, where matrix units may round the weights to it: everything else must agree.
+        const values = parameters === types.dtype ? {} : { values: halfValues };
+        const weight: TrialTensor = { shape: [g.outputs, ...g.kernel, g.inputs], dtype: parameters, ...values };
+        const transposed: TrialTensor = { shape: weight.shape, dtype: parameters, name: 'prepared' };
+        const args = {
+          x: { shape: [g.batch, ...g.input, g.inputs], dtype: types.dtype },
+          weight: weights === 'outputs-last' ? transposed : weight,
+          y: { shape: [g.batch, ...g.output, g.outputs], dtype: types.dtype },
+          ...(!backwards && { bias: { shape: [g.outputs], dtype: parameters } }),
+        };
+        const prepare: TrialLaunch = {
+          source: transposeWeightShader(parameters, g),
+          args: { weight, prepared: transposed },
+          grid: { threads: sizeOf(weight.shape) },
+        };
+        const launches = [...(weights === 'outputs-last' ? [prepare] : []), { source, args, grid }];
+        return { launches, outputs: ['y'] };
+      },
+    },
+  );
+  return kernelOf(choice);
+}
+
+/** Numbers in [−1, 1) that f16 holds; 65 521 is prime, so no two rows are alike. */
+const halfValues: readonly number[] = Array.from({ length: 65521 }, (_, i) => ((i * 40503) % 2048) / 1024 - 1);

@@ -1,0 +1,84 @@
+// Kernels on matrix units (shaders/conv/matrix.ts), where the device has them.
+import { type ConvGeometry, tileParts } from '../../../shaders/conv/geometry.js';
+import {
+  convMatrixCandidates,
+  convMatrixShader,
+  convMatrixWorkgroups,
+  type MatrixConvTile,
+} from '../../../shaders/conv/matrix.js';
+import type { MatrixUnit } from '../../../shaders/conv/matrix-unit.js';
+import {
+  type MatrixWeightGradientTile,
+  weightGradientMatrixCandidates,
+  weightGradientMatrixShader,
+  weightGradientMatrixWorkgroups,
+} from '../../../shaders/conv/matrix-weight-gradient.js';
+import type { WorkgroupLimits } from '../../../shaders/conv/staging.js';
+import type { Float } from '../../../shaders/wgsl.js';
+import type { Gpu } from '../../device.js';
+import { type Family, type Wanted, workgroupLimits } from './family.js';
+import type { ConvKernel, WeightGradientKernel } from './kernels.js';
+
+interface OnUnit<Tile> {
+  readonly tile: Tile;
+  readonly unit: MatrixUnit;
+}
+
+/** The tiles of every unit that the channels fill. */
+const onUnits = <Tile>(
+  { gpu, types, g }: Wanted,
+  tilesOf: (g: ConvGeometry, unit: MatrixUnit, limits: WorkgroupLimits) => readonly Tile[],
+): OnUnit<Tile>[] =>
+  matrixUnits(gpu, types.dtype)
+    .filter((unit) => fillsUnits(g, unit))
+    .flatMap((unit) => tilesOf(g, unit, workgroupLimits(gpu)).map((tile) => ({ tile, unit })));
+
+export const matrixForward: Family<ConvKernel, OnUnit<MatrixConvTile>> = {
+  candidates: (wanted) => onUnits(wanted, convMatrixCandidates),
+  kernel({ types: { dtype, parameters }, g, backwards }, { tile, unit }) {
+    const weights = backwards ? 'gradient' : 'outputs-last';
+    const name = backwards ? 'conv_matrix_input_gradient' : 'conv_matrix';
+    return {
+      parts: tileParts(g, tile),
+      // As for the tiled kernel: an element is staged once for each block of output channels.
+      loads: g.outputs <= 4 * tile.outputs,
+      draws: { load: g.outputs <= tile.outputs, gradient: true },
+      launch: ({ bias, fusion }) => ({
+        source: convMatrixShader(dtype, g, { unit, tile, weights, bias, fusion, parameters, name }),
+        grid: { workgroups: convMatrixWorkgroups(g, tile) },
+        weights,
+      }),
+    };
+  },
+};
+
+export const matrixWeightGradient: Family<WeightGradientKernel, OnUnit<MatrixWeightGradientTile>> = {
+  candidates: (wanted) => onUnits(wanted, weightGradientMatrixCandidates),
+  kernel: ({ types: { dtype }, g }, { tile, unit }) => ({
+    slices: tile.slices,
+    drawsOnLoad: true,
+    launch: ({ bias, load }) => ({
+      source: weightGradientMatrixShader(dtype, g, { unit, tile, bias, load }),
+      grid: { workgroups: weightGradientMatrixWorkgroups(g, tile) },
+    }),
+  }),
+};
+
+/**
+ * The device's matrix units whose operands hold what is stored: f16 for f16, f32 for both; all that sum in f32. Subgroups get the
+ * size that the units want where it can be asked for.
+ */
+function matrixUnits({ matrixSizes, subgroupSizes: { min, max }, features }: Gpu, dtype: Float): MatrixUnit[] {
+  return matrixSizes.flatMap(({ M, N, K, componentType, resultComponentType }): MatrixUnit[] => {
+    const fits = componentType === 'f32' || (componentType === 'f16' && dtype === 'f16');
+    if (!fits || resultComponentType !== 'f32' || N % 4 !== 0 || !features.has('subgroups')) return [];
+    const component = componentType as Float;
+    if (min === max) return [{ M, N, K, component, lanes: max, pinned: features.has('subgroup-size-control') }];
+    if (!features.has('subgroup-size-control')) return [{ M, N, K, component, lanes: max, pinned: false }];
+    return [{ M, N, K, component, lanes: Math.min(max, Math.max(min, 32)), pinned: true }];
+  });
+}
+
+/** Channels too few to fill half a unit are left to the other kernels. */
+const fillsUnits = ({ inputs, outputs }: ConvGeometry, { M, N, K }: MatrixUnit): boolean =>
+  2 * inputs >= Math.max(K, N) && 2 * outputs >= Math.max(M, N);

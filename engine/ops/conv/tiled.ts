@@ -1,0 +1,52 @@
+// Tiled kernels (shaders/conv/tiled.ts): a workgroup stages what its threads share. The default on GPUs.
+import { tileParts } from '../../../shaders/conv/geometry.js';
+import {
+  convTiledCandidates,
+  convTiledShader,
+  convTiledWorkgroups,
+  type TiledConvTile,
+} from '../../../shaders/conv/tiled.js';
+import {
+  type TiledWeightGradientTile,
+  weightGradientTiledCandidates,
+  weightGradientTiledShader,
+  weightGradientTiledWorkgroups,
+} from '../../../shaders/conv/tiled-weight-gradient.js';
+import type { Gpu } from '../../device.js';
+import { type Family, workgroupLimits } from './family.js';
+import type { ConvKernel, WeightGradientKernel } from './kernels.js';
+
+/** On a CPU one is enough: they are slower there, and each takes long to compile. */
+const some = <T>({ adapter }: Gpu, tiles: readonly T[]): readonly T[] => (adapter.software ? tiles.slice(0, 1) : tiles);
+
+export const tiledForward: Family<ConvKernel, { tile: TiledConvTile }> = {
+  candidates: ({ gpu, g }) => some(gpu, convTiledCandidates(g, workgroupLimits(gpu))).map((tile) => ({ tile })),
+  kernel({ types: { dtype, parameters }, g, backwards }, { tile }) {
+    const weights = backwards ? 'gradient' : 'outputs-last';
+    const name = backwards ? 'conv_tiled_input_gradient' : 'conv_tiled';
+    return {
+      parts: tileParts(g, tile),
+      // An element is staged once for each block of output channels.
+      loads: g.outputs <= 4 * tile.outputs,
+      draws: { load: g.outputs <= tile.outputs, gradient: true },
+      launch: ({ bias, fusion }) => ({
+        source: convTiledShader(dtype, g, { tile, weights, bias, fusion, parameters, name }),
+        grid: { workgroups: convTiledWorkgroups(g, tile) },
+        weights,
+      }),
+    };
+  },
+};
+
+export const tiledWeightGradient: Family<WeightGradientKernel, { tile: TiledWeightGradientTile }> = {
+  candidates: ({ gpu, g }) =>
+    some(gpu, weightGradientTiledCandidates(g, workgroupLimits(gpu))).map((tile) => ({ tile })),
+  kernel: ({ types: { dtype }, g }, { tile }) => ({
+    slices: tile.slices,
+    drawsOnLoad: true,
+    launch: ({ bias, load }) => ({
+      source: weightGradientTiledShader(dtype, g, { tile, bias, load }),
+      grid: { workgroups: weightGradientTiledWorkgroups(g, tile) },
+    }),
+  }),
+};
