@@ -18,7 +18,8 @@ const consumer = new Consumer();
 const command = join(consumer.installed, manifest.bin.wgrad!);
 test.before(async () => {
   await consumer.install();
-  for (const name of ['webgpu', '@sparticuz/chromium', '@types/node', '@webgpu/types', 'uvu']) consumer.link(name);
+  for (const name of ['webgpu', '@sparticuz/chromium', '@types/node', '@webgpu/types', 'uvu', 'wgsl-preprocessor'])
+    consumer.link(name);
 });
 test.after(() => consumer.remove());
 

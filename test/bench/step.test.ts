@@ -47,7 +47,7 @@ const refused: [string[], RegExp][] = [
   [[], /name what to measure/],
   [['step', '--repeat', '3'], /unknown flag --repeat. Did you mean --repeats\?/],
   [['step', '--features', '8'], /at least two levels/],
-  [['kernels', '--size', '30', '--features', '4,8,16'], /multiple of 4/],
+  [['kernels', '--size', '30', '--features', '4,8,16'], /multiples of 4/],
   [['peers', '--shapes', '16x16'], /INPUTS-OUTPUTS@SIZE/],
   [['peers', '--shapes', '16-16@8k2'], /odd kernel/],
   [['peers', '--peers', 'torch'], /unknown peer 'torch'/],

@@ -287,16 +287,16 @@ test('importing two functions leaves the others out', async () => {
     /conv|norm|pool|loss|optimizer|prototypes|tuner|matmul|unet|model\//.test(name),
   );
   assert.equal(astray, []);
-  assert.ok(bytes < 48_000, `${bytes} bytes`);
+  assert.ok(bytes < 49_000, `${bytes} bytes`);
 });
 
 const sizes: Record<string, { code: string; most: number }> = {
   'tensor and add': { code: `export { tensor, add, fromDevice } from 'wgrad';`, most: 19_000 },
   'conv and backward': {
     code: `export { tensor, conv, backward, mean, square, createSgd, capture, fromDevice } from 'wgrad';`,
-    most: 48_000,
+    most: 49_000,
   },
-  'the whole engine and the models': { code: `export * from 'wgrad'; export * from 'wgrad/model';`, most: 91_100 },
+  'the whole engine and the models': { code: `export * from 'wgrad'; export * from 'wgrad/model';`, most: 95_000 },
 };
 for (const [name, { code, most }] of Object.entries(sizes)) {
   test(`size of a browser bundle: ${name}, at most ${most} bytes gzipped`, async () => {

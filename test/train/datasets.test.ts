@@ -95,11 +95,7 @@ test('bad folders and splits: one message each', async () => {
   await refuses(() => openDataset(join(phantoms, 'splits.json')), DataError, /cannot open/);
   const outer = join(root, 'outer');
   mkdirSync(join(outer, 'training'), { recursive: true });
-  await refuses(
-    () => openDataset(outer),
-    DataError,
-    /holds no data set that is known — got training\. Expected one of:/,
-  );
+  await refuses(() => openDataset(outer), DataError, /holds no known data set — got training\. Expected one of:/);
   const spoiled = copy('spoiled');
   const withSplits = (text: string) => {
     writeFileSync(join(spoiled, 'splits.json'), text);

@@ -146,7 +146,10 @@ test('what does not fit is refused', async () => {
   const at = ['--data', data];
   await refuses(['--weights', weights, ...at, '--model', 'aunt'], /--model must be student or teacher — got 'aunt'/);
   await refuses(['--weights', weights, ...at, '--model', 'teacher'], /only a run folder holds a teacher/);
-  await refuses(['--predictions', folder, ...at, '--flips'], /--model and --flips do not apply to --predictions/);
+  await refuses(
+    ['--predictions', folder, ...at, '--flips'],
+    /--model, --flips and --stride do not apply to --predictions/,
+  );
   await refuses(['--weights', weights, ...at, '--classes', '3'], /a model knows its classes/);
   await refuses(
     ['--predictions', join(folder, 'nowhere'), ...at],

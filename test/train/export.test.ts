@@ -17,6 +17,7 @@ import { createPhantom } from '../../train/data/phantom.js';
 import { stackSamples } from '../../train/data/samples.js';
 import { predictCase } from '../../train/evaluation/evaluate.js';
 import { createPredictor } from '../../train/evaluation/predictor.js';
+import { FileError } from '../../train/files/atomic-file.js';
 import { UsageError } from '../../train/files/usage-error.js';
 import { CheckpointError, readSafetensors, saveTensors, writeSafetensors } from '../../train/run/checkpoint.js';
 import { version } from '../../train/run/environment.js';
@@ -302,8 +303,8 @@ test('what cannot be exported is refused in words', async () => {
     [['--onnx', out, '--run', folder], UsageError, /is not a run folder: it has no config/],
     [['--onnx', out, '--weights', file, '--model', 'teacher'], UsageError, /only a run folder holds a teacher/],
     [['--onnx', out, '--weights', file, '--model', 'both'], UsageError, /student or teacher/],
-    [['--onnx', join(folder, 'none', 'new.onnx'), '--weights', file], CheckpointError, /cannot write/],
-  ] as [string[], typeof UsageError | typeof CheckpointError, RegExp][]) {
+    [['--onnx', join(folder, 'none', 'new.onnx'), '--weights', file], FileError, /cannot write/],
+  ] as [string[], typeof UsageError | typeof CheckpointError | typeof FileError, RegExp][]) {
     await refuses(() => exportCommand(args), kind, message);
   }
   assert.not.ok(existsSync(out));

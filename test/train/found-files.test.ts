@@ -461,7 +461,7 @@ test('what is an image is decided by names alike for all: hidden, labels, films,
   put('nn/labelsTr/x.nii', file());
   for (const [folder, message] of [
     ['films', /holds films only: x\.nii\. .*fslsplit/],
-    ['only-labels', /nothing but labels, by their names: x_gt\.nii/],
+    ['only-labels', /holds only labels, by their names: x_gt\.nii/],
     ['foreign', /no \.nii or \.nii\.gz volume, but 1 DICOM file \(dcm2niix/],
     ['nn', /folders that do: imagesTr, labelsTr\. Give one, such as .*imagesTr\.$/],
     ['nn/labelsTr', /holds labels, by its name\. .*imagesTr/],

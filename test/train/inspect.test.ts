@@ -133,7 +133,7 @@ test('everything that is wrong is said at once, and nothing else', async () => {
     new RegExp(`${id(0)}\\.nii\\.gz: the file is truncated`),
     new RegExp(`${id(1)}_gt\\.nii\\.gz: this is not a NIfTI file`),
     new RegExp(`${id(2)}_gt\\.nii\\.gz holds the label 7, expected whole numbers 0 to 3 \\(7: \\d+ voxels\\)`),
-    new RegExp(`${id(3)}_gt\\.nii\\.gz holds values that are no labels: [01]\\.5 \\(\\d+ voxels\\), `),
+    new RegExp(`${id(3)}_gt\\.nii\\.gz holds values that are not labels: [01]\\.5 \\(\\d+ voxels\\), `),
     new RegExp(`${id(7)}_gt\\.nii\\.gz lies LAS, its image RAS\\. If the voxels do correspond .* --trust voxels`),
     new RegExp(`${id(12)}_gt\\.nii\\.gz has shape \\[2,1,1\\], its image`),
   ]);

@@ -300,7 +300,11 @@ test('nothing known, and two at once', async () => {
   await refuses(() => openDataset(empty), DataError, /got a\.png, b\.png, .*f\.png, … \(8 in all\)/);
   const both = copy('acdc', 'both');
   cpSync(join(root, 'la'), both, { recursive: true });
-  await refuses(() => openDataset(both), DataError, /more than one way: ACDC's \(12 volumes\) and LA's \(12 volumes\)/);
+  await refuses(
+    () => openDataset(both),
+    DataError,
+    /matches more than one layout: ACDC's \(12 volumes\) and LA's \(12 volumes\)/,
+  );
   mkdirSync(join(root, 'hollow', 'imagesTr'), { recursive: true });
   await refuses(() => openDataset(join(root, 'hollow')), DataError, /imagesTr holds no NAME_0000\.nii\.gz/);
 });

@@ -108,7 +108,7 @@ test('patients, cases, file names and folds are found; what contradicts itself i
   assert.match(problemsOf({ train: ['a', 'a'] }), /a is in "train" of splits\.json twice/);
   assert.match(
     problemsOf({ train: ['x'] }),
-    /names x, which has no images: there are 4 patients, such as the patient a or the case a_frame01/,
+    /names x, which has no images\. There are 4 patients, such as the patient a or the case a_frame01/,
   );
   assert.match(
     problemsOf({ train: 'a' }),

@@ -49,7 +49,8 @@ Instead of the grid, "list": [{ "method": "mt" }, { "method": "lccs", "threshold
   },
   notes: `
 The table at the end shows the foreground's scores at the best validation, mean ± standard deviation over seeds; the best of each
-column has a star. sweep.csv (one line per run) and sweep.json in --out hold the same. Exit code: 1 if a run failed, 130 if interrupted.
+column has a star. sweep.csv (one line per run) and sweep.json in --out hold the same. Exit code: 1 if a run failed, 130 if
+interrupted.
 
 On a Slurm cluster, one run per array task (12 runs: 0-11), all on one file system:
 

@@ -88,7 +88,7 @@ export function unused(dirs: readonly string[], used: ReadonlySet<string>): { fi
   const orphans = [...new Set([...labels, ...inLabelFolder])];
   const others = images.filter((name) => !orphans.includes(name));
   if (orphans.length) warnings.push(`${count(orphans.length, 'label file')} without an image: ${some(orphans)}`);
-  if (others.length) warnings.push(`${count(others.length, 'volume')} that belong to no case: ${some(others)}`);
+  if (others.length) warnings.push(`${count(others.length, 'volume')} that no case has: ${some(others)}`);
   return { films: names('film').length, warnings };
 }
 

@@ -270,7 +270,7 @@ for (const [parameters, stride] of [
 test('shapes that do not fit', async () => {
   const gpu = await testGpu();
   const zeros = (...shape: number[]): Tensor => tensor(gpu, 0, shape);
-  await refuses(() => conv(zeros(4, 4, 1), zeros(1, 3, 3, 1)), ShapeError, /\[N, H, W, C\].*\[4,4,1\]/);
+  await refuses(() => conv(zeros(4, 4, 1), zeros(1, 3, 3, 1)), ShapeError, /got \[4,4,1\], expected \[N,H,W,C\] or/);
   await refuses(() => conv(zeros(1, 4, 4, 2), zeros(1, 3, 3, 1)), ShapeError, /2 channels, weight expects 1/);
   await refuses(() => conv(zeros(1, 4, 4, 2), zeros(3, 3, 2)), ShapeError, /weight must be/);
   await refuses(() => conv(zeros(1, 4, 4, 2), zeros(3, 3, 3, 2), zeros(2)), ShapeError, /bias must be \[3\]/);

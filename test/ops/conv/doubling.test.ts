@@ -66,7 +66,11 @@ test('shapes that do not match are refused', async () => {
   const gpu = await testGpu();
   const x = tensor(gpu, 0, [1, 2, 2, 3]);
   const weight = tensor(gpu, 0, [4, 2, 2, 3]);
-  await refuses(() => convTranspose(tensor(gpu, 0, [2, 3]), weight), ShapeError, /convTranspose: got x \[2,3\]/);
+  await refuses(
+    () => convTranspose(tensor(gpu, 0, [2, 3]), weight),
+    ShapeError,
+    /convTranspose: got \[2,3\], expected \[N,H,W,C\]/,
+  );
   await refuses(() => convTranspose(x, tensor(gpu, 0, [4, 3, 3, 3])), ShapeError, /weight \[4,3,3,3\].*\[O,2,2,3\]/);
   await refuses(() => convTranspose(x, weight, tensor(gpu, 0, [3])), ShapeError, /bias \[3\]/);
 });
