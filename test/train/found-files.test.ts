@@ -463,7 +463,7 @@ test('what is an image is decided by names alike for all: hidden, labels, films,
     ['films', /holds films only: x\.nii\. .*fslsplit/],
     ['only-labels', /holds only labels, by their names: x_gt\.nii/],
     ['foreign', /no \.nii or \.nii\.gz volume, but 1 DICOM file \(dcm2niix/],
-    ['nn', /folders that do: imagesTr, labelsTr\. Give one, such as .*imagesTr\.$/],
+    ['nn', /but its folders do: imagesTr, labelsTr\. Give one of them, such as .*imagesTr\.$/],
     ['nn/labelsTr', /holds labels, by its name\. .*imagesTr/],
   ] as const) {
     await refuses(() => imagesOf(join(root, folder)), DataError, message);
@@ -514,12 +514,12 @@ test('layouts: Medical Decathlon, orphan labels, labels that fit no case, folder
   await refuses(
     () => openDataset(join(root, 'unfit')),
     DataError,
-    /holds 1 label file, none named as a case: found a_0000\.nii; the label of a_0000\.nii is a\.nii\.gz/,
+    /holds 1 label file, none named like a case: found a_0000\.nii; the label of a_0000\.nii is a\.nii\.gz/,
   );
   await refuses(
     () => openDataset(join(root, 'orphans', 'imagesTr')),
     DataError,
-    /The folder above, .*orphans, is a data set: give that/,
+    /The folder above, .*orphans, is a data set\. Give that one/,
   );
   put('above/inner/x/image.nii', file());
   await refuses(() => openDataset(join(root, 'above')), DataError, /Its folder .*inner is a data set/);

@@ -179,7 +179,7 @@ test('one process at a time; a dead one does not count; other settings are refus
   assert.match(await trained(out, { resume: true }), /all 2 iterations are done/);
   const changed = command('--lr', '0.5', '--seed', '9');
   assert.is(changed.status, 2);
-  assert.match(String(changed.stderr), /lr was 0\.01 and is 0\.5, seed was 1337 and is 9/);
+  assert.match(String(changed.stderr), /lr was 0\.01 and is now 0\.5, seed was 1337 and is now 9/);
 });
 
 test('weights of somebody else start student and teacher; another architecture is refused', async () => {
