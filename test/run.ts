@@ -1,4 +1,4 @@
-// Runs every *.test.js below this folder, each in a process of its own, two at a time. uvu alone exits 0 for a throwing
+// Runs every *.test.js below this folder, each in a process of its own, three at a time (on two cores one of them often waits). uvu alone exits 0 for a throwing
 // hook, a thrown non-Error, a forgotten test.run(), a pattern without files or a leftover .only, so this runner counts:
 // exit code 0, a total above 0, all passed, none skipped unless the file prints `declared skips: N reason` (unless.ts does).
 // Its last lines are how many were skipped, by reason, and then `N passed, N failed`, where a skipped test is neither.
