@@ -1,6 +1,7 @@
-// Runs every *.test.js below this folder, each in a process of its own, three at a time (on two cores one of them often waits). uvu alone exits 0 for a throwing
-// hook, a thrown non-Error, a forgotten test.run(), a pattern without files or a leftover .only, so this runner counts:
-// exit code 0, a total above 0, all passed, none skipped unless the file prints `declared skips: N reason` (unless.ts does).
+// Runs every *.test.js below this folder, each in a process of its own, three at a time: on two cores one of them often waits. uvu
+// alone exits 0 for a throwing hook, a thrown non-Error, a forgotten test.run(), a pattern without files or a leftover .only, so this
+// runner counts: exit code 0, a total above 0, all passed, none skipped unless the file prints `declared skips: N reason` (unless.ts
+// does).
 // Its last lines are how many were skipped, by reason, and then `N passed, N failed`, where a skipped test is neither.
 //
 // Without a GPU, the files run on the SwiftShader that npm carries, so that every machine tests the same: it compiles in a third of
@@ -209,7 +210,7 @@ export async function runAll(
     print?: (line: string) => void;
   } = {},
 ): Promise<number> {
-  const { filters = [], quick = false, timeout = 900, jobs = 2, halfAdapter, print = console.log } = options;
+  const { filters = [], quick = false, timeout = 900, jobs = 3, halfAdapter, print = console.log } = options;
   const isSlow = (file: string) => slow.some((begin) => relative(folder, file).split(sep).join('/').startsWith(begin));
   const all = (existsSync(folder) ? testFiles(folder) : []).filter((file) => !quick || !isSlow(file));
   const files = filters.length
