@@ -1,3 +1,4 @@
+// Argmax over the last axis: the class of every pixel as u8 labels.
 import { argmaxShader } from '../../shaders/argmax.js';
 import { ShapeError, show } from '../shape.js';
 import { run } from '../stream.js';

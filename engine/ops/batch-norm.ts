@@ -1,3 +1,4 @@
+// Batch norm over all axes but the last, with running statistics.
 import { normRunningMoments } from '../../shaders/normalization.js';
 import { checkOptions } from '../arguments.js';
 import { ShapeError } from '../shape.js';

@@ -1,3 +1,4 @@
+// Casts between f32 and f16; the gradient is cast back.
 import { castShader } from '../../shaders/cast.js';
 import type { Float } from '../../shaders/wgsl.js';
 import { showValue } from '../arguments.js';

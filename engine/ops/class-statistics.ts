@@ -1,3 +1,4 @@
+// The walk over class logits that losses and statistics share.
 import { rowWalk } from '../../shaders/class-rows.js';
 import { classStatistics } from '../../shaders/class-statistics.js';
 import type { PixelSizes } from '../../shaders/cross-entropy.js';

@@ -1,3 +1,4 @@
+// Cross-entropy of logits and labels in one pass; labels that are no class are ignored and counted out of the mean.
 import { rowWalk } from '../../shaders/class-rows.js';
 import { partialThreads } from '../../shaders/classes.js';
 import {

@@ -1,3 +1,4 @@
+// Soft Dice loss with squared denominators, from logits: probabilities are never stored.
 import { rowWalk } from '../../shaders/class-rows.js';
 import { partialThreads } from '../../shaders/classes.js';
 import type { LabeledSizes } from '../../shaders/cross-entropy.js';

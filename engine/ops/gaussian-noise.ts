@@ -1,3 +1,4 @@
+// Clipped Gaussian noise, drawn from counters: nothing is kept for the backward pass, whose gradient is dy itself.
 import { gaussianNoiseShader } from '../../shaders/gaussian-noise.js';
 import { checkOptions } from '../arguments.js';
 import { record } from '../autograd.js';

@@ -1,3 +1,4 @@
+// Instance norm: each item and channel has statistics of its own.
 import { checkOptions } from '../arguments.js';
 import { ShapeError, show } from '../shape.js';
 import type { Tensor } from '../tensor.js';

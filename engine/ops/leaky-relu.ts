@@ -1,3 +1,4 @@
+// LeakyReLU whose output waits until a consumer needs it: convolution, pooling and norms compute it as they load.
 import { leakyReluShader } from '../../shaders/leaky-relu.js';
 import { ActivatedGradient, record, recordActivation } from '../autograd.js';
 import type { Gpu } from '../device.js';

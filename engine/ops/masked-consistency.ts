@@ -1,3 +1,4 @@
+// Consistency of student and teacher on kept pixels, and the mask that keeps them. With few enough bytes one launch does both.
 import { partialThreads } from '../../shaders/classes.js';
 import type { Confidence, ConsistencyKind, Keeping } from '../../shaders/consistency.js';
 import {

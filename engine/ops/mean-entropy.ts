@@ -1,3 +1,4 @@
+// Entropy of the mean of several predictions (uamt): a running sum, so that passes share their buffers.
 import { meanEntropyPass } from '../../shaders/mean-entropy.js';
 import { noGrad } from '../autograd.js';
 import type { Gpu } from '../device.js';

@@ -1,3 +1,4 @@
+// Another view of the same elements.
 import { record } from '../autograd.js';
 import type { Shape } from '../shape.js';
 import { type Tensor, view } from '../tensor.js';

@@ -1,3 +1,4 @@
+// How many pixels were kept, how right the kept and the dropped ones are, and how sure: one pass for the log.
 import { partialThreads } from '../../shaders/classes.js';
 import { selectionSums, selectionValue } from '../../shaders/selection-statistics.js';
 import { noGrad } from '../autograd.js';

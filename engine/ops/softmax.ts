@@ -1,3 +1,4 @@
+// Softmax over the last axis.
 import { type SoftmaxSizes, softmaxBackward, softmaxForward } from '../../shaders/softmax.js';
 import { record } from '../autograd.js';
 import { ShapeError } from '../shape.js';

@@ -1,4 +1,4 @@
-// The method, top to bottom (Gao & Yu 2023 as defined in the README): one student step with its teacher, losses, optimizer
+// The method, top to bottom (Gao & Yu 2023 ; formulas in train/README.md): one student step with its teacher, losses, optimizer
 // and prototypes is recorded once and replayed; numbers that change are 1-element tensors written before each call.
 import {
   addPrototypeDistance,

@@ -1,5 +1,5 @@
 // Every setting of a training run, one row each: its default, what it may be, its line of help. Types, flags, help and errors all come
-// from this table. The paper gives no numbers; the defaults are ours, those of the protocol SSL4MIS's (README).
+// from this table. The paper gives no numbers; the defaults are ours, those of the protocol SSL4MIS's (train/README.md).
 import * as v from 'valibot';
 import { nearest } from '../../engine/index.js';
 import { cut } from '../files/data-error.js';

@@ -1,3 +1,4 @@
+// Transposed convolution with kernel 2 and stride 2: every output pixel meets one tap.
 import {
   type ConvTransposeSizes,
   convTransposeChunks,
