@@ -7,9 +7,10 @@ import { fillShader } from '../shaders/fill.js';
 import { now } from './changes.js';
 import { type Gpu, GpuError } from './device.js';
 import type { Storage } from './memory.js';
+import { packOf, placesIn } from './pack.js';
 import { type Shape, ShapeError, sameShape, show } from './shape.js';
 import { recordGradient, run } from './stream.js';
-import { empty, packOf, partsOf, type TapeNode, type Tensor } from './tensor.js';
+import { empty, type TapeNode, type Tensor } from './tensor.js';
 
 /** Partial sums that a kernel wrote beside its output, [parts, 2, C]. */
 export interface PartialSums {
@@ -148,7 +149,7 @@ export function gradientLike(x: Tensor): Tensor {
   if (!gradients) {
     const flat = empty(x.gpu, pack.flat.shape, 'f32', 'gradients');
     run(fillShader('f32', 0), { y: flat }, { threads: flat.size }); // between the parameters nothing else writes
-    const parts = partsOf(flat, pack.tensors);
+    const parts = placesIn(flat, pack.tensors);
     gradients = { flat, free: new Map(pack.tensors.map((t, i) => [t, parts[i]!])) };
     packed.set(x.storage, gradients);
   }

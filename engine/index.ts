@@ -17,6 +17,7 @@ export {
 export { environmentFlags, type Flags } from './flags.js';
 export { memoryOf, trim } from './memory.js';
 export * from './ops/index.js';
+export { type Pack, pack } from './pack.js';
 export { type LaunchTime, type ProfileRow, profileTable, summarize } from './profile.js';
 export { normalStream, philox4x32, toUniform, uniformStream } from './random.js';
 export { broadcastShapes, normalizeAxes, type Shape, ShapeError, sameShape, show, sizeOf } from './shape.js';
@@ -26,8 +27,6 @@ export {
   empty,
   fromHalf,
   type NestedNumbers,
-  type Pack,
-  pack,
   scope,
   type TapeNode,
   Tensor,

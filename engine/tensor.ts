@@ -1,6 +1,5 @@
 // A tensor: a shape and an element type over a storage. Ops make temporaries with `empty`, users make inputs, parameters
 // and state with `tensor`. Freed by scope, or when nothing refers to it any more; there is no dispose.
-
 import { checkOptions, showValue } from './arguments.js';
 import { expectGpu, type Gpu, GpuError } from './device.js';
 import {
@@ -14,10 +13,10 @@ import {
   rowOf,
   type TypedArray,
 } from './elements.js';
-import { acquire, release, releaseWhenCollected, Storage } from './memory.js';
+import { acquire, releaseWhenCollected, Storage } from './memory.js';
 import { checkShape, type Shape, ShapeError, show, sizeOf } from './shape.js';
 import { closeScope, enroll, flush, isCapturing, openScope } from './stream.js';
-import { copyTensors, download, upload } from './transfer.js';
+import { download, upload } from './transfer.js';
 
 export { bytesOf, type Dtype, fromHalf, type NestedNumbers, type TypedArray, toHalf } from './elements.js';
 
@@ -168,70 +167,10 @@ export function view(x: Tensor, shape: Shape): Tensor {
 }
 
 /** Elements of x from byte `offset` on, under a shape of their own: no copy. */
-function part(x: Tensor, shape: Shape, offset: number): Tensor {
+export function part(x: Tensor, shape: Shape, offset: number): Tensor {
   const t = new Tensor(x.gpu, [...shape], x.dtype, x.storage);
   t.offset = x.offset + offset;
   return t;
-}
-
-/** Tensors that lie one after another in one f32 tensor, each from a multiple of 256 bytes on; what is between is 0. */
-export interface Pack {
-  readonly flat: Tensor;
-  readonly tensors: readonly Tensor[];
-}
-
-const packs = new WeakMap<Storage, Pack>();
-const alignment = 64; // elements: a binding begins at a multiple of 256 bytes
-
-const packedSizes = (tensors: readonly Tensor[]): number[] =>
-  tensors.map(({ size }) => Math.ceil(size / alignment) * alignment);
-
-/**
- * Moves f32 tensors made with `tensor()` into one buffer, so that one launch reaches them all; they keep identity and values.
- * Call it before anything uses them. Throws a ShapeError for other types and for tensors that are packed already.
- */
-export function pack(tensors: readonly Tensor[], label = 'pack'): Pack {
-  const first = tensors[0]!;
-  if (!tensors.length) throw new ShapeError('pack: got no tensors.');
-  for (const t of tensors) {
-    if (!(t instanceof Tensor)) throw new ShapeError(`pack: got ${showValue(t)} — expected tensors.`);
-    if (t.gpu !== first.gpu) throw new GpuError(`pack: '${t.label}' is on another device than '${first.label}'.`);
-    if (t.dtype !== 'f32' || !t.storage.buffer || t.storage.external || t.offset > 0 || packs.has(t.storage)) {
-      throw new ShapeError(
-        `pack: '${t.label}' is ${t.dtype} ${show(t.shape)} — expected f32 made with tensor(), not packed yet.`,
-      );
-    }
-  }
-  const { gpu } = first;
-  const sizes = packedSizes(tensors);
-  const flat = tensor(gpu, 0, [sizes.reduce((a, b) => a + b)], { label });
-  const places = partsOf(flat, tensors);
-  copyTensors(
-    gpu,
-    tensors.map((from, i) => ({ from, to: places[i]! })),
-  );
-  tensors.forEach((t, i) => {
-    release(gpu, t.storage.buffer!);
-    t.storage.buffer = undefined;
-    t.storage = flat.storage;
-    t.offset = places[i]!.offset;
-  });
-  const made = { flat, tensors: [...tensors] };
-  packs.set(flat.storage, made);
-  return made;
-}
-
-/** The pack that a tensor is in. */
-export const packOf = (x: Tensor): Pack | undefined => packs.get(x.storage);
-
-/** Where each tensor of a pack would lie in `flat`, another tensor of the pack's size. */
-export function partsOf(flat: Tensor, tensors: readonly Tensor[]): Tensor[] {
-  let at = 0;
-  return packedSizes(tensors).map((size, i) => {
-    const t = part(flat, tensors[i]!.shape, 4 * at);
-    at += size;
-    return t;
-  });
 }
 
 /** Every storage in a result: tensors, arrays, maps and plain objects of them, at any depth. */

@@ -19,6 +19,7 @@ const floors = [
   ['stream'],
   ['transfer'],
   ['tensor', 'buffer'],
+  ['pack'],
   ['verify'],
   ['autograd'],
   ['tuning', 'tuned', 'choices', 'tuner'],

@@ -4,9 +4,10 @@ import { adamwCorrectionShader, adamwShader, emaShader, sgdShader } from '../../
 import { copyRows } from '../../shaders/slice.js';
 import { checkOptions, showValue } from '../arguments.js';
 import type { Gradients } from '../autograd.js';
+import { type Pack, pack, packOf, placesIn } from '../pack.js';
 import { ShapeError, sameShape, show } from '../shape.js';
 import { run } from '../stream.js';
-import { type Pack, pack, packOf, partsOf, Tensor, tensor } from '../tensor.js';
+import { Tensor, tensor } from '../tensor.js';
 
 /** What a step heeds and takes along. */
 export interface StepOptions {
@@ -148,7 +149,7 @@ function rowsOf(
   if (!flat || whole.some((each) => !each)) {
     return { rows: parameters.map((p, i) => [p, dp[i]!, ...states.map((s) => s[i]!)]), packed: false };
   }
-  partsOf(flat, parameters).forEach((place, i) => {
+  placesIn(flat, parameters).forEach((place, i) => {
     const g = dp[i]!;
     if (g.storage === flat.storage) return;
     const rows = { rows: 1, length: g.size, fromRow: g.size, from: 0, toRow: g.size, to: 0 };

@@ -80,7 +80,7 @@ export async function inspectDataset(
     layout: dataset.layout,
     splitFrom: dataset.splitFrom,
     classes,
-    parts: partsOf(dataset, facts),
+    parts: factsOfParts(dataset, facts),
     shape: known.length ? axes.map((axis) => spreadOf(known.map((image) => image.shape[axis] ?? 1))) : [],
     spacing,
     intensities: known.length ? overall(known.map((image) => image.intensities)) : undefined,
@@ -131,7 +131,7 @@ function amongCases(dataset: Dataset, facts: readonly CaseFacts[], { intensity =
   return warnings;
 }
 
-function partsOf(dataset: Dataset, facts: readonly CaseFacts[]): Record<string, PartFacts> {
+function factsOfParts(dataset: Dataset, facts: readonly CaseFacts[]): Record<string, PartFacts> {
   const { train, val, test } = dataset.patients;
   const placed = new Set([...train, ...val, ...test]);
   const none = [...new Set(dataset.cases.map((c) => c.patient))].filter((patient) => !placed.has(patient));
