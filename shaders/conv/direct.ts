@@ -6,19 +6,17 @@
 // Loads are what a convolution pays for, above all on CPU drivers, where one costs as much as 10 to 30 multiply-adds
 // whatever its address pattern. So a thread keeps a tile of pixels × channels in named accumulators, and with `quad` the four
 // invocations of a quad load one value each of what all four need and pass it round by quadBroadcast (an eighth of a load).
+
 import { enable, type Float, flatIndex, u32, wgsl } from '../wgsl.js';
+import { epilogue, type Results, ridingAlong } from './epilogue.js';
+import type { Activation, KernelOptions } from './fusion.js';
 import {
-  type Activation,
-  activatedGradient,
-  type ConvFusion,
-  dropoutFactors,
-  normalized,
-  tailFunction,
-} from './fusion.js';
-import {
+  bindings,
   type ConvGeometry,
   element,
   evenGeometry,
+  float,
+  halo,
   lines,
   product,
   range,
@@ -27,7 +25,7 @@ import {
   tileParts,
   tilesOf,
   vector,
-  type WeightOrder,
+  widthOf,
 } from './geometry.js';
 
 /** How one launch of the forward kernel is cut into threads. */
@@ -52,6 +50,158 @@ const channelThreads = (g: ConvGeometry, tile: ConvTile): number => {
 export const convThreads = (g: ConvGeometry, tile: ConvTile): number =>
   channelThreads(g, tile) * product(tilesOf(g, tile));
 
+/** What the pieces of one kernel share. */
+interface Plan {
+  readonly dtype: Float;
+  readonly g: ConvGeometry;
+  readonly tile: ConvTile;
+  readonly options: Required<KernelOptions>;
+  /** Input channels of one turn of the inner loop, and whether quads share them. */
+  readonly step: 1 | 4;
+  readonly quad: boolean;
+  /** Elements of a vector of x, and of the weights. */
+  readonly xWidth: 1 | 4;
+  readonly weightWidth: 1 | 2 | 4;
+  /** Type of an accumulator, the channels of a thread at one pixel. */
+  readonly V: string;
+  /** The pixels of a thread. */
+  readonly rows: readonly number[];
+  readonly columns: readonly number[];
+  /** Whether tiles end with the image's rows. */
+  readonly wholeColumns: boolean;
+  /** Columns that some pixel of a thread meets; column j lies j − padding from the first pixel's. */
+  readonly columnsLoaded: readonly number[];
+}
+
+function planOf(dtype: Float, g: ConvGeometry, tile: ConvTile, options: Required<KernelOptions>): Plan {
+  const step = widthOf(g.inputs);
+  const quad = tile.quad && step === 4;
+  const columns = range(tile.columns);
+  const met = (j: number) => (p: number) => j - p * g.stride >= 0 && j - p * g.stride < g.kernel[2];
+  return {
+    ...{ dtype, g, tile, options, step, quad, columns },
+    xWidth: quad ? 1 : step,
+    weightWidth: options.weights === 'outputs-first' ? step : tile.channels,
+    V: float(tile.channels),
+    rows: range(tile.rows),
+    wholeColumns: g.output[2] % tile.columns === 0,
+    columnsLoaded: range(halo(tile.columns, g.kernel[2], g.stride)).filter((j) => columns.some(met(j))),
+  };
+}
+
+/** Accumulator of row r, column p of a thread. */
+const cell = (r: number, p: number): string => `a${r}_${p}`;
+const columnOf = ({ g }: Plan, j: number): number => j - g.padding[2];
+const maybeOutside = (plan: Plan, j: number): boolean => {
+  const { g, tile, wholeColumns } = plan;
+  const column = columnOf(plan, j);
+  return column < 0 || !wholeColumns || (g.output[2] - tile.columns) * g.stride + column >= g.input[2];
+};
+
+/** Where row r of a thread meets the input, for one row of the kernel. */
+function rowAt({ g, tile }: Plan, r: number): string {
+  const [depth, height, width] = g.input;
+  const [kernelDepth, kernelHeight] = g.kernel;
+  const mask = [];
+  if (kernelDepth > 1) mask.push(`iz >= 0 && iz < ${depth}`);
+  if (kernelHeight > 1 || g.output[1] % tile.rows) mask.push(`iy${r} >= 0 && iy${r} < ${height}`);
+  return wgsl`    let iy${r} = (ty + ${r}) * ${g.stride} + ky - ${g.padding[1]};
+    let rowInside${r} = ${mask.join(' && ') || 'true'};
+    let row${r} = ((image * ${depth} + iz) * ${height} + iy${r}) * ${width} + tx * ${g.stride};`;
+}
+
+/** Vector of x at row r, column j, with what x lacks; 0 outside the image. */
+function load(plan: Plan, r: number, j: number): string {
+  const { g, xWidth, options } = plan;
+  const inside = maybeOutside(plan, j) ? `rowInside${r} && columnInside${j}` : `rowInside${r}`;
+  const index = `u32(x${r} + ${(columnOf(plan, j) * g.inputs) / xWidth})`;
+  const stored = `${float(xWidth)}(x[${index}])`;
+  const value = options.fusion.load ? `tail(${stored}, mean, scale, shift)` : stored;
+  return `      let v${r}_${j} = select(${float(xWidth)}(0.0), ${value}, ${inside});`;
+}
+
+/** Index of the first weight of a thread at input channel c; the columns of the kernel are constants away from it. */
+function weightStart({ g, options, weightWidth }: Plan): string {
+  const { inputs, outputs } = g;
+  const taps = product(g.kernel);
+  const kernelWidth = g.kernel[2];
+  return {
+    'outputs-first': `((i32(o) * ${taps} + kernelRow * ${kernelWidth}) * ${inputs} + c) / ${weightWidth}`,
+    'outputs-last': `((kernelRow * ${kernelWidth * inputs} + c) * ${outputs} + i32(o)) / ${weightWidth}`,
+    gradient: `((c * ${taps} + ${taps - 1} - kernelRow * ${kernelWidth}) * ${outputs} + i32(o)) / ${weightWidth}`,
+  }[options.weights];
+}
+
+/** Weights that are loaded ahead of a turn: those that lie side by side for its input channels. */
+const loadWeights = ({ g, tile, options, step }: Plan): string[] =>
+  options.weights !== 'outputs-first'
+    ? []
+    : range(g.kernel[2]).flatMap((kx) =>
+        range(tile.channels).map(
+          (q) =>
+            `      let k${kx}_${q} = ${float(step)}(weight[u32(w + ${((q * product(g.kernel) + kx) * g.inputs) / step})]);`,
+        ),
+      );
+
+/** The weights of a thread's channels at column kx of the kernel and input channel c + u. */
+function weightOf({ g, tile, options: { weights }, step, weightWidth, V }: Plan, kx: number, u: number): string {
+  if (weights === 'outputs-first') {
+    return `${V}(${range(tile.channels)
+      .map((q) => element(`k${kx}_${q}`, step, u))
+      .join(', ')})`;
+  }
+  const apart = weights === 'outputs-last' ? kx * g.inputs + u : u * product(g.kernel) - kx;
+  return `${V}(weight[u32(w + ${(apart * g.outputs) / weightWidth})])`;
+}
+
+/** The products with input channel c + u of one row of the kernel. */
+function multiply(plan: Plan, u: number): string {
+  const { g, tile, quad, xWidth, V, rows, columns, columnsLoaded } = plan;
+  const taps = range(g.kernel[2]);
+  const shared = (name: string): string => (quad ? `quadBroadcast(${name}, ${u}u)` : element(name, xWidth, u));
+  const product = (r: number, p: number, kx: number): string => {
+    const value = `b${r}_${p * g.stride + kx}`;
+    return `      ${cell(r, p)} = fma(${tile.channels === 1 ? value : `${V}(${value})`}, w${kx}, ${cell(r, p)});`;
+  };
+  return lines([
+    '      {',
+    ...taps.map((kx) => `      let w${kx} = ${weightOf(plan, kx, u)};`),
+    ...rows.flatMap((r) => columnsLoaded.map((j) => `      let b${r}_${j} = ${shared(`v${r}_${j}`)};`)),
+    ...taps.flatMap((kx) => rows.flatMap((r) => columns.map((p) => product(r, p, kx)))),
+    '      }',
+  ]);
+}
+
+/** A thread's sums, for the epilogue: it has its channels, of one tile, alone. */
+function resultsOf({ dtype, g, tile, V, rows, columns, wholeColumns }: Plan): Results {
+  const [, outHeight, outWidth] = g.output;
+  const { channels } = tile;
+  const channel = `o / ${u32(channels)}`;
+  const groups = g.outputs / channels;
+  const insideOf = (r: number, p: number): string =>
+    [
+      ...(outHeight % tile.rows && r > 0 ? [`ty + ${r} < ${outHeight}`] : []),
+      ...(!wholeColumns && p > 0 ? [`tx + ${p} < ${outWidth}`] : []),
+    ].join(' && ');
+  const guarded = (inside: string, body: string): string => (inside ? `  if (${inside}) { ${body} }` : `  ${body}`);
+  const pixels = rows.flatMap((r) => columns.map((p) => [r, p] as const));
+  return {
+    ...{ V, parts: tileParts(g, tile), sets: [[0]] },
+    each: (_, body) =>
+      pixels.map(([r, p]) => {
+        const at = `u32(out + ${((r * outWidth + p) * g.outputs) / channels})`;
+        return guarded(insideOf(r, p), body({ q: 0, value: cell(r, p), at, channel }));
+      }),
+    load: (name, at) => `${V}(${name}[${at}])`,
+    store: (at, value) => `y[${at}] = ${vector(dtype, channels)}(${value});`,
+    factors: (at) => `factors_at(${at})`,
+    coefficient: (row) => `zCoefficients[${row ? `${u32(row * groups)} + ` : ''}${channel}]`,
+    storePart: (row, _, value) => `  partials[(part * 2u + ${u32(row)}) * ${u32(groups)} + ${channel}] = ${value};`,
+    addUp: (value, total) => `  let ${total} = ${value};`,
+    addProduct: (sum, a, b) => `${sum} += ${a} * ${b};`,
+  };
+}
+
 /**
  * Forward kernel. Thread = `channels` neighbouring output channels × a tile of `rows` × `columns` pixels; neighbouring threads
  * take neighbouring channels of one tile. Loops: kernel depth and rows, then input channels in steps of 4 (1 where they are
@@ -60,179 +210,34 @@ export const convThreads = (g: ConvGeometry, tile: ConvTile): number =>
 export function convShader(
   dtype: Float,
   g: ConvGeometry,
-  {
-    tile,
-    weights,
-    bias,
-    fusion = {},
-    parameters = dtype,
-    name = 'conv',
-  }: {
-    tile: ConvTile;
-    weights: WeightOrder;
-    bias: boolean;
-    fusion?: ConvFusion;
-    /** Storage of weight and bias: f32 masters serve f16 activations as they are. */
-    parameters?: Float;
-    name?: string;
-  },
+  { tile, fusion = {}, parameters = dtype, name = 'conv', ...given }: KernelOptions & { tile: ConvTile },
 ): string {
+  if (fusion.load?.dropout) throw new TypeError('convShader: dropout is not drawn on load; compute the input first.');
+  const { bias } = given;
+  const plan = planOf(dtype, g, tile, { ...given, fusion, parameters, name });
+  const { step, quad, xWidth, weightWidth, V, rows, columns, columnsLoaded } = plan;
   const { inputs, outputs, stride } = g;
-  const { load: tail, statistics = false, gradient, base = false } = fusion;
-  if (tail?.dropout) throw new TypeError('convShader: dropout is not drawn on load; compute the input first.');
-  const [depth, height, width] = g.input;
   const [outDepth, outHeight, outWidth] = g.output;
-  const [kernelDepth, kernelHeight, kernelWidth] = g.kernel;
-  const [padDepth, padHeight, padWidth] = g.padding;
-  const taps = product(g.kernel);
-  const { rows, columns, channels } = tile;
+  const [kernelDepth, kernelHeight] = g.kernel;
+  const { channels } = tile;
   const [, tilesY, tilesX] = tilesOf(g, tile);
-  const step = inputs % 4 === 0 ? 4 : 1;
-  const quad = tile.quad && step === 4;
-  const xWidth = quad ? 1 : step;
-  const weightWidth = weights === 'outputs-first' ? step : channels;
-  const accumulator = channels === 1 ? 'f32' : `vec${channels}f`;
-
-  const loaded = (columns - 1) * stride + kernelWidth;
-  const column = (j: number): number => j - padWidth;
-  const usedColumn = (j: number): boolean =>
-    range(columns).some((p) => j - p * stride >= 0 && j - p * stride < kernelWidth);
-  const columnsLoaded = range(loaded).filter(usedColumn);
-  const wholeColumns = outWidth % columns === 0;
-  const maybeOutside = (j: number): boolean =>
-    column(j) < 0 || !wholeColumns || (outWidth - columns) * stride + column(j) >= width;
-
-  const rowAt = (r: number): string => {
-    const mask = [];
-    if (kernelDepth > 1) mask.push(`iz >= 0 && iz < ${depth}`);
-    if (kernelHeight > 1 || outHeight % rows) mask.push(`iy${r} >= 0 && iy${r} < ${height}`);
-    return wgsl`    let iy${r} = (ty + ${r}) * ${stride} + ky - ${padHeight};
-    let rowInside${r} = ${mask.join(' && ') || 'true'};
-    let row${r} = ((image * ${depth} + iz) * ${height} + iy${r}) * ${width} + tx * ${stride};`;
-  };
-  const load = (r: number, j: number): string => {
-    const inside = maybeOutside(j) ? `rowInside${r} && columnInside${j}` : `rowInside${r}`;
-    const index = `u32(x${r} + ${(column(j) * inputs) / xWidth})`;
-    const stored = `${xWidth === 1 ? 'f32' : 'vec4f'}(x[${index}])`;
-    const value = tail ? `tail(${stored}, mean, scale, shift)` : stored;
-    return `      let v${r}_${j} = select(${xWidth === 1 ? 'f32' : 'vec4f'}(0.0), ${value}, ${inside});`;
-  };
-  // Index of the first weight of a thread at input channel c; the columns of the kernel are constants away from it.
-  const weightStart = {
-    'outputs-first': `((i32(o) * ${taps} + kernelRow * ${kernelWidth}) * ${inputs} + c) / ${weightWidth}`,
-    'outputs-last': `((kernelRow * ${kernelWidth * inputs} + c) * ${outputs} + i32(o)) / ${weightWidth}`,
-    gradient: `((c * ${taps} + ${taps - 1} - kernelRow * ${kernelWidth}) * ${outputs} + i32(o)) / ${weightWidth}`,
-  }[weights];
-  const weightAt = (kx: number, u: number): string => {
-    const apart = { 'outputs-last': kx * inputs + u, gradient: u * taps - kx, 'outputs-first': 0 }[weights];
-    return `${accumulator}(weight[u32(w + ${(apart * outputs) / weightWidth})])`;
-  };
-  const loadWeights = (): string[] =>
-    weights !== 'outputs-first'
-      ? []
-      : range(kernelWidth).flatMap((kx) =>
-          range(channels).map(
-            (q) =>
-              `      let k${kx}_${q} = ${step === 1 ? 'f32' : 'vec4f'}(weight[u32(w + ${((q * taps + kx) * inputs) / step})]);`,
-          ),
-        );
-  const weightOf = (kx: number, u: number): string =>
-    weights === 'outputs-first'
-      ? `${accumulator}(${range(channels)
-          .map((q) => element(`k${kx}_${q}`, step, u))
-          .join(', ')})`
-      : weightAt(kx, u);
-  const multiply = (u: number): string =>
-    lines([
-      '      {',
-      ...range(kernelWidth).map((kx) => `      let w${kx} = ${weightOf(kx, u)};`),
-      ...range(rows).flatMap((r) =>
-        columnsLoaded.map(
-          (j) =>
-            `      let b${r}_${j} = ${quad ? `quadBroadcast(v${r}_${j}, ${u}u)` : element(`v${r}_${j}`, xWidth, u)};`,
-        ),
-      ),
-      ...range(kernelWidth).flatMap((kx) =>
-        range(rows).flatMap((r) =>
-          range(columns).map((p) => {
-            const value = `b${r}_${p * stride + kx}`;
-            return `      a${r}_${p} = fma(${channels === 1 ? value : `${accumulator}(${value})`}, w${kx}, a${r}_${p});`;
-          }),
-        ),
-      ),
-      '      }',
-    ]);
-  const insideOf = (r: number, p: number): string =>
-    [
-      ...(outHeight % rows && r > 0 ? [`ty + ${r} < ${outHeight}`] : []),
-      ...(!wholeColumns && p > 0 ? [`tx + ${p} < ${outWidth}`] : []),
-    ].join(' && ');
-  const guarded = (inside: string, body: string): string => (inside ? `  if (${inside}) { ${body} }` : `  ${body}`);
-  const indexOf = (r: number, p: number): string => `u32(out + ${((r * outWidth + p) * outputs) / channels})`;
-  const store = (r: number, p: number): string =>
-    gradient
-      ? guarded(insideOf(r, p) || 'true', derivative(r, p))
-      : guarded(insideOf(r, p), `y[${indexOf(r, p)}] = ${vector(dtype, channels)}(a${r}_${p});`);
-  const pixels = range(rows).flatMap((r) => range(columns).map((p) => [r, p] as const));
-  // Statistics from the registers, in two passes: mean, then squares around it.
-  const summed = (each: (r: number, p: number) => string): string[] =>
-    pixels.map(([r, p]) => guarded(insideOf(r, p), each(r, p)));
-  const statisticsLines = [
-    `  var sum = ${accumulator}(0.0);`,
-    ...summed((r, p) => `sum += a${r}_${p};`),
-    `  let pixelCount = ${tileParts(g, tile).pixelsOf};`,
-    '  let average = sum / f32(pixelCount);',
-    `  var squares = ${accumulator}(0.0);`,
-    ...summed((r, p) => `squares += (a${r}_${p} - average) * (a${r}_${p} - average);`),
-    `  partials[${partAt(0)}] = average;`,
-    `  partials[${partAt(1)}] = squares;`,
-  ];
-  function partAt(row: 0 | 1): string {
-    return `(part * 2u + ${u32(row)}) * ${u32(outputs / channels)} + o / ${u32(channels)}`;
-  }
-  function derivative(r: number, p: number): string {
-    const at = indexOf(r, p);
-    const n = normalized('centered', `${accumulator}(0.0)`, 'outScale', 'outShift');
-    const factors = gradient?.dropout ? ' * factors_at(at)' : '';
-    return `let at = ${at}; let centered = ${accumulator}(z[at]) - outMean; let n = ${n};
-    let g = ${base ? `(a${r}_${p} + ${accumulator}(base[at]))` : `a${r}_${p}`} * ${activatedGradient('n', accumulator, gradient!.slope)}${factors};
-    sum += g; product += g * centered; y[at] = ${vector(dtype, channels)}(g);`;
-  }
-  const gradientLines = gradient
-    ? [
-        `  let outMean = zCoefficients[o / ${u32(channels)}];`,
-        `  let outScale = zCoefficients[${u32(outputs / channels)} + o / ${u32(channels)}];`,
-        `  let outShift = zCoefficients[${u32((2 * outputs) / channels)} + o / ${u32(channels)}];`,
-        `  var sum = ${accumulator}(0.0);`,
-        `  var product = ${accumulator}(0.0);`,
-      ]
-    : [];
   const coefficient = (row: number): string =>
     `coefficients[u32(${(row * inputs) / xWidth} + c${xWidth === 4 ? ' / 4' : ''}${quad ? ' + i32(thread & 3u)' : ''})]`;
-  let slot = bias ? 4 : 3;
-  const binding = (access: string, name: string, type: string): string =>
-    `@group(0) @binding(${slot++}) var<storage, ${access}> ${name}: array<${type}>;`;
-  const fused = [
-    ...(tail ? [binding('read', 'coefficients', xWidth === 1 ? 'f32' : 'vec4f')] : []),
-    ...(statistics || gradient ? [binding('read_write', 'partials', accumulator)] : []),
-    ...(gradient ? [binding('read', 'z', vector(dtype, channels)), binding('read', 'zCoefficients', accumulator)] : []),
-    ...(gradient?.dropout ? [binding('read', 'random', 'u32'), binding('read', 'stream', 'u32')] : []),
-    ...(base ? [binding('read', 'base', vector(dtype, channels))] : []),
-    ...(tail ? [tailFunction(xWidth === 1 ? 'f32' : 'vec4f', tail)] : []),
-    ...(gradient?.dropout ? [dropoutFactors(gradient.dropout, channels)] : []),
-  ];
-
+  const columnInside = (j: number): string => {
+    const column = `tx * ${stride} + ${columnOf(plan, j)}`;
+    return `  let columnInside${j} = ${column} >= 0 && ${column} < ${g.input[2]};`;
+  };
   return wgsl`${enable(dtype)}
 #if ${quad}
 enable subgroups;
 #endif
 @group(0) @binding(0) var<storage, read> x: array<${vector(dtype, xWidth)}, ${(g.batch * product(g.input) * inputs) / xWidth}>;
-@group(0) @binding(1) var<storage, read> weight: array<${vector(parameters, weightWidth)}, ${(taps * inputs * outputs) / weightWidth}>;
+@group(0) @binding(1) var<storage, read> weight: array<${vector(parameters, weightWidth)}, ${(product(g.kernel) * inputs * outputs) / weightWidth}>;
 @group(0) @binding(2) var<storage, read_write> y: array<${vector(dtype, channels)}, ${(g.batch * product(g.output) * outputs) / channels}>;
 #if ${bias}
 @group(0) @binding(3) var<storage, read> bias: array<${vector(parameters, channels)}, ${outputs / channels}>;
 #endif
-${lines(fused)}
+${lines(ridingAlong(bindings(bias ? 4 : 3), fusion, { dtype, loaded: xWidth, stored: channels }))}
 
 @compute @workgroup_size(${tile.workgroup})
 fn ${name}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
@@ -242,52 +247,41 @@ fn ${name}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gr
   let channel = (clamped % ${u32(channelThreads(g, tile))}) * ${u32(channels)};
   let o = min(channel, ${u32(outputs - channels)});
   let part = clamped / ${u32(channelThreads(g, tile))};
-  let tx = i32(part % ${u32(tilesX)}) * ${columns};
-  let ty = i32(part / ${u32(tilesX)} % ${u32(tilesY)}) * ${rows};
+  let tx = i32(part % ${u32(tilesX)}) * ${tile.columns};
+  let ty = i32(part / ${u32(tilesX)} % ${u32(tilesY)}) * ${tile.rows};
   let plane = i32(part / ${u32(tilesX * tilesY)});
   let image = plane / ${outDepth};
   let oz = plane % ${outDepth};
-${lines(
-  columnsLoaded
-    .filter(maybeOutside)
-    .map(
-      (j) => `  let columnInside${j} = tx * ${stride} + ${column(j)} >= 0 && tx * ${stride} + ${column(j)} < ${width};`,
-    ),
-)}
+${lines(columnsLoaded.filter((j) => maybeOutside(plan, j)).map(columnInside))}
 #if ${bias}
-  let start = ${accumulator}(bias[o / ${u32(channels)}]);
+  let start = ${V}(bias[o / ${u32(channels)}]);
 #else
-  let start = ${accumulator}(0.0);
+  let start = ${V}(0.0);
 #endif
-${lines(pixels.map(([r, p]) => `  var a${r}_${p} = start;`))}
+${lines(rows.flatMap((r) => columns.map((p) => `  var ${cell(r, p)} = start;`)))}
   for (var kernelRow = 0; kernelRow < ${kernelDepth * kernelHeight}; kernelRow++) {
     let ky = kernelRow % ${kernelHeight};
-    let iz = oz * ${stride} + kernelRow / ${kernelHeight} - ${padDepth};
-${lines(range(rows).map(rowAt))}
+    let iz = oz * ${stride} + kernelRow / ${kernelHeight} - ${g.padding[0]};
+${lines(rows.map((r) => rowAt(plan, r)))}
     for (var c = 0; c < ${inputs}; c += ${step}) {
-      let w = ${weightStart};
-#if ${tail !== undefined}
+      let w = ${weightStart(plan)};
+#if ${fusion.load !== undefined}
       let mean = ${coefficient(0)};
       let scale = ${coefficient(1)};
       let shift = ${coefficient(2)};
 #endif
-${lines(range(rows).map((r) => `      let x${r} = (row${r} * ${inputs} + c) / ${xWidth}${quad ? ' + i32(thread & 3u)' : ''};`))}
-${lines(range(rows).flatMap((r) => columnsLoaded.map((j) => load(r, j))))}
-${lines(loadWeights())}
-${lines(range(step).map(multiply))}
+${lines(rows.map((r) => `      let x${r} = (row${r} * ${inputs} + c) / ${xWidth}${quad ? ' + i32(thread & 3u)' : ''};`))}
+${lines(rows.flatMap((r) => columnsLoaded.map((j) => load(plan, r, j))))}
+${lines(loadWeights(plan))}
+${lines(range(step).map((u) => multiply(plan, u)))}
     }
   }
   if (thread != clamped || channel != o) { return; }
   let out = (((plane * ${outHeight} + ty) * ${outWidth} + tx) * ${outputs} + i32(o)) / ${channels};
-${lines(gradientLines)}
-${lines(pixels.map(([r, p]) => store(r, p)))}
-#if ${statistics}
-${lines(statisticsLines)}
-#endif
-#if ${gradient !== undefined}
-  partials[${partAt(0)}] = sum;
-  partials[${partAt(1)}] = product;
-#endif
+
+${lines(epilogue(fusion, resultsOf(plan)))}
+
+
 }`;
 }
 

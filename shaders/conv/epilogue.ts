@@ -1,6 +1,7 @@
 // What rides along with a convolution's kernel and what follows its sums, once for all families: storing, statistics for a norm,
 // the derivative of an activation with its norm's sums, an earlier gradient (`base`) that is added. The formulas are in fusion.ts.
-// A family says in `Results` how its threads hold their sums; vectors of channels are numbered q, as in `sum0`.
+// A family says in `Results` how its threads hold their sums; vectors of channels are numbered q, as in `sum0`. White space in the
+// texts is kept as it is: a choice that the tuner remembered counts only for the very text that was measured.
 import type { Float } from '../wgsl.js';
 import { activatedGradient, type ConvFusion, dropoutFactors, normalized, tailFunction } from './fusion.js';
 import { type bindings, float, type Parts, vector } from './geometry.js';

@@ -42,6 +42,9 @@ export const lines = (parts: readonly string[]): string => parts.join('\n');
 export const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
 export const product = (xs: readonly number[]): number => xs.reduce((a, b) => a * b, 1);
 
+/** The next multiple of `step`. */
+export const upTo = (size: number, step: number): number => Math.ceil(size / step) * step;
+
 /** `vec4<f16>`, or `f16` for one element. */
 export const vector = (dtype: Float, width: number): string => (width === 1 ? dtype : `vec${width}<${dtype}>`);
 const elements = ['x', 'y', 'z', 'w'] as const;

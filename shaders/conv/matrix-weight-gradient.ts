@@ -24,6 +24,7 @@ import {
   squareGeometry,
   type Triple,
   tilesOf,
+  upTo,
   vector,
   widthOf,
 } from './geometry.js';
@@ -291,8 +292,6 @@ ${lines(sums.map(store))}
 
 /** Partial sums take no more bytes than this. */
 const mostPartialBytes = 2 ** 26;
-const upTo = (size: number, step: number): number => Math.ceil(size / step) * step;
-
 /** Tiles worth trying on a unit, the likely best first: the model of matrix.ts, with slices as in the tiled kernel. */
 export function weightGradientMatrixCandidates(
   g: ConvGeometry,

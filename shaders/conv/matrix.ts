@@ -27,6 +27,7 @@ import {
   type Triple,
   tileParts,
   tilesOf,
+  upTo,
   type WeightOrder,
   widthOf,
 } from './geometry.js';
@@ -332,8 +333,6 @@ ${lines(vectorsOf(plan).map(({ q }) => `  let start${q} = ${start(q)};`))}
 ${lines(epilogue(fusion, resultsOf(plan, vectors)))}
 }`;
 }
-
-const upTo = (size: number, step: number): number => Math.ceil(size / step) * step;
 
 /**
  * Tiles worth trying on a unit, the likely best first. The model: products of whole tiles, times what loading operands from

@@ -25,6 +25,7 @@ import {
   squareGeometry,
   type Triple,
   tilesOf,
+  upTo,
   vector,
   widthOf,
 } from './geometry.js';
@@ -281,7 +282,6 @@ export function weightGradientTiledCandidates(g: ConvGeometry, limits: Workgroup
         [8, 8],
         [8, 16],
       ];
-  const upTo = (size: number, step: number): number => Math.ceil(size / step) * step;
   const sizes = (channels: number, step: number): number[] => [
     ...new Set([4, 8, 16, 32, 64].map((n) => Math.min(n, upTo(channels, step)))),
   ];

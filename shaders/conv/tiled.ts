@@ -27,6 +27,7 @@ import {
   type Triple,
   tileParts,
   tilesOf,
+  upTo,
   widthOf,
 } from './geometry.js';
 import {
@@ -297,8 +298,6 @@ ${lines(epilogue(fusion, resultsOf(plan, vectors)))}
 
 }`;
 }
-
-const upTo = (size: number, step: number): number => Math.ceil(size / step) * step;
 
 /**
  * Tiles worth trying, the likely best on a discrete GPU first. The model: multiply-adds, or the loads from workgroup memory where
