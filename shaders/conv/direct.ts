@@ -8,8 +8,8 @@
 // invocations of a quad load one value each of what all four need and pass it round by quadBroadcast (an eighth of a load).
 
 import { enable, type Float, flatIndex, u32, wgsl } from '../wgsl.js';
-import { epilogue, type Results, ridingAlong } from './epilogue.js';
-import type { Activation, KernelOptions } from './fusion.js';
+import { epilogue, type KernelOptions, type Results, ridingAlong } from './epilogue.js';
+import type { Activation } from './fusion.js';
 import {
   bindings,
   type ConvGeometry,

@@ -4,7 +4,18 @@
 // texts is kept as it is: a choice that the tuner remembered counts only for the very text that was measured.
 import type { Float } from '../wgsl.js';
 import { activatedGradient, type ConvFusion, dropoutFactors, normalized, tailFunction } from './fusion.js';
-import { type bindings, float, type Parts, vector } from './geometry.js';
+import { type bindings, float, type Parts, vector, type WeightOrder } from './geometry.js';
+
+/** What a launch of a forward kernel computes, whatever its family and tile. */
+export interface KernelOptions {
+  readonly weights: WeightOrder;
+  readonly bias: boolean;
+  readonly fusion?: ConvFusion;
+  /** Storage of weight and bias, that of x if not given: f32 masters serve f16 activations as they are. */
+  readonly parameters?: Float;
+  /** Of the entry point. */
+  readonly name?: string;
+}
 
 /** One vector of output channels of one pixel that lies inside the output, in WGSL expressions. */
 interface Output {

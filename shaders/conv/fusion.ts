@@ -5,8 +5,7 @@
 // Per channel, `coefficients` [4, C] hold μ, s = γ·r, β and r = 1/√(σ² + ε). Sums are partial: each thread or workgroup writes
 // one part of [parts, 2, C]; a part's number of pixels follows from its index.
 import { philox } from '../philox.js';
-import { bitsOf, type Float, f32, isNan, wgsl } from '../wgsl.js';
-import type { WeightOrder } from './geometry.js';
+import { bitsOf, f32, isNan, wgsl } from '../wgsl.js';
 
 /** What follows a norm. The slope is in [0, 1]; `dropout` is a rate, 0 for none. */
 export interface Activation {
@@ -23,17 +22,6 @@ export interface ConvFusion {
   readonly gradient?: Activation | undefined;
   /** With `gradient`: adds `base`, what other readers of the tensor gave, to da first. */
   readonly base?: boolean;
-}
-
-/** What a launch of a forward kernel computes, whatever its family and tile. */
-export interface KernelOptions {
-  readonly weights: WeightOrder;
-  readonly bias: boolean;
-  readonly fusion?: ConvFusion;
-  /** Storage of weight and bias, that of x if not given: f32 masters serve f16 activations as they are. */
-  readonly parameters?: Float;
-  /** Of the entry point. */
-  readonly name?: string;
 }
 
 /** n = (v − mean)·scale + shift. */

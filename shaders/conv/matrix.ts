@@ -10,8 +10,7 @@
 // a time. Weights are rounded to the units' type as they are staged, as mixed precision does everywhere.
 
 import { type Float, u32, wgsl } from '../wgsl.js';
-import { epilogue, type Results, ridingAlong, type Vectors } from './epilogue.js';
-import type { KernelOptions } from './fusion.js';
+import { epilogue, type KernelOptions, type Results, ridingAlong, type Vectors } from './epilogue.js';
 import {
   bindings,
   type ConvGeometry,

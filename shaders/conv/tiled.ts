@@ -9,8 +9,7 @@
 // balances at 16 multiply-adds a load.
 
 import { enable, type Float, u32, wgsl } from '../wgsl.js';
-import { epilogue, type Results, ridingAlong } from './epilogue.js';
-import type { KernelOptions } from './fusion.js';
+import { epilogue, type KernelOptions, type Results, ridingAlong } from './epilogue.js';
 import {
   bindings,
   type ConvGeometry,
