@@ -33,6 +33,7 @@ import {
   knownUnits,
   laneCount,
   type MatrixUnit,
+  type MatrixWords,
   matrixWords,
   rowPadding,
   subgroupSize,
@@ -98,56 +99,63 @@ export function weightGradientMatrixStorage(g: ConvGeometry, unit: MatrixUnit, t
   return componentBytes(unit.component) * (x + dy) + 4 * sums;
 }
 
-/** dWeight [slices, O, tap, C] and dBias [slices, O]; with one slice, the gradient itself. */
-export function weightGradientMatrixShader(
-  dtype: Float,
-  g: ConvGeometry,
-  {
-    unit,
-    tile,
-    bias,
-    load: tail,
-  }: { unit: MatrixUnit; tile: MatrixWeightGradientTile; bias: boolean; load?: Activation | undefined },
-): string {
-  const { inputs, outputs, stride } = g;
-  const { M, N, K, component } = unit;
-  const [outDepth, outHeight, outWidth] = g.output;
-  const [kernelDepth, kernelHeight, kernelWidth] = g.kernel;
-  const [padDepth, padHeight, padWidth] = g.padding;
-  const { rows, columns, ownOutputs, ownInputs, allRows, shares, slices } = tile;
-  const tiles = product(tilesOf(g, tile));
-  const [, tilesY, tilesX] = tilesOf(g, tile);
-  const sliceTiles = Math.ceil(tiles / slices);
-  const threads = threadsOf(g, unit, tile);
-  if (bias && threads < tile.outputs) {
-    throw new TypeError(
-      `weightGradientMatrixShader: ${threads} threads — expected one for each of ${tile.outputs} output channels. Use more shares.`,
-    );
-  }
-  const [patchRows, patchColumns] = [halo(rows, kernelHeight, stride), halo(columns, kernelWidth, stride)];
-  const gap = rowPadding(component);
-  const room = roomOf(g, unit, tile);
-  const [xStride, dyStride] = [tile.inputs + gap, tile.outputs + gap];
-  const jobs = jobsOf(g, unit, tile);
-  const outputBlocks = Math.ceil(outputs / tile.outputs);
-  const inputBlocks = Math.ceil(inputs / tile.inputs);
-  const outputWidth = widthOf(outputs);
-  const words = matrixWords(unit, {
-    left: { buffer: 'staged_dy', stride: dyStride, columnMajor: true },
-    right: { buffer: 'staged_x', stride: xStride * stride },
-    scratch: 'sums',
-    f16: dtype === 'f16',
-  });
-  const active = (body: string): string =>
-    unit.pinned ? body : `if (subgroup < ${subgroupsOf(g, unit, tile)}) { ${body} }`;
+/** What the pieces of one kernel share. */
+interface Plan {
+  readonly g: ConvGeometry;
+  readonly unit: MatrixUnit;
+  readonly tile: MatrixWeightGradientTile;
+  readonly words: MatrixWords;
+  readonly threads: number;
+  readonly patchColumns: number;
+  /** Elements from pixel to pixel of staged x and dy. */
+  readonly xStride: number;
+  readonly dyStride: number;
+  /** A subgroup's: one for each row r and column kx of the kernel, block a of output channels and b of input channels. */
+  readonly sums: readonly Sum[];
+}
+interface Sum {
+  readonly r: number;
+  readonly kx: number;
+  readonly a: number;
+  readonly b: number;
+  readonly name: string;
+}
 
+function planOf(dtype: Float, g: ConvGeometry, unit: MatrixUnit, tile: MatrixWeightGradientTile): Plan {
+  const gap = rowPadding(unit.component);
+  const [xStride, dyStride] = [tile.inputs + gap, tile.outputs + gap];
+  const blocks = range(tile.ownOutputs).flatMap((a) => range(tile.ownInputs).map((b) => ({ a, b })));
+  return {
+    ...{ g, unit, tile, xStride, dyStride },
+    words: matrixWords(unit, {
+      left: { buffer: 'staged_dy', stride: dyStride, columnMajor: true },
+      right: { buffer: 'staged_x', stride: xStride * g.stride },
+      scratch: 'sums',
+      f16: dtype === 'f16',
+    }),
+    threads: threadsOf(g, unit, tile),
+    patchColumns: halo(tile.columns, g.kernel[2], g.stride),
+    sums: range(tile.allRows ? g.kernel[1] : 1).flatMap((r) =>
+      range(g.kernel[2]).flatMap((kx) => blocks.map(({ a, b }) => ({ r, kx, a, b, name: `sum${r}_${kx}_${a}_${b}` }))),
+    ),
+  };
+}
+
+/** `body`, by the subgroups that have a part in the products. */
+const active = ({ g, unit, tile }: Plan, body: string): string =>
+  unit.pinned ? body : `if (subgroup < ${subgroupsOf(g, unit, tile)}) { ${body} }`;
+
+function stageGradient({ g, unit: { component }, tile, threads, dyStride }: Plan): string {
+  const { outputs } = g;
+  const [, outHeight, outWidth] = g.output;
+  const { rows, columns } = tile;
   const tileFours = tile.outputs / 4;
-  const dyInside = [
+  const inside = [
     ...(outHeight % rows ? [`oy < ${outHeight}`] : []),
     ...(outWidth % columns ? [`ox < ${outWidth}`] : []),
     ...(outputs % tile.outputs ? [`o < ${outputs}`] : []),
   ];
-  const stageGradient = wgsl`
+  return wgsl`
     for (var i = local; i < ${rows * columns * tileFours}; i += ${threads}) {
       let lane = i % ${tileFours} * 4;
       let o = o0 + lane;
@@ -155,20 +163,21 @@ export function weightGradientMatrixShader(
       let ox = tileX + pixel % ${columns};
       let oy = tileY + pixel / ${columns};
       var value = vec4f(0.0);
-      if (${dyInside.join(' && ') || 'true'}) {
+      if (${inside.join(' && ') || 'true'}) {
         let at = ((plane * ${outHeight} + oy) * ${outWidth} + ox) * ${outputs} + o;
         value = ${loadFour('dy', 'at', outputs, 'o')};
       }
       let to = pixel * ${dyStride} + lane;
 ${lines(range(4).map((e) => `      staged_dy[to + ${e}] = ${component}(${element('value', 4, e)});`))}
     }`;
+}
 
-  const sums = range(allRows ? kernelHeight : 1).flatMap((r) =>
-    range(kernelWidth).flatMap((kx) =>
-      range(ownOutputs).flatMap((a) => range(ownInputs).map((b) => ({ r, kx, a, b, name: `sum${r}_${kx}_${a}_${b}` }))),
-    ),
-  );
-  const multiply = wgsl`
+/** The products of a subgroup's rows of a staged tile. */
+function multiply({ g, unit: { M, N, K }, tile, words, patchColumns, xStride, dyStride }: Plan): string {
+  const { stride } = g;
+  const [, kernelHeight, kernelWidth] = g.kernel;
+  const { rows, columns, ownOutputs, ownInputs, allRows, shares } = tile;
+  return wgsl`
     for (var row = share; row < ${rows}; row += ${shares}) {
       for (var ox = 0; ox < ${columns}; ox += ${K}) {
         let dyAt = (row * ${columns} + ox) * ${dyStride} + outputGroup * ${ownOutputs * M};
@@ -189,10 +198,19 @@ ${lines(
 )}
       }
     }`;
-  // A sum goes through workgroup memory; what subgroups share is added up in their order.
-  const store = ({ r, kx, a, b, name }: (typeof sums)[number]): string => wgsl`
+}
+
+/** A sum goes through workgroup memory; what subgroups share is added up in their order. */
+function store(plan: Plan, { r, kx, a, b, name }: Sum): string {
+  const { g, unit, tile, words, threads } = plan;
+  const { M, N } = unit;
+  const { inputs, outputs } = g;
+  const [, kernelHeight, kernelWidth] = g.kernel;
+  const { ownOutputs, ownInputs, allRows, shares } = tile;
+  const jobs = jobsOf(g, unit, tile);
+  return wgsl`
   workgroupBarrier();
-  ${active(words.store(`subgroup * ${M * N}`, name))}
+  ${active(plan, words.store(`subgroup * ${M * N}`, name))}
   workgroupBarrier();
   for (var i = local; i < ${jobs * M * N}; i += ${threads}) {
     var total = 0.0;
@@ -205,18 +223,49 @@ ${lines(
       dWeight[((slice * ${outputs} + o) * ${product(g.kernel)} + (kz * ${kernelHeight} + ky) * ${kernelWidth} + ${kx}) * ${inputs} + c] = total;
     }
   }`;
+}
+
+/** dWeight [slices, O, tap, C] and dBias [slices, O]; with one slice, the gradient itself. */
+export function weightGradientMatrixShader(
+  dtype: Float,
+  g: ConvGeometry,
+  {
+    unit,
+    tile,
+    bias,
+    load,
+  }: { unit: MatrixUnit; tile: MatrixWeightGradientTile; bias: boolean; load?: Activation | undefined },
+): string {
+  const plan = planOf(dtype, g, unit, tile);
+  const { words, threads, patchColumns, xStride, dyStride, sums } = plan;
+  if (bias && threads < tile.outputs) {
+    throw new TypeError(
+      `weightGradientMatrixShader: ${threads} threads — expected one for each of ${tile.outputs} output channels. Use more shares.`,
+    );
+  }
+  const { component } = unit;
+  const { inputs, outputs, stride } = g;
+  const [outDepth] = g.output;
+  const [kernelDepth, kernelHeight] = g.kernel;
+  const [padDepth, padHeight, padWidth] = g.padding;
+  const { rows, columns, allRows, slices } = tile;
+  const tiles = product(tilesOf(g, tile));
+  const [, tilesY, tilesX] = tilesOf(g, tile);
+  const sliceTiles = Math.ceil(tiles / slices);
+  const room = roomOf(g, unit, tile);
+  const jobs = jobsOf(g, unit, tile);
+  const outputBlocks = Math.ceil(outputs / tile.outputs);
+  const inputBlocks = Math.ceil(inputs / tile.inputs);
   // Threads that add up dy for the bias: each keeps to one output channel.
   const biasThreads = Math.floor(threads / tile.outputs) * tile.outputs;
   const ofBias = 'inputBlock == 0 && kz == 0';
-
   const binding = bindings();
-  const step = widthOf(inputs);
   const declared = [
-    binding('read', 'x', vector(dtype, step)),
-    binding('read', 'dy', vector(dtype, outputWidth)),
+    binding('read', 'x', vector(dtype, widthOf(inputs))),
+    binding('read', 'dy', vector(dtype, widthOf(outputs))),
     binding('read_write', 'dWeight', 'f32'),
     ...(bias ? [binding('read_write', 'dBias', 'f32')] : []),
-    ...ridingAlong(binding, { load: tail }, { dtype, loaded: step, stored: 1 }),
+    ...ridingAlong(binding, { load }, { dtype, loaded: widthOf(inputs), stored: 1 }),
   ];
   return wgsl`${words.enable}
 ${lines(declared)}
@@ -256,16 +305,16 @@ ${lines(sums.map(({ name }) => `  var ${name}: ${words.sum};`))}
     let ix0 = tileX * ${stride} - ${padWidth};
     workgroupBarrier(); // the tile before is used up
 ${stageInput(g, {
-  rows: patchRows,
+  rows: halo(rows, kernelHeight, stride),
   columns: patchColumns,
   channels: tile.inputs,
   threads,
   width: 1,
   type: component,
-  tail,
+  tail: load,
   at: (c) => `(row * ${patchColumns} + column) * ${xStride} + ${c}`,
 })}
-${stageGradient}
+${stageGradient(plan)}
     workgroupBarrier();
 #if ${bias}
     if (${ofBias} && local < ${biasThreads}) {
@@ -274,9 +323,9 @@ ${stageGradient}
       }
     }
 #endif
-    ${active(multiply)}
+    ${active(plan, multiply(plan))}
   }
-${lines(sums.map(store))}
+${lines(sums.map((sum) => store(plan, sum)))}
 #if ${bias}
   workgroupBarrier();
   sums[local] = bias;

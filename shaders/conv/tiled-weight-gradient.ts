@@ -81,79 +81,112 @@ export function weightGradientTiledStorage(g: ConvGeometry, tile: TiledWeightGra
   return 4 * tile.threadInputs * x + 16 * dy;
 }
 
-/**
- * dWeight [slices, O, tap, C] and dBias [slices, O]; with one slice, the gradient itself. Neighbouring workgroups take the channel
- * blocks of one slice, neighbouring threads the input channels of one block, then output channels, rows of taps, shares.
- */
-export function weightGradientTiledShader(
-  dtype: Float,
-  g: ConvGeometry,
-  { tile, bias, load: tail }: { tile: TiledWeightGradientTile; bias: boolean; load?: Activation | undefined },
-): string {
-  const { inputs, outputs, stride } = g;
-  const [outDepth, outHeight, outWidth] = g.output;
-  const [kernelDepth, kernelHeight, kernelWidth] = g.kernel;
-  const [padDepth, padHeight, padWidth] = g.padding;
-  const taps = product(g.kernel);
-  const { rows, columns, threadInputs, threadOutputs, allRows, shares, unroll, slices } = tile;
-  const tiles = product(tilesOf(g, tile));
-  const [, tilesY, tilesX] = tilesOf(g, tile);
-  const sliceTiles = Math.ceil(tiles / slices);
-  const V = float(threadInputs);
-  const threads = threadsOf(g, tile);
-  const [patchRows, patchColumns] = [halo(rows, kernelHeight, stride), halo(columns, kernelWidth, stride)];
-  const inputLanes = tile.inputs / threadInputs;
-  const outputLanes = tile.outputs / threadOutputs;
-  const fours = range(threadOutputs / 4);
-  const tileFours = tile.outputs / 4;
-  const inputBlocks = Math.ceil(inputs / tile.inputs);
-  const outputBlocks = Math.ceil(outputs / tile.outputs);
-  const outputWidth = widthOf(outputs);
-  const ownRows = range(allRows ? kernelHeight : 1);
-  const room = roomOf(g, tile);
+/** What the pieces of one kernel share. */
+interface Plan {
+  readonly g: ConvGeometry;
+  readonly tile: TiledWeightGradientTile;
+  readonly threads: number;
+  /** Threads of one share. */
+  readonly perShare: number;
+  readonly patchColumns: number;
+  /** Threads side by side over the input and output channels; vectors of output channels of a workgroup. */
+  readonly inputLanes: number;
+  readonly outputLanes: number;
+  readonly tileFours: number;
+  /** Rows of the kernel that a thread has. */
+  readonly ownRows: readonly number[];
+  /** One for each row r and column kx of the kernel, and output channel o of the thread. */
+  readonly accumulators: readonly Accumulator[];
+}
+interface Accumulator {
+  readonly r: number;
+  readonly kx: number;
+  readonly o: number;
+  readonly name: string;
+}
 
-  const dyInside = [
+function planOf(g: ConvGeometry, tile: TiledWeightGradientTile): Plan {
+  const ownRows = range(tile.allRows ? g.kernel[1] : 1);
+  return {
+    ...{ g, tile, ownRows },
+    threads: threadsOf(g, tile),
+    perShare: channelThreads(g, tile),
+    patchColumns: halo(tile.columns, g.kernel[2], g.stride),
+    inputLanes: tile.inputs / tile.threadInputs,
+    outputLanes: tile.outputs / tile.threadOutputs,
+    tileFours: tile.outputs / 4,
+    accumulators: ownRows.flatMap((r) =>
+      range(g.kernel[2]).flatMap((kx) =>
+        range(tile.threadOutputs).map((o) => ({ r, kx, o, name: `a${r}_${kx}_${o}` })),
+      ),
+    ),
+  };
+}
+
+function stageGradient({ g, tile, threads, tileFours }: Plan): string {
+  const { outputs } = g;
+  const [, outHeight, outWidth] = g.output;
+  const { rows, columns } = tile;
+  const inside = [
     ...(outHeight % rows ? [`oy < ${outHeight}`] : []),
     ...(outWidth % columns ? [`ox < ${outWidth}`] : []),
     ...(outputs % tile.outputs ? [`o < ${outputs}`] : []),
   ];
-  const stageGradient = wgsl`
+  return wgsl`
     for (var i = local; i < ${rows * columns * tileFours}; i += ${threads}) {
       let o = o0 + i % ${tileFours} * 4;
       let ox = tileX + i / ${tileFours} % ${columns};
       let oy = tileY + i / ${tileFours * columns};
       var value = vec4f(0.0);
-      if (${dyInside.join(' && ') || 'true'}) {
+      if (${inside.join(' && ') || 'true'}) {
         let at = ((plane * ${outHeight} + oy) * ${outWidth} + ox) * ${outputs} + o;
         value = ${loadFour('dy', 'at', outputs, 'o')};
       }
       staged_dy[i] = value;
     }`;
+}
 
-  // The window: columns before `carried` stay from the turn before.
+/** The products of a thread's rows of a staged tile. Along a row the window of x slides. */
+function walkTile({ g, tile, patchColumns, inputLanes, outputLanes, tileFours, ownRows, accumulators }: Plan): string {
+  const { stride } = g;
+  const kernelWidth = g.kernel[2];
+  const { rows, columns, threadInputs, threadOutputs, allRows, shares, unroll } = tile;
+  const V = float(threadInputs);
+  const fours = range(threadOutputs / 4);
+  // Columns of the window before `carried` stay from the turn before.
   const carried = stride === 1 ? kernelWidth - 1 : 0;
   const used = (j: number): boolean => range(unroll).some((u) => j - u * stride >= 0 && j - u * stride < kernelWidth);
   const loaded = range(halo(unroll, kernelWidth, stride)).filter((j) => j >= carried && used(j));
   const window = (r: number, j: number): string => (j < carried ? `before${r}_${j}` : `v${r}_${j}`);
-  const accumulators = ownRows.flatMap((r) =>
-    range(kernelWidth).flatMap((kx) => range(threadOutputs).map((o) => ({ r, kx, o, name: `a${r}_${kx}_${o}` }))),
-  );
   const multiply = accumulators.flatMap(({ r, kx, o, name }) =>
     range(unroll).map((u) => {
       const value = element(`d${u}_${Math.floor(o / 4)}`, 4, o % 4);
       return `        ${name} = fma(${window(r, u * stride + kx)}, ${threadInputs === 1 ? value : `${V}(${value})`}, ${name});`;
     }),
   );
-  const store = ({ r, kx, o, name }: (typeof accumulators)[number]): string => {
-    const channel = `o + ${Math.floor(o / 4) * 4 * outputLanes + (o % 4)}`;
-    const row = allRows ? `${r}` : 'kernelRow';
-    const tap = `(kz * ${kernelHeight} + ${row}) * ${kernelWidth} + ${kx}`;
-    const body = `dWeight[((slice * ${outputs} + ${channel}) * ${taps} + ${tap}) * ${inputs / threadInputs} + c] = ${name};`;
-    return outputs % tile.outputs ? `    if (${channel} < ${outputs}) { ${body} }` : `    ${body}`;
-  };
-  const perShare = channelThreads(g, tile);
-  const addShares = wgsl`
-  for (var other = 1; other < ${shares}; other++) {
+  return wgsl`    for (var row = share; row < ${rows}; row += ${shares}) {
+${lines(
+  ownRows.map(
+    (r) =>
+      `      let row${r} = (row * ${stride} + ${allRows ? r : 'kernelRow'}) * ${patchColumns * inputLanes} + inputLane;`,
+  ),
+)}
+      let dyRow = row * ${columns * tileFours} + outputLane;
+${lines(ownRows.flatMap((r) => range(carried).map((j) => `      var carry${r}_${j} = staged_x[row${r} + ${j * inputLanes}];`)))}
+      for (var ox = 0; ox < ${columns}; ox += ${unroll}) {
+        let first = ox * ${stride * inputLanes};
+${lines(ownRows.flatMap((r) => range(carried).map((j) => `        let before${r}_${j} = carry${r}_${j};`)))}
+${lines(ownRows.flatMap((r) => loaded.map((j) => `        let v${r}_${j} = staged_x[row${r} + first + ${j * inputLanes}];`)))}
+${lines(range(unroll).flatMap((u) => fours.map((q) => `        let d${u}_${q} = staged_dy[dyRow + ox * ${tileFours} + ${u * tileFours + q * outputLanes}];`)))}
+${lines(multiply)}
+${lines(ownRows.flatMap((r) => range(carried).map((j) => `        carry${r}_${j} = ${window(r, unroll + j)};`)))}
+      }
+    }`;
+}
+
+/** The sums of all shares, in their order, become those of the first. */
+const addShares = ({ tile, perShare, accumulators }: Plan): string => wgsl`
+  for (var other = 1; other < ${tile.shares}; other++) {
     workgroupBarrier();
     if (share == other) {
 ${lines(accumulators.map(({ name }, i) => `      staged_x[${i * perShare} + channelThread] = ${name};`))}
@@ -163,17 +196,49 @@ ${lines(accumulators.map(({ name }, i) => `      staged_x[${i * perShare} + chan
 ${lines(accumulators.map(({ name }, i) => `      ${name} += staged_x[${i * perShare} + channelThread];`))}
     }
   }`;
+
+function store({ g, tile, outputLanes }: Plan, { r, kx, o, name }: Accumulator): string {
+  const { inputs, outputs, kernel } = g;
+  const channel = `o + ${Math.floor(o / 4) * 4 * outputLanes + (o % 4)}`;
+  const row = tile.allRows ? `${r}` : 'kernelRow';
+  const tap = `(kz * ${kernel[1]} + ${row}) * ${kernel[2]} + ${kx}`;
+  const body = `dWeight[((slice * ${outputs} + ${channel}) * ${product(kernel)} + ${tap}) * ${inputs / tile.threadInputs} + c] = ${name};`;
+  return outputs % tile.outputs ? `    if (${channel} < ${outputs}) { ${body} }` : `    ${body}`;
+}
+
+/**
+ * dWeight [slices, O, tap, C] and dBias [slices, O]; with one slice, the gradient itself. Neighbouring workgroups take the channel
+ * blocks of one slice, neighbouring threads the input channels of one block, then output channels, rows of taps, shares.
+ */
+export function weightGradientTiledShader(
+  dtype: Float,
+  g: ConvGeometry,
+  { tile, bias, load }: { tile: TiledWeightGradientTile; bias: boolean; load?: Activation | undefined },
+): string {
+  const plan = planOf(g, tile);
+  const { threads, perShare, patchColumns, inputLanes, outputLanes, tileFours, accumulators } = plan;
+  const { inputs, outputs, stride } = g;
+  const [outDepth] = g.output;
+  const [kernelDepth, kernelHeight] = g.kernel;
+  const [padDepth, padHeight, padWidth] = g.padding;
+  const { rows, columns, threadInputs, shares, slices } = tile;
+  const tiles = product(tilesOf(g, tile));
+  const [, tilesY, tilesX] = tilesOf(g, tile);
+  const sliceTiles = Math.ceil(tiles / slices);
+  const V = float(threadInputs);
+  const inputBlocks = Math.ceil(inputs / tile.inputs);
+  const outputBlocks = Math.ceil(outputs / tile.outputs);
+  const room = roomOf(g, tile);
   // Threads that add up dy for the bias: each keeps to one vector of output channels.
   const biasThreads = Math.floor(threads / tileFours) * tileFours;
   const ofBias = 'inputBlock == 0 && kz == 0';
-
   const binding = bindings();
   const declared = [
     binding('read', 'x', vector(dtype, widthOf(inputs))),
-    binding('read', 'dy', vector(dtype, outputWidth)),
+    binding('read', 'dy', vector(dtype, widthOf(outputs))),
     binding('read_write', 'dWeight', V),
     ...(bias ? [binding('read_write', 'dBias', 'f32')] : []),
-    ...ridingAlong(binding, { load: tail }, { dtype, loaded: widthOf(inputs), stored: 1 }),
+    ...ridingAlong(binding, { load }, { dtype, loaded: widthOf(inputs), stored: 1 }),
   ];
   return wgsl`${enable(dtype)}
 ${lines(declared)}
@@ -209,45 +274,28 @@ ${lines(accumulators.map(({ name }) => `  var ${name} = ${V}(0.0);`))}
     let ix0 = tileX * ${stride} - ${padWidth};
     workgroupBarrier(); // the tile before is used up
 ${stageInput(g, {
-  rows: patchRows,
+  rows: halo(rows, kernelHeight, stride),
   columns: patchColumns,
   channels: tile.inputs,
   threads,
   width: threadInputs,
-  tail,
+  tail: load,
   at: (c) => `(row * ${patchColumns} + column) * ${inputLanes} + ${c}`,
 })}
-${stageGradient}
+${stageGradient(plan)}
     workgroupBarrier();
 #if ${bias}
     if (${ofBias} && local < ${biasThreads}) {
       for (var i = local; i < ${rows * columns * tileFours}; i += ${biasThreads}) { bias += staged_dy[i]; }
     }
 #endif
-    for (var row = share; row < ${rows}; row += ${shares}) {
-${lines(
-  ownRows.map(
-    (r) =>
-      `      let row${r} = (row * ${stride} + ${allRows ? r : 'kernelRow'}) * ${patchColumns * inputLanes} + inputLane;`,
-  ),
-)}
-      let dyRow = row * ${columns * tileFours} + outputLane;
-${lines(ownRows.flatMap((r) => range(carried).map((j) => `      var carry${r}_${j} = staged_x[row${r} + ${j * inputLanes}];`)))}
-      for (var ox = 0; ox < ${columns}; ox += ${unroll}) {
-        let first = ox * ${stride * inputLanes};
-${lines(ownRows.flatMap((r) => range(carried).map((j) => `        let before${r}_${j} = carry${r}_${j};`)))}
-${lines(ownRows.flatMap((r) => loaded.map((j) => `        let v${r}_${j} = staged_x[row${r} + first + ${j * inputLanes}];`)))}
-${lines(range(unroll).flatMap((u) => fours.map((q) => `        let d${u}_${q} = staged_dy[dyRow + ox * ${tileFours} + ${u * tileFours + q * outputLanes}];`)))}
-${lines(multiply)}
-${lines(ownRows.flatMap((r) => range(carried).map((j) => `        carry${r}_${j} = ${window(r, unroll + j)};`)))}
-      }
-    }
+${walkTile(plan)}
   }
-${shares > 1 ? addShares : ''}
+${shares > 1 ? addShares(plan) : ''}
   let c = c0 / ${threadInputs} + inputLane;
   let o = o0 + outputLane * 4;
   if (share == 0${inputs % tile.inputs ? ` && c < ${inputs / threadInputs}` : ''}) {
-${lines(accumulators.map(store))}
+${lines(accumulators.map((a) => store(plan, a)))}
   }
 #if ${bias}
   workgroupBarrier();
