@@ -12,6 +12,8 @@ import {
   type ConvGeometry,
   element,
   evenGeometry,
+  float,
+  halo,
   lines,
   product,
   range,
@@ -47,6 +49,128 @@ const inputThreads = (g: ConvGeometry, tile: WeightGradientTile): number => {
 export const weightGradientThreads = (g: ConvGeometry, tile: WeightGradientTile): number =>
   inputThreads(g, tile) * (tile.allRows ? 1 : g.kernel[0] * g.kernel[1]) * (g.outputs / tile.outputs);
 
+/** What the pieces of one kernel share. */
+interface Plan {
+  readonly g: ConvGeometry;
+  readonly tile: WeightGradientTile;
+  readonly load: Activation | undefined;
+  /** Type of an accumulator, the input channels of a thread. */
+  readonly V: string;
+  /** Rows of the output, of all images, and of a slice. */
+  readonly rows: number;
+  readonly sliceRows: number;
+  /** Elements of one load of dy, and loads for the output channels of a thread (of a quad). */
+  readonly dyWidth: number;
+  readonly dyLoads: number;
+  /** Rows of the kernel that a thread has, of all its depths. */
+  readonly ownRows: readonly number[];
+  /** Columns of the window that stay from the turn before, and those that a turn loads. */
+  readonly carried: number;
+  readonly columnsLoaded: readonly number[];
+  /** Whether turns end with the image's rows. */
+  readonly wholeColumns: boolean;
+  /** One for each row r and column kx of the kernel, and output channel o of the thread. */
+  readonly accumulators: readonly Accumulator[];
+}
+interface Accumulator {
+  readonly r: number;
+  readonly kx: number;
+  readonly o: number;
+  readonly name: string;
+}
+
+function planOf(g: ConvGeometry, tile: WeightGradientTile, load: Activation | undefined): Plan {
+  const [kernelDepth, kernelHeight, kernelWidth] = g.kernel;
+  const { quad, unroll } = tile;
+  const rows = g.batch * g.output[0] * g.output[1];
+  const dyWidth = quad ? tile.outputs / 4 : tile.outputs % 4 === 0 ? 4 : 1;
+  const ownRows = range(tile.allRows ? kernelDepth * kernelHeight : 1);
+  const carried = g.stride === 1 ? kernelWidth - 1 : 0;
+  const used = (j: number): boolean =>
+    range(unroll).some((u) => j - u * g.stride >= 0 && j - u * g.stride < kernelWidth);
+  return {
+    ...{ g, tile, load, rows, dyWidth, ownRows, carried },
+    V: float(tile.inputs),
+    sliceRows: Math.ceil(rows / tile.slices),
+    dyLoads: quad ? 1 : tile.outputs / dyWidth,
+    columnsLoaded: range(halo(unroll, kernelWidth, g.stride)).filter((j) => j >= carried && used(j)),
+    wholeColumns: g.output[2] % unroll === 0,
+    accumulators: ownRows.flatMap((r) =>
+      range(kernelWidth).flatMap((kx) => range(tile.outputs).map((o) => ({ r, kx, o, name: `a${r}_${kx}_${o}` }))),
+    ),
+  };
+}
+
+/** Where row r of a thread's meets the input, for one row of the output. */
+function rowAt({ g, tile }: Plan, r: number): string {
+  const [depth, height, width] = g.input;
+  const kernelHeight = g.kernel[1];
+  const row = tile.allRows ? `${r}` : 'kernelRow';
+  return wgsl`    let iz${r} = z * ${g.stride} + ${row} / ${kernelHeight} - ${g.padding[0]};
+    let iy${r} = y * ${g.stride} + ${row} % ${kernelHeight} - ${g.padding[1]};
+    let rowInside${r} = iz${r} >= 0 && iz${r} < ${depth} && iy${r} >= 0 && iy${r} < ${height};
+    let row${r} = (((image * ${depth} + iz${r}) * ${height} + iy${r}) * ${width}) * ${g.inputs / tile.inputs} + i;`;
+}
+
+function loadAt({ g, tile, load, V }: Plan, r: number, column: string, inside: string): string {
+  const stored = `${V}(x[u32(row${r} + (${column}) * ${g.inputs / tile.inputs})])`;
+  return `select(${V}(0.0), ${load ? `tail(${stored}, mean, scale, shift)` : stored}, ${inside})`;
+}
+
+/** Column j of the window, which lies j − padding from the turn's first pixel. */
+function loadColumn(plan: Plan, r: number, j: number): string {
+  const { g, tile, wholeColumns } = plan;
+  const [width, padding] = [g.input[2], g.padding[2]];
+  const outside = !wholeColumns || j < padding || (g.output[2] - tile.unroll) * g.stride + j - padding >= width;
+  const column = `ox * ${g.stride} + ${j - padding}`;
+  const inside = outside
+    ? `rowInside${r} && ${column} < ${width}${j < padding ? ` && ${column} >= 0` : ''}`
+    : `rowInside${r}`;
+  return `      let v${r}_${j} = ${loadAt(plan, r, column, inside)};`;
+}
+
+/** What the first turn of a row has of the window. */
+function firstColumns(plan: Plan, r: number): string[] {
+  const { g, V, carried } = plan;
+  return range(carried).map((j) => {
+    const column = j - g.padding[2];
+    const outside = column < 0 || column >= g.input[2];
+    return `    var carry${r}_${j} = ${outside ? `${V}(0.0)` : loadAt(plan, r, String(column), `rowInside${r}`)};`;
+  });
+}
+
+const window = ({ carried }: Plan, r: number, j: number): string => (j < carried ? `before${r}_${j}` : `v${r}_${j}`);
+
+function loadDy({ g, tile, rows, dyWidth, dyLoads, wholeColumns }: Plan, u: number): string[] {
+  const V = float(dyWidth);
+  const mask = [
+    ...(rows % tile.slices ? ['rowValid'] : []),
+    ...(!wholeColumns && u > 0 ? [`ox + ${u} < ${g.output[2]}`] : []),
+  ].join(' && ');
+  return range(dyLoads).map((l) => {
+    const value = `${V}(dy[u32((pixel + ${u}) * ${g.outputs / dyWidth} + dyStart + ${l})])`;
+    return `      let d${u}_${l} = ${mask ? `select(${V}(0.0), ${value}, ${mask})` : value};`;
+  });
+}
+
+/** dy of pixel u as the whole quad has it. */
+const spread = ({ tile, dyLoads }: Plan, u: number): string[] =>
+  tile.quad
+    ? range(4).map((lane) => `      let e${u}_${lane} = quadBroadcast(d${u}_0, ${lane}u);`)
+    : range(dyLoads).map((l) => `      let e${u}_${l} = d${u}_${l};`);
+
+const multiply = (plan: Plan, { r, kx, o, name }: Accumulator): string[] =>
+  range(plan.tile.unroll).map((u) => {
+    const { g, tile, dyWidth, V } = plan;
+    const value = element(`e${u}_${Math.floor(o / dyWidth)}`, dyWidth, o % dyWidth);
+    return `      ${name} = fma(${window(plan, r, u * g.stride + kx)}, ${tile.inputs === 1 ? value : `${V}(${value})`}, ${name});`;
+  });
+
+function store({ g, tile }: Plan, { r, kx, o, name }: Accumulator): string {
+  const row = tile.allRows ? `${r}` : 'kernelRow';
+  return `  dWeight[u32((((slice * ${g.outputs} + o + ${o}) * ${product(g.kernel)} + ${row} * ${g.kernel[2]} + ${kx}) * ${g.inputs / tile.inputs}) + i)] = ${name};`;
+}
+
 /**
  * Weight gradient, first pass: dWeight [slices, O, tap, C] and dBias [slices, O], each slice the sum over its share of the
  * output rows in a fixed order. Thread = `inputs` × `outputs` channels × one row of taps (or all); along a row of pixels the
@@ -56,105 +180,32 @@ export const weightGradientThreads = (g: ConvGeometry, tile: WeightGradientTile)
 export function weightGradientShader(
   dtype: Float,
   g: ConvGeometry,
-  { tile, bias, load: tail }: { tile: WeightGradientTile; bias: boolean; load?: Activation | undefined },
+  { tile, bias, load }: { tile: WeightGradientTile; bias: boolean; load?: Activation | undefined },
 ): string {
-  if (tail?.dropout)
+  if (load?.dropout) {
     throw new TypeError('weightGradientShader: dropout is not drawn on load; compute the input first.');
-  const { stride } = g;
-  const [depth, height, width] = g.input;
+  }
+  const plan = planOf(g, tile, load);
+  const { V, rows, sliceRows, dyWidth, dyLoads, ownRows, carried, columnsLoaded, accumulators } = plan;
   const [outDepth, outHeight, outWidth] = g.output;
-  const [kernelDepth, kernelHeight, kernelWidth] = g.kernel;
-  const [padDepth, padHeight, padWidth] = g.padding;
   const taps = product(g.kernel);
   const { quad, unroll, slices } = tile;
-  const kernelRows = kernelDepth * kernelHeight;
-  const rows = g.batch * outDepth * outHeight;
-  const sliceRows = Math.ceil(rows / slices);
   const perSlice = weightGradientThreads(g, tile);
-  const rowThreads = tile.allRows ? 1 : kernelRows;
-  const accumulator = tile.inputs === 1 ? 'f32' : `vec${tile.inputs}f`;
-  // Elements of one load of dy, and loads for the output channels of a thread (of a quad).
-  const dyWidth = quad ? tile.outputs / 4 : tile.outputs % 4 === 0 ? 4 : 1;
-  const dyLoads = quad ? 1 : tile.outputs / dyWidth;
-  const dyType = dyWidth === 1 ? 'f32' : `vec${dyWidth}f`;
-  const ownRows = range(tile.allRows ? kernelRows : 1);
-  const carried = stride === 1 ? kernelWidth - 1 : 0;
-  const loaded = (unroll - 1) * stride + kernelWidth;
-  const wholeColumns = outWidth % unroll === 0;
-  const usedColumn = (j: number): boolean =>
-    range(unroll).some((u) => j - u * stride >= 0 && j - u * stride < kernelWidth);
-  const columnsLoaded = range(loaded).filter((j) => j >= carried && usedColumn(j));
-
-  const rowAt = (r: number): string => {
-    const row = tile.allRows ? `${r}` : 'kernelRow';
-    return wgsl`    let iz${r} = z * ${stride} + ${row} / ${kernelHeight} - ${padDepth};
-    let iy${r} = y * ${stride} + ${row} % ${kernelHeight} - ${padHeight};
-    let rowInside${r} = iz${r} >= 0 && iz${r} < ${depth} && iy${r} >= 0 && iy${r} < ${height};
-    let row${r} = (((image * ${depth} + iz${r}) * ${height} + iy${r}) * ${width}) * ${g.inputs / tile.inputs} + i;`;
-  };
-  const loadAt = (r: number, column: string, inside: string): string => {
-    const stored = `${accumulator}(x[u32(row${r} + (${column}) * ${g.inputs / tile.inputs})])`;
-    return `select(${accumulator}(0.0), ${tail ? `tail(${stored}, mean, scale, shift)` : stored}, ${inside})`;
-  };
+  const rowThreads = tile.allRows ? 1 : g.kernel[0] * g.kernel[1];
+  const dyType = float(dyWidth);
   const coefficient = (row: number): string => `coefficients[u32(${(row * g.inputs) / tile.inputs} + i)]`;
-  const outside = (j: number): boolean =>
-    !wholeColumns || j < padWidth || (outWidth - unroll) * stride + j - padWidth >= width;
-  const load = (r: number, j: number): string => {
-    const column = `ox * ${stride} + ${j - padWidth}`;
-    const inside = outside(j)
-      ? `rowInside${r} && ${column} < ${width}${j < padWidth ? ` && ${column} >= 0` : ''}`
-      : `rowInside${r}`;
-    return `      let v${r}_${j} = ${loadAt(r, column, inside)};`;
-  };
-  const firstColumns = (r: number): string[] =>
-    range(carried).map((j) => {
-      const column = j - padWidth;
-      const value = column < 0 || column >= width ? `${accumulator}(0.0)` : loadAt(r, String(column), `rowInside${r}`);
-      return `    var carry${r}_${j} = ${value};`;
-    });
-  const window = (r: number, j: number): string => (j < carried ? `before${r}_${j}` : `v${r}_${j}`);
-  const loadDy = (u: number): string[] =>
-    range(dyLoads).map((l) => {
-      const index = `(pixel + ${u}) * ${g.outputs / dyWidth} + dyStart + ${l}`;
-      const value = `${dyType}(dy[u32(${index})])`;
-      const mask = [
-        ...(rows % slices ? ['rowValid'] : []),
-        ...(!wholeColumns && u > 0 ? [`ox + ${u} < ${outWidth}`] : []),
-      ].join(' && ');
-      return `      let d${u}_${l} = ${mask ? `select(${dyType}(0.0), ${value}, ${mask})` : value};`;
-    });
-  // dy of pixel u and output channel o of the thread.
-  const spread = (u: number): string[] =>
-    quad
-      ? range(4).map((lane) => `      let e${u}_${lane} = quadBroadcast(d${u}_0, ${lane}u);`)
-      : range(dyLoads).map((l) => `      let e${u}_${l} = d${u}_${l};`);
-  const dyOf = (u: number, o: number): string => element(`e${u}_${Math.floor(o / dyWidth)}`, dyWidth, o % dyWidth);
-  const accumulators = ownRows.flatMap((r) =>
-    range(kernelWidth).flatMap((kx) => range(tile.outputs).map((o) => ({ r, kx, o, name: `a${r}_${kx}_${o}` }))),
-  );
-  const multiply = accumulators.flatMap(({ r, kx, o, name }) =>
-    range(unroll).map((u) => {
-      const value = dyOf(u, o);
-      return `      ${name} = fma(${window(r, u * stride + kx)}, ${tile.inputs === 1 ? value : `${accumulator}(${value})`}, ${name});`;
-    }),
-  );
-  const store = ({ r, kx, o, name }: { r: number; kx: number; o: number; name: string }): string => {
-    const row = tile.allRows ? `${r}` : 'kernelRow';
-    return `  dWeight[u32((((slice * ${g.outputs} + o + ${o}) * ${taps} + ${row} * ${kernelWidth} + ${kx}) * ${g.inputs / tile.inputs}) + i)] = ${name};`;
-  };
-
   return wgsl`${enable(dtype)}
 #if ${quad}
 enable subgroups;
 #endif
 @group(0) @binding(0) var<storage, read> x: array<${vector(dtype, tile.inputs)}, ${(g.batch * product(g.input) * g.inputs) / tile.inputs}>;
 @group(0) @binding(1) var<storage, read> dy: array<${vector(dtype, dyWidth)}, ${(g.batch * product(g.output) * g.outputs) / dyWidth}>;
-@group(0) @binding(2) var<storage, read_write> dWeight: array<${accumulator}, ${(slices * taps * g.inputs * g.outputs) / tile.inputs}>;
+@group(0) @binding(2) var<storage, read_write> dWeight: array<${V}, ${(slices * taps * g.inputs * g.outputs) / tile.inputs}>;
 #if ${bias}
 @group(0) @binding(3) var<storage, read_write> dBias: array<f32, ${slices * g.outputs}>;
 #endif
-#if ${tail !== undefined}
-${lines(ridingAlong(bindings(bias ? 4 : 3), { load: tail }, { dtype, loaded: tile.inputs, stored: 1 }))}
+#if ${load !== undefined}
+${lines(ridingAlong(bindings(bias ? 4 : 3), { load }, { dtype, loaded: tile.inputs, stored: 1 }))}
 #endif
 
 @compute @workgroup_size(${tile.workgroup})
@@ -167,12 +218,12 @@ fn conv_weight_gradient(@builtin(global_invocation_id) id: vec3u, @builtin(num_w
   let o = i32(clamped / ${u32(inputThreads(g, tile) * rowThreads)} % ${u32(g.outputs / tile.outputs)}) * ${tile.outputs};
   let slice = i32(clamped / ${u32(perSlice)});
   let dyStart = o / ${dyWidth}${quad ? ' + i32(thread & 3u)' : ''};
-#if ${tail !== undefined}
+#if ${load !== undefined}
   let mean = ${coefficient(0)};
   let scale = ${coefficient(1)};
   let shift = ${coefficient(2)};
 #endif
-${lines(accumulators.map(({ name }) => `  var ${name} = ${accumulator}(0.0);`))}
+${lines(accumulators.map(({ name }) => `  var ${name} = ${V}(0.0);`))}
 #if ${bias}
 ${lines(range(dyLoads).map((l) => `  var bias${l} = ${dyType}(0.0);`))}
 #endif
@@ -183,19 +234,19 @@ ${lines(range(dyLoads).map((l) => `  var bias${l} = ${dyType}(0.0);`))}
     let y = row % ${outHeight};
     let z = row / ${outHeight} % ${outDepth};
     let image = row / ${outHeight * outDepth};
-${lines(ownRows.map(rowAt))}
-${lines(ownRows.flatMap(firstColumns))}
+${lines(ownRows.map((r) => rowAt(plan, r)))}
+${lines(ownRows.flatMap((r) => firstColumns(plan, r)))}
     for (var ox = 0; ox < ${outWidth}; ox += ${unroll}) {
       let pixel = row * ${outWidth} + ox;
 ${lines(ownRows.flatMap((r) => range(carried).map((j) => `      let before${r}_${j} = carry${r}_${j};`)))}
-${lines(ownRows.flatMap((r) => columnsLoaded.map((j) => load(r, j))))}
-${lines(range(unroll).flatMap(loadDy))}
+${lines(ownRows.flatMap((r) => columnsLoaded.map((j) => loadColumn(plan, r, j))))}
+${lines(range(unroll).flatMap((u) => loadDy(plan, u)))}
 #if ${bias}
 ${lines(range(unroll).flatMap((u) => range(dyLoads).map((l) => `      bias${l} += d${u}_${l};`)))}
 #endif
-${lines(range(unroll).flatMap(spread))}
-${lines(multiply)}
-${lines(ownRows.flatMap((r) => range(carried).map((j) => `      carry${r}_${j} = ${window(r, unroll + j)};`)))}
+${lines(range(unroll).flatMap((u) => spread(plan, u)))}
+${lines(accumulators.flatMap((a) => multiply(plan, a)))}
+${lines(ownRows.flatMap((r) => range(carried).map((j) => `      carry${r}_${j} = ${window(plan, r, unroll + j)};`)))}
     }
   }
   if (thread != clamped) { return; }
@@ -210,7 +261,7 @@ ${lines(
   }
 #endif
   if (inputThread != i) { return; }
-${lines(accumulators.map(store))}
+${lines(accumulators.map((a) => store(plan, a)))}
 }`;
 }
 

@@ -38,7 +38,7 @@ import {
   rowPadding,
   subgroupSize,
 } from './matrix-unit.js';
-import { block, folded, loadFour, stageInput, type WorkgroupLimits } from './staging.js';
+import { block, folded, loadFour, slicesOf, stageInput, type WorkgroupLimits } from './staging.js';
 
 /** How the first pass is cut into workgroups and subgroups. */
 export interface MatrixWeightGradientTile {
@@ -339,8 +339,6 @@ ${lines(sums.map((sum) => store(plan, sum)))}
 }`;
 }
 
-/** Partial sums take no more bytes than this. */
-const mostPartialBytes = 2 ** 26;
 /** Tiles worth trying on a unit, the likely best first: the model of matrix.ts, with slices as in the tiled kernel. */
 export function weightGradientMatrixCandidates(
   g: ConvGeometry,
@@ -352,7 +350,6 @@ export function weightGradientMatrixCandidates(
     g.output[1] === 1
       ? [2, 4, 8].map((n) => [1, n * K] as const)
       : [2, 4, 8].flatMap((rows) => [K, 2 * K].map((columns) => [rows, columns] as const));
-  const pixels = g.batch * product(g.output);
   const found: { tile: MatrixWeightGradientTile; cost: number }[] = [];
   for (const [rows, columns] of areas)
     for (const outputs of new Set([1, 2, 4].map((n) => Math.min(n * M, upTo(g.outputs, M)))))
@@ -370,13 +367,7 @@ export function weightGradientMatrixCandidates(
                 const storage = weightGradientMatrixStorage(g, unit, whole);
                 if (threads > limits.threads || threads < outputs || storage > limits.storage) continue;
                 const tiles = product(tilesOf(g, whole));
-                const most = Math.min(
-                  tiles,
-                  Math.ceil(pixels / 512),
-                  Math.floor(mostPartialBytes / (4 * product(g.kernel) * g.inputs * g.outputs)),
-                );
-                const wanted = Math.min(Math.max(1, most), Math.ceil(512 / blocksOf(g, whole)));
-                const slices = Math.ceil(tiles / Math.ceil(tiles / wanted));
+                const slices = slicesOf(g, whole, blocksOf(g, whole));
                 const products = ownSums(g, whole);
                 const loads = products / ownOutputs + ownOutputs;
                 const { x, dy } = roomOf(g, unit, whole);

@@ -29,7 +29,7 @@ import {
   vector,
   widthOf,
 } from './geometry.js';
-import { block, folded, loadFour, stageInput, type WorkgroupLimits } from './staging.js';
+import { block, folded, loadFour, slicesOf, stageInput, type WorkgroupLimits } from './staging.js';
 
 /** How the first pass is cut into workgroups and threads. */
 export interface TiledWeightGradientTile {
@@ -310,9 +310,6 @@ ${lines(range(4).map((e) => `    if (o0 + local * 4 + ${e} < ${outputs}) { dBias
 }`;
 }
 
-/** Partial sums take no more bytes than this. */
-const mostPartialBytes = 2 ** 26;
-
 /**
  * Tiles worth trying, the likely best on a discrete GPU first: a model of loads and multiply-adds as in tiled.ts. Slices give
  * about four workgroups to each of 128 processors, of 512 pixels at least.
@@ -334,7 +331,6 @@ export function weightGradientTiledCandidates(g: ConvGeometry, limits: Workgroup
     ...new Set([4, 8, 16, 32, 64].map((n) => Math.min(n, upTo(channels, step)))),
   ];
   const step = widthOf(g.inputs);
-  const pixels = g.batch * product(g.output);
   const found: { tile: TiledWeightGradientTile; cost: number }[] = [];
   for (const [rows, columns] of areas as [number, number][])
     for (const inputs of sizes(g.inputs, step))
@@ -361,13 +357,7 @@ export function weightGradientTiledCandidates(g: ConvGeometry, limits: Workgroup
                 const numbers = accumulatorsOf(g, whole) * threadInputs;
                 if (numbers > 96 || threads < 32 || threads > limits.threads || storage > limits.storage) continue;
                 const tiles = product(tilesOf(g, whole));
-                const most = Math.min(
-                  tiles,
-                  Math.ceil(pixels / 512),
-                  Math.floor(mostPartialBytes / (4 * product(g.kernel) * g.inputs * g.outputs)),
-                );
-                const wanted = Math.min(Math.max(1, most), Math.ceil(512 / blocksOf(g, whole)));
-                const slices = Math.ceil(tiles / Math.ceil(tiles / wanted));
+                const slices = slicesOf(g, whole, blocksOf(g, whole));
                 const ownRows = allRows ? g.kernel[1] : 1;
                 // A pixel of a thread; single numbers take a quarter of a vector's time.
                 const loads = (ownRows * g.stride * threadInputs + threadOutputs) / 4;
