@@ -1,7 +1,15 @@
 // Mean of windows of two along each axis, stride 2, over [N, H, W, C] or [N, D, H, W, C]; odd last planes, rows and columns are left out.
 //   y = Σ window / |window|          dx = dy of its window / |window|, 0 where x is left out
 // One thread per quad of channels of an output (forward) or input (backward) pixel.
-import { coordinates, coordinatesOf, type ImageSizes, pixelIndex, type Triple } from './image-sizes.js';
+import {
+  coordinates,
+  coordinatesOf,
+  type ImageSizes,
+  pixelIndex,
+  product,
+  type Triple,
+  vectorsOf,
+} from './image-sizes.js';
 import { enable, type Float, f32, flatIndex, u32, wgsl } from './wgsl.js';
 
 /** `output` is ⌊input / window⌋. */
@@ -11,12 +19,9 @@ export interface AveragePoolSizes extends ImageSizes {
   readonly window: Triple;
 }
 
-const product = ([a, b, c]: Triple): number => a * b * c;
-
 export function averagePoolShader(sizes: AveragePoolSizes, pass: 'forward' | 'backward'): string {
-  const { dtype, batch, input, output, channels, window } = sizes;
-  const [V, S, quads] =
-    channels % 4 === 0 ? ['vec4f', `vec4<${dtype}>`, channels / 4] : (['f32', dtype, channels] as const);
+  const { dtype, batch, input, output, window } = sizes;
+  const { V, S, quads } = vectorsOf(sizes);
   const isForward = pass === 'forward';
   const result = isForward ? output : input;
   const scale = f32(1 / product(window));

@@ -1,5 +1,5 @@
 // Sizes of an image op as [depth, height, width]: a picture is a volume of depth 1, so that both ranks are one kernel.
-import { u32 } from './wgsl.js';
+import { type Float, u32 } from './wgsl.js';
 
 export type Triple = readonly [number, number, number];
 
@@ -10,6 +10,14 @@ export interface ImageSizes {
   readonly output: Triple;
   readonly channels: number;
 }
+
+export const product = (xs: readonly number[]): number => xs.reduce((a, b) => a * b, 1);
+
+/** How the channels of a pixel lie: in vectors of four where they come in fours; V computes, S stores, `quads` a pixel. */
+export const vectorsOf = ({ dtype, channels }: { readonly dtype: Float; readonly channels: number }) =>
+  channels % 4 === 0
+    ? { V: 'vec4f', S: `vec4<${dtype}>`, quads: channels / 4 }
+    : { V: 'f32', S: dtype, quads: channels };
 
 /** The names of a position's coordinates in a kernel, in the order of a triple. */
 export const coordinates = ['plane', 'row', 'column'] as const;

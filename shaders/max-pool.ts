@@ -7,7 +7,15 @@
 // from z as they load; the backward pass may add another gradient of x, of which x's channels are a slot, and give
 // g = dx · l'(n) with the sums of g and g·(z − μ).
 import { type Activation, activated, activatedGradient } from './conv/fusion.js';
-import { coordinates, coordinatesOf, type ImageSizes, pixelIndex, type Triple } from './image-sizes.js';
+import {
+  coordinates,
+  coordinatesOf,
+  type ImageSizes,
+  pixelIndex,
+  product,
+  type Triple,
+  vectorsOf,
+} from './image-sizes.js';
 import { enable, type Float, flatIndex, nanFunctions, u32, wgsl } from './wgsl.js';
 
 /** `output` is ⌊input / window⌋. */
@@ -16,13 +24,6 @@ export interface PoolSizes extends ImageSizes {
   /** [1, 2, 2] or [2, 2, 2]. */
   readonly window: Triple;
 }
-
-const product = ([a, b, c]: Triple): number => a * b * c;
-
-const types = ({ dtype, channels }: PoolSizes) =>
-  channels % 4 === 0
-    ? { V: 'vec4f', S: `vec4<${dtype}>`, quads: channels / 4 }
-    : { V: 'f32', S: dtype, quads: channels };
 
 export interface PoolFusion {
   /** x is z, and `coefficients` are bound. No dropout. */
@@ -62,7 +63,7 @@ const firstPixel = ({ input, window }: PoolSizes): string =>
   pixelIndex(input, `${u32(window[0])} * plane`, '2u * row', '2u * column');
 
 export function maxPoolForward(sizes: PoolSizes, { load }: PoolFusion = {}): string {
-  const { V, S, quads } = types(sizes);
+  const { V, S, quads } = vectorsOf(sizes);
   const value = ({ apart }: WindowPixel): string => {
     const stored = `${V}(x[at + ${u32(apart * quads)}])`;
     return load ? `tail((${stored} - mean) * scale + shift)` : stored;
@@ -101,17 +102,18 @@ const coefficientsAt = (quads: number): string => wgsl`
  * them up takes in its stride.
  */
 export const poolParts = (sizes: PoolSizes): number =>
-  Math.min(4096, Math.ceil(poolWindows(sizes) / types(sizes).quads / 8));
+  Math.min(4096, Math.ceil(poolWindows(sizes) / vectorsOf(sizes).quads / 8));
 
 /** Windows along each axis, those that an odd size cuts off included. */
 const windowsOf = ({ input, window }: PoolSizes): Triple =>
   input.map((n, axis) => Math.ceil(n / window[axis]!)) as unknown as Triple;
 
 /** Threads of the backward pass: one per window and quad of channels. */
-export const poolWindows = (sizes: PoolSizes): number => sizes.batch * product(windowsOf(sizes)) * types(sizes).quads;
+export const poolWindows = (sizes: PoolSizes): number =>
+  sizes.batch * product(windowsOf(sizes)) * vectorsOf(sizes).quads;
 
 export function maxPoolBackward(sizes: PoolSizes, { load, base, sums = false }: PoolFusion = {}): string {
-  const { V, S, quads } = types(sizes);
+  const { V, S, quads } = vectorsOf(sizes);
   const { input, output, window: sides } = sizes;
   const width = sizes.channels / quads;
   const pixels = pixelsOf(sizes);

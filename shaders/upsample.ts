@@ -4,7 +4,7 @@
 //   nearest  output i reads input ⌊i/f⌋; dx = Σ over its f^rank outputs, in order
 // One thread per quad of channels of an output (forward) or input (backward) pixel. Positions are whole-number ratios, so
 // both passes find the same row exactly. An axis of factor 1 is not touched: a picture's depth, for instance.
-import { coordinates, coordinatesOf, type ImageSizes, pixelIndex } from './image-sizes.js';
+import { coordinates, coordinatesOf, type ImageSizes, pixelIndex, product, vectorsOf } from './image-sizes.js';
 import { enable, type Float, flatIndex, u32, wgsl } from './wgsl.js';
 
 /** `output` is a whole multiple of `input` along each axis. */
@@ -12,11 +12,6 @@ export interface UpsampleSizes extends ImageSizes {
   readonly dtype: Float;
   readonly mode: 'linear' | 'nearest';
 }
-
-const types = ({ dtype, channels }: UpsampleSizes) =>
-  channels % 4 === 0
-    ? { V: 'vec4f', S: `vec4<${dtype}>`, quads: channels / 4 }
-    : { V: 'f32', S: dtype, quads: channels };
 
 /** Channels a pixel has in memory, and where this tensor's begin: it may be a slot of a concatenation. */
 export interface PixelSlot {
@@ -41,7 +36,6 @@ const axesOf = ({ input, output }: UpsampleSizes): Axis[] =>
   coordinates.map((name, axis) => ({ name, inputs: input[axis]!, outputs: output[axis]! }));
 
 const isScaled = ({ inputs, outputs }: Axis): boolean => inputs !== outputs;
-const count = (sizes: readonly number[]): number => sizes.reduce((product, n) => product * n, 1);
 
 /** The two inputs that an output of an axis lies between, and how far it is from the first. */
 const between = ({ name, inputs, outputs }: Axis): string => wgsl`
@@ -61,7 +55,7 @@ function interpolated(axes: readonly Axis[], at: readonly string[]): string {
 
 /** y may be a slot of wider pixels (multiples of 4 where the channels are). */
 export function upsampleForward(sizes: UpsampleSizes, slot?: PixelSlot): string {
-  const { V, S, quads } = types(sizes);
+  const { V, S, quads } = vectorsOf(sizes);
   const axes = axesOf(sizes);
   const nearest = axes.map((axis) =>
     isScaled(axis) ? `${axis.name} / ${u32(axis.outputs / axis.inputs)}` : axis.name,
@@ -77,7 +71,7 @@ fn pixel(item: u32, plane: u32, row: u32, column: u32, quad: u32) -> ${V} {
 @compute @workgroup_size(64)
 fn upsample(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = ${flatIndex(64)};
-  if (i >= ${u32(sizes.batch * count(sizes.output) * quads)}) { return; }
+  if (i >= ${u32(sizes.batch * product(sizes.output) * quads)}) { return; }
   let quad = i % ${u32(quads)};
   ${coordinatesOf(`(i / ${u32(quads)})`, sizes.output)}
 #if ${sizes.mode === 'linear'}
@@ -92,7 +86,7 @@ ${axes.filter(isScaled).map(between).join('')}
 
 /** dy may be a slot of wider pixels. */
 export function upsampleBackward(sizes: UpsampleSizes, slot?: PixelSlot): string {
-  const { V, S, quads } = types(sizes);
+  const { V, S, quads } = vectorsOf(sizes);
   const { mode, input, output } = sizes;
   const scaled = axesOf(sizes).filter(isScaled);
   const linear = mode === 'linear';
@@ -144,7 +138,7 @@ fn end_of(at: u32, size: u32, outs: u32) -> u32 {
 @compute @workgroup_size(64)
 fn upsample_backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = ${flatIndex(64)};
-  if (i >= ${u32(sizes.batch * count(input) * quads)}) { return; }
+  if (i >= ${u32(sizes.batch * product(input) * quads)}) { return; }
   let quad = i % ${u32(quads)};
   ${coordinatesOf(`(i / ${u32(quads)})`, input)}
   var sum = ${V}(0.0);

@@ -1,19 +1,22 @@
 // Class prototypes: their update from the teacher's features, and the loss that draws low-confidence features to them
 // (Gao & Yu 2023, class separation; formulas in shaders/prototypes.ts).
+
 import {
   type DistanceSizes,
   distanceWalk,
-  type PrototypeSizes,
-  prototypeChunks,
-  prototypeCosinesShader,
   prototypeDistanceBackward,
   prototypeDistanceForward,
   prototypeDistanceValue,
+  type SeparationKind,
+} from '../../shaders/prototype-distance.js';
+import type { PrototypeSizes } from '../../shaders/prototype-sizes.js';
+import {
+  prototypeChunks,
+  prototypeCosinesShader,
   prototypeSums,
   prototypeUpdate,
   prototypeWeights,
   pseudoClassesShader,
-  type SeparationKind,
 } from '../../shaders/prototypes.js';
 import { checkOptions } from '../arguments.js';
 import { record } from '../autograd.js';
@@ -161,7 +164,7 @@ export function prototypeCosines({ vectors, counts }: Prototypes): Tensor {
 
 /** How features are pulled to the prototypes of their classes. */
 export interface SeparationOptions {
-  /** pull: 1 − cos to the own prototype; protoCE: cross-entropy over cosines/T; distance: over −‖z − μ‖². */
+  /** pull: 1 − cos to the own prototype; proto-ce: cross-entropy over cosines/T; distance: over −‖z − μ‖². */
   kind: SeparationKind;
   temperature?: number;
 }

@@ -6,6 +6,7 @@
 // pixels. dWeight: a thread sums one chunk of pixels for the four taps of a plane × 4 × 4 channels; the chunks are added up
 // in a second pass. Channels go four at a time where their count is a multiple of four. 2-D is 3-D with one slice.
 import { enable, type Float, flatIndex, u32, wgsl } from '../wgsl.js';
+import { element, float, lines, range, vector, widthOf } from './geometry.js';
 
 export interface ConvTransposeSizes {
   readonly dtype: Float;
@@ -20,26 +21,22 @@ export interface ConvTransposeSizes {
   readonly planes: 1 | 2;
 }
 
-const lanes = (channels: number): 1 | 4 => (channels % 4 === 0 ? 4 : 1);
-const vector = (n: 1 | 4): string => (n === 4 ? 'vec4f' : 'f32');
-const storage = (dtype: Float, n: 1 | 4): string => (n === 4 ? `vec4<${dtype}>` : dtype);
-const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
-const part = (value: string, n: 1 | 4, i: number): string => (n === 4 ? `${value}.${'xyzw'[i]}` : value);
 const dot = (n: 1 | 4, a: string, b: string): string => (n === 4 ? `dot(${a}, ${b})` : `${a} * ${b}`);
-const lines = (n: number, line: (i: number) => string): string => range(n).map(line).join('\n');
+/** A line for each of the first n numbers. */
+const each = (n: number, line: (i: number) => string): string => lines(range(n).map(line));
 
 const pixelsOf = ({ batch, depth, height, width }: ConvTransposeSizes): number => batch * depth * height * width;
 const groupsOf = (sizes: ConvTransposeSizes): number => Math.ceil(pixelsOf(sizes) / 4);
 const tapsOf = ({ planes }: ConvTransposeSizes): number => 4 * planes;
 
 export const convTransposeThreads = (sizes: ConvTransposeSizes): number =>
-  (sizes.outputs / lanes(sizes.outputs)) * tapsOf(sizes) * groupsOf(sizes);
+  (sizes.outputs / widthOf(sizes.outputs)) * tapsOf(sizes) * groupsOf(sizes);
 
 export const convTransposeInputThreads = (sizes: ConvTransposeSizes): number =>
-  (sizes.inputs / lanes(sizes.inputs)) * groupsOf(sizes);
+  (sizes.inputs / widthOf(sizes.inputs)) * groupsOf(sizes);
 
 const weightThreads = (sizes: ConvTransposeSizes): number =>
-  (sizes.inputs / lanes(sizes.inputs)) * (sizes.outputs / lanes(sizes.outputs)) * sizes.planes;
+  (sizes.inputs / widthOf(sizes.inputs)) * (sizes.outputs / widthOf(sizes.outputs)) * sizes.planes;
 
 /** Chunks of pixels of the weight gradient: enough threads for a GPU, at least 32 pixels each. */
 export const convTransposeChunks = (sizes: ConvTransposeSizes): number =>
@@ -62,16 +59,16 @@ fn tap_offset(t: u32) -> u32 {
 
 export function convTransposeForward(sizes: ConvTransposeSizes, bias: boolean): string {
   const { dtype, inputs, outputs } = sizes;
-  const [I, O] = [lanes(inputs), lanes(outputs)];
+  const [I, O] = [widthOf(inputs), widthOf(outputs)];
   const [quads, outputQuads] = [inputs / I, outputs / O];
   const taps = tapsOf(sizes);
   const pixels = pixelsOf(sizes);
   return wgsl`${enable(dtype)}
-@group(0) @binding(0) var<storage, read> x: array<${storage(dtype, I)}>;
-@group(0) @binding(1) var<storage, read> weight: array<${storage(dtype, I)}>;
-@group(0) @binding(2) var<storage, read_write> y: array<${storage(dtype, O)}>;
+@group(0) @binding(0) var<storage, read> x: array<${vector(dtype, I)}>;
+@group(0) @binding(1) var<storage, read> weight: array<${vector(dtype, I)}>;
+@group(0) @binding(2) var<storage, read_write> y: array<${vector(dtype, O)}>;
 #if ${bias}
-@group(0) @binding(3) var<storage, read> bias: array<${storage(dtype, O)}>;
+@group(0) @binding(3) var<storage, read> bias: array<${vector(dtype, O)}>;
 #endif
 ${places(sizes)}
 
@@ -82,33 +79,33 @@ fn conv_transpose(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgro
   let o = i % ${u32(outputQuads)};
   let t = (i / ${u32(outputQuads)}) % ${u32(taps)};
   let first = 4u * (i / ${u32(outputQuads * taps)});
-${lines(4, (j) => `  let x${j} = min(first + ${j}u, ${u32(pixels - 1)}) * ${u32(quads)};`)}
-${lines(O, (c) => `  let w${c} = ((${O}u * o + ${c}u) * ${u32(taps)} + t) * ${u32(quads)};`)}
+${each(4, (j) => `  let x${j} = min(first + ${j}u, ${u32(pixels - 1)}) * ${u32(quads)};`)}
+${each(O, (c) => `  let w${c} = ((${O}u * o + ${c}u) * ${u32(taps)} + t) * ${u32(quads)};`)}
 #if ${bias}
-  var sum0 = ${vector(O)}(bias[o]);
+  var sum0 = ${float(O)}(bias[o]);
 #else
-  var sum0 = ${vector(O)}(0.0);
+  var sum0 = ${float(O)}(0.0);
 #endif
-${lines(3, (j) => `  var sum${j + 1} = sum0;`)}
+${each(3, (j) => `  var sum${j + 1} = sum0;`)}
   for (var c = 0u; c < ${u32(quads)}; c++) {
-${lines(O, (c) => `    let k${c} = ${vector(I)}(weight[w${c} + c]);`)}
-${lines(4, (j) => `    { let v = ${vector(I)}(x[x${j} + c]); sum${j} += ${vector(O)}(${range(O).map((c) => dot(I, 'v', `k${c}`))}); }`)}
+${each(O, (c) => `    let k${c} = ${float(I)}(weight[w${c} + c]);`)}
+${each(4, (j) => `    { let v = ${float(I)}(x[x${j} + c]); sum${j} += ${float(O)}(${range(O).map((c) => dot(I, 'v', `k${c}`))}); }`)}
   }
   let offset = tap_offset(t);
-${lines(4, (j) => `  if (first + ${j}u < ${u32(pixels)}) { y[(corner(first + ${j}u) + offset) * ${u32(outputQuads)} + o] = ${storage(dtype, O)}(sum${j}); }`)}
+${each(4, (j) => `  if (first + ${j}u < ${u32(pixels)}) { y[(corner(first + ${j}u) + offset) * ${u32(outputQuads)} + o] = ${vector(dtype, O)}(sum${j}); }`)}
 }`;
 }
 
 export function convTransposeInput(sizes: ConvTransposeSizes): string {
   const { dtype, inputs, outputs } = sizes;
-  const [I, O] = [lanes(inputs), lanes(outputs)];
+  const [I, O] = [widthOf(inputs), widthOf(outputs)];
   const [quads, outputQuads] = [inputs / I, outputs / O];
   const taps = tapsOf(sizes);
   const pixels = pixelsOf(sizes);
   return wgsl`${enable(dtype)}
-@group(0) @binding(0) var<storage, read> dy: array<${storage(dtype, O)}>;
-@group(0) @binding(1) var<storage, read> weight: array<${storage(dtype, I)}>;
-@group(0) @binding(2) var<storage, read_write> dx: array<${storage(dtype, I)}>;
+@group(0) @binding(0) var<storage, read> dy: array<${vector(dtype, O)}>;
+@group(0) @binding(1) var<storage, read> weight: array<${vector(dtype, I)}>;
+@group(0) @binding(2) var<storage, read_write> dx: array<${vector(dtype, I)}>;
 ${places(sizes)}
 
 @compute @workgroup_size(64)
@@ -117,36 +114,36 @@ fn conv_transpose_input(@builtin(global_invocation_id) id: vec3u, @builtin(num_w
   if (i >= ${u32(convTransposeInputThreads(sizes))}) { return; }
   let c = i % ${u32(quads)};
   let first = 4u * (i / ${u32(quads)});
-${lines(4, (j) => `  let corner${j} = corner(min(first + ${j}u, ${u32(pixels - 1)}));\n  var sum${j} = ${vector(I)}(0.0);`)}
+${each(4, (j) => `  let corner${j} = corner(min(first + ${j}u, ${u32(pixels - 1)}));\n  var sum${j} = ${float(I)}(0.0);`)}
   for (var t = 0u; t < ${u32(taps)}; t++) {
     let offset = tap_offset(t);
-${lines(4, (j) => `    let at${j} = (corner${j} + offset) * ${u32(outputQuads)};`)}
+${each(4, (j) => `    let at${j} = (corner${j} + offset) * ${u32(outputQuads)};`)}
     for (var o = 0u; o < ${u32(outputQuads)}; o++) {
-${lines(O, (k) => `      let k${k} = ${vector(I)}(weight[((${O}u * o + ${k}u) * ${u32(taps)} + t) * ${u32(quads)} + c]);`)}
-${lines(
+${each(O, (k) => `      let k${k} = ${float(I)}(weight[((${O}u * o + ${k}u) * ${u32(taps)} + t) * ${u32(quads)} + c]);`)}
+${each(
   4,
   (j) =>
-    `      { let g = ${vector(O)}(dy[at${j} + o]); sum${j} += ${range(O)
-      .map((k) => `${part('g', O, k)} * k${k}`)
+    `      { let g = ${float(O)}(dy[at${j} + o]); sum${j} += ${range(O)
+      .map((k) => `${element('g', O, k)} * k${k}`)
       .join(' + ')}; }`,
 )}
     }
   }
-${lines(4, (j) => `  if (first + ${j}u < ${u32(pixels)}) { dx[(first + ${j}u) * ${u32(quads)} + c] = ${storage(dtype, I)}(sum${j}); }`)}
+${each(4, (j) => `  if (first + ${j}u < ${u32(pixels)}) { dx[(first + ${j}u) * ${u32(quads)} + c] = ${vector(dtype, I)}(sum${j}); }`)}
 }`;
 }
 
 /** partials [chunks, O, taps, I], f32. */
 export function convTransposeWeight(sizes: ConvTransposeSizes): string {
   const { dtype, inputs, outputs, planes } = sizes;
-  const [I, O] = [lanes(inputs), lanes(outputs)];
+  const [I, O] = [widthOf(inputs), widthOf(outputs)];
   const [quads, outputQuads] = [inputs / I, outputs / O];
   const taps = tapsOf(sizes);
   const chunks = convTransposeChunks(sizes);
   return wgsl`${enable(dtype)}
-@group(0) @binding(0) var<storage, read> x: array<${storage(dtype, I)}>;
-@group(0) @binding(1) var<storage, read> dy: array<${storage(dtype, O)}>;
-@group(0) @binding(2) var<storage, read_write> partials: array<${vector(I)}>;
+@group(0) @binding(0) var<storage, read> x: array<${vector(dtype, I)}>;
+@group(0) @binding(1) var<storage, read> dy: array<${vector(dtype, O)}>;
+@group(0) @binding(2) var<storage, read_write> partials: array<${float(I)}>;
 ${places(sizes)}
 
 @compute @workgroup_size(64)
@@ -157,18 +154,18 @@ fn conv_transpose_weight(@builtin(global_invocation_id) id: vec3u, @builtin(num_
   let o = (i / ${u32(quads)}) % ${u32(outputQuads)};
   let plane = (i / ${u32(quads * outputQuads)}) % ${u32(planes)};
   let chunk = i / ${u32(quads * outputQuads * planes)};
-${lines(4, (t) => lines(O, (k) => `  var sum${t}_${k} = ${vector(I)}(0.0);`))}
+${each(4, (t) => each(O, (k) => `  var sum${t}_${k} = ${float(I)}(0.0);`))}
   for (var p = chunk; p < ${u32(pixelsOf(sizes))}; p += ${u32(chunks)}) {
-    let v = ${vector(I)}(x[p * ${u32(quads)} + c]);
+    let v = ${float(I)}(x[p * ${u32(quads)} + c]);
     let at = corner(p) + tap_offset(4u * plane);
-${lines(
+${each(
   4,
-  (t) => `    { let g = ${vector(O)}(dy[(at + tap_offset(${t}u)) * ${u32(outputQuads)} + o]);
-${lines(O, (k) => `      sum${t}_${k} += ${part('g', O, k)} * v;`)} }`,
+  (t) => `    { let g = ${float(O)}(dy[(at + tap_offset(${t}u)) * ${u32(outputQuads)} + o]);
+${each(O, (k) => `      sum${t}_${k} += ${element('g', O, k)} * v;`)} }`,
 )}
   }
   let out = (chunk * ${u32(outputs)} + ${O}u * o) * ${u32(taps * quads)} + plane * ${u32(4 * quads)} + c;
-${lines(4, (t) => lines(O, (k) => `  partials[out + ${u32((k * taps + t) * quads)}] = sum${t}_${k};`))}
+${each(4, (t) => each(O, (k) => `  partials[out + ${u32((k * taps + t) * quads)}] = sum${t}_${k};`))}
 }`;
 }
 

@@ -1,9 +1,9 @@
 // What all convolution kernels share: the geometry of a convolution and the snippets their generators are made of.
 
-import type { Triple } from '../image-sizes.js';
+import { product, type Triple } from '../image-sizes.js';
 import { type Float, u32 } from '../wgsl.js';
 
-export type { Triple };
+export { product, type Triple };
 
 /** Sizes of one convolution, as [depth, height, width]. Beyond both ends of the image lie zeros. */
 export interface ConvGeometry {
@@ -40,7 +40,6 @@ export function bindings(first = 0): (access: 'read' | 'read_write', name: strin
 
 export const lines = (parts: readonly string[]): string => parts.join('\n');
 export const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
-export const product = (xs: readonly number[]): number => xs.reduce((a, b) => a * b, 1);
 
 /** The next multiple of `step`. */
 export const upTo = (size: number, step: number): number => Math.ceil(size / step) * step;

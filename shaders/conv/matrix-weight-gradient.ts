@@ -7,8 +7,7 @@
 // dy is the left operand, and staged x, shifted by a tap, the right one. A subgroup keeps the sums of all taps of one kernel
 // depth, or of one row of them, for some blocks of channels. The second pass is `sumSlicesShader` of weights.ts.
 
-import { type Float, u32, wgsl } from '../wgsl.js';
-import { ridingAlong } from './epilogue.js';
+import { type Float, wgsl } from '../wgsl.js';
 import type { Activation } from './fusion.js';
 import {
   bindings,
@@ -25,8 +24,6 @@ import {
   type Triple,
   tilesOf,
   upTo,
-  vector,
-  widthOf,
 } from './geometry.js';
 import {
   componentBytes,
@@ -38,16 +35,21 @@ import {
   rowPadding,
   subgroupSize,
 } from './matrix-unit.js';
-import { block, folded, loadFour, slicesOf, stageInput, type WorkgroupLimits } from './staging.js';
+import {
+  blockParts,
+  blocksOf,
+  eachTile,
+  insideGradient,
+  ownBlock,
+  type SlicedTile,
+  slicedGrid,
+  slicedOperands,
+  slicesOf,
+} from './slices.js';
+import { loadFour, stageInput, type WorkgroupLimits } from './staging.js';
 
-/** How the first pass is cut into workgroups and subgroups. */
-export interface MatrixWeightGradientTile {
-  /** Channels of a workgroup: outputs in M, inputs in N. */
-  readonly outputs: number;
-  readonly inputs: number;
-  /** Output pixels staged at a time: columns in K. */
-  readonly rows: number;
-  readonly columns: number;
+/** How the first pass is cut into workgroups and subgroups: outputs in M, inputs in N, columns in K. */
+export interface MatrixWeightGradientTile extends SlicedTile {
   /** Blocks of a subgroup: M output channels each, N input channels each. */
   readonly ownOutputs: number;
   readonly ownInputs: number;
@@ -55,8 +57,6 @@ export interface MatrixWeightGradientTile {
   readonly allRows: boolean;
   /** Subgroups that share channels and taps: the rows of a tile are dealt out to them. */
   readonly shares: number;
-  /** Slices of the tiles of all planes. */
-  readonly slices: number;
 }
 
 const outputGroups = (unit: MatrixUnit, tile: MatrixWeightGradientTile): number =>
@@ -71,13 +71,9 @@ const threadsOf = (g: ConvGeometry, unit: MatrixUnit, tile: MatrixWeightGradient
   subgroupsOf(g, unit, tile) * unit.lanes;
 const ownSums = (g: ConvGeometry, tile: MatrixWeightGradientTile): number =>
   (tile.allRows ? g.kernel[1] : 1) * g.kernel[2] * tile.ownOutputs * tile.ownInputs;
-/** Workgroups of one slice. */
-const blocksOf = (g: ConvGeometry, tile: MatrixWeightGradientTile): number =>
-  g.kernel[0] * Math.ceil(g.inputs / tile.inputs) * Math.ceil(g.outputs / tile.outputs);
-
 /** The grid of a launch of `weightGradientMatrixShader`. */
 export const weightGradientMatrixWorkgroups = (g: ConvGeometry, tile: MatrixWeightGradientTile): Triple =>
-  folded(blocksOf(g, tile) * tile.slices);
+  slicedGrid(g, tile);
 
 function roomOf(
   g: ConvGeometry,
@@ -150,11 +146,6 @@ function stageGradient({ g, unit: { component }, tile, threads, dyStride }: Plan
   const [, outHeight, outWidth] = g.output;
   const { rows, columns } = tile;
   const tileFours = tile.outputs / 4;
-  const inside = [
-    ...(outHeight % rows ? [`oy < ${outHeight}`] : []),
-    ...(outWidth % columns ? [`ox < ${outWidth}`] : []),
-    ...(outputs % tile.outputs ? [`o < ${outputs}`] : []),
-  ];
   return wgsl`
     for (var i = local; i < ${rows * columns * tileFours}; i += ${threads}) {
       let lane = i % ${tileFours} * 4;
@@ -163,7 +154,7 @@ function stageGradient({ g, unit: { component }, tile, threads, dyStride }: Plan
       let ox = tileX + pixel % ${columns};
       let oy = tileY + pixel / ${columns};
       var value = vec4f(0.0);
-      if (${inside.join(' && ') || 'true'}) {
+      if (${insideGradient(g, tile)}) {
         let at = ((plane * ${outHeight} + oy) * ${outWidth} + ox) * ${outputs} + o;
         value = ${loadFour('dy', 'at', outputs, 'o')};
       }
@@ -244,76 +235,24 @@ export function weightGradientMatrixShader(
     );
   }
   const { component } = unit;
-  const { inputs, outputs, stride } = g;
-  const [outDepth] = g.output;
-  const [kernelDepth, kernelHeight] = g.kernel;
-  const [padDepth, padHeight, padWidth] = g.padding;
-  const { rows, columns, allRows, slices } = tile;
-  const tiles = product(tilesOf(g, tile));
-  const [, tilesY, tilesX] = tilesOf(g, tile);
-  const sliceTiles = Math.ceil(tiles / slices);
+  const { outputs, stride } = g;
+  const [, kernelHeight] = g.kernel;
+  const { rows, columns, allRows } = tile;
   const room = roomOf(g, unit, tile);
   const jobs = jobsOf(g, unit, tile);
-  const outputBlocks = Math.ceil(outputs / tile.outputs);
-  const inputBlocks = Math.ceil(inputs / tile.inputs);
   // Threads that add up dy for the bias: each keeps to one output channel.
   const biasThreads = Math.floor(threads / tile.outputs) * tile.outputs;
   const ofBias = 'inputBlock == 0 && kz == 0';
-  const binding = bindings();
-  const declared = [
-    binding('read', 'x', vector(dtype, widthOf(inputs))),
-    binding('read', 'dy', vector(dtype, widthOf(outputs))),
-    binding('read_write', 'dWeight', 'f32'),
-    ...(bias ? [binding('read_write', 'dBias', 'f32')] : []),
-    ...ridingAlong(binding, { load }, { dtype, loaded: widthOf(inputs), stored: 1 }),
-  ];
-  return wgsl`${words.enable}
-${lines(declared)}
-var<workgroup> staged_x: array<${component}, ${room.x}>;
-var<workgroup> staged_dy: array<${component}, ${room.dy}>;
-var<workgroup> sums: array<f32, ${room.sums}>;
-${words.functions}
-
-@compute @workgroup_size(${threads}) ${words.attribute}
-fn conv_matrix_weight_gradient(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) index: u32${subgroupSize(unit)}) {
-  let block = ${block};
-  if (block >= ${u32(blocksOf(g, tile) * slices)}) { return; }
-  let local = i32(index);
-  let subgroup = local / ${laneCount(unit)};
-  let share = subgroup / ${jobs};
-  let inputGroup = subgroup % ${inputGroups(unit, tile)};
-  let outputGroup = subgroup / ${inputGroups(unit, tile)} % ${outputGroups(unit, tile)};
-#if ${!allRows}
-  let kernelRow = subgroup / ${inputGroups(unit, tile) * outputGroups(unit, tile)} % ${kernelHeight};
-#endif
-  let o0 = i32(block % ${u32(outputBlocks)}) * ${tile.outputs};
-  let inputBlock = i32(block / ${u32(outputBlocks)} % ${u32(inputBlocks)});
-  let kz = i32(block / ${u32(outputBlocks * inputBlocks)} % ${u32(kernelDepth)});
-  let slice = i32(block / ${u32(blocksOf(g, tile))});
-  let c0 = inputBlock * ${tile.inputs};
-${lines(sums.map(({ name }) => `  var ${name}: ${words.sum};`))}
-#if ${bias}
-  var bias = 0.0;
-#endif
-  for (var t = slice * ${sliceTiles}; t < min((slice + 1) * ${sliceTiles}, ${tiles}); t++) {
-    let tileX = t % ${tilesX} * ${columns};
-    let tileY = t / ${tilesX} % ${tilesY} * ${rows};
-    let plane = t / ${tilesX * tilesY};
-    let image = plane / ${outDepth};
-    let iz = plane % ${outDepth} * ${stride} + kz - ${padDepth};
-    let iy0 = tileY * ${stride} - ${padHeight};
-    let ix0 = tileX * ${stride} - ${padWidth};
-    workgroupBarrier(); // the tile before is used up
-${stageInput(g, {
-  rows: halo(rows, kernelHeight, stride),
-  columns: patchColumns,
-  channels: tile.inputs,
-  threads,
-  width: 1,
-  type: component,
-  tail: load,
-  at: (c) => `(row * ${patchColumns} + column) * ${xStride} + ${c}`,
-})}
+  const tileWork = wgsl`${stageInput(g, {
+    rows: halo(rows, kernelHeight, stride),
+    columns: patchColumns,
+    channels: tile.inputs,
+    threads,
+    width: 1,
+    type: component,
+    tail: load,
+    at: (c) => `(row * ${patchColumns} + column) * ${xStride} + ${c}`,
+  })}
 ${stageGradient(plan)}
     workgroupBarrier();
 #if ${bias}
@@ -323,8 +262,31 @@ ${stageGradient(plan)}
       }
     }
 #endif
-    ${active(plan, multiply(plan))}
-  }
+    ${active(plan, multiply(plan))}`;
+  return wgsl`${words.enable}
+${lines(slicedOperands(bindings(), g, { dtype, V: 'f32', bias, load }))}
+var<workgroup> staged_x: array<${component}, ${room.x}>;
+var<workgroup> staged_dy: array<${component}, ${room.dy}>;
+var<workgroup> sums: array<f32, ${room.sums}>;
+${words.functions}
+
+@compute @workgroup_size(${threads}) ${words.attribute}
+fn conv_matrix_weight_gradient(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) index: u32${subgroupSize(unit)}) {
+${ownBlock(g, tile)}
+  let local = i32(index);
+  let subgroup = local / ${laneCount(unit)};
+  let share = subgroup / ${jobs};
+  let inputGroup = subgroup % ${inputGroups(unit, tile)};
+  let outputGroup = subgroup / ${inputGroups(unit, tile)} % ${outputGroups(unit, tile)};
+#if ${!allRows}
+  let kernelRow = subgroup / ${inputGroups(unit, tile) * outputGroups(unit, tile)} % ${kernelHeight};
+#endif
+${blockParts(g, tile)}
+${lines(sums.map(({ name }) => `  var ${name}: ${words.sum};`))}
+#if ${bias}
+  var bias = 0.0;
+#endif
+${eachTile(g, tile, tileWork)}
 ${lines(sums.map((sum) => store(plan, sum)))}
 #if ${bias}
   workgroupBarrier();
@@ -367,7 +329,7 @@ export function weightGradientMatrixCandidates(
                 const storage = weightGradientMatrixStorage(g, unit, whole);
                 if (threads > limits.threads || threads < outputs || storage > limits.storage) continue;
                 const tiles = product(tilesOf(g, whole));
-                const slices = slicesOf(g, whole, blocksOf(g, whole));
+                const slices = slicesOf(g, whole);
                 const products = ownSums(g, whole);
                 const loads = products / ownOutputs + ownOutputs;
                 const { x, dy } = roomOf(g, unit, whole);

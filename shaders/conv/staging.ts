@@ -14,7 +14,6 @@ import {
   product,
   range,
   type Triple,
-  tilesOf,
   vector,
   type WeightOrder,
   widthOf,
@@ -174,23 +173,4 @@ export interface WorkgroupLimits {
   readonly storage: number;
   /** Threads; every device has 256. */
   readonly threads: number;
-}
-
-/** Partial sums of weight gradients take no more bytes than this. */
-const mostPartialBytes = 2 ** 26;
-
-/** Slices for a weight gradient whose slices have `blocks` workgroups each: some 512 workgroups in all, of 512 pixels at least. */
-export function slicesOf(
-  g: ConvGeometry,
-  tile: { readonly rows: number; readonly columns: number },
-  blocks: number,
-): number {
-  const tiles = product(tilesOf(g, tile));
-  const most = Math.min(
-    tiles,
-    Math.ceil((g.batch * product(g.output)) / 512),
-    Math.floor(mostPartialBytes / (4 * product(g.kernel) * g.inputs * g.outputs)),
-  );
-  const wanted = Math.min(Math.max(1, most), Math.ceil(512 / blocks));
-  return Math.ceil(tiles / Math.ceil(tiles / wanted));
 }

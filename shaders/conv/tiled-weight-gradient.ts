@@ -7,8 +7,7 @@
 // registers; along a row of pixels the window of x slides, so 4 outputs × 1 input × 9 taps take 1 vec4 and 3 numbers from
 // workgroup memory for 36 multiply-adds. The second pass is `sumSlicesShader` of weights.ts.
 
-import { enable, type Float, u32, wgsl } from '../wgsl.js';
-import { ridingAlong } from './epilogue.js';
+import { enable, type Float, wgsl } from '../wgsl.js';
 import type { Activation } from './fusion.js';
 import {
   bindings,
@@ -26,19 +25,23 @@ import {
   type Triple,
   tilesOf,
   upTo,
-  vector,
   widthOf,
 } from './geometry.js';
-import { block, folded, loadFour, slicesOf, stageInput, type WorkgroupLimits } from './staging.js';
+import {
+  blockParts,
+  blocksOf,
+  eachTile,
+  insideGradient,
+  ownBlock,
+  type SlicedTile,
+  slicedGrid,
+  slicedOperands,
+  slicesOf,
+} from './slices.js';
+import { loadFour, stageInput, type WorkgroupLimits } from './staging.js';
 
-/** How the first pass is cut into workgroups and threads. */
-export interface TiledWeightGradientTile {
-  /** Channels of a workgroup; both in fours, `inputs` only where x has them in fours. */
-  readonly outputs: number;
-  readonly inputs: number;
-  /** Output pixels staged at a time. */
-  readonly rows: number;
-  readonly columns: number;
+/** How the first pass is cut into workgroups and threads. Channels come in fours, inputs only where x has them in fours. */
+export interface TiledWeightGradientTile extends SlicedTile {
   /** Of a thread: output channels (in fours), neighbouring input channels (4 only where x has them in fours). */
   readonly threadOutputs: number;
   readonly threadInputs: 1 | 4;
@@ -48,8 +51,6 @@ export interface TiledWeightGradientTile {
   readonly shares: number;
   /** Pixels of one turn of the inner loop; must divide `columns`. */
   readonly unroll: number;
-  /** Slices of the tiles of all planes. */
-  readonly slices: number;
 }
 
 const channelThreads = (g: ConvGeometry, tile: TiledWeightGradientTile): number =>
@@ -57,13 +58,9 @@ const channelThreads = (g: ConvGeometry, tile: TiledWeightGradientTile): number 
 const threadsOf = (g: ConvGeometry, tile: TiledWeightGradientTile): number => channelThreads(g, tile) * tile.shares;
 const accumulatorsOf = (g: ConvGeometry, tile: TiledWeightGradientTile): number =>
   (tile.allRows ? g.kernel[1] : 1) * g.kernel[2] * tile.threadOutputs;
-/** Workgroups of one slice. */
-const blocksOf = (g: ConvGeometry, tile: TiledWeightGradientTile): number =>
-  g.kernel[0] * Math.ceil(g.inputs / tile.inputs) * Math.ceil(g.outputs / tile.outputs);
-
 /** The grid of a launch of `weightGradientTiledShader`. */
 export const weightGradientTiledWorkgroups = (g: ConvGeometry, tile: TiledWeightGradientTile): Triple =>
-  folded(blocksOf(g, tile) * tile.slices);
+  slicedGrid(g, tile);
 
 /** Vectors of `staged_x`, which also carries the sums of threads that share, and of `staged_dy`, which those of the bias. */
 function roomOf(g: ConvGeometry, tile: TiledWeightGradientTile): { x: number; dy: number } {
@@ -127,18 +124,13 @@ function stageGradient({ g, tile, threads, tileFours }: Plan): string {
   const { outputs } = g;
   const [, outHeight, outWidth] = g.output;
   const { rows, columns } = tile;
-  const inside = [
-    ...(outHeight % rows ? [`oy < ${outHeight}`] : []),
-    ...(outWidth % columns ? [`ox < ${outWidth}`] : []),
-    ...(outputs % tile.outputs ? [`o < ${outputs}`] : []),
-  ];
   return wgsl`
     for (var i = local; i < ${rows * columns * tileFours}; i += ${threads}) {
       let o = o0 + i % ${tileFours} * 4;
       let ox = tileX + i / ${tileFours} % ${columns};
       let oy = tileY + i / ${tileFours * columns};
       var value = vec4f(0.0);
-      if (${inside.join(' && ') || 'true'}) {
+      if (${insideGradient(g, tile)}) {
         let at = ((plane * ${outHeight} + oy) * ${outWidth} + ox) * ${outputs} + o;
         value = ${loadFour('dy', 'at', outputs, 'o')};
       }
@@ -218,70 +210,22 @@ export function weightGradientTiledShader(
   const plan = planOf(g, tile);
   const { threads, perShare, patchColumns, inputLanes, outputLanes, tileFours, accumulators } = plan;
   const { inputs, outputs, stride } = g;
-  const [outDepth] = g.output;
-  const [kernelDepth, kernelHeight] = g.kernel;
-  const [padDepth, padHeight, padWidth] = g.padding;
-  const { rows, columns, threadInputs, shares, slices } = tile;
-  const tiles = product(tilesOf(g, tile));
-  const [, tilesY, tilesX] = tilesOf(g, tile);
-  const sliceTiles = Math.ceil(tiles / slices);
+  const [, kernelHeight] = g.kernel;
+  const { rows, columns, threadInputs, shares } = tile;
   const V = float(threadInputs);
-  const inputBlocks = Math.ceil(inputs / tile.inputs);
-  const outputBlocks = Math.ceil(outputs / tile.outputs);
   const room = roomOf(g, tile);
   // Threads that add up dy for the bias: each keeps to one vector of output channels.
   const biasThreads = Math.floor(threads / tileFours) * tileFours;
   const ofBias = 'inputBlock == 0 && kz == 0';
-  const binding = bindings();
-  const declared = [
-    binding('read', 'x', vector(dtype, widthOf(inputs))),
-    binding('read', 'dy', vector(dtype, widthOf(outputs))),
-    binding('read_write', 'dWeight', V),
-    ...(bias ? [binding('read_write', 'dBias', 'f32')] : []),
-    ...ridingAlong(binding, { load }, { dtype, loaded: widthOf(inputs), stored: 1 }),
-  ];
-  return wgsl`${enable(dtype)}
-${lines(declared)}
-var<workgroup> staged_x: array<${V}, ${room.x}>;
-var<workgroup> staged_dy: array<vec4f, ${room.dy}>;
-
-@compute @workgroup_size(${threads})
-fn conv_tiled_weight_gradient(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) index: u32) {
-  let block = ${block};
-  if (block >= ${u32(blocksOf(g, tile) * slices)}) { return; }
-  let local = i32(index);
-  let channelThread = local % ${perShare};
-  let share = local / ${perShare};
-  let inputLane = channelThread % ${inputLanes};
-  let outputLane = channelThread / ${inputLanes} % ${outputLanes};
-  let kernelRow = channelThread / ${inputLanes * outputLanes};
-  let o0 = i32(block % ${u32(outputBlocks)}) * ${tile.outputs};
-  let inputBlock = i32(block / ${u32(outputBlocks)} % ${u32(inputBlocks)});
-  let kz = i32(block / ${u32(outputBlocks * inputBlocks)} % ${u32(kernelDepth)});
-  let slice = i32(block / ${u32(blocksOf(g, tile))});
-  let c0 = inputBlock * ${tile.inputs};
-${lines(accumulators.map(({ name }) => `  var ${name} = ${V}(0.0);`))}
-#if ${bias}
-  var bias = vec4f(0.0);
-#endif
-  for (var t = slice * ${sliceTiles}; t < min((slice + 1) * ${sliceTiles}, ${tiles}); t++) {
-    let tileX = t % ${tilesX} * ${columns};
-    let tileY = t / ${tilesX} % ${tilesY} * ${rows};
-    let plane = t / ${tilesX * tilesY};
-    let image = plane / ${outDepth};
-    let iz = plane % ${outDepth} * ${stride} + kz - ${padDepth};
-    let iy0 = tileY * ${stride} - ${padHeight};
-    let ix0 = tileX * ${stride} - ${padWidth};
-    workgroupBarrier(); // the tile before is used up
-${stageInput(g, {
-  rows: halo(rows, kernelHeight, stride),
-  columns: patchColumns,
-  channels: tile.inputs,
-  threads,
-  width: threadInputs,
-  tail: load,
-  at: (c) => `(row * ${patchColumns} + column) * ${inputLanes} + ${c}`,
-})}
+  const tileWork = wgsl`${stageInput(g, {
+    rows: halo(rows, kernelHeight, stride),
+    columns: patchColumns,
+    channels: tile.inputs,
+    threads,
+    width: threadInputs,
+    tail: load,
+    at: (c) => `(row * ${patchColumns} + column) * ${inputLanes} + ${c}`,
+  })}
 ${stageGradient(plan)}
     workgroupBarrier();
 #if ${bias}
@@ -289,8 +233,27 @@ ${stageGradient(plan)}
       for (var i = local; i < ${rows * columns * tileFours}; i += ${biasThreads}) { bias += staged_dy[i]; }
     }
 #endif
-${walkTile(plan)}
-  }
+${walkTile(plan)}`;
+  return wgsl`${enable(dtype)}
+${lines(slicedOperands(bindings(), g, { dtype, V, bias, load }))}
+var<workgroup> staged_x: array<${V}, ${room.x}>;
+var<workgroup> staged_dy: array<vec4f, ${room.dy}>;
+
+@compute @workgroup_size(${threads})
+fn conv_tiled_weight_gradient(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) index: u32) {
+${ownBlock(g, tile)}
+  let local = i32(index);
+  let channelThread = local % ${perShare};
+  let share = local / ${perShare};
+  let inputLane = channelThread % ${inputLanes};
+  let outputLane = channelThread / ${inputLanes} % ${outputLanes};
+  let kernelRow = channelThread / ${inputLanes * outputLanes};
+${blockParts(g, tile)}
+${lines(accumulators.map(({ name }) => `  var ${name} = ${V}(0.0);`))}
+#if ${bias}
+  var bias = vec4f(0.0);
+#endif
+${eachTile(g, tile, tileWork)}
 ${shares > 1 ? addShares(plan) : ''}
   let c = c0 / ${threadInputs} + inputLane;
   let o = o0 + outputLane * 4;
@@ -357,7 +320,7 @@ export function weightGradientTiledCandidates(g: ConvGeometry, limits: Workgroup
                 const numbers = accumulatorsOf(g, whole) * threadInputs;
                 if (numbers > 96 || threads < 32 || threads > limits.threads || storage > limits.storage) continue;
                 const tiles = product(tilesOf(g, whole));
-                const slices = slicesOf(g, whole, blocksOf(g, whole));
+                const slices = slicesOf(g, whole);
                 const ownRows = allRows ? g.kernel[1] : 1;
                 // A pixel of a thread; single numbers take a quarter of a vector's time.
                 const loads = (ownRows * g.stride * threadInputs + threadOutputs) / 4;

@@ -308,7 +308,7 @@ test('distances of features to prototypes', async () => {
   const prototypes = createPrototypes(gpu, 4, 4);
   prototypes.vectors.write(values(16, 16));
   prototypes.counts.write([1, 1, 1, 1]);
-  for (const kind of ['pull', 'protoCE', 'distance'] as const) {
+  for (const kind of ['pull', 'proto-ce', 'distance'] as const) {
     const z = logitsOf(true, true);
     await showsNan(kind, prototypeDistance(z, prototypes, labels, undefined, { kind }), z);
     if (kind === 'pull') continue; // it looks at the own prototype only

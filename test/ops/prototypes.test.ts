@@ -162,7 +162,7 @@ test('ready weights and classes: the same update, bit for bit', async () => {
   closeTo(await plain.counts.read(), [1, 1, 1, 1]);
 });
 
-type Kind = 'pull' | 'protoCE' | 'distance';
+type Kind = 'pull' | 'proto-ce' | 'distance';
 
 /** The loss by its definition, pixel by pixel; `counts` of 0 mean that a class was never seen. */
 function separation(
@@ -219,7 +219,7 @@ const checkSeparation = (
   });
 };
 
-for (const kind of ['pull', 'protoCE', 'distance'] as const) {
+for (const kind of ['pull', 'proto-ce', 'distance'] as const) {
   test(`${kind}, one pixel`, () => checkSeparation(kind, [1], [1, 2], 3, [1, 1]));
   test(`${kind}, 257 pixels, D 16`, () => checkSeparation(kind, [257], [3, 1, 9, 2], 16));
   test(`${kind}, D 36, more than is loaded at once`, () => checkSeparation(kind, [30], [3, 1, 9], 36));
@@ -246,7 +246,7 @@ test('pixels that are not kept, or whose class was never seen, get exactly no gr
   const uniform = uniformStream(3, 31);
   const kept = [1, 0, 1, 1, 0, 1, 0, 1, 1];
   const own = [0, 0, 1, 2, 1, 2, 2, 0, 1];
-  for (const kind of ['pull', 'protoCE', 'distance'] as const) {
+  for (const kind of ['pull', 'proto-ce', 'distance'] as const) {
     for (const width of [3, 4]) {
       const draw = (rows: number) => Array.from({ length: rows * width }, () => 2 * uniform() - 1);
       const z = tensor(gpu, draw(9), [9, width], { requiresGrad: true });
@@ -271,7 +271,7 @@ test('pixels that are not kept, or whose class was never seen, get exactly no gr
   }
 });
 
-for (const kind of ['pull', 'protoCE', 'distance'] as const) {
+for (const kind of ['pull', 'proto-ce', 'distance'] as const) {
   test(`${kind} without a mask: every pixel counts`, async () => {
     const gpu = await testGpu();
     const uniform = uniformStream(8, 32);

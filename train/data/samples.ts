@@ -1,5 +1,6 @@
 // From a case's volume to samples on the network's grid and back. A sample is a plane of the volume (2-D) or the whole of it (3-D): both
 // are [depth, height, width], where a plane has depth 1, and nothing below asks which of the two it is.
+import { sizeOf } from '../../engine/index.js';
 import { gather, sourceIndices, type Transform, transformedShape } from './augment.js';
 import type { CaseVolume } from './case-volume.js';
 
@@ -36,7 +37,7 @@ export interface NativeSample extends Sample {
 }
 
 /** Voxels of a sample. */
-export const voxelsOf = ({ patch }: Grid): number => patch.reduce((product, side) => product * side, 1);
+export const voxelsOf = ({ patch }: Grid): number => sizeOf(patch);
 
 /** What a log calls a sample: `patient001_frame01 z=4`; a volume by its case alone. */
 export const nameOf = ({ id, z }: Sample, { patch }: Grid): string => (patch.length === 2 ? `${id} z=${z}` : id);

@@ -1,4 +1,5 @@
 // Prediction of samples that are larger than the network's patch: overlapping windows, whose class probabilities are averaged.
+import { sizeOf } from '../../engine/index.js';
 import { bestOf, type Predictor } from './predictor.js';
 
 /** First positions of windows of `side` along an axis of `length`, `stride` apart; the last one ends with the axis. */
@@ -30,10 +31,7 @@ export async function predictWindows(
   windows: Windows,
 ): Promise<{ labels: Uint8Array; probabilities: Float32Array }> {
   const { sides, patch } = windows;
-  const [voxels, patchVoxels] = [sides, patch].map((sizes) => sizes.reduce((product, n) => product * n, 1)) as [
-    number,
-    number,
-  ];
+  const [voxels, patchVoxels] = [sizeOf(sides), sizeOf(patch)];
   const places = windowsOf(windows);
   const rows = places.map((place) => rowsOf(place, windows));
   const width = patch.at(-1)!;
@@ -67,7 +65,7 @@ export async function predictWindows(
 function rowsOf(place: readonly number[], { sides, patch }: Windows): number[] {
   let starts = [0];
   for (let axis = 0; axis < sides.length - 1; axis++) {
-    const along = sides.slice(axis + 1).reduce((product, n) => product * n, 1);
+    const along = sizeOf(sides.slice(axis + 1));
     starts = starts.flatMap((start) =>
       Array.from({ length: patch[axis]! }, (_, i) => start + (place[axis]! + i) * along),
     );

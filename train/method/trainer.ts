@@ -155,7 +155,7 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
         prototypes,
         classOf,
         config.separationPixels === 'kept' ? mask : undefined,
-        { kind: config.separation === 'proto-ce' ? 'protoCE' : config.separation, temperature: config.temperature },
+        { kind: config.separation, temperature: config.temperature },
       );
       loss = total;
       cosines = prototypeCosines(prototypes);

@@ -20,8 +20,13 @@ export interface Wanted {
   readonly backwards: boolean;
 }
 
-/** One family. A candidate is what is tuned: a tile, and what else decides on the kernel. */
-export interface Family<Kernel, Candidate extends object = object> {
+/** What is tuned: a tile, and what else decides on the kernel. */
+interface Tiled {
+  readonly tile: object;
+}
+
+/** One family. */
+export interface Family<Kernel, Candidate extends Tiled = Tiled> {
   /** Candidates for a shape, the likely best first. */
   candidates(wanted: Wanted): readonly Candidate[];
   kernel(wanted: Wanted, candidate: Candidate): Kernel;
@@ -30,9 +35,8 @@ export interface Family<Kernel, Candidate extends object = object> {
 const names = ['direct', 'tiled', 'matrix'] as const;
 
 /** What the tuner chooses between: a candidate and its family's name. */
-export interface Choice {
+export interface Choice extends Tiled {
   readonly kernel: (typeof names)[number];
-  readonly tile: object;
 }
 
 export type Families<Kernel> = Readonly<Record<Choice['kernel'], Family<Kernel>>>;
@@ -43,9 +47,7 @@ export type Families<Kernel> = Readonly<Record<Choice['kernel'], Family<Kernel>>
  */
 export function candidatesOf<Kernel>(families: Families<Kernel>, wanted: Wanted): Choice[] {
   const order = wanted.gpu.adapter.software ? names : (['tiled', 'direct', 'matrix'] as const);
-  return order.flatMap((kernel) =>
-    families[kernel].candidates(wanted).map((candidate) => ({ kernel, ...(candidate as { tile: object }) })),
-  );
+  return order.flatMap((kernel) => families[kernel].candidates(wanted).map((candidate) => ({ kernel, ...candidate })));
 }
 
 /** The name of a question to the tuner. */
