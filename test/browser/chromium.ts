@@ -106,10 +106,11 @@ export async function openBrowser(more: readonly string[] = []): Promise<Browser
   }
   const folder = await unpacked();
   const profile = mkdtempSync(join(tmpdir(), 'wgrad-browser-'));
+  const { GLIBC_TUNABLES: _, ...withoutTunables } = process.env; // its GPU process fails under those of test/run.ts
   const child = spawn(join(folder, 'chromium'), [...flags, `--user-data-dir=${profile}`, ...more, 'about:blank'], {
     stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'],
     env: {
-      ...process.env,
+      ...withoutTunables,
       LD_LIBRARY_PATH: [join(folder, 'al2023', 'lib'), process.env.LD_LIBRARY_PATH ?? ''].filter(Boolean).join(':'),
       FONTCONFIG_FILE: fontSettings(folder, profile),
       XDG_RUNTIME_DIR: profile,

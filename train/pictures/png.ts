@@ -45,8 +45,10 @@ export function encodePng({ width, height, data }: Picture): Uint8Array {
   const filtered = new Uint8Array(height * (stride + 1));
   for (let y = 0; y < height; y++) {
     const to = y * (stride + 1) + 1;
+    const from = y * stride;
     filtered[to - 1] = 2;
-    for (let x = 0; x < stride; x++) filtered[to + x] = data[y * stride + x]! - (y ? data[(y - 1) * stride + x]! : 0);
+    filtered.set(data.subarray(from, from + stride), to);
+    if (y) for (let x = 0; x < stride; x++) filtered[to + x]! -= data[from - stride + x]!;
   }
   const header = new Uint8Array(13);
   const view = new DataView(header.buffer);
