@@ -187,7 +187,8 @@ export async function checkLoadAndStatistics(c: ConvCase, kernel: ForwardKernel,
     const coefficients = empty(gpu, [4, outputs]);
     const [gamma, beta] = [tensor(gpu, 1, [outputs]), tensor(gpu, 0, [outputs])];
     const width = outputs % 4 === 0 ? 4 : 1;
-    const statistics = normCoefficients(width, parts, 1e-5, undefined);
+    const adding = { width, groups: 1, parts: parts.count } as const;
+    const statistics = normCoefficients(adding, parts.pixelsOf, 1e-5, undefined);
     run(statistics, { partials, gamma, beta, coefficients }, { workgroups: [outputs / width] });
     const own = normOf(expected).coefficients.data;
     const read = await coefficients.read();
