@@ -29,6 +29,7 @@ import { partsOf } from './methods.js';
 import { createNetwork } from './network.js';
 import * as ramps from './ramps.js';
 import { keptPixels } from './selection.js';
+import { statisticsOf } from './statistics.js';
 import { createTeacher } from './teacher.js';
 import { createThreshold, thresholdNames } from './threshold.js';
 import { createViews } from './views.js';
@@ -122,6 +123,7 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
     const { logits, features } = student.forward(cast(seen.images, config.precision), {
       mode: 'train',
       random: studentRandom,
+      ...statisticsOf(config, items),
     });
 
     // 2. Teacher on the weak views of the unlabelled items, with noise (and of the labelled ones, where prototypes may need their features).
