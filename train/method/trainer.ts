@@ -56,6 +56,18 @@ export interface StepResult {
   readonly loss: Tensor;
   /** Cosines between class prototypes [K, K]. */
   readonly cosines: Tensor | undefined;
+  /** What there is to show of strong views, with a teacher. */
+  readonly views: ShownViews | undefined;
+}
+
+/** Strong views, and what is said of them: of all items, or of the unlabelled ones, which come last. */
+export interface ShownViews {
+  /** [items, …patch, 1]. */
+  readonly images: Tensor;
+  /** The teacher's logits, mixed alike, [items, …patch, K]. */
+  readonly teacher: Tensor;
+  /** Which pixels are kept, u8 [items, …patch]; undefined where it is all, or by uncertainty. */
+  readonly kept: Tensor | undefined;
 }
 
 /** The scheduled numbers of an iteration that the log holds. */
@@ -178,7 +190,8 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
       [loss, ...logged].map((x) => reshape(x, [x.size])),
       0,
     );
-    return { metrics, loss, cosines };
+    const shown = views && q && { images: seen.images, teacher: q.logits, kept: segmentation.selected?.mask };
+    return { metrics, loss, cosines, views: shown };
   });
 
   if (teacher) copyState(teacher.model, student);

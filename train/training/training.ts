@@ -27,7 +27,7 @@ import {
 import { describeSplit, readRunSplit, reopenDataset, sameSplit } from '../run/run-split.js';
 import type { Config } from '../settings/settings.js';
 import { createProgress, sayCompiling } from './progress.js';
-import { drawProgress, drawValidation, type Kept, keptBy, reportOn, showBatch } from './run-pictures.js';
+import { drawProgress, drawValidation, drawViews, type Kept, keptBy, reportOn, showBatch } from './run-pictures.js';
 import { createEventFile } from './tensorboard.js';
 
 /** A loss or a weight became NaN or infinite; the message names the op, the last good checkpoint is on disk. */
@@ -56,7 +56,7 @@ export interface TrainingOptions {
 }
 
 /** An iteration whose commands the GPU has, and whose numbers are not read yet. */
-interface Running extends Pick<StepResult, 'cosines'> {
+interface Running extends Pick<StepResult, 'cosines' | 'views'> {
   readonly batch: Batch;
   readonly number: number;
   readonly schedule: Schedule;
@@ -236,10 +236,10 @@ async function trainIn(
   const begin = (batch: Batch, number: number): Running => {
     trainer.setBatch(batch.image, batch.label);
     const schedule = trainer.setIteration(number);
-    const { metrics, cosines } = trainer.step();
+    const { metrics, cosines, views } = trainer.step();
     const values = metrics.read(); // as they are now: a copy is in the queue
     values.catch(() => {}); // who awaits it is told
-    return { batch, number, schedule, values, cosines };
+    return { batch, number, schedule, values, cosines, views };
   };
   const finish = async ({ batch, number, schedule, values, cosines }: Running, withGeometry = false): Promise<Kept> => {
     const waited = performance.now();
@@ -281,11 +281,13 @@ async function trainIn(
       const isSaved = iteration % config.saveEvery === 0;
       if (!isValidated && !isSaved) continue;
       const kept = await finish(running, isValidated);
+      const { views } = running;
       running = undefined;
       if (isValidated) {
         const began = performance.now();
         log(await validate(kept));
         await showBatch(events, iteration, batch, config.patch, kept, predictor);
+        if (views) await drawViews(file(runFiles.slices), events, iteration, config, batch, views, kept);
         drawProgress(file(runFiles.curves), readLog(file(runFiles.log)));
         validationMs += performance.now() - began;
       }
