@@ -69,3 +69,4 @@ export { slice } from './slice.js';
 export { logSoftmax, softmax } from './softmax.js';
 export { abs, clamp, exp, log, neg, sqrt, square } from './unary.js';
 export { type UpsampleOptions, upsample } from './upsample.js';
+export { mixItems, strongViews, type View, viewTable } from './views.js';

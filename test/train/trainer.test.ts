@@ -86,6 +86,18 @@ test('volumes: the same trainer on patches with three sides', async () => {
   assert.ok(logged(fused, 'separation') > 0);
 });
 
+for (const method of ['supervised', 'mt', 'uamt', 'lccs']) {
+  test(`${method} with strong views of all items`, async () => {
+    const { fused } = await agree({ method, strong: 'both', strongTurn: true, uncertaintyPasses: 2 });
+    const weak = await threeSteps(true, { method, uncertaintyPasses: 2 });
+    assert.is.not(fused.metrics[0]![0], weak.metrics[0]![0]);
+  });
+}
+
+test('strong views of volumes', async () => {
+  await agree({ patch: [4, 8, 8], features: '4,8', strong: 'both', strongTurn: true });
+});
+
 test('selection high keeps what low drops, all keeps everything', async () => {
   const kept = new Map<string, number>();
   for (const selection of ['low', 'high', 'all']) {
@@ -128,6 +140,8 @@ test('what is saved is all that a run needs: the same bits after a stop', async 
     { thresholdMode: 'per-class', prototypeWeighting: 'hard' },
     { method: 'mt', teacherMode: 'eval', emaBuffers: true },
     { method: 'uamt', uncertaintyPasses: 2, emaBuffers: true },
+    { strong: 'both', strongTurn: true },
+    { method: 'supervised', strong: 'both' },
   ]) {
     const made = () => {
       const trainer = createTrainer(gpu, resolveConfig({ ...small, ...options }));

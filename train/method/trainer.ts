@@ -31,6 +31,7 @@ import * as ramps from './ramps.js';
 import { keptPixels } from './selection.js';
 import { createTeacher } from './teacher.js';
 import { createThreshold, thresholdNames } from './threshold.js';
+import { createViews } from './views.js';
 
 /** Everything that training changes: what a checkpoint needs to continue bit for bit. */
 export interface Trainer {
@@ -88,7 +89,8 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
   const scalar = (label: string) => tensor(gpu, 0, [], { label });
 
   const student = createNetwork(gpu, config);
-  const teacher = parts.teacher ? createTeacher(gpu, config, student) : undefined;
+  const views = createViews(gpu, config);
+  const teacher = parts.teacher ? createTeacher(gpu, config, student, views) : undefined;
   const width = config.projection ? config.projectionWidth : config.features[0]!;
   const { features, rank } = student;
   const sizes = { inputs: features[0]!, hidden: width, outputs: width, rank };
@@ -115,18 +117,19 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
   const scaling = config.precision === 'f16' ? createLossScale(gpu) : undefined;
 
   const step = capture(gpu, (): StepResult => {
-    // 1. Student on everything.
-    const { logits, features } = student.forward(cast(images, config.precision), {
+    // 1. Student on everything, in strong views where these are wanted; the labels then go with them.
+    const seen = views ? { images: views.strong(images), labels: views.mix(labels) } : { images, labels };
+    const { logits, features } = student.forward(cast(seen.images, config.precision), {
       mode: 'train',
       random: studentRandom,
     });
 
-    // 2. Teacher on the noisy unlabelled items (and the clean labelled ones, where prototypes may need their features).
+    // 2. Teacher on the weak views of the unlabelled items, with noise (and of the labelled ones, where prototypes may need their features).
     const q = teacher?.predict(images);
 
     // 3. Supervised loss on the labelled items; consistency on the unlabelled pixels that are kept: all (mt), those that several
     //    passes of the teacher agree on (uamt), or those of low confidence (lccs).
-    const of = { labels, labeledItems: labeled };
+    const of = { labels: seen.labels, labeledItems: labeled };
     const kept = q && teacher && keptPixels(config, threshold, teacher, images, logits, q.logits);
     const segmentation = kept
       ? imageLosses(logits, of, { ...kept, logits: q.logits, kind: config.consistency, weight: consistencyWeight })
@@ -144,7 +147,7 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
         features: zTeacher,
         ...(reliable
           ? { weights: reliable, classes: classOf }
-          : { teacherLogits: q.logits, labels, threshold: kept.threshold, hard: kept.hard }),
+          : { teacherLogits: q.logits, labels: seen.labels, threshold: kept.threshold, hard: kept.hard }),
         labeledPixels: labeled * sizeOf(patch),
         unlabeledWeight,
         momentum: config.prototypeMomentum,
@@ -220,6 +223,7 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
       unlabeledWeight.write(ramps.prototypeUnlabeledWeight(config, iteration));
       studentRandom.setStep(iteration);
       teacher?.random.setStep(iteration);
+      views?.setIteration(iteration);
       return schedule;
     },
   };

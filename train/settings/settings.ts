@@ -128,6 +128,16 @@ export const settings = {
   lrPower: number(0.9, 0, most, 'power N of the schedule: learning rate · (1 − iteration/iterations)^N'),
   seed: integer(1337, 0, 'seed of weights, batches, augmentation, dropout and noise'),
   augment: boolean(true, 'random rotations and flips'),
+  strong: choice(
+    'none',
+    ['none', 'unlabeled', 'both'],
+    'strong views for the student: of the unlabelled items (changed intensities, CutMix; the teacher sees the weak views, and what it says is mixed alike), or of both kinds (labelled items and their labels half as often)',
+  ),
+  cutmix: boolean(true, 'strong views: a box of two thirds of each side shows the next item of the same kind'),
+  strongTurn: boolean(
+    false,
+    'strong views of unlabelled items are turned and flipped, and what the teacher says with them',
+  ),
   confidence: choice(
     'student',
     ['student', 'teacher', 'mean', 'min'],
@@ -330,6 +340,11 @@ function checkTogether(config: Config): Config {
   if (labeledBatch === batch && method !== 'supervised') {
     throw new UsageError(
       `config: labeledBatch ${labeledBatch} leaves no unlabelled slices in a batch of ${batch}, but ${method} needs at least one. Make it smaller.`,
+    );
+  }
+  if (config.strong === 'unlabeled' && method === 'supervised') {
+    throw new UsageError(
+      'config: strong unlabeled changes nothing for supervised, which sees labelled items only. Use strong both, or none.',
     );
   }
   if (config.teacherMode === 'eval' && method === 'uamt') {

@@ -1,0 +1,130 @@
+// Views of a batch's items by a table of draws: mixed with each other and turned, and for images with other intensities. Both ops read
+// one table and take every pixel from the same place, so what one says of the views is what the other shows.
+import type { Triple } from '../../shaders/image-sizes.js';
+import { mixedBackward, mixedForward, mixedLabels, strongViewsShader, viewColumns } from '../../shaders/views.js';
+import { checkNoMore } from '../arguments.js';
+import { noGrad, record } from '../autograd.js';
+import { ShapeError, show, sizeOf } from '../shape.js';
+import { run } from '../stream.js';
+import { empty, type Tensor, tensor, view } from '../tensor.js';
+import { cast } from './cast.js';
+import { expectTensors, floatType } from './float-type.js';
+import { type Image, imageSizes } from './image-sizes.js';
+import { expectRandom, type Random } from './random.js';
+import { mean } from './reduce.js';
+
+/** How an item of a batch is seen: a row of the table that `mixItems` and `strongViews` read. Left out: as it is. */
+export interface View {
+  /** Exponent of the intensities' size, above 0; default 1. */
+  readonly gamma?: number;
+  /** Factor of the distance from the item's mean; default 1. */
+  readonly contrast?: number;
+  /** What is added; default 0. */
+  readonly brightness?: number;
+  /** Standard deviation of the blur in pixels; default 0: none. */
+  readonly blur?: number;
+  /** Standard deviation of the noise; default 0. */
+  readonly noise?: number;
+  /**
+   * Turn of the planes, 0 to 7: so many quarter turns counter-clockwise (turn modulo 4), then from 4 on a flip from left to right. Planes
+   * that are no squares turn by half turns only: 1 and 3 are 0 and 2 there. Default 0.
+   */
+  readonly turn?: number;
+  /** The item whose view is seen inside the box, as a distance in the batch from this one; default 0: itself. */
+  readonly partner?: number;
+  /** The box: its first plane, row and column (0 by default), and those after its last (0 by default: an empty box). */
+  readonly firstPlane?: number;
+  readonly firstRow?: number;
+  readonly firstColumn?: number;
+  readonly endPlane?: number;
+  readonly endRow?: number;
+  readonly endColumn?: number;
+}
+
+/** The rows of a table, [views, columns], for a tensor that `mixItems` and `strongViews` take as `draws`. */
+export function viewTable(views: readonly View[]): Float32Array<ArrayBuffer> {
+  const table = new Float32Array(views.length * viewColumns.length);
+  views.forEach((row, item) => {
+    viewColumns.forEach((name, column) => {
+      const value = row[name] ?? (name === 'gamma' || name === 'contrast' ? 1 : 0);
+      table[item * viewColumns.length + column] = value;
+    });
+  });
+  return table;
+}
+
+/** Throws a ShapeError unless `draws` has a row for each item. */
+function expectDraws(op: string, draws: Tensor, items: number): void {
+  expectTensors(op, draws);
+  if (
+    draws.dtype === 'f32' &&
+    draws.shape.length === 2 &&
+    draws.shape[0] === items &&
+    draws.shape[1] === viewColumns.length
+  )
+    return;
+  throw new ShapeError(
+    `${op}: the draws are ${draws.dtype} ${show(draws.shape)}, expected f32 [${items},${viewColumns.length}]. Write viewTable(views), a row an item, into it.`,
+  );
+}
+
+/** Sizes of labels u8 [N, H, W] or [N, D, H, W]. */
+function labelSizes({ shape }: Tensor): Pick<Image, 'batch' | 'size'> {
+  const [batch = 0, ...sides] = shape;
+  if (sides.length !== 2 && sides.length !== 3) {
+    throw new ShapeError(`mixItems: got labels ${show(shape)}, expected [N,H,W] or [N,D,H,W]. Reshape them first.`);
+  }
+  return { batch, size: (sides.length === 2 ? [1, ...sides] : sides) as unknown as Triple };
+}
+
+/**
+ * Items as the views of `draws` (f32, a row an item, from `viewTable`) show them: each pixel from the item itself or, inside its box,
+ * from its partner, turned as the item that it comes from. x: images or features [N, H, W, C] or [N, D, H, W, C], f32 or f16, or labels
+ * u8 [N, H, W] or [N, D, H, W]. Moves bits; the gradient adds up what shows a pixel. Throws a ShapeError for other shapes. A partner must
+ * lie in the batch, and a box in the image.
+ */
+export function mixItems(x: Tensor, draws: Tensor, ...others: never[]): Tensor {
+  expectTensors('mixItems', x);
+  checkNoMore('mixItems', others, 'x and the draws');
+  if (x.dtype === 'u8') {
+    const { batch, size } = labelSizes(x);
+    expectDraws('mixItems', draws, batch);
+    const y = empty(x.gpu, x.shape, 'u8', 'mixItems');
+    run(mixedLabels(batch, size), { draws, x, y }, { threads: Math.ceil(x.size / 4) });
+    return y;
+  }
+  const { batch, size, channels } = imageSizes('mixItems', x);
+  expectDraws('mixItems', draws, batch);
+  const sizes = { dtype: floatType('mixItems', x), batch, size, channels };
+  const grid = { threads: x.size / (channels % 4 === 0 ? 4 : 1) };
+  const y = empty(x.gpu, x.shape, x.dtype, 'mixItems');
+  run(mixedForward(sizes), { draws, x, y }, grid);
+  return record('mixItems', y, [x], (dy) => {
+    const dx = empty(x.gpu, x.shape, x.dtype, 'dMixItems');
+    run(mixedBackward(sizes), { draws, dy, dx }, grid);
+    return [dx];
+  });
+}
+
+/**
+ * The strong views of images x [N, H, W, C] or [N, D, H, W, C]: mixed and turned as `mixItems` does by the same `draws`, with the
+ * intensities of the item that each pixel comes from: blur in the plane, power, contrast about the item's mean, brightness, noise
+ * (formulas in shaders/views.ts). Nothing is clipped. What a row leaves alone comes back bit for bit. Takes one stream of `random` when
+ * it is recorded. No gradient. Throws a ShapeError for other shapes.
+ */
+export function strongViews(x: Tensor, draws: Tensor, random: Random, ...others: never[]): Tensor {
+  expectTensors('strongViews', x);
+  checkNoMore('strongViews', others, 'x, the draws and random');
+  const { batch, size, channels } = imageSizes('strongViews', x);
+  const dtype = floatType('strongViews', x);
+  expectDraws('strongViews', draws, batch);
+  expectRandom('strongViews', random);
+  return noGrad(x.gpu, () => {
+    const stream = tensor(x.gpu, [random.next()], [1], { dtype: 'u32', label: 'stream' });
+    const means = cast(mean(view(x, [batch, sizeOf(size) * channels]), 1), 'f32');
+    const y = empty(x.gpu, x.shape, dtype, 'strongViews');
+    const source = strongViewsShader({ dtype, batch, size, channels });
+    run(source, { random: random.state, stream, draws, x, means, y }, { threads: Math.ceil(x.size / 4) });
+    return y;
+  });
+}

@@ -1,0 +1,211 @@
+// Views of the items of a batch, drawn from one table with a row an item. With s the item that a pixel p of item i comes from (i, or
+// its partner where p lies in its box) and t the turn of s:
+//   mixed    y_i(p) = x_s(t(p))                        dx_j(q) = Σ over items i that show x_j(q), in order, of dy_i(t⁻¹(q))
+//   strong   v = blur(x_s)(t(p));  v ← sign(v)·|v|^γ;  v ← m + contrast · (v − m) + brightness;  y_i(p) = v + noise · N(0, 1)
+// where m is the mean of x_s and every number that of s; blur is Gaussian in the plane, 7 × 7, its weights normalised inside the image.
+// Mixed: one thread per quad of channels of a pixel, or per word of four labels. Strong: one thread per four elements, as gaussian-noise.
+import { coordinatesOf, pixelIndex, product, type Triple, vectorsOf } from './image-sizes.js';
+import { philox } from './philox.js';
+import { enable, type Float, flatIndex, u32, wgsl } from './wgsl.js';
+
+/** The columns of the table, in order. */
+export const viewColumns = [
+  ...(['gamma', 'contrast', 'brightness', 'blur', 'noise', 'turn', 'partner'] as const),
+  ...(['firstPlane', 'firstRow', 'firstColumn', 'endPlane', 'endRow', 'endColumn'] as const),
+] as const;
+
+/** Sizes of a batch of images. */
+export interface ViewSizes {
+  readonly dtype: Float;
+  readonly batch: number;
+  readonly size: Triple;
+  readonly channels: number;
+}
+
+/** Expression: a number of an item's row. */
+const drawn = (item: string, column: (typeof viewColumns)[number]): string =>
+  `draws[${item} * ${u32(viewColumns.length)} + ${u32(viewColumns.indexOf(column))}]`;
+
+/** Expression: whether a position lies in the box of an item. */
+const inBox = (item: string): string =>
+  (['Plane', 'Row', 'Column'] as const)
+    .map((axis) => {
+      const at = axis.toLowerCase();
+      return `${at} >= u32(${drawn(item, `first${axis}`)}) && ${at} < u32(${drawn(item, `end${axis}`)})`;
+    })
+    .join(' && ');
+
+/** Expression: the item that another shows in its box. */
+const partnerOf = (item: string): string => `u32(i32(${item}) + i32(${drawn(item, 'partner')}))`;
+
+/** Functions `turn_of(item)`, `turned(turn, at)` and `turned_back(turn, at)`, where `at` is (row, column). Quarter turns need a square. */
+const turns = ([, height, width]: Triple): string => wgsl`
+fn turn_of(item: u32) -> u32 { return u32(${drawn('item', 'turn')}) & ${u32(height === width ? 7 : 6)}; }
+// What quarter turns counter-clockwise show at a place was here.
+fn before_turns(quarters: u32, at: vec2u) -> vec2u {
+  var here = at;
+#if ${height === width}
+  if ((quarters & 1u) != 0u) { here = vec2u(here.y, ${u32(width - 1)} - here.x); }
+#endif
+  if ((quarters & 2u) != 0u) { here = vec2u(${u32(height - 1)} - here.x, ${u32(width - 1)} - here.y); }
+  return here;
+}
+fn mirrored(turn: u32, at: vec2u) -> vec2u { return vec2u(at.x, select(at.y, ${u32(width - 1)} - at.y, turn >= 4u)); }
+fn turned(turn: u32, at: vec2u) -> vec2u { return before_turns(turn & 3u, mirrored(turn, at)); }
+fn turned_back(turn: u32, at: vec2u) -> vec2u { return mirrored(turn, before_turns((4u - (turn & 3u)) & 3u, at)); }`;
+
+/** Function `source_of(pixel)`: the item that an output pixel shows, and the pixel's index in the whole batch. */
+const sources = (size: Triple): string => wgsl`${turns(size)}
+fn source_of(pixel: u32) -> vec2u {
+  ${coordinatesOf('pixel', size).replace('let item =', 'var item =')}
+  if (${inBox('item')}) { item = ${partnerOf('item')}; }
+  let at = turned(turn_of(item), vec2u(row, column));
+  return vec2u(item, ${pixelIndex(size, 'plane', 'at.x', 'at.y')});
+}`;
+
+/** y of images x. */
+export function mixedForward(sizes: ViewSizes): string {
+  const { S, quads } = vectorsOf(sizes);
+  return wgsl`${enable(sizes.dtype)}
+@group(0) @binding(0) var<storage, read> draws: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<${S}>;
+@group(0) @binding(2) var<storage, read_write> y: array<${S}>;
+${sources(sizes.size)}
+
+@compute @workgroup_size(64)
+fn mix_items(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let i = ${flatIndex(64)};
+  if (i >= ${u32(sizes.batch * product(sizes.size) * quads)}) { return; }
+  y[i] = x[source_of(i / ${u32(quads)}).y * ${u32(quads)} + i % ${u32(quads)}];
+}`;
+}
+
+/** dx of images. A pixel lies at one place in every view that may show it. */
+export function mixedBackward(sizes: ViewSizes): string {
+  const { V, S, quads } = vectorsOf(sizes);
+  const { batch, size } = sizes;
+  const place = pixelIndex(size, 'plane', 'row', 'column').replace('item', 'other');
+  return wgsl`${enable(sizes.dtype)}
+@group(0) @binding(0) var<storage, read> draws: array<f32>;
+@group(0) @binding(1) var<storage, read> dy: array<${S}>;
+@group(0) @binding(2) var<storage, read_write> dx: array<${S}>;
+${turns(size)}
+
+@compute @workgroup_size(64)
+fn mix_items_backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let i = ${flatIndex(64)};
+  if (i >= ${u32(batch * product(size) * quads)}) { return; }
+  ${coordinatesOf(`(i / ${u32(quads)})`, size)
+    .replace('let column', 'var column')
+    .replace('let row', 'var row')}
+  let at = turned_back(turn_of(item), vec2u(row, column));
+  row = at.x;
+  column = at.y;
+  var sum = ${V}(0.0);
+  for (var other = 0u; other < ${u32(batch)}; other++) {
+    var shown = other;
+    if (${inBox('other')}) { shown = ${partnerOf('other')}; }
+    if (shown == item) { sum += ${V}(dy[${place} * ${u32(quads)} + i % ${u32(quads)}]); }
+  }
+  dx[i] = ${S}(sum);
+}`;
+}
+
+/** y of labels x, a byte a pixel. */
+export const mixedLabels = (batch: number, size: Triple): string => wgsl`
+@group(0) @binding(0) var<storage, read> draws: array<f32>;
+@group(0) @binding(1) var<storage, read> x: array<u32>;
+@group(0) @binding(2) var<storage, read_write> y: array<u32>;
+${sources(size)}
+fn label(pixel: u32) -> u32 {
+  if (pixel >= ${u32(batch * product(size))}) { return 0u; }
+  let source = source_of(pixel).y;
+  return (x[source / 4u] >> (8u * (source % 4u))) & 0xffu;
+}
+
+@compute @workgroup_size(64)
+fn mix_labels(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let i = ${flatIndex(64)};
+  if (i >= arrayLength(&y)) { return; }
+  y[i] = label(4u * i) | (label(4u * i + 1u) << 8u) | (label(4u * i + 2u) << 16u) | (label(4u * i + 3u) << 24u);
+}`;
+
+/** Strong views of images x, of which `means` holds one number an item. What a row leaves alone is left to the bit. */
+export function strongViewsShader({ dtype, batch, size, channels }: ViewSizes): string {
+  const [, height, width] = size;
+  const elements = batch * product(size) * channels;
+  return wgsl`${enable(dtype)}
+${philox}
+@group(0) @binding(0) var<storage, read> random: array<u32>; // seed, step
+@group(0) @binding(1) var<storage, read> stream: array<u32>;
+@group(0) @binding(2) var<storage, read> draws: array<f32>;
+@group(0) @binding(3) var<storage, read> x: array<${dtype}>;
+@group(0) @binding(4) var<storage, read> means: array<f32>;
+@group(0) @binding(5) var<storage, read_write> y: array<${dtype}>;
+${sources(size)}
+
+fn blurred(pixel: u32, channel: u32, deviation: f32) -> f32 {
+  let row = i32(pixel / ${u32(width)} % ${u32(height)});
+  let column = i32(pixel % ${u32(width)});
+  let exponent = -0.5 / (deviation * deviation);
+  var sum = 0.0;
+  var weights = 0.0;
+  for (var down = -3; down <= 3; down++) {
+    if (row + down < 0 || row + down >= ${height}) { continue; }
+    for (var right = -3; right <= 3; right++) {
+      if (column + right < 0 || column + right >= ${width}) { continue; }
+      let weight = exp(exponent * f32(down * down + right * right));
+      let here = u32(i32(pixel) + down * ${width} + right);
+      sum += weight * f32(x[here * ${u32(channels)} + channel]);
+      weights += weight;
+    }
+  }
+  return sum / weights;
+}
+
+// An element of the view without its noise, and the deviation of that.
+fn view(element: u32) -> vec2f {
+  let channel = element % ${u32(channels)};
+  let source = source_of(element / ${u32(channels)});
+  let item = source.x;
+  let blur = ${drawn('item', 'blur')};
+  let gamma = ${drawn('item', 'gamma')};
+  let contrast = ${drawn('item', 'contrast')};
+  let brightness = ${drawn('item', 'brightness')};
+  var v = f32(x[source.y * ${u32(channels)} + channel]);
+  if (blur > 0.0) { v = blurred(source.y, channel, blur); }
+  if (gamma != 1.0 && v != 0.0) { v = sign(v) * pow(abs(v), gamma); }
+  if (contrast != 1.0) { v = means[item] + contrast * (v - means[item]); }
+  if (brightness != 0.0) { v += brightness; }
+  return vec2f(v, ${drawn('item', 'noise')});
+}
+
+@compute @workgroup_size(64)
+fn strong_views(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let block = ${flatIndex(64)};
+  let first = 4u * block;
+  if (first >= ${u32(elements)}) { return; }
+  let bits = philox(vec4u(block, random[1], 0u, 0u), vec2u(random[0], stream[0]));
+  let noise = vec4f(normal2(bits.xy), normal2(bits.zw));
+  for (var k = 0u; k < 4u; k++) {
+    if (first + k >= ${u32(elements)}) { return; }
+    let v = view(first + k);
+    y[first + k] = ${dtype}(select(v.x, v.x + v.y * noise[k], v.y > 0.0));
+  }
+}`;
+}
+
+/** Representative texts of every kernel in this file. */
+export const variants = (): string[] => {
+  const grids: Triple[] = [
+    [1, 6, 6],
+    [3, 4, 6],
+  ];
+  const images = (['f32', 'f16'] as const).flatMap((dtype) =>
+    grids.flatMap((size) => [1, 8].map((channels): ViewSizes => ({ dtype, batch: 3, size, channels }))),
+  );
+  return [
+    ...images.flatMap((sizes) => [mixedForward(sizes), mixedBackward(sizes), strongViewsShader(sizes)]),
+    ...grids.map((size) => mixedLabels(3, size)),
+  ];
+};
