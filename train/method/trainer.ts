@@ -128,11 +128,17 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
     const q = teacher?.predict(images);
 
     // 3. Supervised loss on the labelled items; consistency on the unlabelled pixels that are kept: all (mt), those that several
-    //    passes of the teacher agree on (uamt), or those of low confidence (lccs).
+    //    passes of the teacher agree on (uamt), or those of low confidence (lccs). The others may have hard pseudo-labels.
     const of = { labels: seen.labels, labeledItems: labeled };
     const kept = q && teacher && keptPixels(config, threshold, teacher, images, logits, q.logits);
     const segmentation = kept
-      ? imageLosses(logits, of, { ...kept, logits: q.logits, kind: config.consistency, weight: consistencyWeight })
+      ? imageLosses(logits, of, {
+          ...kept,
+          logits: q.logits,
+          kind: config.consistency,
+          confidentWeight: config.confidentWeight,
+          weight: consistencyWeight,
+        })
       : imageLosses(logits, of);
     let { loss } = segmentation;
     const logged = [...segmentation.terms];

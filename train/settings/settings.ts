@@ -163,7 +163,17 @@ export const settings = {
     1,
     'percentile, per-class: upper bound on the momentum of the running estimate; 0 uses each batch alone',
   ),
-  consistency: choice('mse', ['mse', 'kl', 'ce'], 'distance between student and teacher on kept pixels'),
+  consistency: choice(
+    'mse',
+    ['mse', 'kl', 'ce', 'ce-dice'],
+    "distance between student and teacher on kept pixels: of their probabilities (mse, kl), or to the teacher's class (ce; ce-dice: half cross-entropy, half Dice)",
+  ),
+  confidentWeight: number(
+    0,
+    0,
+    most,
+    "weight, within the consistency, of the cross-entropy against the teacher's class on the unlabelled pixels that are not kept",
+  ),
   consistencyWeight: number(0.1, 0, most, 'λ_max, the final weight of the unsupervised loss'),
   rampEvery: integer(150, 1, 'iterations between two steps of the weight ramp'),
   rampFraction: number(1, 0, 1, 'share of the iterations over which the weight ramps up'),
