@@ -1,6 +1,6 @@
 // A layer is its parameters and one op call. Initial values are PyTorch's defaults: U(±1/√fan-in) for convolutions.
 import { conv, normActivation, type Random, type Tensor } from '../engine/index.js';
-import type { Mode, Parameters } from './module.js';
+import type { ForwardOptions, Parameters } from './module.js';
 
 /** How a convolution is made. */
 export interface ConvLayerOptions {
@@ -27,7 +27,10 @@ export function convLayer(
   return (x: Tensor, { statistics = false } = {}): Tensor => conv(x, weight, bias, { stride, statistics });
 }
 
-/** Batch normalisation over all axes but the last with running statistics (momentum 0.1, ε 1e-5), LeakyReLU, then dropout. */
+/**
+ * Batch normalisation over all axes but the last with running statistics (momentum 0.1, ε 1e-5), LeakyReLU, then dropout. In train mode
+ * each of `groups` is normalised by its own statistics, and the running ones follow those of `track`.
+ */
 export function normActivationLayer(parameters: Parameters, channels: number, slope: number) {
   const gamma = parameters.constant('weight', [channels], 1);
   const beta = parameters.constant('bias', [channels], 0);
@@ -35,6 +38,12 @@ export function normActivationLayer(parameters: Parameters, channels: number, sl
     mean: parameters.buffer('running_mean', [channels], 0),
     variance: parameters.buffer('running_var', [channels], 1),
   };
-  return (x: Tensor, mode: Mode, dropout?: { rate: number; random: Random }): Tensor =>
-    normActivation(x, gamma, beta, { running, training: mode === 'train', slope, ...(dropout && { dropout }) });
+  return (
+    x: Tensor,
+    { mode = 'eval', groups, track }: ForwardOptions,
+    dropout?: { rate: number; random: Random },
+  ): Tensor => {
+    const options = { running, training: mode === 'train', groups, track, slope };
+    return normActivation(x, gamma, beta, { ...options, ...(dropout && { dropout }) });
+  };
 }

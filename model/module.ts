@@ -75,12 +75,19 @@ export interface Module {
   readonly state: ReadonlyMap<string, Tensor>;
 }
 
-/** How a model runs: `mode`, and where dropout draws from. */
+/** How a model runs: `mode`, where dropout draws from, and which items norms take together. */
 export interface ForwardOptions {
   /** 'train': batch statistics and dropout. 'eval' (the default): running statistics, no dropout. */
   mode?: Mode;
   /** Where dropout draws from; needed in train mode when any dropout rate is above 0. */
   random?: Random;
+  /**
+   * Items of each group of the batch, in order (labelled ones, unlabelled ones): in train mode every norm takes each group's
+   * statistics apart. Not given: all items are one group.
+   */
+  groups?: readonly number[] | undefined;
+  /** Indices of the groups that running statistics follow, one after another; all if not given, none if empty. */
+  track?: readonly number[] | undefined;
 }
 
 /** A network that gives every pixel a class: what trainer, teacher and predictor know of a model. */

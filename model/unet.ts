@@ -28,12 +28,13 @@ function convBlock(parameters: Parameters, inputs: number, outputs: number, rate
   const norm1 = normActivationLayer(block.in('1'), outputs, 0.01);
   const conv2 = convLayer(block.in('4'), outputs, outputs, 3, { rank });
   const norm2 = normActivationLayer(block.in('5'), outputs, 0.01);
-  return (x: Tensor, { mode = 'eval', random }: ForwardOptions): Tensor => {
+  return (x: Tensor, how: ForwardOptions): Tensor => {
+    const { mode = 'eval', random } = how;
     const statistics = mode === 'train';
     const drops = statistics && rate > 0;
     if (drops && !random) throw new ShapeError('unet: train mode with dropout draws random numbers — pass `random`.');
-    const y = norm1(conv1(x, { statistics }), mode, drops ? { rate, random: random! } : undefined);
-    return norm2(conv2(y, { statistics }), mode);
+    const y = norm1(conv1(x, { statistics }), how, drops ? { rate, random: random! } : undefined);
+    return norm2(conv2(y, { statistics }), how);
   };
 }
 

@@ -7,6 +7,7 @@
 // from z as they load; the backward pass may add another gradient of x, of which x's channels are a slot, and give
 // g = dx · l'(n) with the sums of g and g·(z − μ).
 import { type Activation, activated, activatedGradient } from './conv/fusion.js';
+import type { Parts } from './conv/geometry.js';
 import {
   coordinates,
   coordinatesOf,
@@ -16,6 +17,7 @@ import {
   type Triple,
   vectorsOf,
 } from './image-sizes.js';
+import { commonDivisor, groupAt } from './norm-sizes.js';
 import { enable, type Float, flatIndex, nanFunctions, u32, wgsl } from './wgsl.js';
 
 /** `output` is ⌊input / window⌋. */
@@ -86,23 +88,37 @@ fn max_pool(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) g
   ${coordinatesOf(`(i / ${u32(quads)})`, sizes.output)}
   let at = ${firstPixel(sizes)} * ${u32(quads)} + quad;
 #if ${load !== undefined}
-${coefficientsAt(quads)}
+${coefficientsAt(quads, load, 'i', product(sizes.output) * quads)}
 #endif
   y[i] = ${S}(${largestOf(pixelsOf(sizes).map(value))});
 }`;
 }
 
-const coefficientsAt = (quads: number): string => wgsl`
-  let mean = coefficients[quad];
-  let scale = coefficients[${u32(quads)} + quad];
-  let shift = coefficients[${u32(2 * quads)} + quad];`;
+/** The coefficients of a channel quad; those of the group of `at`, of which an item has `each`, if there are several groups. */
+function coefficientsAt(quads: number, load: Activation | undefined, at: string, each: number): string {
+  const first = load?.groups ? `${groupAt(at, load.groups, each)} * ${u32(4 * quads)} + quad` : 'quad';
+  return wgsl`
+  let mean = coefficients[${first}];
+  let scale = coefficients[${u32(quads)} + ${first}];
+  let shift = coefficients[${u32(2 * quads)} + ${first}];`;
+}
 
-/**
- * Parts of a backward pass with sums, each the windows p, p + parts, …: at least eight windows, and no more parts than what adds
- * them up takes in its stride.
- */
-export const poolParts = (sizes: PoolSizes): number =>
-  Math.min(4096, Math.ceil(poolWindows(sizes) / vectorsOf(sizes).quads / 8));
+/** Windows of one item. */
+const itemWindows = (sizes: PoolSizes): number => product(windowsOf(sizes));
+
+/** How a backward pass with sums is cut: the windows of a run of items have parts of their own, each every so-many-th window. */
+function poolRun(sizes: PoolSizes, { groups }: Partial<Activation> = {}): { windows: number; parts: number } {
+  const items = groups ? commonDivisor(groups) : sizes.batch;
+  const windows = items * itemWindows(sizes);
+  return { windows, parts: Math.min(4096, Math.ceil(windows / 8)) };
+}
+
+/** Parts of a backward pass with sums: at least eight windows each, and no more than what adds them up takes in its stride. */
+export function poolParts(sizes: PoolSizes, load?: Activation): Parts {
+  const { windows, parts } = poolRun(sizes, load);
+  const items = windows / itemWindows(sizes);
+  return { count: (sizes.batch / items) * parts, pixelsOf: '0u', run: { pixels: items * product(sizes.input), parts } };
+}
 
 /** Windows along each axis, those that an odd size cuts off included. */
 const windowsOf = ({ input, window }: PoolSizes): Triple =>
@@ -119,7 +135,10 @@ export function maxPoolBackward(sizes: PoolSizes, { load, base, sums = false }: 
   const pixels = pixelsOf(sizes);
   const cut = coordinates.filter((_, axis) => input[axis]! % sides[axis]! !== 0);
   const windows = u32(sizes.batch * product(windowsOf(sizes)));
-  const parts = u32(poolParts(sizes));
+  const run = poolRun(sizes, load);
+  const grouped = load?.groups !== undefined;
+  const ofItem = (window: string): string => coefficientsAt(quads, load, window, itemWindows(sizes));
+  const start = grouped ? `\n  let start = part / ${u32(run.parts)} * ${u32(run.windows)};${ofItem('start')}` : '';
   let slot = 3;
   // One of the window's pixels: its activation, and what its gradient becomes.
   const loadPixel = ({ name: p, apart }: WindowPixel): string => wgsl`
@@ -197,22 +216,22 @@ ${load ? tailFunction(V, load) : ''}
 fn max_pool_backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = ${flatIndex(64)};
   let quad = i % ${u32(quads)};
-#if ${load !== undefined}
-${coefficientsAt(quads)}
+#if ${load !== undefined && !grouped}
+${coefficientsAt(quads, load, '', 0)}
 #endif
 #if ${sums}
   let part = i / ${u32(quads)};
-  if (part >= ${parts}) { return; }
+  if (part >= ${u32(poolParts(sizes, load).count)}) { return; }${start}
   var sum = ${V}(0.0);
   var product = ${V}(0.0);
-  for (var window = part; window < ${windows}; window += ${parts}) {
+  for (var window = ${grouped ? `start + part % ${u32(run.parts)}` : 'part'}; window < ${grouped ? `start + ${u32(run.windows)}` : windows}; window += ${u32(run.parts)}) {
 ${window}
   }
   partials[part * ${u32(2 * quads)} + quad] = sum;
   partials[part * ${u32(2 * quads)} + ${u32(quads)} + quad] = product;
 #else
   let window = i / ${u32(quads)};
-  if (window >= ${windows}) { return; }
+  if (window >= ${windows}) { return; }${grouped ? ofItem('window') : ''}
 ${window}
 #endif
 }`;
@@ -233,6 +252,7 @@ export const variants = (): string[] =>
       });
       const solid: PoolSizes = { ...flat(5), input: [3, 5, 6], output: [1, 2, 3], window: [2, 2, 2] };
       const load = { slope: 0.01, dropout: 0 };
+      const grouped = { ...load, groups: [1, 1] };
       const base = { row: 4 * channels, offset: channels };
       return [
         ...[flat(5), flat(4), solid].flatMap((s) => [
@@ -242,6 +262,9 @@ export const variants = (): string[] =>
           maxPoolBackward(s, { load }),
           maxPoolBackward(s, { base }),
           maxPoolBackward(s, { load, base, sums: true }),
+          maxPoolForward(s, { load: grouped }),
+          maxPoolBackward(s, { load: grouped }),
+          maxPoolBackward(s, { load: grouped, base, sums: true }),
         ]),
       ];
     }),

@@ -1,10 +1,11 @@
 // Batch normalisation, LeakyReLU l and dropout d as one: a = d · l(n), n = (z − μ)·s + β with s = γ·r, r = 1/√(σ² + ε).
 //   g = da · d · l'(n),   dβ = Σ g,   dγ = r Σ g·(z − μ),   dz = s·g − (s·dβ + (z − μ)·s·r·dγ)/R     with R rows
-// `coefficients` [4, C] hold μ, s, β and r; `totals` [2, C] hold s·dβ and s·r·dγ. The means and sums may come as partial
-// ones from the convolution that made z and from the kernel that made da (conv/fusion.ts); da is then g already.
+// `coefficients` [groups, 4, C] hold μ, s, β and r; `totals` [groups, 2, C] hold s·dβ and s·r·dγ, where these are a group's; dβ and dγ
+// of all groups are added up. The means and sums may come as partial ones from the convolution that made z and from the kernel that
+// made da (conv/fusion.ts); da is then g already. The parts of a group lie one after another.
 import { type Activation, activated, activatedGradient, dropoutFactors, normalized } from './conv/fusion.js';
 import type { Parts } from './conv/geometry.js';
-import { chunksOf, type NormSizes, quadsOf } from './norm-sizes.js';
+import { blocksOf, chunksOf, groupAt, type NormSizes, ofGroup, quadsOf } from './norm-sizes.js';
 import { enable, f32, flatIndex, u32, wgsl } from './wgsl.js';
 
 const types = (sizes: NormSizes) =>
@@ -12,75 +13,134 @@ const types = (sizes: NormSizes) =>
     ? ({ V: 'vec4f', S: `vec4<${sizes.dtype}>`, width: 4 } as const)
     : ({ V: 'f32', S: sizes.dtype, width: 1 } as const);
 
-/** The parts that `normStatistics` and `normActivationSums` write: every chunks-th row each. */
+/** The parts that `normStatistics` and `normActivationSums` write: every chunks-th row of a block each. */
 export function chunkParts(sizes: NormSizes): Parts {
   const chunks = u32(chunksOf(sizes));
-  return { count: chunksOf(sizes), pixelsOf: `((${u32(sizes.rows)} - part + ${chunks} - 1u) / ${chunks})` };
+  const blocks = blocksOf(sizes);
+  const chunk = blocks > 1 ? `part % ${chunks}` : 'part';
+  return {
+    count: blocks * chunksOf(sizes),
+    pixelsOf: `((${u32(sizes.rows)} - ${chunk} + ${chunks} - 1u) / ${chunks})`,
+    run: { pixels: sizes.rows, parts: chunksOf(sizes) },
+  };
 }
 
-/** Threads that share the parts of one channel quad: a few parts each. */
-const lanesOf = (parts: number): number => (parts >= 8192 ? 256 : parts >= 512 ? 64 : parts >= 64 ? 16 : 4);
+/** The most groups that these kernels take: a workgroup adds up all of a channel quad. */
+export const mostGroups = 64;
+
+/** Threads that share the parts of a channel quad of one of the groups: a few parts each, and 256 for all groups at most. */
+function lanesOf(parts: number, groups: number): number {
+  const lanes = parts >= 8192 ? 256 : parts >= 512 ? 64 : parts >= 64 ? 16 : 4;
+  return Math.min(lanes, 2 ** Math.floor(Math.log2(256 / groups)));
+}
+
+/** How partial sums are added up: `groups` of them, of which the largest has `parts`. With more than one, `starts` is bound. */
+export interface Adding {
+  readonly width: 1 | 4;
+  readonly groups: number;
+  readonly parts: number;
+}
+
+/** `starts` [groups + 1] holds the first part of each group, and the number of all parts. */
+const bindStarts = (binding: number, groups: number): string =>
+  groups > 1 ? `\n@group(0) @binding(${binding}) var<storage, read> starts: array<f32>;` : '';
+
+/** What a thread of several groups has: its `group` and `lane`, the group's parts from `start` to `end`, its `first` coefficient. */
+const shared = (lanes: number): string => wgsl`  let group = thread / ${u32(lanes)};
+  let lane = thread % ${u32(lanes)};
+  let start = u32(starts[group]);
+  let end = u32(starts[group + 1u]);
+  let first = group * 4u * quads + quad;`;
 
 /**
- * coefficients [4, C] from partial means and Σ (z − mean)², combined as Chan et al. (1979) in a fixed order. With `momentum`,
- * running mean and variance follow in place (the unbiased variance, as PyTorch). Sizes are read from the bindings.
+ * coefficients [groups, 4, C] from partial means and Σ (z − mean)² of parts of `pixelsOf` pixels, combined as Chan et al. (1979) in
+ * a fixed order. With `momentum`, running mean and variance follow the groups of `track` in place, one after another (the unbiased
+ * variance, as PyTorch). Sizes are read from the bindings.
  */
-export function normCoefficients(width: 1 | 4, parts: Parts, epsilon: number, momentum: number | undefined): string {
+export function normCoefficients(
+  { width, groups, parts }: Adding,
+  pixelsOf: string,
+  epsilon: number,
+  momentum: number | undefined,
+  track: readonly number[] = [0],
+): string {
   const V = width === 4 ? 'vec4f' : 'f32';
-  const lanes = lanesOf(parts.count);
+  const lanes = lanesOf(parts, groups);
+  const grouped = groups > 1;
+  const own = grouped ? 'thread' : 'lane';
+  const at = grouped ? 'first' : 'quad';
+  const follow = (
+    mean: string,
+    square: string,
+    pixels: string,
+  ): string => wgsl`  running_mean[quad] = mix(running_mean[quad], ${mean}, ${f32(momentum ?? 0)});
+  running_variance[quad] = mix(running_variance[quad], ${square} / max(${pixels} - 1.0, 1.0), ${f32(momentum ?? 0)});`;
+  // Groups have become moments at their first lanes. One thread then takes them in order.
+  const toFirstLane = grouped
+    ? `
+  counts[thread] = pixels;
+  means[thread] = mean;
+  squares[thread] = square;
+  }
+  workgroupBarrier();
+  if (thread != 0u) { return; }`
+    : '';
+  const ofFirstLane = (group: number): string => {
+    const first = u32(group * lanes);
+    return follow(`means[${first}]`, `squares[${first}]`, `counts[${first}]`);
+  };
   return wgsl`
 @group(0) @binding(0) var<storage, read> partials: array<${V}>;
 @group(0) @binding(1) var<storage, read> gamma: array<${V}>;
 @group(0) @binding(2) var<storage, read> beta: array<${V}>;
-@group(0) @binding(3) var<storage, read_write> coefficients: array<${V}>;
+@group(0) @binding(3) var<storage, read_write> coefficients: array<${V}>;${bindStarts(6, groups)}
 #if ${momentum !== undefined}
 @group(0) @binding(4) var<storage, read_write> running_mean: array<${V}>;
 @group(0) @binding(5) var<storage, read_write> running_variance: array<${V}>;
 #endif
-var<workgroup> counts: array<f32, ${lanes}>;
-var<workgroup> means: array<${V}, ${lanes}>;
-var<workgroup> squares: array<${V}, ${lanes}>;
+var<workgroup> counts: array<f32, ${groups * lanes}>;
+var<workgroup> means: array<${V}, ${groups * lanes}>;
+var<workgroup> squares: array<${V}, ${groups * lanes}>;
 
-@compute @workgroup_size(${lanes})
-fn norm_coefficients(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane: u32) {
+@compute @workgroup_size(${groups * lanes})
+fn norm_coefficients(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) ${own}: u32) {
   let quad = id.x;
   let quads = arrayLength(&gamma);
-  let parts = arrayLength(&partials) / (2u * quads);
+${grouped ? shared(lanes) : '  let parts = arrayLength(&partials) / (2u * quads);'}
   var pixels = 0.0;
   var mean = ${V}(0.0);
   var square = ${V}(0.0);
-  for (var part = lane; part < parts; part += ${u32(lanes)}) {
+  for (var part = ${grouped ? 'start + lane' : 'lane'}; part < ${grouped ? 'end' : 'parts'}; part += ${u32(lanes)}) {
     let at = part * 2u * quads + quad;
-    let n = f32(${parts.pixelsOf});
+    let n = f32(${pixelsOf});
     let delta = partials[at] - mean;
     let total = pixels + n;
     mean += delta * (n / total);
     square += partials[at + quads] + delta * delta * (pixels * n / total);
     pixels = total;
   }
-  counts[lane] = pixels;
-  means[lane] = mean;
-  squares[lane] = square;
+  counts[${own}] = pixels;
+  means[${own}] = mean;
+  squares[${own}] = square;
   workgroupBarrier();
-  if (lane != 0u) { return; }
+  ${grouped ? 'if (lane == 0u) {' : 'if (lane != 0u) { return; }'}
   for (var other = 1u; other < ${u32(lanes)}; other++) {
-    let n = counts[other];
+    let n = counts[${grouped ? 'thread + ' : ''}other];
     if (n > 0.0) {
-      let delta = means[other] - mean;
+      let delta = means[${grouped ? 'thread + ' : ''}other] - mean;
       let total = pixels + n;
       mean += delta * (n / total);
-      square += squares[other] + delta * delta * (pixels * n / total);
+      square += squares[${grouped ? 'thread + ' : ''}other] + delta * delta * (pixels * n / total);
       pixels = total;
     }
   }
   let r = 1.0 / sqrt(square / pixels + ${f32(epsilon)});
-  coefficients[quad] = mean;
-  coefficients[quads + quad] = gamma[quad] * r;
-  coefficients[2u * quads + quad] = beta[quad];
-  coefficients[3u * quads + quad] = r;
+  coefficients[${at}] = mean;
+  coefficients[quads + ${at}] = gamma[quad] * r;
+  coefficients[2u * quads + ${at}] = beta[quad];
+  coefficients[3u * quads + ${at}] = r;${toFirstLane}
 #if ${momentum !== undefined}
-  running_mean[quad] = mix(running_mean[quad], mean, ${f32(momentum ?? 0)});
-  running_variance[quad] = mix(running_variance[quad], square / max(pixels - 1.0, 1.0), ${f32(momentum ?? 0)});
+${grouped ? track.map(ofFirstLane).join('\n') : follow('mean', 'square', 'pixels')}
 #endif
 }`;
 }
@@ -111,12 +171,21 @@ const dropoutBindings = (first: number, { dropout }: Activation, width: 1 | 4): 
 ${dropout > 0 ? dropoutFactors(dropout, width) : ''}
 #endif`;
 
+const isGrouped = ({ groups }: NormSizes): boolean => groups.length > 1;
+
+/** Lines that define `group`, and `first`, where the coefficients of a channel quad of group `group` begin. */
+const firstOf = (sizes: NormSizes, group: string): string => wgsl`
+  let group = ${group};
+  let first = group * ${u32(4 * quadsOf(sizes))} + quad;`;
+
 const preamble = (sizes: NormSizes): string => wgsl`
   let i = ${flatIndex(64)};
-  if (i >= ${u32(sizes.rows * quadsOf(sizes))}) { return; }
-  let quad = i % ${u32(quadsOf(sizes))};
-  let mean = coefficients[quad];
-  let scale = coefficients[${u32(quadsOf(sizes))} + quad];`;
+  if (i >= ${u32(blocksOf(sizes) * sizes.rows * quadsOf(sizes))}) { return; }
+  let quad = i % ${u32(quadsOf(sizes))};${
+    isGrouped(sizes) ? firstOf(sizes, groupAt('i', sizes.groups, sizes.rows * quadsOf(sizes))) : ''
+  }
+  let mean = coefficients[${isGrouped(sizes) ? 'first' : 'quad'}];
+  let scale = coefficients[${u32(quadsOf(sizes))} + ${isGrouped(sizes) ? 'first' : 'quad'}];`;
 
 /** a from z, into rows of `row` channels from channel `offset` on (multiples of 4 where the channels are). */
 export function normActivationForward(
@@ -126,6 +195,7 @@ export function normActivationForward(
 ): string {
   const { V, S, width } = types(sizes);
   const quads = quadsOf(sizes);
+  const at = isGrouped(sizes) ? 'first' : 'quad';
   const target =
     row === sizes.channels ? 'i' : `i / ${u32(quads)} * ${u32(row / width)} + ${u32(offset / width)} + quad`;
   return wgsl`${enable(sizes.dtype)}
@@ -136,15 +206,20 @@ ${dropoutBindings(3, activation, width)}
 
 @compute @workgroup_size(64)
 fn norm_activation(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {${preamble(sizes)}
-  let n = ${normalized(`${V}(z[i])`, 'mean', 'scale', `coefficients[${u32(2 * quads)} + quad]`)};
+  let n = ${normalized(`${V}(z[i])`, 'mean', 'scale', `coefficients[${u32(2 * quads)} + ${at}]`)};
   a[${target}] = ${S}(${activated('n', V, activation.slope)}${activation.dropout > 0 ? ' * factors_at(i)' : ''});
 }`;
 }
 
-/** partials [chunks, 2, C]: Σ g and Σ g·(z − μ) of each chunk's rows, from da. */
+/** partials [blocks, chunks, 2, C]: Σ g and Σ g·(z − μ) of each chunk's rows, from da. */
 export function normActivationSums(sizes: NormSizes, activation: Activation): string {
   const { V, S, width } = types(sizes);
   const quads = u32(quadsOf(sizes));
+  const chunks = u32(chunksOf(sizes));
+  const rows = u32(sizes.rows);
+  const grouped = isGrouped(sizes);
+  const [at, part] = grouped ? ['first', 'part'] : ['quad', 'chunk'];
+  const ofBlock = grouped ? `\n  let block = part / ${chunks};${firstOf(sizes, groupAt('block', sizes.groups))}` : '';
   return wgsl`${enable(sizes.dtype)}
 @group(0) @binding(0) var<storage, read> z: array<${S}>;
 @group(0) @binding(1) var<storage, read> coefficients: array<${V}>;
@@ -155,15 +230,15 @@ ${dropoutBindings(4, activation, width)}
 @compute @workgroup_size(64)
 fn norm_activation_sums(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let thread = ${flatIndex(64)};
-  if (thread >= ${u32(chunksOf(sizes) * quadsOf(sizes))}) { return; }
+  if (thread >= ${u32(blocksOf(sizes) * chunksOf(sizes) * quadsOf(sizes))}) { return; }
   let quad = thread % ${quads};
-  let chunk = thread / ${quads};
-  let mean = coefficients[quad];
-  let scale = coefficients[${quads} + quad];
-  let shift = coefficients[2u * ${quads} + quad];
+  let ${part} = thread / ${quads};${ofBlock}
+  let mean = coefficients[${at}];
+  let scale = coefficients[${quads} + ${at}];
+  let shift = coefficients[2u * ${quads} + ${at}];
   var sum = ${V}(0.0);
   var product = ${V}(0.0);
-  for (var row = chunk; row < ${u32(sizes.rows)}; row += ${u32(chunksOf(sizes))}) {
+  for (var row = ${grouped ? `block * ${rows} + part % ${chunks}` : 'chunk'}; row < ${grouped ? `(block + 1u) * ${rows}` : rows}; row += ${chunks}) {
     let i = row * ${quads} + quad;
     let centered = ${V}(z[i]) - mean;
     let n = centered * scale + shift;
@@ -171,52 +246,72 @@ fn norm_activation_sums(@builtin(global_invocation_id) id: vec3u, @builtin(num_w
     sum += g;
     product += g * centered;
   }
-  partials[chunk * 2u * ${quads} + quad] = sum;
-  partials[chunk * 2u * ${quads} + ${quads} + quad] = product;
+  partials[${part} * 2u * ${quads} + quad] = sum;
+  partials[${part} * 2u * ${quads} + ${quads} + quad] = product;
 }`;
 }
 
 /**
- * totals [2, C], dgamma and dbeta [C] from partial sums, in a fixed order. Sizes are read from the bindings, so that all norms
+ * totals [groups, 2, C], dgamma and dbeta [C] from partial sums, in a fixed order. Sizes are read from the bindings, so that all norms
  * share one pipeline.
  */
-export function normActivationTotals(width: 1 | 4, parts: number): string {
+export function normActivationTotals({ width, groups, parts }: Adding): string {
   const V = width === 4 ? 'vec4f' : 'f32';
-  const lanes = lanesOf(parts);
+  const lanes = lanesOf(parts, groups);
+  const grouped = groups > 1;
+  const own = grouped ? 'thread' : 'lane';
+  const ofAll = `  let scale = coefficients[quads + quad];
+  let r = coefficients[3u * quads + quad];
+  dbeta[quad] = sum;
+  dgamma[quad] = r * product;
+  totals[quad] = scale * sum;
+  totals[quads + quad] = scale * (r * r * product);`;
+  const ofGroups = wgsl`  let scale = coefficients[quads + first];
+  let r = coefficients[3u * quads + first];
+  totals[group * 2u * quads + quad] = scale * sum;
+  totals[group * 2u * quads + quads + quad] = scale * (r * r * product);
+  sums[thread] = sum;
+  products[thread] = r * product;
+  }
+  workgroupBarrier();
+  if (thread != 0u) { return; }
+  var dbetas = sums[0];
+  var dgammas = products[0];
+  for (var other = ${u32(lanes)}; other < ${u32(groups * lanes)}; other += ${u32(lanes)}) {
+    dbetas += sums[other];
+    dgammas += products[other];
+  }
+  dbeta[quad] = dbetas;
+  dgamma[quad] = dgammas;`;
   return wgsl`
 @group(0) @binding(0) var<storage, read> partials: array<${V}>;
 @group(0) @binding(1) var<storage, read> coefficients: array<${V}>;
 @group(0) @binding(2) var<storage, read_write> totals: array<${V}>;
 @group(0) @binding(3) var<storage, read_write> dgamma: array<${V}>;
-@group(0) @binding(4) var<storage, read_write> dbeta: array<${V}>;
-var<workgroup> sums: array<${V}, ${lanes}>;
-var<workgroup> products: array<${V}, ${lanes}>;
+@group(0) @binding(4) var<storage, read_write> dbeta: array<${V}>;${bindStarts(5, groups)}
+var<workgroup> sums: array<${V}, ${groups * lanes}>;
+var<workgroup> products: array<${V}, ${groups * lanes}>;
 
-@compute @workgroup_size(${lanes})
-fn norm_activation_totals(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane: u32) {
+@compute @workgroup_size(${groups * lanes})
+fn norm_activation_totals(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) ${own}: u32) {
   let quad = id.x;
   let quads = arrayLength(&dgamma);
-  let end = arrayLength(&partials);
+${grouped ? shared(lanes) : '  let end = arrayLength(&partials);'}
   var sum = ${V}(0.0);
   var product = ${V}(0.0);
-  for (var at = lane * 2u * quads + quad; at < end; at += ${u32(2 * lanes)} * quads) {
+  for (var at = ${grouped ? '(start + lane)' : 'lane'} * 2u * quads + quad; at < end${grouped ? ' * 2u * quads' : ''}; at += ${u32(2 * lanes)} * quads) {
     sum += partials[at];
     product += partials[at + quads];
   }
-  sums[lane] = sum;
-  products[lane] = product;
+  sums[${own}] = sum;
+  products[${own}] = product;
   workgroupBarrier();
-  if (lane != 0u) { return; }
+  ${grouped ? 'if (lane == 0u) {' : 'if (lane != 0u) { return; }'}
   for (var other = 1u; other < ${u32(lanes)}; other++) {
-    sum += sums[other];
-    product += products[other];
+    sum += sums[${grouped ? 'thread + ' : ''}other];
+    product += products[${grouped ? 'thread + ' : ''}other];
   }
-  let scale = coefficients[quads + quad];
-  let r = coefficients[3u * quads + quad];
-  dbeta[quad] = sum;
-  dgamma[quad] = r * product;
-  totals[quad] = scale * sum;
-  totals[quads + quad] = scale * (r * r * product);
+${grouped ? ofGroups : ofAll}
 }`;
 }
 
@@ -230,6 +325,11 @@ export function normActivationBackward(
   const quads = u32(quadsOf(sizes));
   const derivative = from === 'da';
   const factors = activation.dropout > 0 ? ' * factors_at(i)' : '';
+  const [at, total] = isGrouped(sizes) ? ['first', `group * 2u * ${quads} + quad`] : ['quad', 'quad'];
+  const perRow = ofGroup(
+    'group',
+    sizes.groups.map((blocks) => f32(1 / (blocks * sizes.rows))),
+  );
   return wgsl`${enable(sizes.dtype)}
 @group(0) @binding(0) var<storage, read> dy: array<${S}>;
 @group(0) @binding(1) var<storage, read> coefficients: array<${V}>;
@@ -248,7 +348,7 @@ fn norm_activation_backward(@builtin(global_invocation_id) id: vec3u, @builtin(n
   let centered = ${V}(z[i]) - mean;
 #endif
 #if ${derivative}
-  let n = centered * scale + coefficients[2u * ${quads} + quad];
+  let n = centered * scale + coefficients[2u * ${quads} + ${at}];
   let g = ${V}(dy[i]) * ${activatedGradient('n', V, activation.slope)}${factors};
 #else
   let g = ${V}(dy[i]);
@@ -256,7 +356,7 @@ fn norm_activation_backward(@builtin(global_invocation_id) id: vec3u, @builtin(n
 #if ${constant}
   dz[i] = ${S}(scale * g);
 #else
-  dz[i] = ${S}(scale * g - (totals[quad] + centered * totals[${quads} + quad]) * ${f32(1 / sizes.rows)});
+  dz[i] = ${S}(scale * g - (totals[${total}] + centered * totals[${quads} + ${total}]) * ${perRow});
 #endif
 }`;
 }
@@ -266,22 +366,24 @@ export function variants(): string[] {
   const texts: string[] = [normRunningCoefficients(5, 1e-5)];
   for (const dtype of ['f32', 'f16'] as const) {
     for (const channels of [3, 8]) {
-      const sizes = { dtype, groups: 1, rows: 257, channels };
-      const parts = chunkParts(sizes);
-      texts.push(
-        ...[0.1, undefined].map((momentum) => normCoefficients(channels === 8 ? 4 : 1, parts, 1e-5, momentum)),
-      );
-      texts.push(...[8, 600].map((count) => normActivationTotals(channels === 8 ? 4 : 1, count)));
-      for (const dropout of [0, 0.5]) {
-        const activation = { slope: 0.01, dropout };
-        texts.push(
-          normActivationForward(sizes, activation),
-          normActivationForward(sizes, activation, { row: 4 * channels, offset: channels }),
-          normActivationSums(sizes, activation),
-          ...[true, false].flatMap((constant) =>
-            (['da', 'g'] as const).map((from) => normActivationBackward(sizes, activation, { from, constant })),
-          ),
-        );
+      const width = channels === 8 ? 4 : 1;
+      for (const groups of [[1], [1, 2]]) {
+        const sizes = { dtype, groups, rows: 257, channels };
+        const { pixelsOf } = chunkParts(sizes);
+        const adding = (parts: number): Adding => ({ width, groups: groups.length, parts });
+        texts.push(...[0.1, undefined].map((momentum) => normCoefficients(adding(5), pixelsOf, 1e-5, momentum)));
+        texts.push(...[8, 600].map((parts) => normActivationTotals(adding(parts))));
+        for (const dropout of [0, 0.5]) {
+          const activation = { slope: 0.01, dropout };
+          texts.push(
+            normActivationForward(sizes, activation),
+            normActivationForward(sizes, activation, { row: 4 * channels, offset: channels }),
+            normActivationSums(sizes, activation),
+            ...[true, false].flatMap((constant) =>
+              (['da', 'g'] as const).map((from) => normActivationBackward(sizes, activation, { from, constant })),
+            ),
+          );
+        }
       }
     }
   }

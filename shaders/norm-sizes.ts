@@ -1,10 +1,12 @@
-// The sizes of a normalisation, and how its sums are cut into chunks.
-import type { Float } from './wgsl.js';
+// The sizes of a normalisation, and how its rows are cut. Rows lie in blocks of equal length; some consecutive blocks are a group,
+// which is normalised by its own statistics; sums over a block are made in chunks. One group has one block, however many items it is.
+import { type Float, u32 } from './wgsl.js';
 
 export interface NormSizes {
   readonly dtype: Float;
-  readonly groups: number;
-  /** Rows (pixels) of one group. */
+  /** The blocks of each group, one group after another. */
+  readonly groups: readonly number[];
+  /** Rows (pixels) of one block. */
   readonly rows: number;
   readonly channels: number;
 }
@@ -14,5 +16,36 @@ export const wide = ({ channels }: NormSizes): boolean => channels % 4 === 0;
 /** Channel quads (or channels) of a row. */
 export const quadsOf = (sizes: NormSizes): number => (wide(sizes) ? sizes.channels / 4 : sizes.channels);
 
-/** Partial sums per group: enough to fill a GPU, few enough that the second pass is short. */
+/** Blocks of all groups. */
+export const blocksOf = ({ groups }: NormSizes): number => groups.reduce((sum, blocks) => sum + blocks, 0);
+
+/** Partial sums per block: enough to fill a GPU, few enough that the second pass is short. */
 export const chunksOf = ({ rows }: NormSizes): number => Math.min(1024, Math.ceil(rows / 64));
+
+/** The largest number that divides all of these. */
+export const commonDivisor = (numbers: readonly number[]): number => {
+  const ofTwo = (a: number, b: number): number => (b === 0 ? a : ofTwo(b, a % b));
+  return numbers.reduce(ofTwo);
+};
+
+/** Where each group of so many begins, and the end of the last one. */
+export function startsOf(groups: readonly number[]): number[] {
+  const starts = [0];
+  for (const n of groups) starts.push(starts.at(-1)! + n);
+  return starts;
+}
+
+/** Expression, u32: the group of the integer `at`, where a group is as many consecutive integers as `groups` says, times `each`. */
+export const groupAt = (at: string, groups: readonly number[], each = 1): string =>
+  `(${
+    startsOf(groups)
+      .slice(1, -1)
+      .map((start) => `u32(${at} >= ${start * each})`)
+      .join(' + ') || '0u'
+  })`;
+
+/** Expression: the value of the group `group`, a u32. */
+export const ofGroup = (group: string, values: readonly string[]): string =>
+  values.reduce((others, value, g) =>
+    value === values[g - 1] ? others : `select(${others}, ${value}, ${group} >= ${u32(g)})`,
+  );

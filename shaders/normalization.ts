@@ -1,24 +1,39 @@
-// Normalisation over rows, per channel and group (batch norm: one group of all rows; instance norm: a group per sample):
+// Normalisation over rows, per channel and group (batch norm: one group of all rows, or one for some items each; instance norm: a
+// group per sample):
 //   y = γ (x − μ)·r + β,   r = 1/√(σ² + ε)
 //   dβ = Σ dy,   dγ = Σ dy·x̂,   dx = γ r (dy − (dβ + x̂·dγ)/R)      with x̂ = (x − μ)·r and R rows in a group
 // Sums take two passes in a fixed order. A thread of the first pass walks every chunks-th row of one channel quad, relative
 // to its own first value, so that data with a large offset keep their digits; the second combines (count, mean, M2) as
 // Chan et al. (1979). Channels go four at a time where their count is a multiple of four.
-import { chunksOf, type NormSizes, quadsOf, wide } from './norm-sizes.js';
+import { blocksOf, chunksOf, groupAt, type NormSizes, ofGroup, quadsOf, startsOf, wide } from './norm-sizes.js';
 import { enable, f32, flatIndex, u32, wgsl } from './wgsl.js';
 
 const types = (sizes: NormSizes) =>
   wide(sizes) ? { V: 'vec4f', S: `vec4<${sizes.dtype}>` } : { V: 'f32', S: sizes.dtype };
 
+/** Whether each block is a group of its own. */
+const alone = ({ groups }: NormSizes): boolean => groups.every((blocks) => blocks === 1);
+
+/** Expression: the group of a block. */
+const groupOf = (sizes: NormSizes, block: string): string => (alone(sizes) ? block : groupAt(block, sizes.groups));
+
+/** Expression: what follows from the rows of the group `group`. */
+const byRows = ({ groups, rows }: NormSizes, value: (rows: number) => number): string =>
+  ofGroup(
+    'group',
+    groups.map((blocks) => f32(value(blocks * rows))),
+  );
+
+/** The block (`group`, as where each is one), chunk and channel quad of a thread that makes sums. */
 const place = (sizes: NormSizes): string => wgsl`
   let i = ${flatIndex(64)};
-  if (i >= ${u32(sizes.groups * chunksOf(sizes) * quadsOf(sizes))}) { return; }
+  if (i >= ${u32(blocksOf(sizes) * chunksOf(sizes) * quadsOf(sizes))}) { return; }
   let quad = i % ${u32(quadsOf(sizes))};
   let chunk = (i / ${u32(quadsOf(sizes))}) % ${u32(chunksOf(sizes))};
   let group = i / ${u32(quadsOf(sizes) * chunksOf(sizes))};
   let base = group * ${u32(sizes.rows * quadsOf(sizes))} + quad;`;
 
-/** partials [groups, chunks, 2, C]: mean and M2 = Σ (x − mean)² of each chunk's rows. */
+/** partials [blocks, chunks, 2, C]: mean and M2 = Σ (x − mean)² of each chunk's rows. */
 export function normStatistics(sizes: NormSizes): string {
   const { V, S } = types(sizes);
   const quads = u32(quadsOf(sizes));
@@ -45,15 +60,48 @@ ${place(sizes)}
 }`;
 }
 
+/** The loop of a lane over the chunks of group `group`, as they lie in a group of one block or, `uneven`, of several. */
+function eachChunk(sizes: NormSizes, uneven: boolean, indent = ''): string {
+  const chunks = u32(chunksOf(sizes));
+  const quads = u32(quadsOf(sizes));
+  const starts = startsOf(sizes.groups).map((block) => u32(block * chunksOf(sizes)));
+  const from = `${ofGroup('group', starts.slice(0, -1))} + lane`;
+  const [first, end, at] = uneven
+    ? [from, ofGroup('group', starts.slice(1)), 'chunk']
+    : ['lane', chunks, `(group * ${chunks} + chunk)`];
+  return `${indent}  for (var chunk = ${first}; chunk < ${end}; chunk += 64u) {
+${indent}    let at = ${at} * 2u * ${quads} + quad;`;
+}
+
+/** Whether one workgroup takes all groups of a channel quad, one after another: where they differ in size, or update what runs. */
+const inTurn = (sizes: NormSizes, momentum: number | undefined): boolean =>
+  sizes.groups.length > 1 && (momentum !== undefined || !alone(sizes));
+
+/** Workgroups of `normMoments`. */
+export const momentsWorkgroups = (sizes: NormSizes, momentum: number | undefined): number =>
+  (inTurn(sizes, momentum) ? 1 : sizes.groups.length) * quadsOf(sizes);
+
 /**
- * moments [groups, 2, C] = mean and r = 1/√(variance + ε) from the partials. With `momentum`, running mean and variance
- * follow in place (one group; the unbiased variance, as PyTorch).
+ * moments [groups, 2, C] = mean and r = 1/√(variance + ε) from the partials. With `momentum`, running mean and variance follow the
+ * groups of `track` in place, one after another (the unbiased variance, as PyTorch).
  */
-export function normMoments(sizes: NormSizes, epsilon: number, momentum: number | undefined): string {
+export function normMoments(
+  sizes: NormSizes,
+  epsilon: number,
+  momentum: number | undefined,
+  track: readonly number[] = [0],
+): string {
   const { V } = types(sizes);
+  const { groups } = sizes;
   const quads = u32(quadsOf(sizes));
   const chunks = u32(chunksOf(sizes));
-  const rows = f32(sizes.rows);
+  const rows = byRows(sizes, (n) => n);
+  const turns = inTurn(sizes, momentum);
+  const turn = `  for (var group = 0u; group < ${u32(groups.length)}; group++) {`;
+  const tracked = ofGroup(
+    'group',
+    groups.map((_, g) => String(track.includes(g))),
+  );
   return wgsl`
 @group(0) @binding(0) var<storage, read> partials: array<${V}>;
 @group(0) @binding(1) var<storage, read_write> moments: array<${V}>;
@@ -70,20 +118,19 @@ fn rows_of(chunk: u32) -> f32 { return f32((${u32(sizes.rows)} - chunk + ${chunk
 @compute @workgroup_size(64)
 fn norm_moments(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane: u32) {
   let quad = id.x % ${quads};
-  let group = id.x / ${quads};
+${turns ? turn : `  let group = id.x / ${quads};`}
   var count = 0.0;
   var mean = ${V}(0.0);
   var m2 = ${V}(0.0);
-  for (var chunk = lane; chunk < ${chunks}; chunk += 64u) {
-    let at = (group * ${chunks} + chunk) * 2u * ${quads} + quad;
-    let n = rows_of(chunk);
+${eachChunk(sizes, turns)}
+    let n = rows_of(chunk${turns ? ` % ${chunks}` : ''});
     let delta = partials[at] - mean;
     let total = count + n;
     mean += delta * (n / total);
     m2 += partials[at + ${quads}] + delta * delta * (count * n / total);
     count = total;
   }
-  counts[lane] = count;
+${turns ? '  workgroupBarrier(); // the group before is done\n' : ''}  counts[lane] = count;
   means[lane] = mean;
   squares[lane] = m2;
   for (var half = 32u; half > 0u; half /= 2u) {
@@ -102,10 +149,10 @@ fn norm_moments(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_inde
     moments[at] = means[0];
     moments[at + ${quads}] = 1.0 / sqrt(squares[0] / ${rows} + ${f32(epsilon)});
 #if ${momentum !== undefined}
-    running_mean[quad] = mix(running_mean[quad], means[0], ${f32(momentum ?? 0)});
-    running_variance[quad] = mix(running_variance[quad], squares[0] / max(${rows} - 1.0, 1.0), ${f32(momentum ?? 0)});
+${turns ? `    if (${tracked}) {\n` : ''}    running_mean[quad] = mix(running_mean[quad], means[0], ${f32(momentum ?? 0)});
+    running_variance[quad] = mix(running_variance[quad], squares[0] / max(${rows} - 1.0, 1.0), ${f32(momentum ?? 0)});${turns ? '\n    }' : ''}
 #endif
-  }
+  }${turns ? '\n  }' : ''}
 }`;
 }
 
@@ -138,14 +185,14 @@ export function normForward(sizes: NormSizes): string {
 @compute @workgroup_size(64)
 fn norm_forward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = ${flatIndex(64)};
-  if (i >= ${u32(sizes.groups * sizes.rows * quadsOf(sizes))}) { return; }
+  if (i >= ${u32(blocksOf(sizes) * sizes.rows * quadsOf(sizes))}) { return; }
   let quad = i % ${quads};
-  let at = (i / ${u32(sizes.rows * quadsOf(sizes))}) * 2u * ${quads} + quad;
+  let at = ${groupOf(sizes, `(i / ${u32(sizes.rows * quadsOf(sizes))})`)} * 2u * ${quads} + quad;
   y[i] = ${S}((${V}(x[i]) - moments[at]) * (moments[at + ${quads}] * gamma[quad]) + beta[quad]);
 }`;
 }
 
-/** partials [groups, chunks, 2, C]: Σ dy and Σ dy·x̂ of each chunk's rows. */
+/** partials [blocks, chunks, 2, C]: Σ dy and Σ dy·x̂ of each chunk's rows. */
 export function normBackwardSums(sizes: NormSizes): string {
   const { V, S } = types(sizes);
   const quads = u32(quadsOf(sizes));
@@ -158,8 +205,8 @@ export function normBackwardSums(sizes: NormSizes): string {
 @compute @workgroup_size(64)
 fn norm_backward_sums(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
 ${place(sizes)}
-  let mean = moments[group * 2u * ${quads} + quad];
-  let scale = moments[group * 2u * ${quads} + ${quads} + quad];
+  let mean = moments[${groupOf(sizes, 'group')} * 2u * ${quads} + quad];
+  let scale = moments[${groupOf(sizes, 'group')} * 2u * ${quads} + ${quads} + quad];
   var sum = ${V}(0.0);
   var product = ${V}(0.0);
   for (var row = chunk; row < ${u32(sizes.rows)}; row += ${u32(chunksOf(sizes))}) {
@@ -177,7 +224,6 @@ ${place(sizes)}
 export function normBackwardTotals(sizes: NormSizes): string {
   const { V } = types(sizes);
   const quads = u32(quadsOf(sizes));
-  const chunks = u32(chunksOf(sizes));
   return wgsl`
 @group(0) @binding(0) var<storage, read> partials: array<${V}>;
 @group(0) @binding(1) var<storage, read_write> sums: array<${V}>;
@@ -191,11 +237,10 @@ fn norm_backward_totals(@builtin(workgroup_id) id: vec3u, @builtin(local_invocat
   let quad = id.x;
   var total = ${V}(0.0);
   var total_product = ${V}(0.0);
-  for (var group = 0u; group < ${u32(sizes.groups)}; group++) {
+  for (var group = 0u; group < ${u32(sizes.groups.length)}; group++) {
     var sum = ${V}(0.0);
     var product = ${V}(0.0);
-    for (var chunk = lane; chunk < ${chunks}; chunk += 64u) {
-      let at = (group * ${chunks} + chunk) * 2u * ${quads} + quad;
+${eachChunk(sizes, !alone(sizes), '  ')}
       sum += partials[at];
       product += partials[at + ${quads}];
     }
@@ -227,6 +272,8 @@ fn norm_backward_totals(@builtin(workgroup_id) id: vec3u, @builtin(local_invocat
 export function normBackward(sizes: NormSizes, constant: boolean): string {
   const { V, S } = types(sizes);
   const quads = u32(quadsOf(sizes));
+  const block = `(i / ${u32(sizes.rows * quadsOf(sizes))})`;
+  const group = alone(sizes) ? '' : `  let group = ${groupOf(sizes, block)};\n`;
   return wgsl`${enable(sizes.dtype)}
 @group(0) @binding(0) var<storage, read> dy: array<${S}>;
 @group(0) @binding(1) var<storage, read> moments: array<${V}>;
@@ -240,15 +287,15 @@ export function normBackward(sizes: NormSizes, constant: boolean): string {
 @compute @workgroup_size(64)
 fn norm_backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = ${flatIndex(64)};
-  if (i >= ${u32(sizes.groups * sizes.rows * quadsOf(sizes))}) { return; }
+  if (i >= ${u32(blocksOf(sizes) * sizes.rows * quadsOf(sizes))}) { return; }
   let quad = i % ${quads};
-  let at = (i / ${u32(sizes.rows * quadsOf(sizes))}) * 2u * ${quads} + quad;
+${group}  let at = ${alone(sizes) ? block : 'group'} * 2u * ${quads} + quad;
   let scale = moments[at + ${quads}];
 #if ${constant}
   dx[i] = ${S}(gamma[quad] * scale * ${V}(dy[i]));
 #else
   let normal = (${V}(x[i]) - moments[at]) * scale;
-  dx[i] = ${S}(gamma[quad] * scale * (${V}(dy[i]) - (sums[at] + normal * sums[at + ${quads}]) * ${f32(1 / sizes.rows)}));
+  dx[i] = ${S}(gamma[quad] * scale * (${V}(dy[i]) - (sums[at] + normal * sums[at + ${quads}]) * ${byRows(sizes, (n) => 1 / n)}));
 #endif
 }`;
 }
@@ -257,7 +304,7 @@ export function variants(): string[] {
   const texts: string[] = [];
   for (const dtype of ['f32', 'f16'] as const) {
     for (const channels of [3, 8]) {
-      for (const groups of [1, 2]) {
+      for (const groups of [[1], [1, 1], [1, 3]]) {
         const sizes = { dtype, groups, rows: 257, channels };
         texts.push(
           normStatistics(sizes),
@@ -266,7 +313,7 @@ export function variants(): string[] {
           normBackwardSums(sizes),
         );
         texts.push(normBackwardTotals(sizes), normBackward(sizes, false), normBackward(sizes, true));
-        if (groups === 1) texts.push(normMoments(sizes, 1e-5, 0.1));
+        texts.push(normMoments(sizes, 1e-5, 0.1, groups.length === 1 ? [0] : [1]));
       }
     }
   }

@@ -4,7 +4,7 @@ import { checkOptions } from '../arguments.js';
 import { ShapeError } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
-import { apply, normalize, type RunningStatistics, sizesOf } from './normalization.js';
+import { apply, groupsOf, normalize, type RunningStatistics, sizesOf } from './normalization.js';
 
 /** What `batchNorm` normalises by; `momentum` 0.1 and `epsilon` 1e-5 if not given, as PyTorch. */
 export interface BatchNormOptions {
@@ -13,19 +13,31 @@ export interface BatchNormOptions {
   training: boolean;
   momentum?: number;
   epsilon?: number;
+  /**
+   * Items of each group, in order, of a batch in which some were drawn otherwise than others (Zając et al. 2019, split batch
+   * normalisation): in training each group is normalised by its own statistics. Not given: all items are one group.
+   */
+  groups?: readonly number[] | undefined;
+  /** Indices of the groups that the running statistics follow, one after another as if they were passes; all if not given. */
+  track?: readonly number[] | undefined;
 }
 
 /**
  * Batch normalisation of x [..., C] over all axes but the last: γ (x − μ)/√(σ² + ε) + β, with the biased variance of the
  * batch in training (Ioffe & Szegedy 2015); running variance is the unbiased one, as in PyTorch. γ, β and running statistics are
- * f32 [C]. Throws a ShapeError for others, and in training where a channel has one value only.
+ * f32 [C]. Throws a ShapeError for others, for groups that do not add up to x's items, and in training where a channel has one value
+ * only in some group.
  */
 export function batchNorm(x: Tensor, gamma: Tensor, beta: Tensor, options: BatchNormOptions): Tensor {
   const { running, training, momentum = 0.1, epsilon = 1e-5 } = options;
-  checkOptions('batchNorm', options, ['running', 'training', 'momentum', 'epsilon']);
-  const sizes = sizesOf('batchNorm', x, { gamma, beta, running }, 1, training);
+  checkOptions('batchNorm', options, ['running', 'training', 'momentum', 'epsilon', 'groups', 'track']);
+  const { groups, track } = groupsOf('batchNorm', x, options);
+  const sizes = sizesOf('batchNorm', x, { gamma, beta, running }, training ? groups : [x.shape[0]!], training);
   if (!training && !running) throw new ShapeError('batchNorm: eval mode needs running statistics. Pass `running`.');
-  if (training) return normalize('batchNorm', x, gamma, beta, sizes, epsilon, running && { ...running, momentum });
+  if (training) {
+    const following = track.length ? running && { ...running, momentum, track } : undefined;
+    return normalize('batchNorm', x, gamma, beta, sizes, epsilon, following);
+  }
 
   const { channels } = sizes;
   const moments = empty(x.gpu, [1, 2, channels], 'f32', 'batchNorm.moments');

@@ -20,7 +20,7 @@ import type { Tensor } from '../tensor.js';
 /** A tensor that is the activation of the norm of z. While its storage is deferred, a consumer may compute it on load. */
 export interface ActivationOf {
   readonly z: Tensor;
-  /** [4, C], see shaders/norm-activation.ts. */
+  /** [groups, 4, C], see shaders/norm-activation.ts. */
   readonly coefficients: Tensor;
   readonly activation: Activation;
   /** Bound by kernels that draw dropout. */

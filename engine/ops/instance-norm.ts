@@ -13,6 +13,6 @@ export function instanceNorm(x: Tensor, gamma: Tensor, beta: Tensor, options: { 
   expectTensors('instanceNorm', x);
   checkOptions('instanceNorm', options, ['epsilon']);
   if (x.shape.length < 3) throw new ShapeError(`instanceNorm: got ${show(x.shape)}, expected [N, ..., C].`);
-  const sizes = sizesOf('instanceNorm', x, { gamma, beta }, x.shape[0]!, true);
+  const sizes = sizesOf('instanceNorm', x, { gamma, beta }, Array<number>(x.shape[0]!).fill(1), true);
   return normalize('instanceNorm', x, gamma, beta, sizes, options.epsilon ?? 1e-5, undefined);
 }

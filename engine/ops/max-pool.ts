@@ -35,8 +35,9 @@ export function maxPool(x: Tensor, ...others: never[]): Tensor {
     const load = activationToLoad(x);
     const base = flow.take(0);
     const slot = base && (waitingSlot(base) ?? { source: base, row: channels, offset: 0 });
-    const parts = poolParts(sizes);
-    const sums = load && flow.activated(0) ? empty(x.gpu, [parts, 2, channels], 'f32', 'maxPool.partials') : undefined;
+    const parts = poolParts(sizes, load?.activation);
+    const sums =
+      load && flow.activated(0) ? empty(x.gpu, [parts.count, 2, channels], 'f32', 'maxPool.partials') : undefined;
     run(
       maxPoolBackward(sizes, { load: load?.activation, base: slot, sums: sums !== undefined }),
       {
@@ -47,8 +48,8 @@ export function maxPool(x: Tensor, ...others: never[]): Tensor {
         ...(slot && { base: slot.source }),
         ...(sums && { partials: sums }),
       },
-      { threads: sums ? (parts * channels) / lanes : poolWindows(sizes) },
+      { threads: sums ? (parts.count * channels) / lanes : poolWindows(sizes) },
     );
-    return [sums ? new ActivatedGradient(dx, { partials: sums, parts: { count: parts, pixelsOf: '0u' } }) : dx];
+    return [sums ? new ActivatedGradient(dx, { partials: sums, parts }) : dx];
   });
 }

@@ -1,8 +1,11 @@
 // Batch norm, LeakyReLU and dropout as one op whose output nobody writes if its consumers can compute it on load. The kernels
 // are in shaders/norm-activation.ts; with fusing off it is the composition of the three ops.
 import type { Activation } from '../../shaders/conv/fusion.js';
+import { partStarts } from '../../shaders/conv/geometry.js';
 import {
+  type Adding,
   chunkParts,
+  mostGroups,
   normActivationBackward,
   normActivationForward,
   normActivationSums,
@@ -10,7 +13,7 @@ import {
   normCoefficients,
   normRunningCoefficients,
 } from '../../shaders/norm-activation.js';
-import { chunksOf, quadsOf } from '../../shaders/norm-sizes.js';
+import { blocksOf, chunksOf, quadsOf } from '../../shaders/norm-sizes.js';
 import { normStatistics } from '../../shaders/normalization.js';
 import { checkOptions } from '../arguments.js';
 import { ActivatedGradient, gradientLike, type PartialSums, recordActivation } from '../autograd.js';
@@ -21,7 +24,7 @@ import { type BatchNormOptions, batchNorm } from './batch-norm.js';
 import { dropout } from './dropout.js';
 import { deferWrite, setActivation, statisticsOf } from './fusion.js';
 import { leakyRelu } from './leaky-relu.js';
-import { sizesOf } from './normalization.js';
+import { groupsOf, sizesOf } from './normalization.js';
 import { expectRandom, type Random } from './random.js';
 
 /** What follows the norm: LeakyReLU, then dropout. */
@@ -39,19 +42,22 @@ export interface NormActivationOptions extends BatchNormOptions {
 export function normActivation(z: Tensor, gamma: Tensor, beta: Tensor, options: NormActivationOptions): Tensor {
   const { running, training, momentum = 0.1, epsilon = 1e-5, slope } = options;
   const rate = options.dropout?.rate ?? 0;
-  checkOptions('normActivation', options, ['running', 'training', 'momentum', 'epsilon', 'slope', 'dropout']);
+  const known = ['running', 'training', 'momentum', 'epsilon', 'groups', 'track', 'slope', 'dropout'];
+  checkOptions('normActivation', options, known);
   if (rate > 0) expectRandom('normActivation', options.dropout?.random);
   if (!(slope >= 0 && slope <= 1)) throw new ShapeError(`normActivation: slope must be in [0, 1] — got ${slope}.`);
   if (!(rate >= 0 && rate < 1)) throw new ShapeError(`normActivation: dropout must be in [0, 1) — got ${rate}.`);
-  if (!z.gpu.flags.fuse) {
-    const plain = { ...(running && { running }), training, momentum, epsilon };
+  const { groups, track } = groupsOf('normActivation', z, options);
+  if (!z.gpu.flags.fuse || groups.length > mostGroups) {
+    const plain = { ...(running && { running }), training, momentum, epsilon, groups, track };
     const y = leakyRelu(batchNorm(z, gamma, beta, plain), slope);
     return rate > 0 ? dropout(y, rate, options.dropout!.random) : y;
   }
   const { gpu } = z;
-  const sizes = sizesOf('normActivation', z, { gamma, beta, running }, 1, training);
+  const apart = training ? groups : [z.shape[0]!];
+  const sizes = sizesOf('normActivation', z, { gamma, beta, running }, apart, training);
   const { channels } = sizes;
-  const activation: Activation = { slope, dropout: rate };
+  const activation: Activation = { slope, dropout: rate, ...(apart.length > 1 && { groups: apart }) };
   const draws: Record<string, Tensor> = {};
   if (rate > 0) {
     const { random } = options.dropout!;
@@ -60,23 +66,36 @@ export function normActivation(z: Tensor, gamma: Tensor, beta: Tensor, options: 
   }
   const quads = quadsOf(sizes);
   const width = channels % 4 === 0 ? 4 : 1;
-  const elements = { threads: sizes.rows * quads };
+  const elements = { threads: blocksOf(sizes) * sizes.rows * quads };
+  const chunks = blocksOf(sizes) * chunksOf(sizes);
   const chunked = (): PartialSums => ({
-    partials: empty(gpu, [chunksOf(sizes), 2, channels], 'f32', 'normActivation.partials'),
+    partials: empty(gpu, [chunks, 2, channels], 'f32', 'normActivation.partials'),
     parts: chunkParts(sizes),
   });
+  /** How partial sums are added up by group; undefined where a part lies in two groups. */
+  const addingOf = ({ parts }: PartialSums): { adding: Adding; bound: Record<string, number[]> } | undefined => {
+    const starts = partStarts(
+      parts,
+      sizes.groups.map((blocks) => blocks * sizes.rows),
+    );
+    if (!starts) return undefined;
+    const most = Math.max(...apart.map((_, g) => starts[g + 1]! - starts[g]!));
+    return { adding: { width, groups: apart.length, parts: most }, bound: apart.length > 1 ? { starts } : {} };
+  };
 
-  const coefficients = empty(gpu, [4, channels], 'f32', 'normActivation.coefficients');
+  const coefficients = empty(gpu, [apart.length, 4, channels], 'f32', 'normActivation.coefficients');
   if (training) {
     let sums = statisticsOf(z);
-    if (!sums) {
+    if (!sums || !addingOf(sums)) {
       sums = chunked();
-      run(normStatistics(sizes), { x: z, partials: sums.partials }, { threads: chunksOf(sizes) * quads });
+      run(normStatistics(sizes), { x: z, partials: sums.partials }, { threads: chunks * quads });
     }
-    const statistics = running && { running_mean: running.mean, running_variance: running.variance };
+    const { adding, bound } = addingOf(sums)!;
+    const follows = track.length ? running : undefined;
+    const statistics = follows && { running_mean: follows.mean, running_variance: follows.variance };
     run(
-      normCoefficients(width, sums.parts, epsilon, running && momentum),
-      { partials: sums.partials, gamma, beta, coefficients, ...statistics },
+      normCoefficients(adding, sums.parts.pixelsOf, epsilon, follows && momentum, track),
+      { partials: sums.partials, gamma, beta, coefficients, ...statistics, ...bound },
       { workgroups: [quads] },
     );
   } else {
@@ -103,13 +122,14 @@ export function normActivation(z: Tensor, gamma: Tensor, beta: Tensor, options: 
     if (!sums) {
       sums = chunked();
       const args = { z, coefficients, da: dy, partials: sums.partials, ...draws };
-      run(normActivationSums(sizes, activation), args, { threads: chunksOf(sizes) * quads });
+      run(normActivationSums(sizes, activation), args, { threads: chunks * quads });
     }
-    const totals = empty(gpu, [2, channels], 'f32', 'normActivation.totals');
+    const { adding, bound } = addingOf(sums)!; // whoever gave sums has the activation, which says where groups begin
+    const totals = empty(gpu, [apart.length, 2, channels], 'f32', 'normActivation.totals');
     const [dgamma, dbeta] = [gradientLike(gamma), gradientLike(beta)];
     run(
-      normActivationTotals(width, sums.parts.count),
-      { partials: sums.partials, coefficients, totals, dgamma, dbeta },
+      normActivationTotals(adding),
+      { partials: sums.partials, coefficients, totals, dgamma, dbeta, ...bound },
       { workgroups: [quads] },
     );
     if (!needsZ) return [undefined, dgamma, dbeta];

@@ -1,6 +1,7 @@
 // What batch and instance normalisation share: they differ in which rows form a group.
-import { chunksOf, type NormSizes, quadsOf } from '../../shaders/norm-sizes.js';
+import { blocksOf, chunksOf, commonDivisor, type NormSizes, quadsOf } from '../../shaders/norm-sizes.js';
 import {
+  momentsWorkgroups,
   normBackward,
   normBackwardSums,
   normBackwardTotals,
@@ -8,6 +9,7 @@ import {
   normMoments,
   normStatistics,
 } from '../../shaders/normalization.js';
+import { showValue } from '../arguments.js';
 import { record } from '../autograd.js';
 import { ShapeError, show } from '../shape.js';
 import { run } from '../stream.js';
@@ -20,15 +22,60 @@ export interface RunningStatistics {
   variance: Tensor;
 }
 
+/** How running statistics follow: by the groups `track`, in order, each by `momentum`. */
+export interface Following extends RunningStatistics {
+  readonly momentum: number;
+  readonly track: readonly number[];
+}
+
+/** Of a batch norm: what its options say of groups. */
+interface Grouping {
+  readonly groups?: readonly number[] | undefined;
+  readonly track?: readonly number[] | undefined;
+}
+
+const whole = (n: unknown, from: number, below: number): boolean =>
+  Number.isInteger(n) && (n as number) >= from && (n as number) < below;
+
 /**
- * Sizes of x [..., C] in `groups`; throws a ShapeError unless γ, β and the running statistics are f32 [C], and unless there is more
- * than one value a channel where `batch` statistics are taken: of one, the variance is 0 and the output β, whatever x is.
+ * The items of each group of x [N, ..., C], all N if not given, and the groups that running statistics follow, all if not given.
+ * Throws a ShapeError where the groups are not whole numbers of at least 1 that add up to N, or `track` names none of them.
+ */
+export function groupsOf(op: string, x: Tensor, grouping: Grouping): { groups: readonly number[]; track: number[] } {
+  expectTensors(op, x);
+  const items = x.shape[0] ?? 0;
+  const { groups = [items], track } = grouping;
+  if (!Array.isArray(groups) || !groups.every((n) => whole(n, 1, Number.POSITIVE_INFINITY))) {
+    throw new ShapeError(
+      `${op}: groups are numbers of items — got ${showValue(groups)}, expected whole numbers of at least 1. Leave empty groups out.`,
+    );
+  }
+  const sum = groups.reduce((total, n) => total + n, 0);
+  if (grouping.groups && sum !== items) {
+    throw new ShapeError(
+      `${op}: the groups do not add up — got ${show(groups)}, ${sum} items, expected the ${items} of x ${show(x.shape)}. Put every item into one group.`,
+    );
+  }
+  const known = groups.map((_, g) => g);
+  if (track === undefined) return { groups, track: known };
+  if (!Array.isArray(track) || !track.every((g, i) => whole(g, 0, groups.length) && track.indexOf(g) === i)) {
+    throw new ShapeError(
+      `${op}: track names groups — got ${showValue(track)}, expected indices below ${groups.length}, each once. Leave it out for all groups.`,
+    );
+  }
+  return { groups, track: known.filter((g) => track.includes(g)) };
+}
+
+/**
+ * Sizes of x [N, ..., C] in groups of so many items; throws a ShapeError unless γ, β and the running statistics are f32 [C], and
+ * unless each group has more than one value a channel where `batch` statistics are taken: of one, the variance is 0 and the output
+ * β, whatever x is.
  */
 export function sizesOf(
   op: string,
   x: Tensor,
   of: { gamma: Tensor; beta: Tensor; running?: RunningStatistics | undefined },
-  groups: number,
+  groups: readonly number[],
   batch: boolean,
 ): NormSizes {
   const dtype = floatType(op, x);
@@ -43,13 +90,16 @@ export function sizesOf(
       );
     }
   }
-  const rows = x.size / channels / groups;
-  if (batch && rows === 1) {
+  const together = commonDivisor(groups);
+  const blocks = groups.map((n) => n / together);
+  const rows = (x.size / channels / x.shape[0]!) * together;
+  if (batch && rows === 1 && blocks.includes(1)) {
+    const where = groups.length > 1 ? ` in groups of ${show(groups)}` : '';
     throw new ShapeError(
-      `${op}: one value a channel has no variance — got x ${show(x.shape)}, expected more than one in training. Use a larger batch or image, or running statistics.`,
+      `${op}: one value a channel has no variance — got x ${show(x.shape)}${where}, expected more than one in training. Use a larger batch or image, or running statistics.`,
     );
   }
-  return { dtype, groups, rows, channels };
+  return { dtype, groups: blocks, rows, channels };
 }
 
 export function normalize(
@@ -59,17 +109,18 @@ export function normalize(
   beta: Tensor,
   sizes: NormSizes,
   epsilon: number,
-  running: (RunningStatistics & { momentum: number }) | undefined,
+  running: Following | undefined,
 ): Tensor {
   const { groups, channels } = sizes;
-  const partials = empty(x.gpu, [groups, chunksOf(sizes), 2, channels], 'f32', `${op}.partials`);
-  const moments = empty(x.gpu, [groups, 2, channels], 'f32', `${op}.moments`);
-  run(normStatistics(sizes), { x, partials }, { threads: groups * chunksOf(sizes) * quadsOf(sizes) });
+  const chunks = blocksOf(sizes) * chunksOf(sizes);
+  const partials = empty(x.gpu, [chunks, 2, channels], 'f32', `${op}.partials`);
+  const moments = empty(x.gpu, [groups.length, 2, channels], 'f32', `${op}.moments`);
+  run(normStatistics(sizes), { x, partials }, { threads: chunks * quadsOf(sizes) });
   const statistics = running && { running_mean: running.mean, running_variance: running.variance };
   run(
-    normMoments(sizes, epsilon, running?.momentum),
+    normMoments(sizes, epsilon, running?.momentum, running?.track),
     { partials, moments, ...statistics },
-    { workgroups: [groups * quadsOf(sizes)] },
+    { workgroups: [momentsWorkgroups(sizes, running?.momentum)] },
   );
   return apply(op, x, gamma, beta, sizes, moments, false);
 }
@@ -86,15 +137,16 @@ export function apply(
   const { gpu } = x;
   const { groups, channels } = sizes;
   const y = empty(gpu, x.shape, x.dtype, op);
-  const elements = { threads: groups * sizes.rows * quadsOf(sizes) };
+  const elements = { threads: blocksOf(sizes) * sizes.rows * quadsOf(sizes) };
+  const chunks = blocksOf(sizes) * chunksOf(sizes);
   run(normForward(sizes), { x, moments, gamma, beta, y }, elements);
 
   return record(op, y, [x, gamma, beta], (dy, [needsX]) => {
-    const partials = empty(gpu, [groups, chunksOf(sizes), 2, channels], 'f32', `${op}.partials`);
-    const sums = empty(gpu, [groups, 2, channels], 'f32', `${op}.sums`);
+    const partials = empty(gpu, [chunks, 2, channels], 'f32', `${op}.partials`);
+    const sums = empty(gpu, [groups.length, 2, channels], 'f32', `${op}.sums`);
     const dgamma = empty(gpu, gamma.shape, 'f32', `d${gamma.label}`);
     const dbeta = empty(gpu, beta.shape, 'f32', `d${beta.label}`);
-    run(normBackwardSums(sizes), { x, dy, moments, partials }, { threads: groups * chunksOf(sizes) * quadsOf(sizes) });
+    run(normBackwardSums(sizes), { x, dy, moments, partials }, { threads: chunks * quadsOf(sizes) });
     run(normBackwardTotals(sizes), { partials, sums, dgamma, dbeta }, { workgroups: [quadsOf(sizes)] });
     if (!needsX) return [undefined, dgamma, dbeta];
     const dx = empty(gpu, x.shape, x.dtype, `d${op}`);

@@ -6,7 +6,7 @@
 
 import { enable, type Float, flatIndex, u32, wgsl } from '../wgsl.js';
 import { ridingAlong } from './epilogue.js';
-import type { Activation } from './fusion.js';
+import { type Activation, groupOf } from './fusion.js';
 import {
   bindings,
   type ConvGeometry,
@@ -193,7 +193,13 @@ export function weightGradientShader(
   const perSlice = weightGradientThreads(g, tile);
   const rowThreads = tile.allRows ? 1 : g.kernel[0] * g.kernel[1];
   const dyType = float(dyWidth);
-  const coefficient = (row: number): string => `coefficients[u32(${(row * g.inputs) / tile.inputs} + i)]`;
+  const group = load && groupOf(load);
+  const coefficient = (row: number): string =>
+    `coefficients[u32(${group ? 'ofGroup + ' : ''}${(row * g.inputs) / tile.inputs} + i)]`;
+  const coefficients = `  let mean = ${coefficient(0)};
+  let scale = ${coefficient(1)};
+  let shift = ${coefficient(2)};`;
+  const ofGroup = group ? `\n    let ofGroup = i32(${group}) * ${(4 * g.inputs) / tile.inputs};\n${coefficients}` : '';
   return wgsl`${enable(dtype)}
 #if ${quad}
 enable subgroups;
@@ -218,10 +224,8 @@ fn conv_weight_gradient(@builtin(global_invocation_id) id: vec3u, @builtin(num_w
   let o = i32(clamped / ${u32(inputThreads(g, tile) * rowThreads)} % ${u32(g.outputs / tile.outputs)}) * ${tile.outputs};
   let slice = i32(clamped / ${u32(perSlice)});
   let dyStart = o / ${dyWidth}${quad ? ' + i32(thread & 3u)' : ''};
-#if ${load !== undefined}
-  let mean = ${coefficient(0)};
-  let scale = ${coefficient(1)};
-  let shift = ${coefficient(2)};
+#if ${load !== undefined && !group}
+${coefficients}
 #endif
 ${lines(accumulators.map(({ name }) => `  var ${name} = ${V}(0.0);`))}
 #if ${bias}
@@ -233,7 +237,7 @@ ${lines(range(dyLoads).map((l) => `  var bias${l} = ${dyType}(0.0);`))}
     let row = min(sliceRow, ${rows - 1});
     let y = row % ${outHeight};
     let z = row / ${outHeight} % ${outDepth};
-    let image = row / ${outHeight * outDepth};
+    let image = row / ${outHeight * outDepth};${ofGroup}
 ${lines(ownRows.map((r) => rowAt(plan, r)))}
 ${lines(ownRows.flatMap((r) => firstColumns(plan, r)))}
     for (var ox = 0; ox < ${outWidth}; ox += ${unroll}) {
@@ -279,13 +283,13 @@ export function variants(): string[] {
     geometries.flatMap((g) => {
       const outputs = widthOf(g.outputs);
       return [true, false].flatMap((quad) =>
-        [true, false].map((allRows) => {
+        [true, false].flatMap((allRows) => {
           const cut = { allRows, quad: quad && outputs === 4, unroll: 2, slices: 2, workgroup: 64 };
-          return weightGradientShader(dtype, g, {
-            tile: { ...cut, inputs: widthOf(g.inputs), outputs },
-            bias: quad,
-            load: allRows ? { slope: 0.01, dropout: 0 } : undefined,
-          });
+          const tile = { ...cut, inputs: widthOf(g.inputs), outputs };
+          const load = { slope: 0.01, dropout: 0 };
+          return [allRows ? load : undefined, { ...load, groups: [1, 1] }].map((load) =>
+            weightGradientShader(dtype, g, { tile, bias: quad, load }),
+          );
         }),
       );
     }),

@@ -9,7 +9,7 @@
 
 import { enable, type Float, flatIndex, u32, wgsl } from '../wgsl.js';
 import { epilogue, type KernelOptions, type Results, ridingAlong } from './epilogue.js';
-import type { Activation } from './fusion.js';
+import { type Activation, groupOf } from './fusion.js';
 import {
   bindings,
   type ConvGeometry,
@@ -195,7 +195,8 @@ function resultsOf({ dtype, g, tile, V, rows, columns, wholeColumns }: Plan): Re
     load: (name, at) => `${V}(${name}[${at}])`,
     store: (at, value) => `y[${at}] = ${vector(dtype, channels)}(${value});`,
     factors: (at) => `factors_at(${at})`,
-    coefficient: (row) => `zCoefficients[${row ? `${u32(row * groups)} + ` : ''}${channel}]`,
+    coefficient: (row, _, group) =>
+      `zCoefficients[${group ? `${group} * ${u32(4 * groups)} + ` : ''}${row ? `${u32(row * groups)} + ` : ''}${channel}]`,
     storePart: (row, _, value) => `  partials[(part * 2u + ${u32(row)}) * ${u32(groups)} + ${channel}] = ${value};`,
     addUp: (value, total) => `  let ${total} = ${value};`,
     addProduct: (sum, a, b) => `${sum} += ${a} * ${b};`,
@@ -221,8 +222,10 @@ export function convShader(
   const [kernelDepth, kernelHeight] = g.kernel;
   const { channels } = tile;
   const [, tilesY, tilesX] = tilesOf(g, tile);
+  const group = fusion.load && groupOf(fusion.load);
+  const ofGroup = group ? `\n  let ofGroup = i32(${group}) * ${(4 * inputs) / xWidth};` : '';
   const coefficient = (row: number): string =>
-    `coefficients[u32(${(row * inputs) / xWidth} + c${xWidth === 4 ? ' / 4' : ''}${quad ? ' + i32(thread & 3u)' : ''})]`;
+    `coefficients[u32(${group ? 'ofGroup + ' : ''}${(row * inputs) / xWidth} + c${xWidth === 4 ? ' / 4' : ''}${quad ? ' + i32(thread & 3u)' : ''})]`;
   const columnInside = (j: number): string => {
     const column = `tx * ${stride} + ${columnOf(plan, j)}`;
     return `  let columnInside${j} = ${column} >= 0 && ${column} < ${g.input[2]};`;
@@ -251,7 +254,7 @@ fn ${name}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gr
   let ty = i32(part / ${u32(tilesX)} % ${u32(tilesY)}) * ${tile.rows};
   let plane = i32(part / ${u32(tilesX * tilesY)});
   let image = plane / ${outDepth};
-  let oz = plane % ${outDepth};
+  let oz = plane % ${outDepth};${ofGroup}
 ${lines(columnsLoaded.filter((j) => maybeOutside(plan, j)).map(columnInside))}
 #if ${bias}
   let start = ${V}(bias[o / ${u32(channels)}]);
@@ -288,6 +291,7 @@ ${lines(epilogue(fusion, resultsOf(plan)))}
 /** Representative texts of every kernel in this file. */
 export function variants(): string[] {
   const load: Activation = { slope: 0.01, dropout: 0 };
+  const grouped: Activation = { ...load, groups: [1, 1] };
   const geometries = [
     squareGeometry(16, 16, 3, 1, 12),
     squareGeometry(8, 4, 1, 1, 12),
@@ -319,6 +323,9 @@ export function variants(): string[] {
               bias: false,
               fusion: { gradient: { slope: 0.01, dropout }, base: dropout === 0 },
             }),
+          ),
+          ...[{ load: grouped }, { gradient: grouped }].map((fusion) =>
+            convShader(dtype, g, { tile, weights: 'gradient', bias: false, fusion }),
           ),
         ];
       });

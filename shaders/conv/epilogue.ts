@@ -3,7 +3,7 @@
 // A family says in `Results` how its threads hold their sums; vectors of channels are numbered q, as in `sum0`. White space in the
 // texts is kept as it is: a choice that the tuner remembered counts only for the very text that was measured.
 import type { Float } from '../wgsl.js';
-import { activatedGradient, type ConvFusion, dropoutFactors, normalized, tailFunction } from './fusion.js';
+import { activatedGradient, type ConvFusion, dropoutFactors, groupOf, normalized, tailFunction } from './fusion.js';
 import { type bindings, float, type Parts, vector, type WeightOrder } from './geometry.js';
 
 /** What a launch of a forward kernel computes, whatever its family and tile. */
@@ -34,8 +34,8 @@ export interface Vectors {
   store(at: string, value: string, channel: string): string;
   /** What dropout multiplies the vector at `at` by. */
   factors(at: string): string;
-  /** Of the vector's channels: a row of `zCoefficients`. */
-  coefficient(row: number, q: number): string;
+  /** Of the vector's channels: a row of `zCoefficients`, of those of group `group` if there are several. */
+  coefficient(row: number, q: number, group: string | undefined): string;
   /** Writes a row of the part `part` of `partials`. */
   storePart(row: 0 | 1, q: number, value: string): string;
 }
@@ -80,7 +80,11 @@ export function epilogue({ load, statistics = false, gradient, base = false }: C
       `epilogue: gradient and ${load ? 'load' : 'statistics'} — expected one of them. An input gradient loads and leaves plain numbers.`,
     );
   }
-  if (gradient) return results.sets.flatMap((set) => gradientOf(gradient, base, results, set));
+  if (gradient) {
+    const group = groupOf(gradient);
+    const sets = results.sets.flatMap((set) => gradientOf(gradient, base, results, set));
+    return group ? [`  let zGroup = ${group};`, ...sets] : sets;
+  }
   if (!statistics) {
     return results.sets.flatMap((set) =>
       results.each(set, ({ at, value, channel }) => results.store(at, value, channel)),
@@ -110,7 +114,7 @@ function statisticsOf(results: Results, set: readonly number[]): string[] {
 }
 
 function gradientOf(
-  { slope, dropout }: NonNullable<ConvFusion['gradient']>,
+  { slope, dropout, groups }: NonNullable<ConvFusion['gradient']>,
   base: boolean,
   results: Results,
   set: readonly number[],
@@ -128,7 +132,9 @@ function gradientOf(
   }`;
   return [
     ...set.flatMap((q) => [
-      ...['mean', 'scale', 'shift'].map((name, row) => `  let ${name}${q} = ${coefficient(row, q)};`),
+      ...['mean', 'scale', 'shift'].map(
+        (name, row) => `  let ${name}${q} = ${coefficient(row, q, groups && 'zGroup')};`,
+      ),
       `  var sum${q} = ${V}(0.0);`,
       `  var product${q} = ${V}(0.0);`,
     ]),

@@ -2,8 +2,9 @@
 //   on load    a = d · l((z − μ)·s + β)      the norm, LeakyReLU l and dropout d that the input still lacks; 0 outside the image
 //   statistics mean and Σ (y − mean)² of the outputs, for the norm that follows
 //   gradient   g = da · l'(n) · d, Σ g and Σ g·(z − μ), with n = (z − μ)·s + β, in an input gradient da of such an input
-// Per channel, `coefficients` [4, C] hold μ, s = γ·r, β and r = 1/√(σ² + ε). Sums are partial: each thread or workgroup writes
-// one part of [parts, 2, C]; a part's number of pixels follows from its index.
+// Per group of images (Activation) and channel, `coefficients` [groups, 4, C] hold μ, s = γ·r, β and r = 1/√(σ² + ε). Sums are
+// partial: each thread or workgroup writes one part of [parts, 2, C]; a part's number of pixels follows from its index.
+import { groupAt } from '../norm-sizes.js';
 import { philox } from '../philox.js';
 import { bitsOf, f32, isNan, wgsl } from '../wgsl.js';
 
@@ -11,6 +12,8 @@ import { bitsOf, f32, isNan, wgsl } from '../wgsl.js';
 export interface Activation {
   readonly slope: number;
   readonly dropout: number;
+  /** Images of each group of the norm, one group after another; each has coefficients of its own. Not given: one group. */
+  readonly groups?: readonly number[];
 }
 
 export interface ConvFusion {
@@ -23,6 +26,9 @@ export interface ConvFusion {
   /** With `gradient`: adds `base`, what other readers of the tensor gave, to da first. */
   readonly base?: boolean;
 }
+
+/** Expression, u32: the group of `image`; undefined where there is one group. */
+export const groupOf = ({ groups }: Activation): string | undefined => groups && groupAt('image', groups);
 
 /** n = (v − mean)·scale + shift. */
 export const normalized = (v: string, mean: string, scale: string, shift: string): string =>

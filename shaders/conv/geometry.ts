@@ -1,6 +1,7 @@
 // What all convolution kernels share: the geometry of a convolution and the snippets their generators are made of.
 
 import { product, type Triple } from '../image-sizes.js';
+import { startsOf } from '../norm-sizes.js';
 import { type Float, u32 } from '../wgsl.js';
 
 export { product, type Triple };
@@ -71,7 +72,12 @@ export function tileParts(g: ConvGeometry, tile: { readonly rows: number; readon
     size % per ? `min(${u32(per)}, ${u32(size)} - ${at} * ${u32(per)})` : u32(per);
   const rows = pixels(g.output[1], tile.rows, `(part / ${u32(tilesX)} % ${u32(tilesY)})`);
   const columns = pixels(g.output[2], tile.columns, `(part % ${u32(tilesX)})`);
-  return { count: planes * tilesY * tilesX, pixelsOf: `(${rows} * ${columns})` };
+  // The tiles of a plane are its own; where all pixels are one row, each tile is.
+  const run =
+    planes === 1 && g.output[1] === 1
+      ? { pixels: tile.columns, parts: 1 }
+      : { pixels: g.output[1] * g.output[2], parts: tilesY * tilesX };
+  return { count: planes * tilesY * tilesX, pixelsOf: `(${rows} * ${columns})`, run };
 }
 
 /** The sizes of a convolution of square images, for kernels' `variants`. */
@@ -98,4 +104,13 @@ export const rowGeometry: ConvGeometry = { ...squareGeometry(8, 20, 1), input: [
 export interface Parts {
   readonly count: number;
   readonly pixelsOf: string;
+  /** Each `pixels` pixels of the tensor, one after another, have so many `parts` of their own. */
+  readonly run: { readonly pixels: number; readonly parts: number };
+}
+
+/** The first part of each group of so many pixels, and the number of all parts; undefined where a part lies in two groups. */
+export function partStarts({ count, run }: Parts, groups: readonly number[]): number[] | undefined {
+  const inner = startsOf(groups).slice(0, -1);
+  if (inner.some((pixel) => pixel % run.pixels)) return undefined;
+  return [...inner.map((pixel) => (pixel / run.pixels) * run.parts), count];
 }

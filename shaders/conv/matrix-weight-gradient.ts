@@ -351,6 +351,7 @@ export function weightGradientMatrixCandidates(
 
 /** Representative texts of every kernel in this file. */
 export function variants(): string[] {
+  const grouped = { slope: 0.01, dropout: 0, groups: [1, 1] };
   return knownUnits.flatMap((unit) =>
     [
       squareGeometry(16, 16, 3),
@@ -369,6 +370,7 @@ export function variants(): string[] {
             ...[0, 0.5].map((dropout) =>
               weightGradientMatrixShader(dtype, g, { unit, tile, bias: true, load: { slope: 0.01, dropout } }),
             ),
+            weightGradientMatrixShader(dtype, g, { unit, tile, bias: false, load: grouped }),
           ]),
       );
     }),

@@ -372,6 +372,7 @@ export function convMatrixCandidates(g: ConvGeometry, unit: MatrixUnit, limits: 
 /** Representative texts of every kernel in this file. */
 export function variants(): string[] {
   const slope = 0.01;
+  const grouped = { slope, dropout: 0, groups: [1, 1] };
   return knownUnits.flatMap((unit) =>
     [
       squareGeometry(16, 16, 3),
@@ -401,6 +402,9 @@ export function variants(): string[] {
               fusion: { gradient: { slope, dropout }, base: dropout === 0 },
             }),
           ]),
+          ...[{ load: grouped }, { gradient: grouped }].map((fusion) =>
+            convMatrixShader(dtype, g, { unit, tile, weights: 'gradient', bias: false, fusion }),
+          ),
         ]),
       );
     }),

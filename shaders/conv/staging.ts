@@ -4,7 +4,7 @@
 
 import { type Float, wgsl } from '../wgsl.js';
 import type { Vectors } from './epilogue.js';
-import type { Activation } from './fusion.js';
+import { type Activation, groupOf } from './fusion.js';
 import {
   type bindings,
   type ConvGeometry,
@@ -53,7 +53,9 @@ export function stageInput(
   const loaded = widthOf(g.inputs);
   const vectors = Math.ceil(channels / loaded);
   const V = float(loaded);
-  const coefficient = (row: number): string => `coefficients[${(row * g.inputs) / loaded} + c]`;
+  const group = tail && groupOf(tail);
+  const coefficient = (row: number): string =>
+    `coefficients[${group ? 'ofGroup + ' : ''}${(row * g.inputs) / loaded} + c]`;
   const value = tail
     ? `tail(${V}(x[at]), ${coefficient(0)}, ${coefficient(1)}, ${coefficient(2)})${tail.dropout ? ' * factors_at(u32(at))' : ''}`
     : `${V}(x[at])`;
@@ -67,7 +69,8 @@ export function stageInput(
     width === loaded
       ? `staged_x[${at('lane')}] = ${converted('value')};`
       : lines(range(4).map((e) => `staged_x[${at(`(lane * 4 + ${e})`)}] = ${converted(element('value', 4, e))};`));
-  return wgsl`
+  const ofGroup = group ? `\n    let ofGroup = i32(${group}) * ${(4 * g.inputs) / loaded};` : '';
+  return wgsl`${ofGroup}
     for (var i = local; i < ${rows * columns * vectors}; i += ${threads}) {
       let lane = i % ${vectors};
       let column = i / ${vectors} % ${columns};
@@ -124,11 +127,12 @@ export function weightAt(g: ConvGeometry, order: Exclude<WeightOrder, 'outputs-f
 export function fourChannels(
   { outputs }: ConvGeometry,
   { dtype, ragged, channelOf }: { dtype: Float; ragged: boolean; channelOf: (q: number) => string },
-): Vectors & { ofChannels(name: string, row: number, q: number): string } {
+): Vectors & { ofChannels(name: string, row: number, q: number, group?: string): string } {
   const inside = (q: number): string => `${channelOf(q)} < ${outputs}`;
-  // A row of a tensor [rows, outputs]; 0 where whole vectors lie beyond the channels.
-  const ofChannels = (name: string, row: number, q: number): string => {
-    const value = loadFour(name, `${row ? `${row * outputs} + ` : ''}${channelOf(q)}`, outputs, channelOf(q));
+  // A row of a tensor [rows, outputs], or [groups, 4, outputs]; 0 where whole vectors lie beyond the channels.
+  const ofChannels = (name: string, row: number, q: number, group?: string): string => {
+    const first = `${group ? `i32(${group}) * ${4 * outputs} + ` : ''}${row ? `${row * outputs} + ` : ''}`;
+    const value = loadFour(name, `${first}${channelOf(q)}`, outputs, channelOf(q));
     return ragged ? `select(vec4f(0.0), ${value}, ${inside(q)})` : value;
   };
   return {
@@ -140,7 +144,7 @@ export function fourChannels(
       outputs % 4 === 0
         ? `factors_at(u32(${at}) / 4u)`
         : `vec4f(${range(4).map((e) => `factors_at(u32(${at} + ${e}))`)})`,
-    coefficient: (row, q) => ofChannels('zCoefficients', row, q),
+    coefficient: (row, q, group) => ofChannels('zCoefficients', row, q, group),
     storePart: (row, q, value) => {
       const at = `(i32(part) * 2 + ${row}) * ${outputs} + ${channelOf(q)}`;
       const body = storeFour('partials', at, value, 'f32', outputs, channelOf(q));

@@ -342,6 +342,7 @@ export function weightGradientTiledCandidates(g: ConvGeometry, limits: Workgroup
 
 /** Representative texts of every kernel in this file. */
 export function variants(): string[] {
+  const grouped = { slope: 0.01, dropout: 0, groups: [1, 1] };
   return (['f32', 'f16'] as const).flatMap((dtype) =>
     [
       squareGeometry(16, 16, 3),
@@ -359,6 +360,7 @@ export function variants(): string[] {
           ...[0, 0.5].map((dropout) =>
             weightGradientTiledShader(dtype, g, { tile, bias: true, load: { slope: 0.01, dropout } }),
           ),
+          weightGradientTiledShader(dtype, g, { tile, bias: false, load: grouped }),
         ]),
     ),
   );

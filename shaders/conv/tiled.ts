@@ -361,6 +361,7 @@ export function convTiledCandidates(g: ConvGeometry, limits: WorkgroupLimits): T
 /** Representative texts of every kernel in this file. */
 export function variants(): string[] {
   const slope = 0.01;
+  const grouped = { slope, dropout: 0, groups: [1, 1] };
   return (['f32', 'f16'] as const).flatMap((dtype) =>
     [
       squareGeometry(16, 16, 3),
@@ -390,6 +391,9 @@ export function variants(): string[] {
             fusion: { gradient: { slope, dropout }, base: dropout === 0 },
           }),
         ]),
+        ...[{ load: grouped }, { gradient: grouped }].map((fusion) =>
+          convTiledShader(dtype, g, { tile, weights: 'gradient', bias: false, fusion }),
+        ),
       ];
     }),
   );

@@ -111,7 +111,10 @@ test('a seed of another shape or type is refused', async () => {
 
 test('a gradient with the derivative taken reaches only the op of its activation', async () => {
   const x = await parameter(1, 2);
-  const sums = { partials: tensor(x.gpu, 0, [1, 2, 2]), parts: { count: 1, pixelsOf: '1u' } };
+  const sums = {
+    partials: tensor(x.gpu, 0, [1, 2, 2]),
+    parts: { count: 1, pixelsOf: '1u', run: { pixels: 1, parts: 1 } },
+  };
   const activated = (y: Tensor) =>
     record('spy', exp(y), [y], (dy, _, flow) => {
       offered.push(flow.activated(0));

@@ -1,8 +1,10 @@
 // Convolution, 2-D and 3-D, channels last: what is recorded. Which kernel runs it is decided in forward.ts and weight-gradient.ts.
+import type { Activation } from '../../../shaders/conv/fusion.js';
 import type { Parts } from '../../../shaders/conv/geometry.js';
 import { type ConvGeometry, paddingOf, type Triple, type WeightOrder } from '../../../shaders/conv/geometry.js';
 import { convStridedGradientShader, convStridedGradientThreads } from '../../../shaders/conv/strided-gradient.js';
 import { sumSlicesShader, transposeWeightShader } from '../../../shaders/conv/weights.js';
+import { commonDivisor } from '../../../shaders/norm-sizes.js';
 import { checkOptions } from '../../arguments.js';
 import { ActivatedGradient, type GradientFlow, gradientLike, type PartialSums, record } from '../../autograd.js';
 import type { Gpu } from '../../device.js';
@@ -10,7 +12,7 @@ import { ShapeError, sameShape, show, sizeOf } from '../../shape.js';
 import { run } from '../../stream.js';
 import { empty, type Tensor } from '../../tensor.js';
 import { expectTensors, floatType } from '../float-type.js';
-import { activationOf, activationToLoad, setStatistics } from '../fusion.js';
+import { type ActivationOf, activationOf, activationToLoad, setStatistics } from '../fusion.js';
 import { imageSizes } from '../image-sizes.js';
 import type { ConvTypes } from './family.js';
 import { convKernel } from './forward.js';
@@ -43,13 +45,13 @@ export function conv(x: Tensor, weight: Tensor, bias?: Tensor, options: ConvOpti
   const outputShape = [x.shape[0]!, ...spatial(x).map((n) => Math.ceil(n / stride)), geometry.outputs];
 
   const y = empty(gpu, outputShape, types.dtype, 'conv');
-  const g = flattened(geometry);
+  const { g, along } = flattened(geometry, activationToLoad(x, true));
   const kernel = convKernel(gpu, types, g, false);
   const load = kernel.loads ? activationToLoad(x, kernel.draws.load) : undefined;
   const sums = statistics && gpu.flags.fuse ? partialSums(gpu, kernel.parts, g) : undefined;
   const { source, grid, weights } = kernel.launch({
     bias: bias !== undefined,
-    fusion: { load: load?.activation, statistics: sums !== undefined },
+    fusion: { load: along(load), statistics: sums !== undefined },
   });
   run(
     source,
@@ -126,11 +128,22 @@ function geometryOf(x: Tensor, weight: Tensor, bias: Tensor | undefined, stride:
   return { batch, input, output, inputs, outputs, kernel: taps.size, padding: paddingOf(taps.size), stride };
 }
 
-/** A 1×1 convolution has no neighbours: all its pixels are one row, which tiles without remainder. */
-function flattened(g: ConvGeometry): ConvGeometry {
-  if (sizeOf(g.kernel) > 1 || g.stride > 1) return g;
-  const pixels = g.batch * sizeOf(g.input);
-  return { ...g, batch: 1, input: [1, 1, pixels], output: [1, 1, pixels] };
+/**
+ * A 1×1 convolution has no neighbours: all its pixels are one row, which tiles without remainder. Where the groups of a norm ride
+ * along, there is a row for as many items as lie in one group. `along` gives an activation for the geometry's images.
+ */
+function flattened(
+  g: ConvGeometry,
+  of: ActivationOf | undefined,
+): { g: ConvGeometry; along: (of: ActivationOf | undefined) => Activation | undefined } {
+  if (sizeOf(g.kernel) > 1 || g.stride > 1) return { g, along: (of) => of?.activation };
+  const items = commonDivisor(of?.activation.groups ?? [g.batch]);
+  const pixels = items * sizeOf(g.input);
+  const images = (groups: readonly number[]): number[] => groups.map((n) => n / items);
+  return {
+    g: { ...g, batch: g.batch / items, input: [1, 1, pixels], output: [1, 1, pixels] },
+    along: (of) => of && { ...of.activation, ...(of.activation.groups && { groups: images(of.activation.groups) }) },
+  };
 }
 
 /** The convolution with the weights read backwards that is the input gradient of stride 1: dy takes the place of x. */
@@ -154,16 +167,16 @@ function inputGradient(
     run(source, { dy, weight, dx }, { threads: convStridedGradientThreads(geometry) });
     return dx;
   }
-  const g = flattened(turned(geometry));
-  const kernel = convKernel(gpu, types, g, true);
   // The last gradient that x gets, and x is an activation: its derivative and its norm's sums are taken on the way out.
   const activation = flow.activated(0) ? activationOf(x) : undefined;
+  const { g, along } = flattened(turned(geometry), activation);
+  const kernel = convKernel(gpu, types, g, true);
   const of = activation?.activation.dropout && !kernel.draws.gradient ? undefined : activation;
   const sums = of && partialSums(gpu, kernel.parts, g);
   const base = sums && flow.take(0);
   const { source, grid, weights } = kernel.launch({
     bias: false,
-    fusion: sums ? { gradient: of?.activation, base: base !== undefined } : {},
+    fusion: sums ? { gradient: along(of), base: base !== undefined } : {},
   });
   run(
     source,

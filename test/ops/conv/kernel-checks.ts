@@ -17,9 +17,16 @@ import { run } from '../../../engine/stream.js';
 import { empty } from '../../../engine/tensor.js';
 import type { Activation, ConvFusion } from '../../../shaders/conv/fusion.js';
 import type { Parts } from '../../../shaders/conv/geometry.js';
-import { type ConvGeometry, paddingOf, type Triple, type WeightOrder } from '../../../shaders/conv/geometry.js';
+import {
+  type ConvGeometry,
+  paddingOf,
+  partStarts,
+  type Triple,
+  type WeightOrder,
+} from '../../../shaders/conv/geometry.js';
 import { sumSlicesShader, transposeWeightShader } from '../../../shaders/conv/weights.js';
 import { normCoefficients } from '../../../shaders/norm-activation.js';
+import { startsOf } from '../../../shaders/norm-sizes.js';
 import type { Float } from '../../../shaders/wgsl.js';
 import { closeTo } from '../../close-to.js';
 import { testGpu } from '../../gpu.js';
@@ -35,6 +42,8 @@ export interface ConvCase {
   readonly stride?: 1 | 2;
   /** Zeros before depth, height and width, where they are not those of `conv`. */
   readonly padding?: Triple;
+  /** Images of each group of the norm that rides along. */
+  readonly groups?: readonly number[];
 }
 
 /** A generator of forward kernels, with its tile chosen. */
@@ -57,7 +66,7 @@ export const tapsOf = ({ x, k }: Pick<ConvCase, 'x' | 'k'>): readonly number[] =
   typeof k === 'number' ? x.slice(1, -1).map(() => k) : k;
 
 export const titleOf = (c: ConvCase): string =>
-  `[${c.x}] → ${c.outputs}, ${tapsOf(c).join('×')}, stride ${c.stride ?? 1}${c.padding ? `, padding ${c.padding}` : ''}`;
+  `[${c.x}] → ${c.outputs}, ${tapsOf(c).join('×')}, stride ${c.stride ?? 1}${c.padding ? `, padding ${c.padding}` : ''}${c.groups ? `, groups ${c.groups}` : ''}`;
 
 export function geometryOf({ x, outputs, k, stride = 1, padding }: ConvCase): ConvGeometry {
   const triple = (sizes: readonly number[]): Triple =>
@@ -131,28 +140,47 @@ export async function checkForward(
 
 const slope = 0.01;
 
-/** The norm of `z` in training mode: coefficients [4, C], and γ and β. */
-function normOf(z: NdArray): { gamma: NdArray; beta: NdArray; coefficients: NdArray } {
+/** The norm of `z` in training mode, of groups of images: coefficients [groups, 4, C], and γ and β. */
+function normOf(z: NdArray, groups: readonly number[] = [z.shape[0]!]) {
   const channels = z.shape.at(-1)!;
-  const [gamma, beta, coefficients] = [random([channels]), random([channels]), ndArray([4, channels])];
-  const rows = z.data.length / channels;
-  for (let c = 0; c < channels; c++) {
+  const [gamma, beta, coefficients] = [random([channels]), random([channels]), ndArray([groups.length, 4, channels])];
+  gamma.data.forEach((_, c) => {
     gamma.data[c]! += 1.5;
-    const column = Array.from({ length: rows }, (_, i) => z.data[i * channels + c]!);
-    const mean = column.reduce((sum, v) => sum + v, 0) / rows;
-    const r = 1 / Math.sqrt(column.reduce((sum, v) => sum + (v - mean) ** 2, 0) / rows + 1e-5);
-    [mean, gamma.data[c]! * r, beta.data[c]!, r].forEach((v, row) => {
-      coefficients.data[row * channels + c] = v;
-    });
-  }
+  });
+  const pixels = z.data.length / channels / z.shape[0]!;
+  startsOf(groups).forEach((first, g) => {
+    if (g === groups.length) return;
+    const rows = groups[g]! * pixels;
+    for (let c = 0; c < channels; c++) {
+      const column = Array.from({ length: rows }, (_, i) => z.data[(first * pixels + i) * channels + c]!);
+      const mean = column.reduce((sum, v) => sum + v, 0) / rows;
+      const r = 1 / Math.sqrt(column.reduce((sum, v) => sum + (v - mean) ** 2, 0) / rows + 1e-5);
+      [mean, gamma.data[c]! * r, beta.data[c]!, r].forEach((v, row) => {
+        coefficients.data[(g * 4 + row) * channels + c] = v;
+      });
+    }
+  });
   return { gamma, beta, coefficients };
 }
+
+const activationOf = (dropout: number, { groups }: ConvCase): Activation => ({
+  slope,
+  dropout,
+  ...(groups && { groups }),
+});
+/** The first part of each group, and the number of all. */
+const startsIn = (parts: Parts, groups: readonly number[], output: Triple): readonly number[] =>
+  partStarts(
+    parts,
+    groups.map((n) => n * sizeOf(output)),
+  )!;
 
 const asArray = async (t: Tensor): Promise<NdArray> => ndArray([...t.shape], Float64Array.from(await t.read()));
 
 /** dropout(leakyRelu(batchNorm(z))) by the plain ops, with the draws of stream 0. */
-async function composed(gpu: Gpu, z: NdArray, { gamma, beta }: { gamma: NdArray; beta: NdArray }, rate: number) {
-  const normed = batchNorm(toGpu(gpu, z), toGpu(gpu, gamma), toGpu(gpu, beta), { training: true });
+async function composed(gpu: Gpu, z: NdArray, norm: ReturnType<typeof normOf>, rate: number, { groups }: ConvCase) {
+  const options = { training: true, groups };
+  const normed = batchNorm(toGpu(gpu, z), toGpu(gpu, norm.gamma), toGpu(gpu, norm.beta), options);
   const y = leakyRelu(normed, slope);
   return asArray(rate > 0 ? dropout(y, rate, createRandom(gpu, 3)) : y);
 }
@@ -166,12 +194,13 @@ export async function checkLoadAndStatistics(c: ConvCase, kernel: ForwardKernel,
   const { outputs } = c;
   const { order, parts } = kernel;
   const [z, filter, b] = [random(c.x), random(weightShape(c)), random([outputs])];
-  const norm = normOf(z);
+  const norm = normOf(z, c.groups);
+  const groups = c.groups ?? [g.batch];
   await scope(gpu, async () => {
-    const expected = reference.conv(await composed(gpu, z, norm, rate), filter, b, g.stride, g.padding);
+    const expected = reference.conv(await composed(gpu, z, norm, rate, c), filter, b, g.stride, g.padding);
     const y = empty(gpu, expected.shape);
     const partials = empty(gpu, [parts.count, 2, outputs]);
-    const source = kernel.shader('f32', { bias: true, fusion: { load: { slope, dropout: rate }, statistics: true } });
+    const source = kernel.shader('f32', { bias: true, fusion: { load: activationOf(rate, c), statistics: true } });
     const args = {
       x: toGpu(gpu, z),
       weight: inOrder(gpu, filter, order, g, 'f32'),
@@ -184,15 +213,21 @@ export async function checkLoadAndStatistics(c: ConvCase, kernel: ForwardKernel,
     run(source, args, { workgroups: kernel.workgroups });
     const accuracy = { atol: 2e-5, rtol: 2e-5 };
     closeTo(await y.read(), expected.data, accuracy, 'y');
-    const coefficients = empty(gpu, [4, outputs]);
+    const coefficients = empty(gpu, [groups.length, 4, outputs]);
     const [gamma, beta] = [tensor(gpu, 1, [outputs]), tensor(gpu, 0, [outputs])];
     const width = outputs % 4 === 0 ? 4 : 1;
-    const statistics = normCoefficients(width, parts, 1e-5, undefined);
-    run(statistics, { partials, gamma, beta, coefficients }, { workgroups: [outputs / width] });
-    const own = normOf(expected).coefficients.data;
+    const adding = { width, groups: groups.length, parts: parts.count } as const;
+    const statistics = normCoefficients(adding, parts.pixelsOf, 1e-5, undefined);
+    const starts = c.groups && { starts: startsIn(parts, groups, g.output) };
+    run(statistics, { partials, gamma, beta, coefficients, ...starts }, { workgroups: [outputs / width] });
+    const own = normOf(expected, groups).coefficients.data;
     const read = await coefficients.read();
-    closeTo(read.subarray(0, outputs), own.subarray(0, outputs), accuracy, 'mean');
-    closeTo(read.subarray(3 * outputs), own.subarray(3 * outputs), accuracy, '1/σ');
+    groups.forEach((_, group) => {
+      for (const [row, what] of [[0, 'mean'] as const, [3, '1/σ'] as const]) {
+        const [from, to] = [(group * 4 + row) * outputs, (group * 4 + row + 1) * outputs];
+        closeTo(read.subarray(from, to), own.subarray(from, to), accuracy, `${what}, group ${group}`);
+      }
+    });
   });
 }
 
@@ -210,30 +245,32 @@ export async function checkActivationGradient(
   const da = reference.conv(out, filter, undefined, g.stride, g.padding);
   const [z, before] = [random(da.shape), random(da.shape)];
   if (base) for (let i = 0; i < da.data.length; i++) da.data[i]! += before.data[i]!;
-  const { coefficients } = normOf(z);
-  const [mean, scale, shift] = [0, 1, 2].map((row) => coefficients.data.subarray(row * outputs)) as [
-    Float64Array,
-    Float64Array,
-    Float64Array,
-  ];
+  const groups = c.groups ?? [g.batch];
+  const { coefficients } = normOf(z, groups);
+  const groupAt = (i: number): number => {
+    const image = Math.floor(i / (z.data.length / g.batch));
+    return startsOf(groups).findLastIndex((first) => first <= image);
+  };
+  const at = (row: number, i: number): number => coefficients.data[(groupAt(i) * 4 + row) * outputs + (i % outputs)]!;
   const normed = ndArray(
     [...z.shape],
-    z.data.map((v, i) => (v - mean[i % outputs]!) * scale[i % outputs]! + shift[i % outputs]!),
+    z.data.map((v, i) => (v - at(0, i)) * at(1, i) + at(2, i)),
   );
   await scope(gpu, async () => {
     const n = tensor(gpu, normed.data, normed.shape, { requiresGrad: true });
     const activation = leakyRelu(n, slope);
     const a = rate > 0 ? dropout(activation, rate, createRandom(gpu, 3)) : activation;
     const expected = await backward(a, toGpu(gpu, da)).get(n)!.read();
-    const sums = new Float64Array(2 * outputs);
+    const sums = new Float64Array(groups.length * 2 * outputs);
     expected.forEach((v, i) => {
-      sums[i % outputs]! += v;
-      sums[outputs + (i % outputs)]! += v * (z.data[i]! - mean[i % outputs]!);
+      const first = groupAt(i) * 2 * outputs + (i % outputs);
+      sums[first]! += v;
+      sums[first + outputs]! += v * (z.data[i]! - at(0, i));
     });
     const { count } = kernel.parts;
     const y = empty(gpu, da.shape);
     const partials = empty(gpu, [count, 2, outputs]);
-    const source = kernel.shader('f32', { bias: false, fusion: { gradient: { slope, dropout: rate }, base } });
+    const source = kernel.shader('f32', { bias: false, fusion: { gradient: activationOf(rate, c), base } });
     const args = {
       x: toGpu(gpu, out),
       weight: inOrder(gpu, filter, kernel.order, g, 'f32'),
@@ -246,9 +283,12 @@ export async function checkActivationGradient(
     };
     run(source, args, { workgroups: kernel.workgroups });
     closeTo(await y.read(), expected, { atol: 2e-5, rtol: 2e-5 }, 'g');
-    const total = new Float64Array(2 * outputs);
+    const starts = startsIn(kernel.parts, groups, g.output);
+    const total = new Float64Array(groups.length * 2 * outputs);
     (await partials.read()).forEach((v, i) => {
-      total[i % (2 * outputs)]! += v;
+      const part = Math.floor(i / (2 * outputs));
+      const group = starts.findLastIndex((first) => first <= part);
+      total[group * 2 * outputs + (i % (2 * outputs))]! += v;
     });
     closeTo(total, sums, { atol: 1e-4, rtol: 2e-5 }, 'sums');
   });
@@ -266,14 +306,14 @@ export async function checkWeightGradient(
   const { outputs } = c;
   const weight = ndArray(weightShape(c));
   const [z, dy] = [random(c.x), random([g.batch, ...g.output.slice(c.x.length === 5 ? 0 : 1), outputs])];
-  const load = rate === undefined ? undefined : { slope, dropout: rate };
+  const load = rate === undefined ? undefined : activationOf(rate, c);
   await scope(gpu, async () => {
     const tz = toGpu(gpu, z, dtype);
     let a = z;
     const more: Record<string, Tensor> = {};
     if (load) {
-      const norm = normOf(z);
-      a = await composed(gpu, z, norm, load.dropout);
+      const norm = normOf(z, c.groups);
+      a = await composed(gpu, z, norm, load.dropout, c);
       more.coefficients = toGpu(gpu, norm.coefficients);
       Object.assign(more, draws(gpu, load.dropout));
     }

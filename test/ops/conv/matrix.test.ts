@@ -151,6 +151,7 @@ const fused: Case[] = [
     rate: 0.4,
     base: true,
   },
+  { x: [4, 3, 6, 4], outputs: 12, k: 3, unit: small, tile: one, order: 'outputs-last', rate: 0, groups: [1, 3] },
 ];
 for (const c of fused) {
   test(`activation on load and statistics, dropout ${c.rate}: ${named(c)}`, () =>
@@ -223,6 +224,7 @@ const gradients: GradientCase[] = [
   { x: [1, 3, 4, 5, 8], outputs: 4, k: 2, unit: small, tile: whole },
   { x: [2, 5, 7, 8], outputs: 16, k: 3, unit: small, tile: whole, rate: 0 },
   { x: [2, 5, 9, 3], outputs: 5, k: 3, unit: small, tile: whole, rate: 0.4 },
+  { x: [4, 5, 7, 8], outputs: 8, k: 3, unit: small, tile: whole, rate: 0, groups: [1, 3] },
 ];
 for (const c of gradients) {
   const { M, N, K } = c.unit;

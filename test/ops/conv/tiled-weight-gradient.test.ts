@@ -62,6 +62,8 @@ const cases: Case[] = [
   { x: [2, 5, 7, 8], outputs: 16, k: 3, tile: { ...small, outputs: 8, inputs: 8 }, rate: 0 },
   { x: [1, 5, 6, 16], outputs: 20, k: 3, tile: vectors, rate: 0.4 },
   { x: [2, 5, 9, 3], outputs: 5, k: 3, tile: { ...small, inputs: 3 }, rate: 0.4 },
+  { x: [4, 5, 7, 8], outputs: 8, k: 3, tile: vectors, rate: 0, groups: [1, 3] },
+  { x: [3, 2, 3, 5, 3], outputs: 5, k: 3, tile: { ...small, inputs: 3 }, rate: 0.4, groups: [2, 1] },
 ];
 
 function kernelOf(c: Case): WeightGradientKernel {

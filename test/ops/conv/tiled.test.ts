@@ -137,6 +137,8 @@ const fusedCases: (Case & { rate: number; base?: boolean })[] = [
   },
   { x: [1, 5, 6, 4], outputs: 8, k: 2, stride: 2, tile: few, order: 'outputs-last', rate: 0 },
   { x: [1, 5, 6, 4], outputs: 8, k: 2, padding: [0, 1, 1], tile: few, order: 'gradient', rate: 0.4, base: true },
+  { x: [4, 3, 5, 4], outputs: 12, k: 3, tile: few, order: 'outputs-last', rate: 0, groups: [1, 3] },
+  { x: [3, 3, 4, 3], outputs: 5, k: 3, tile: { ...few, chunk: 3 }, order: 'gradient', rate: 0.4, groups: [1, 1, 1] },
 ];
 
 for (const c of fusedCases) {
