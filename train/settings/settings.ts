@@ -222,6 +222,11 @@ export const settings = {
   noise: number(0.1, 0, most, "standard deviation of the noise on the teacher's input"),
   noiseClip: number(0.2, 0, most, 'that noise is clipped to ±N'),
   precision: choice('f32', ['f32', 'f16'], 'storage of activations and their gradients; sums and weights stay f32'),
+  gradientsEvery: integer(
+    0,
+    0,
+    'iterations between two logs of how large the gradient of each term of the loss is, and where it points; 0: never',
+  ),
   evalEvery: integer(200, 1, 'iterations between two validations; the best checkpoint is kept'),
   saveEvery: integer(200, 1, 'iterations between two saves of the state that --resume continues from'),
   keepCheckpoints: integer(0, 0, 'earlier checkpoints that are kept beside best and last'),
