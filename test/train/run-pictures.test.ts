@@ -82,6 +82,42 @@ test('a run that was stopped and resumed: every step once in TensorBoard, with p
   assert.not.match(page, /class="notes"/);
 });
 
+test('strong views: a picture of them; stopped and resumed, the same bits as in one go', async () => {
+  const data = join(root, 'phantoms of views');
+  writePhantoms(data, { patients: 6, size: 32 });
+  const config = resolveConfig({
+    ...{ labeled: 1, iterations: 6, size: 16, features: [4, 8], dropout: [0.1, 0.2], batch: 4, lr: 0.05 },
+    ...{ evalEvery: 6, saveEvery: 2, warmupFraction: 0, strong: 'both', strongTurn: true },
+  });
+  const gpu = await testGpu();
+  const [whole, stopped] = [join(root, 'whole'), join(root, 'stopped')];
+  await train({ gpu, config, data, out: whole });
+  const controller = new AbortController();
+  const watch = setInterval(() => {
+    if (readLog(join(stopped, 'log.jsonl')).length >= 2) controller.abort();
+  }, 1);
+  const first = await train({ gpu, config, data, out: stopped, stop: controller.signal });
+  clearInterval(watch);
+  assert.ok(first.interrupted, 'the run ended before it was stopped');
+  await train({ gpu, config, data, out: stopped, resume: true });
+  for (const name of ['log.jsonl', join('state', 'last.safetensors'), join('slices', '000006-views.png')]) {
+    assert.ok(readFileSync(join(stopped, name)).equals(readFileSync(join(whole, name))), name);
+  }
+
+  const picture = decode(readFileSync(join(whole, 'slices', '000006-views.png')));
+  // Slices of 16 pixels are enlarged 15 times: four columns, two rows and the legend's line.
+  assert.equal([picture.width, picture.height], [10 + 4 * 250, 10 + 24 + 2 * (24 + 240 + 10) + 24]);
+  const events = readdirSync(whole).find((name) => name.startsWith('events.'))!;
+  const shown = readEvents(join(whole, events)).flatMap(({ values }) =>
+    values.filter(({ tag }) => tag === 'train/Views'),
+  );
+  assert.is(shown.length, 1);
+  assert.ok((one(shown[0]!.image!, 4) as Buffer).equals(readFileSync(join(whole, 'slices', '000006-views.png'))));
+  const page = readFileSync(join(whole, 'report.html'), 'utf8');
+  assert.match(page, /<figcaption>strong views at iteration 6<\/figcaption>/);
+  assert.match(page, /<figcaption>validation at iteration 6 \(best\)<\/figcaption>/);
+});
+
 test('what is kept: by the thresholds of the record, by class, inverted; else by what is configured', () => {
   const of = (settings: Record<string, unknown>, record: Record<string, unknown>) => {
     const { title, isKept } = keptBy(resolveConfig({ threshold: 0.9, ...settings }), record);

@@ -2,11 +2,26 @@
 // and the labels lie under the student's images as they lie under the weak ones.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { mixItems, noGrad, sizeOf, tensor, uniformStream, type View, viewTable } from '../../engine/index.js';
+import {
+  crossEntropy,
+  mean,
+  mixItems,
+  noGrad,
+  sizeOf,
+  slice,
+  softmax,
+  square,
+  sub,
+  tensor,
+  uniformStream,
+  type View,
+  viewTable,
+} from '../../engine/index.js';
 import { copyState } from '../../model/index.js';
 import { UsageError } from '../../train/files/usage-error.js';
 import { createNetwork } from '../../train/method/network.js';
 import { createTeacher } from '../../train/method/teacher.js';
+import { createTrainer, metricNames } from '../../train/method/trainer.js';
 import { createViews, drawViews } from '../../train/method/views.js';
 import { resolveConfig } from '../../train/settings/settings.js';
 import { closeTo } from '../close-to.js';
@@ -156,6 +171,40 @@ test('without noise, blur and other intensities the student sees what mixing say
     assert.not.equal([...logits], [...(await plain.logits.read())]);
     if (method === 'lccs') closeTo(await shown.features.read(), await expected(plain.features), {}, 'features');
   }
+});
+
+test("the trainer's losses are those of the strong views against mixed labels and the mixed answer to the weak ones", async () => {
+  const gpu = await testGpu();
+  const config = resolveConfig({
+    ...{ method: 'mt', size: 16, features: '4,8', dropout: '0', batch: 4, noise: 0, strong: 'both', strongTurn: true },
+    ...{ iterations: 40, seed: 3 },
+  });
+  const uniform = uniformStream(7);
+  const pixels = Float32Array.from({ length: 4 * 256 }, uniform);
+  const classes = Uint8Array.from(pixels, (v) => Math.floor(4 * v));
+  const iteration = 20;
+  assert.ok(
+    drawViews(config, iteration).every(({ partner }) => partner),
+    'an iteration in which every item has a box',
+  );
+
+  const trainer = createTrainer(gpu, config);
+  trainer.setBatch(pixels, classes);
+  trainer.setIteration(iteration);
+  const got = await trainer.step().metrics.read();
+  const logged = (name: string) => got[metricNames(config).indexOf(name)]!;
+
+  const views = createViews(gpu, config)!;
+  views.setIteration(iteration);
+  const [images, labels] = [tensor(gpu, pixels, [4, 16, 16, 1]), tensor(gpu, classes, [4, 16, 16], { dtype: 'u8' })];
+  const forward = (x: typeof images) => noGrad(gpu, () => createNetwork(gpu, config)(x, { mode: 'train' }));
+  const p = forward(views.strong(images));
+  const q = views.mix(forward(slice(images, 0, 2, 2)));
+  const labeled = (y: typeof labels) => crossEntropy(slice(p, 0, 0, 2), slice(y, 0, 0, 2)).item();
+  closeTo([logged('ce')], [await labeled(views.mix(labels))], { rtol: 1e-5 });
+  assert.ok(Math.abs((await labeled(labels)) - logged('ce')) > 1e-3, 'labels that are not mixed are others');
+  const distance = await mean(square(sub(softmax(slice(p, 0, 2, 2)), softmax(q)))).item();
+  closeTo([logged('consistency')], [distance], { rtol: 1e-4 });
 });
 
 test('views without a reader are refused', () =>

@@ -61,6 +61,18 @@ export interface StepResult {
   readonly loss: Tensor;
   /** Cosines between class prototypes [K, K]. */
   readonly cosines: Tensor | undefined;
+  /** What there is to show of strong views, with a teacher. */
+  readonly views: ShownViews | undefined;
+}
+
+/** Strong views, and what is said of them: of all items, or of the unlabelled ones, which come last. */
+export interface ShownViews {
+  /** [items, …patch, 1]. */
+  readonly images: Tensor;
+  /** The teacher's logits, mixed alike, [items, …patch, K]. */
+  readonly teacher: Tensor;
+  /** Which pixels are kept, u8 [items, …patch]; undefined where it is all, or by uncertainty. */
+  readonly kept: Tensor | undefined;
 }
 
 /** The scheduled numbers of an iteration that the log holds. */
@@ -184,11 +196,12 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
     }
     if (segmentation.statistics) logged.push(segmentation.statistics);
     if (kept && thresholdNames(config).length) logged.push(kept.threshold);
-    return { loss, apart, logged, cosines };
+    const shown = views && q && { images: seen.images, teacher: q.logits, kept: segmentation.selected?.mask };
+    return { loss, apart, logged, cosines, shown };
   };
 
   const step = capture(gpu, (): StepResult => {
-    const { loss, logged, cosines } = lossOfBatch();
+    const { loss, logged, cosines, shown } = lossOfBatch();
 
     // 5. Optimizer and teacher; both skip a step whose loss is not finite, so the last good weights survive.
     const gradients = backward(loss, scaling?.scale);
@@ -199,7 +212,7 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
       [loss, ...logged].map((x) => reshape(x, [x.size])),
       0,
     );
-    return { metrics, loss, cosines };
+    return { metrics, loss, cosines, views: shown };
   });
 
   // Of the same batch, with the same random numbers, as the step that follows it.

@@ -7,13 +7,22 @@ import { type Picture, writePng } from './png.js';
 
 export { drawCurves } from './curves.js';
 
-/** One picture in a row, [height, width]: class labels, pixels that differ from a `reference` marked; or a mask (1 = kept). */
-export type Cell = { title: string; labels: Uint8Array; reference?: Uint8Array } | { title: string; mask: Uint8Array };
+/**
+ * One picture in a row, [height, width]: class labels, pixels that differ from a `reference` marked; or a mask (1 = kept); or nothing over
+ * the image. `image` is another image than the row's, in the same grey levels.
+ */
+export type Cell = { title: string; image?: Float32Array } & (
+  | { labels: Uint8Array; reference?: Uint8Array }
+  | { mask: Uint8Array }
+  | { image: Float32Array }
+);
 
 type Sides = readonly [height: number, width: number];
 
 export interface SliceRow {
   caption: string;
+  /** Of its image; default 'image'. Rows of one picture have the same. */
+  title?: string;
   /** Sides of the slice in pixels. */
   height: number;
   width: number;
@@ -59,17 +68,17 @@ export function slicePicture(rows: readonly SliceRow[]): Picture {
   const left = (column: number): number => gap + column * (widest + gap);
 
   const titles = rows.find(({ cells }) => cells.length === columns - 1)!.cells.map(({ title }) => title);
-  ['image', ...titles].forEach((title, column) => {
+  [rows[0]!.title ?? 'image', ...titles].forEach((title, column) => {
     drawText(canvas, left(column), gap, fitText(title, widest, scale), bright, scale);
   });
   let top = gap + line;
   rows.forEach((row, r) => {
     drawText(canvas, gap, top, fitText(row.caption, width - 2 * gap, scale), dim, scale);
     top += line;
-    const grey = enlarged(row);
+    const grey = enlarged(row, row.image);
     drawCell(canvas, left(0), top, row, grey);
     row.cells.forEach((cell, c) => {
-      drawCell(canvas, left(c + 1), top, row, grey, cell);
+      drawCell(canvas, left(c + 1), top, row, cell.image ? enlarged(row, cell.image) : grey, cell);
     });
     top += shown[r]!.height + gap;
   });
@@ -149,11 +158,11 @@ const shownSize = (row: SliceRow): { height: number; width: number } => ({
   width: row.width * factorOf(row),
 });
 
-/** The image in grey levels at its shown size, by bilinear interpolation between pixel centres. */
-function enlarged(row: SliceRow): Uint8Array {
-  const { image, height, width } = row;
+/** An image in the row's grey levels at its shown size, by bilinear interpolation between pixel centres. */
+function enlarged(row: SliceRow, image: Float32Array): Uint8Array {
+  const { height, width } = row;
   const shown = shownSize(row);
-  const sorted = Float32Array.from(image).sort();
+  const sorted = Float32Array.from(row.image).sort();
   const low = sorted[Math.floor(0.01 * (sorted.length - 1))]!;
   const high = sorted[Math.ceil(0.995 * (sorted.length - 1))]!;
   const range = high > low ? high - low : 1;

@@ -163,10 +163,10 @@ const pictureOf = ({ title, lines, range }: Chart): string =>
     ]),
   );
 
-/** Pictures of the best validation of every run, then of the last and the first, as far as there is room. */
+/** Pictures of the best validation of every run, then of the last, the first and the last strong views, as far as there is room. */
 function slices(runs: readonly RunData[]): Markup | undefined {
   const all = runs.flatMap((run) =>
-    run.slices.map((one) => ({ run, one, isBest: one.iteration === run.best?.iteration })),
+    run.slices.map((one) => ({ run, one, isBest: !one.isViews && one.iteration === run.best?.iteration })),
   );
   all.sort((a, b) => Number(b.isBest) - Number(a.isBest));
   let room = pictureBytes;
@@ -177,9 +177,13 @@ function slices(runs: readonly RunData[]): Markup | undefined {
   });
   if (!all.length) return undefined;
   const figures = shown.map(({ run, one, isBest }) => {
-    const about = `${runs.length > 1 ? `${run.name}, ` : ''}validation at iteration ${one.iteration}${isBest ? ' (best)' : ''}`;
+    const what = one.isViews ? 'strong views' : 'validation';
+    const about = `${runs.length > 1 ? `${run.name}, ` : ''}${what} at iteration ${one.iteration}${isBest ? ' (best)' : ''}`;
+    const columns = one.isViews
+      ? "weak view, strong view, the teacher's classes, and the pixels that are kept"
+      : 'image, ground truth, prediction with errors marked, and the pixels that are kept';
     const source = raw(`data:image/png;base64,${one.png.toString('base64')}`);
-    return html`<figure><figcaption>${about}</figcaption><img src="${source}" width="${one.width}" height="${one.height}" alt="slices of ${about}: image, ground truth, prediction with errors marked, and the pixels that are kept"></figure>`;
+    return html`<figure><figcaption>${about}</figcaption><img src="${source}" width="${one.width}" height="${one.height}" alt="slices of ${about}: ${columns}"></figure>`;
   });
   const left = all.length - shown.length;
   return html`<div class="slices">${figures}</div>${left ? html`<p class="soft">${left} more ${left === 1 ? 'picture is' : 'pictures are'} in the run folders.</p>` : ''}`;

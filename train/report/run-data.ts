@@ -23,6 +23,8 @@ export interface CaseScores {
 
 export interface Slices {
   iteration: number;
+  /** Of strong views of a training batch, not of a validation. */
+  isViews: boolean;
   png: Buffer;
   width: number;
   height: number;
@@ -302,17 +304,21 @@ function cosineSeries(steps: readonly Entry[], classes: number, points: number):
   return { last: last.map((v) => numberOf(v) ?? Number.NaN), pairs };
 }
 
-/** The pictures of the best validation, of the last, and of the first. */
+/** The pictures of the best validation, of the last, of the first, and of the last strong views. */
 function readSlices(folder: string, best: number | undefined): Slices[] {
-  const files = existsSync(folder) ? readdirSync(folder).filter((name) => /^\d+\.png$/.test(name)) : [];
-  const iterations = files.map((name) => Number.parseInt(name, 10)).sort((a, b) => a - b);
-  const wanted = new Set(
-    [best, iterations.at(-1), iterations[0]].filter((one) => one !== undefined && iterations.includes(one)),
-  );
-  return [...wanted].flatMap((iteration) => {
-    const name = files.find((file) => Number.parseInt(file, 10) === iteration)!;
+  const pictures = (existsSync(folder) ? readdirSync(folder) : [])
+    .flatMap((name) => {
+      const [, digits, views] = /^(\d+)(-views)?\.png$/.exec(name) ?? [];
+      return digits ? [{ name, iteration: Number.parseInt(digits, 10), isViews: views !== undefined }] : [];
+    })
+    .sort((a, b) => a.iteration - b.iteration);
+  const validations = pictures.filter(({ isViews }) => !isViews);
+  const views = pictures.filter(({ isViews }) => isViews);
+  const ofBest = validations.find(({ iteration }) => iteration === best);
+  const wanted = new Set([ofBest, validations.at(-1), validations[0], views.at(-1)].filter((one) => one !== undefined));
+  return [...wanted].flatMap(({ name, iteration, isViews }) => {
     const png = readFileSync(join(folder, name));
     if (png.length < 33 || png.readUInt32BE(0) !== 0x89504e47) return [];
-    return [{ iteration: iteration!, png, width: png.readUInt32BE(16), height: png.readUInt32BE(20) }];
+    return [{ iteration, isViews, png, width: png.readUInt32BE(16), height: png.readUInt32BE(20) }];
   });
 }

@@ -1,6 +1,7 @@
 // What a run draws as it trains: validation slices and curves in its folder, a slice of the batch for TensorBoard.
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { argmax } from '../../engine/index.js';
 import { loadCase } from '../data/case-volume.js';
 import { type Case, cardiacClasses } from '../data/datasets.js';
 import { ignored } from '../data/labels.js';
@@ -9,8 +10,18 @@ import type { Predictor } from '../evaluation/predictor.js';
 import type { Summary } from '../evaluation/summary.js';
 import { orSay } from '../files/atomic-file.js';
 import { partsOf } from '../method/methods.js';
+import type { ShownViews } from '../method/trainer.js';
 import type { Panel } from '../pictures/curve-layout.js';
-import { drawCurves, drawSlices, greyPicture, labelPicture } from '../pictures/slice-picture.js';
+import { writePng } from '../pictures/png.js';
+import {
+  type Cell,
+  drawCurves,
+  drawSlices,
+  greyPicture,
+  labelPicture,
+  type SliceRow,
+  slicePicture,
+} from '../pictures/slice-picture.js';
 import { writeReport } from '../report/page.js';
 import type { LogRecord } from '../run/log.js';
 import type { Config } from '../settings/settings.js';
@@ -96,6 +107,42 @@ export async function showBatch(
   events.image(step, 'train/Prediction', labelPicture(labels, sides));
   const kept = Float32Array.from(confidence, (value, i) => (isKept(value, labels[i]!) ? 1 : 0));
   events.image(step, 'train/Kept', greyPicture(kept, sides, [0, 1]));
+}
+
+/**
+ * Up to three unlabelled items of a batch with strong views: the weak view, the strong one, and over it the classes that the teacher says
+ * and the pixels that are kept, unless all are. A file beside the validation's slices, and a picture for TensorBoard.
+ */
+export async function drawViews(
+  folder: string,
+  events: EventFile,
+  iteration: number,
+  config: Config,
+  batch: { image: Float32Array; cases: readonly string[] },
+  { images, teacher, kept }: ShownViews,
+  { title }: Kept,
+): Promise<void> {
+  const [strong, classes, mask] = await Promise.all([images.read(), argmax(teacher).read(), kept?.read()]);
+  const [height, width] = planeSides(config);
+  const unlabeled = config.batch - config.labeledBatch;
+  const rows = Array.from({ length: Math.min(3, unlabeled) }, (_, i): SliceRow => {
+    // Unlabelled items come last, whether there are labelled ones before them or not.
+    const plane = <A extends Float32Array | Uint8Array>(values: A): A => {
+      const first = values.length - (unlabeled - i) * voxelsOf(config);
+      return middlePlane(values.slice(first, first + voxelsOf(config)) as A, config);
+    };
+    const image = plane(strong as Float32Array);
+    const cells: Cell[] = [
+      { title: 'strong view', image },
+      { title: 'teacher', image, labels: plane(classes as Uint8Array) },
+      ...(mask ? [{ title, image, mask: plane(mask as Uint8Array) }] : []),
+    ];
+    const caption = batch.cases[config.labeledBatch + i]!;
+    return { caption, title: 'weak view', height, width, image: plane(batch.image), cells };
+  });
+  const picture = slicePicture(rows);
+  writePng(join(folder, `${String(iteration).padStart(6, '0')}-views.png`), picture);
+  events.image(iteration, 'train/Views', picture);
 }
 
 /** Writes a run's own report. A failure is reported, and does not harm the run. */

@@ -28,7 +28,7 @@ import {
 import { describeSplit, readRunSplit, reopenDataset, sameSplit } from '../run/run-split.js';
 import type { Config } from '../settings/settings.js';
 import { createProgress, sayCompiling } from './progress.js';
-import { drawProgress, drawValidation, type Kept, keptBy, reportOn, showBatch } from './run-pictures.js';
+import { drawProgress, drawValidation, drawViews, type Kept, keptBy, reportOn, showBatch } from './run-pictures.js';
 import { createEventFile } from './tensorboard.js';
 
 /** A loss or a weight became NaN or infinite; the message names the op, the last good checkpoint is on disk. */
@@ -57,7 +57,7 @@ export interface TrainingOptions {
 }
 
 /** An iteration whose commands the GPU has, and whose numbers are not read yet. */
-interface Running extends Pick<StepResult, 'cosines'> {
+interface Running extends Pick<StepResult, 'cosines' | 'views'> {
   readonly batch: Batch;
   readonly number: number;
   readonly schedule: Schedule;
@@ -241,10 +241,10 @@ async function trainIn(
     const schedule = trainer.setIteration(number);
     const isProbed = config.gradientsEvery > 0 && number % config.gradientsEvery === 0;
     const gradients = isProbed ? trainer.probe().read() : undefined;
-    const { metrics, cosines } = trainer.step();
+    const { metrics, cosines, views } = trainer.step();
     const values = metrics.read(); // as they are now: a copy is in the queue
     for (const reading of [values, gradients]) reading?.catch(() => {}); // who awaits it is told
-    return { batch, number, schedule, values, gradients, cosines };
+    return { batch, number, schedule, values, gradients, cosines, views };
   };
   const finish = async (
     { batch, number, schedule, values, gradients, cosines }: Running,
@@ -293,11 +293,13 @@ async function trainIn(
       const isSaved = iteration % config.saveEvery === 0;
       if (!isValidated && !isSaved) continue;
       const kept = await finish(running, isValidated);
+      const { views } = running;
       running = undefined;
       if (isValidated) {
         const began = performance.now();
         log(await validate(kept));
         await showBatch(events, iteration, batch, config.patch, kept, predictor);
+        if (views) await drawViews(file(runFiles.slices), events, iteration, config, batch, views, kept);
         drawProgress(file(runFiles.curves), readLog(file(runFiles.log)));
         validationMs += performance.now() - began;
       }
