@@ -1,13 +1,24 @@
 // Confidence and consistency of one pixel, from the class values that classes.ts loads: x and y are logits, p and q their softmax, of
 // student and teacher. Formulas in shaders/masked-consistency.ts.
-import { fold, total } from './classes.js';
+import { each, fold, pick, total } from './classes.js';
 import { isNan } from './wgsl.js';
 
-/** Whose maximum class probability is a pixel's confidence: `mean` and `min` of both, `none`: every pixel is kept. */
-/** 'given': of a tensor with one number a pixel; 'none': every pixel is kept. */
+/**
+ * Whose maximum class probability is a pixel's confidence: `mean` and `min` of both; 'given': a tensor with one number a pixel; 'none':
+ * every pixel is kept.
+ */
 export type Confidence = 'student' | 'teacher' | 'mean' | 'min' | 'given' | 'none';
-/** Mean squared error of probabilities, Kullback–Leibler divergence, or cross-entropy. */
-export type ConsistencyKind = 'mse' | 'kl' | 'ce';
+/**
+ * Mean squared error of probabilities, Kullback–Leibler divergence, cross-entropy against the teacher's class, or half the sum of that
+ * and of the soft Dice loss against it.
+ */
+export type ConsistencyKind = 'mse' | 'kl' | 'ce' | 'ce-dice';
+
+/** Whether a kind compares with the teacher's class, not with its probabilities. */
+export const isHard = (kind: string): boolean => kind === 'ce' || kind === 'ce-dice';
+
+/** ε of the soft Dice loss of 'ce-dice'. */
+export const consistencyEpsilon = 1e-5;
 
 export const mostOf = (p: string, classes: number): string =>
   fold(
@@ -34,6 +45,8 @@ export interface Keeping {
   readonly invert: boolean;
   /** There is a threshold for each class, that of the teacher's argmax. */
   readonly perClass: boolean;
+  /** The pixels that are not kept have a loss, too: cross-entropy against the teacher's class. */
+  readonly confident: boolean;
 }
 
 /** Expression: τ of a pixel whose class by the teacher is the expression `teacherClass`. */
@@ -59,7 +72,22 @@ export function pixelValue(kind: ConsistencyKind, classes: number, keeping: Keep
     mse: total(classes, (k) => `(p${k} - q${k}) * (p${k} - q${k})`),
     kl: total(classes, (k) => `q${k} * ((y${k} - q_most - q_log) - (x${k} - p_most - p_log))`),
     ce: 'p_log - (chosen - p_most)',
+    'ce-dice': 'p_log - (chosen - p_most)',
   }[kind];
   const doubt = doubtOf(keeping, teacherClass);
   return `select(${value}, ${doubt}, ${isNan(doubt, 'f32')})`;
 }
+
+/** Expression: the cross-entropy of a pixel that is not kept; nothing that it depends on is NaN. */
+export const confidentValue = (classes: number, teacherClass: string): string =>
+  `p_log - (${pick(teacherClass, 'x', classes)} - p_most)`;
+
+/** Adds a pixel to Dice's sums (overlap, square, count of each class, named with what comes before), its class an expression. */
+export const diceSums = (classes: number, truth: string, before = ''): string =>
+  each(
+    classes,
+    (k) => `        {
+          let here = select(0.0, 1.0, ${truth} == ${k}u);
+          ${before}overlap${k} += p${k} * here; ${before}square${k} += p${k} * p${k}; ${before}count${k} += here;
+        }`,
+  );

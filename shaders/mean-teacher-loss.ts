@@ -4,21 +4,29 @@
 //   loss = ½ (CE + Dice) over labelled pixels + λ·consistency over unlabelled pixels that are kept
 // with the formulas of cross-entropy.ts, dice-loss.ts and masked-consistency.ts, which stay as the plain composition.
 // Thread = word of four pixels (bytes are packed four to a word) in the walk, pixel in the gradient.
+import { argmaxOf, classArray, each, labelArray, labelAt, loadClasses, pick, softmaxOf, total } from './classes.js';
 import {
-  argmaxOf,
-  byteAt,
-  classArray,
-  each,
-  labelArray,
-  labelAt,
-  loadClasses,
-  pick,
-  softmaxOf,
-  storeClasses,
-  total,
-} from './classes.js';
-import { type ConsistencyKind, type Keeping, keptBy, limitOf, mostOf, pixelValue } from './consistency.js';
-import type { LabeledSizes } from './cross-entropy.js';
+  confidentValue,
+  consistencyEpsilon,
+  diceSums,
+  isHard,
+  keptBy,
+  limitOf,
+  mostOf,
+  pixelValue,
+} from './consistency.js';
+import {
+  factorsOf,
+  type MeanTeacherSizes,
+  meanTeacherExamples,
+  meanTeacherWalk,
+  namesBeside,
+  partialCount,
+  sumNames,
+  type TeacherPart,
+  teacherPixel,
+  writesMask,
+} from './mean-teacher-sizes.js';
 import {
   addPartials,
   partialsMemory,
@@ -26,61 +34,8 @@ import {
   storePartials,
   totalsMemory,
   totalsWorkgroup,
-  type Walk,
-  walkOver,
 } from './partial-sums.js';
-import { enable, f32, flatIndex, isNan, u32, wgsl } from './wgsl.js';
-
-export interface TeacherPart extends Keeping {
-  readonly kind: ConsistencyKind;
-  /** The teacher's logits cover the labelled pixels too, not only the others. */
-  readonly everywhere: boolean;
-  /** Classes, weights for the prototypes and statistics are wanted; needs `everywhere` and labels of all pixels. */
-  readonly selection: boolean;
-  /** Reliable pixels count 1 for the prototypes, not the teacher's confidence. */
-  readonly hard: boolean;
-}
-
-export interface MeanTeacherSizes extends LabeledSizes {
-  readonly labeledPixels: number;
-  readonly epsilon: number;
-  readonly teacher: TeacherPart | undefined;
-}
-
-/** Whether the walk writes a mask: somebody wants it, or the gradient needs it. */
-export const writesMask = ({ teacher }: MeanTeacherSizes): boolean =>
-  teacher !== undefined && (teacher.selection || teacher.confidence !== 'none');
-
-/** Names of the sums, in the order in which the partials hold them. */
-function sumNames({ classes, labeledPixels, teacher }: MeanTeacherSizes): string[] {
-  const perClass = (name: string) => Array.from({ length: classes }, (_, k) => name + k);
-  return [
-    ...(labeledPixels ? ['cross_entropy', ...perClass('overlap'), ...perClass('square'), ...perClass('count')] : []),
-    ...(teacher ? ['kept', 'consistency'] : []),
-    ...(teacher?.selection ? ['correct_kept', 'correct_dropped', 'confident'] : []),
-  ];
-}
-
-/**
- * Names of the sums that lie behind those: NaN of a labelled pixel that is no class, and unlabelled pixels of which nobody can
- * say whether they are right.
- */
-const namesBeside = ({ labeledPixels, teacher }: MeanTeacherSizes): string[] => [
-  ...(labeledPixels ? ['spoiled'] : []),
-  ...(teacher?.selection ? ['unknown_kept', 'unknown_dropped'] : []),
-];
-
-/** How many numbers the partials hold for each row. */
-export const partialCount = (sizes: MeanTeacherSizes): number => sumNames(sizes).length + namesBeside(sizes).length;
-
-/** The walk over words of four pixels. */
-export const meanTeacherWalk = ({ pixels }: MeanTeacherSizes): Walk => walkOver(Math.ceil(pixels / 4));
-
-/** Numbers that the gradient needs: of the cross-entropy, of the consistency, and two per class of the Dice loss. */
-export const factorCount = ({ classes }: MeanTeacherSizes): number => 2 + 2 * classes;
-
-const teacherPixel = ({ labeledPixels, teacher }: MeanTeacherSizes): string =>
-  teacher?.everywhere || !labeledPixels ? 'i' : `(i - ${u32(labeledPixels)})`;
+import { also, enable, f32, isNan, u32, wgsl } from './wgsl.js';
 
 /** A label that is no class: such a pixel adds nothing to cross-entropy and Dice. */
 function labeledSums({ classes, labeledPixels }: MeanTeacherSizes): string {
@@ -90,24 +45,18 @@ function labeledSums({ classes, labeledPixels }: MeanTeacherSizes): string {
         if (${isNan('p_most', 'f32')}) { spoiled = p_most; }
       } else if (i < ${u32(labeledPixels)}) {
         cross_entropy += p_log - (${pick('truth', 'x', classes)} - p_most);
-${each(
-  classes,
-  (k) => `        {
-          let here = select(0.0, 1.0, truth == ${k}u);
-          overlap${k} += p${k} * here; square${k} += p${k} * p${k}; count${k} += here;
-        }`,
-)}
+${diceSums(classes, 'truth')}
       }`;
 }
 
 function teacherSums(sizes: MeanTeacherSizes, teacher: TeacherPart): string {
   const { classes, labeledPixels } = sizes;
-  const { kind, confidence, perClass, everywhere, selection, hard } = teacher;
+  const { kind, confidence, perClass, everywhere, selection, hard, confident } = teacher;
   const weight = hard ? '1.0' : 'q_confidence';
   const body = wgsl`
 ${loadClasses('y', 'teacher', teacherPixel(sizes), classes)}
 ${softmaxOf('y', 'q', classes)}
-#if ${selection || perClass || kind === 'ce'}
+#if ${selection || perClass || isHard(kind) || confident}
 ${argmaxOf('teacher_class', 'y', classes)}
 #endif
 #if ${confidence === 'given'}
@@ -139,12 +88,12 @@ ${argmaxOf('student_class', 'x', classes)}
         confident += ${mostOf('p', classes)};
 #endif
         if (keep) {
-#if ${kind === 'ce'}
+#if ${isHard(kind)}
           let chosen = ${pick('teacher_class', 'x', classes)};
 #endif
           kept += 1.0;
-          consistency += ${pixelValue(kind, classes, teacher, 'teacher_class')};
-        }
+          consistency += ${pixelValue(kind, classes, teacher, 'teacher_class')};${also(kind === 'ce-dice', diceSums(classes, 'teacher_class', 'kept_'))}
+        }${also(confident, `        else { of_confident += ${confidentValue(classes, 'teacher_class')}; }`)}
       }`;
   return everywhere || !labeledPixels ? body : `if (i >= ${u32(labeledPixels)}) {${body}\n}`;
 }
@@ -218,6 +167,22 @@ export function meanTeacherValues(sizes: MeanTeacherSizes): string {
   const [names, beside] = [sumNames(sizes), namesBeside(sizes)];
   const all = [...names, ...beside];
   const sumOf = (name: string): string => (all.includes(name) ? `totals[${all.indexOf(name)}]` : '0.0');
+  const at = factorsOf(sizes);
+  const perMean = teacher?.kind === 'mse' ? 2 / classes : teacher?.kind === 'ce-dice' ? 0.5 : 1;
+  const confident = teacher?.confident ?? false;
+  const withDice = teacher?.kind === 'ce-dice';
+  const keptDice = `${each(
+    classes,
+    (k) => `  let kept_top${k} = 2.0 * ${sumOf(`kept_overlap${k}`)} + ${f32(consistencyEpsilon)};
+  let kept_bottom${k} = ${sumOf(`kept_square${k}`)} + ${sumOf(`kept_count${k}`)} + ${f32(consistencyEpsilon)};
+  factors[${at.keptDice + 2 * k}] = consistency_weight[0] * ${f32(-1 / classes)} / kept_bottom${k};
+  factors[${at.keptDice + 1 + 2 * k}] = kept_top${k} / kept_bottom${k};`,
+  )}
+  let kept_dice = 1.0 - ${total(classes, (k) => `kept_top${k} / kept_bottom${k}`)} / ${f32(classes)};
+  consistency = select(0.0, 0.5 * (consistency + kept_dice), ${sumOf('kept')} > 0.0);`;
+  const ofConfident = `  let confident_pixels = max(${f32(pixels - labeledPixels)} - ${sumOf('kept')}, 1.0);
+  consistency += numbers[0] * ${sumOf('of_confident')} / confident_pixels;
+  factors[${at.ofConfident}] = consistency_weight[0] * numbers[0] / confident_pixels;`;
   return wgsl`
 @group(0) @binding(0) var<storage, read> partials: array<f32>;
 @group(0) @binding(1) var<storage, read_write> loss: array<f32>;
@@ -228,7 +193,7 @@ export function meanTeacherValues(sizes: MeanTeacherSizes): string {
 #endif
 #if ${Boolean(teacher?.selection)}
 @group(0) @binding(5) var<storage, read_write> statistics: array<f32>;
-#endif
+#endif${also(confident, '@group(0) @binding(6) var<storage, read> numbers: array<f32>;')}
 ${totalsMemory(all.length)}
 
 @compute @workgroup_size(${totalsWorkgroup})
@@ -256,10 +221,10 @@ ${each(
   factors[1] = 0.0;
 #else
   let kept = max(${sumOf('kept')}, 1.0);
-  let consistency = ${sumOf('consistency')} / (kept * ${f32(teacher?.kind === 'mse' ? classes : 1)});
+  ${withDice || confident ? 'var' : 'let'} consistency = ${sumOf('consistency')} / (kept * ${f32(teacher?.kind === 'mse' ? classes : 1)});${also(withDice, keptDice)}${also(confident, ofConfident)}
   terms[2] = consistency;
   loss[0] = supervised + consistency_weight[0] * consistency;
-  let of_kept = consistency_weight[0] * ${f32(teacher?.kind === 'mse' ? 2 / classes : 1)} / kept;
+  let of_kept = consistency_weight[0] * ${f32(perMean)} / kept;
   factors[1] = select(of_kept, consistency, ${isNan('consistency', 'f32')});
 #endif
 #if ${Boolean(teacher?.selection)}
@@ -274,102 +239,6 @@ ${each(
 }`;
 }
 
-function labeledSlopes({ dtype, classes, labels, labeledPixels }: MeanTeacherSizes): string {
-  if (!labeledPixels) return '';
-  return wgsl`
-  if (i < ${u32(labeledPixels)}) {
-    let truth = ${labelAt('labels', 'i', labels)};
-    if (truth >= ${u32(classes)}) {
-${storeClasses('dlogits', 'i', dtype, classes, () => '0.0')}
-      return;
-    }
-${loadClasses('x', 'student', 'i', classes)}
-${softmaxOf('x', 'p', classes)}
-    let of_entropy = dloss[0] * factors[0];
-${each(
-  classes,
-  (k) => `    let here${k} = select(0.0, 1.0, truth == ${k}u);
-    let g${k} = dloss[0] * factors[${2 + 2 * k}] * (here${k} - p${k} * factors[${3 + 2 * k}]);`,
-)}
-    let mean = ${total(classes, (k) => `g${k} * p${k}`)};
-${storeClasses('dlogits', 'i', dtype, classes, (k) => `of_entropy * (p${k} - here${k}) + p${k} * (g${k} - mean)`)}
-    return;
-  }`;
-}
-
-function teacherSlopes(sizes: MeanTeacherSizes, { kind, confidence }: TeacherPart): string {
-  const { dtype, classes } = sizes;
-  return wgsl`
-#if ${confidence !== 'none'}
-  if (${byteAt('mask', 'i')} == 0u) {
-${storeClasses('dlogits', 'i', dtype, classes, () => '0.0')}
-    return;
-  }
-#endif
-  let scale = dloss[0] * factors[1];
-${loadClasses('x', 'student', 'i', classes)}
-${loadClasses('y', 'teacher', teacherPixel(sizes), classes)}
-${softmaxOf('x', 'p', classes)}
-#if ${kind === 'ce'}
-${argmaxOf('teacher_class', 'y', classes)}
-${storeClasses('dlogits', 'i', dtype, classes, (k) => `scale * (p${k} - select(0.0, 1.0, teacher_class == ${k}u))`)}
-#else
-${softmaxOf('y', 'q', classes)}
-#if ${kind === 'mse'}
-${each(classes, (k) => `  let g${k} = scale * (p${k} - q${k});`)}
-  let mean = ${total(classes, (k) => `g${k} * p${k}`)};
-${storeClasses('dlogits', 'i', dtype, classes, (k) => `p${k} * (g${k} - mean)`)}
-#else
-${storeClasses('dlogits', 'i', dtype, classes, (k) => `scale * (p${k} - q${k})`)}
-#endif
-#endif`;
-}
-
-/** dlogits of every pixel: cross-entropy and Dice where there is a label, consistency where there is none. */
-export function meanTeacherBackward(sizes: MeanTeacherSizes): string {
-  const { dtype, pixels, classes, labeledPixels, teacher } = sizes;
-  return wgsl`${enable(dtype)}
-@group(0) @binding(0) var<storage, read> student: array<${classArray(dtype, classes)}>;
-@group(0) @binding(1) var<storage, read> factors: array<f32>;
-@group(0) @binding(2) var<storage, read> dloss: array<f32>;
-@group(0) @binding(3) var<storage, read_write> dlogits: array<${classArray(dtype, classes)}>;
-#if ${labeledPixels > 0}
-@group(0) @binding(4) var<storage, read> labels: array<${labelArray(sizes.labels)}>;
-#endif
-#if ${teacher !== undefined}
-@group(0) @binding(5) var<storage, read> teacher: array<${classArray(dtype, classes)}>;
-#endif
-#if ${teacher !== undefined && teacher.confidence !== 'none'}
-@group(0) @binding(6) var<storage, read> mask: array<u32>;
-#endif
-
-@compute @workgroup_size(64)
-fn mean_teacher_backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
-  let i = ${flatIndex(64)};
-  if (i >= ${u32(pixels)}) { return; }
-${labeledSlopes(sizes)}
-${teacher ? teacherSlopes(sizes, teacher) : ''}
-}`;
-}
-
 /** Every kernel with every kind and confidence, with parts switched on and off. */
-export function variants(): string[] {
-  const teachers: (TeacherPart | undefined)[] = [undefined];
-  for (const kind of ['mse', 'kl', 'ce'] as const) {
-    for (const confidence of ['student', 'teacher', 'mean', 'min', 'given', 'none'] as const) {
-      const keeping = { confidence, invert: kind === 'kl', perClass: confidence === 'student' };
-      const everywhere = { kind, ...keeping, everywhere: true, selection: true, hard: kind === 'ce' };
-      if (confidence !== 'given') teachers.push(everywhere); // nine buffers, and nobody wants it
-      teachers.push({ ...everywhere, everywhere: false, selection: false });
-    }
-  }
-  return (['f32', 'f16'] as const).flatMap((dtype) =>
-    teachers.flatMap((teacher, t) => {
-      const labeledPixels = t % 4 === 3 && dtype === 'f16' ? 0 : 500;
-      const pixels = t % 2 ? 1000 : 2 ** 18;
-      const labels = { type: (['u8', 'u32', 'i32'] as const)[t % 3]!, ignored: t % 2 ? 1 : undefined };
-      const sizes = { dtype, pixels, classes: [4, 3, 16][t % 3]!, labels, labeledPixels, epsilon: 1e-5, teacher };
-      return [meanTeacherForward(sizes), meanTeacherValues(sizes), meanTeacherBackward(sizes)];
-    }),
-  );
-}
+export const variants = (): string[] =>
+  meanTeacherExamples().flatMap((sizes) => [meanTeacherForward(sizes), meanTeacherValues(sizes)]);

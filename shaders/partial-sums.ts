@@ -27,9 +27,12 @@ export function walkOver(items: number): Walk {
   return { threads, rows: meet ? groups : threads, meet };
 }
 
+/** Values of each thread that meet at a time: 16 KiB of shared memory, which every device has. */
+const valuesAtATime = 64;
+
 /** Module scope of a kernel with `storePartials` of `count` values. */
 export const partialsMemory = ({ meet }: Walk, count: number): string =>
-  meet ? wgsl`var<workgroup> shared_values: array<f32, ${count * partialWorkgroup}>;` : '';
+  meet ? wgsl`var<workgroup> shared_values: array<f32, ${Math.min(count, valuesAtATime) * partialWorkgroup}>;` : '';
 
 /**
  * Stores the sums of the `values` (expressions) in `partials` [rows, values], and those of `beside` behind all of these, [rows,
@@ -43,15 +46,21 @@ export function storePartials({ meet, rows }: Walk, values: readonly string[], b
     beside.length
       ? `select(${u32(rows * values.length)} + ${row} * ${u32(beside.length)} + ${v} - ${first}, ${row} * ${first} + ${v}, ${v} < ${first})`
       : `${row} * ${first} + ${v}`;
+  const met = (
+    some: readonly string[],
+    before: number,
+  ): string => wgsl`${some.map((value, v) => `  shared_values[thread * ${some.length}u + ${v}u] = ${value};`).join('\n')}
+  workgroupBarrier();
+  for (var v = thread; v < ${u32(some.length)}; v += ${u32(partialWorkgroup)}) {
+    var sum = 0.0;
+    for (var t = 0u; t < ${u32(partialWorkgroup)}; t++) { sum += shared_values[t * ${u32(some.length)} + v]; }
+    partials[${place('group.x', before ? `(v + ${u32(before)})` : 'v')}] = sum;
+  }`;
+  const turns: string[] = [];
+  for (let at = 0; at < all.length; at += valuesAtATime) turns.push(met(all.slice(at, at + valuesAtATime), at));
   return wgsl`
 #if ${meet}
-${all.map((value, v) => `  shared_values[thread * ${all.length}u + ${v}u] = ${value};`).join('\n')}
-  workgroupBarrier();
-  for (var v = thread; v < ${u32(all.length)}; v += ${u32(partialWorkgroup)}) {
-    var sum = 0.0;
-    for (var t = 0u; t < ${u32(partialWorkgroup)}; t++) { sum += shared_values[t * ${u32(all.length)} + v]; }
-    partials[${place('group.x', 'v')}] = sum;
-  }
+${turns.join('\n  workgroupBarrier();\n')}
 #else
 ${values.map((value, v) => `  partials[id.x * ${first} + ${v}u] = ${value};`).join('\n')}
 ${beside.map((value, v) => `  partials[${u32(rows * values.length)} + id.x * ${u32(beside.length)} + ${v}u] = ${value};`).join('\n')}

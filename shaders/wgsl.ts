@@ -29,6 +29,9 @@ export function wgsl(strings: TemplateStringsArray, ...values: (string | number 
   return preprocess(strings, ...values);
 }
 
+/** A further line of a text, where it is wanted: put it behind the line before, so that without it the text is what it was. */
+export const also = (isWanted: boolean, text: string): string => (isWanted ? `\n${text}` : '');
+
 /**
  * A WGSL f32 literal that parses back to the same number: `f32(2)` is `2.0f`. Each literal makes a text, and so a kernel, of its own:
  * for what follows from the sizes, and for what is fixed with a model or a run. Those are: the slope and dropout rate that ride

@@ -5,6 +5,7 @@ import {
   type ConsistencySizes,
   consistencyBackward,
   consistencyForward,
+  consistencySums,
   consistencyValue,
 } from '../../shaders/masked-consistency.js';
 import { checkOptions } from '../arguments.js';
@@ -30,17 +31,22 @@ export interface MaskOptions {
 /** How the predictions of student and teacher are compared, and where. */
 export interface ConsistencyOptions extends MaskOptions {
   kind: ConsistencyKind;
+  /**
+   * w ≥ 0, default 0: to the consistency is added w times the mean, over the pixels that are not kept, of the cross-entropy against the
+   * teacher's class. Those are the confident ones, or whatever `confidence`, `threshold` and `invert` leave over; none of 'none'.
+   */
+  confidentWeight?: number;
 }
 
 /** The names of `ConsistencyOptions`; who has them may ask for the mask alone with the same ones. */
-export const consistencyOptions = ['kind', 'confidence', 'threshold', 'invert', 'scores'];
+export const consistencyOptions = ['kind', 'confidence', 'threshold', 'invert', 'scores', 'confidentWeight'];
 
 function sizesOf(
   op: string,
   student: Tensor,
   teacher: Tensor,
   kind: ConsistencySizes['kind'],
-  options: MaskOptions,
+  options: MaskOptions & Pick<ConsistencyOptions, 'confidentWeight'>,
 ): ConsistencySizes {
   if (!sameShape(student.shape, teacher.shape) || student.dtype !== teacher.dtype) {
     throw new ShapeError(
@@ -54,10 +60,19 @@ function sizesOf(
 /** Which pixels are kept, of the teacher's `pixels`; throws unless threshold and scores fit. */
 export function keepingOf(
   op: string,
-  { confidence, threshold, invert = false, scores }: MaskOptions,
+  {
+    confidence,
+    threshold,
+    invert = false,
+    scores,
+    confidentWeight = 0,
+  }: MaskOptions & Pick<ConsistencyOptions, 'confidentWeight'>,
   pixels: number,
   classes: number,
 ): Keeping {
+  if (!(confidentWeight >= 0 && confidentWeight < 1e30)) {
+    throw new ShapeError(`${op}: got confidentWeight ${confidentWeight}, expected a number of at least 0.`);
+  }
   if (threshold.dtype !== 'f32' || (threshold.size !== 1 && threshold.size !== classes)) {
     throw new ShapeError(
       `${op}: got threshold ${threshold.dtype} ${show(threshold.shape)}, expected one f32 number, or ${classes} of them.`,
@@ -71,7 +86,8 @@ export function keepingOf(
       `${op}: got confidence '${confidence}' and ${scores ? `scores ${scores.dtype} ${show(scores.shape)}` : 'no scores'}, expected scores f32 of ${pixels} pixels with 'given', else none.`,
     );
   }
-  return { confidence, invert, perClass: threshold.size > 1 };
+  const confident = confidentWeight > 0 && confidence !== 'none';
+  return { confidence, invert, perClass: threshold.size > 1, confident };
 }
 
 const given = ({ scores }: MaskOptions): Record<string, Tensor> => (scores ? { scores } : {});
@@ -91,8 +107,8 @@ export function lowConfidenceMask(student: Tensor, teacher: Tensor, options: Mas
 
 /**
  * Low-confidence consistency (Gao & Yu 2023; formulas in shaders/masked-consistency.ts) of student and teacher logits
- * [..., K]: `loss` [], the `mask` u8 [...] of kept pixels and `sums` [2], whose first number is how many. The gradient goes
- * to the student only; with nothing kept, loss and gradient are 0.
+ * [..., K]: `loss` [], the `mask` u8 [...] of kept pixels and `sums`, whose first number is how many. The gradient goes
+ * to the student only; with nothing kept, loss and gradient are 0 but for what confident pixels add.
  */
 export function maskedConsistency(
   student: Tensor,
@@ -104,7 +120,7 @@ export function maskedConsistency(
   const sizes = sizesOf('maskedConsistency', student, teacher, options.kind, options);
   const threads = partialThreads(sizes.pixels);
   const mask = empty(gpu, student.shape.slice(0, -1), 'u8', 'mask');
-  const partials = empty(gpu, [threads, 2], 'f32', 'maskedConsistency.partials');
+  const partials = empty(gpu, [threads, consistencySums(sizes)], 'f32', 'maskedConsistency.partials');
   run(
     consistencyForward(sizes),
     { student, teacher, threshold: options.threshold, mask, partials, ...given(options) },
@@ -112,11 +128,13 @@ export function maskedConsistency(
   );
   const sums = noGrad(gpu, () => sum(partials, 0));
   const loss = empty(gpu, [], 'f32', 'maskedConsistency');
-  run(consistencyValue(options.kind, sizes.classes), { sums, loss }, { threads: 1 });
+  const weight = sizes.confident && { numbers: [options.confidentWeight!] };
+  run(consistencyValue(sizes), { sums, loss, ...weight }, { threads: 1 });
 
   record('maskedConsistency', loss, [student], (dloss) => {
     const dlogits = empty(gpu, student.shape, student.dtype, 'dlogits');
-    run(consistencyBackward(sizes), { student, teacher, mask, sums, dloss, dlogits }, { threads: sizes.pixels });
+    const args = { student, teacher, mask, sums, dloss, dlogits, ...weight };
+    run(consistencyBackward(sizes), args, { threads: sizes.pixels });
     return [dlogits];
   });
   return { loss, mask, sums };

@@ -1,15 +1,14 @@
 // Every loss over the student's logits, what the mask selects and the statistics of it, in two launches and one for the
 // gradient. The ops it fuses (crossEntropy, diceLoss, maskedConsistency, …) stay; the test holds it against their composition.
+import { meanTeacherBackward } from '../../shaders/mean-teacher-gradient.js';
+import { meanTeacherForward, meanTeacherValues } from '../../shaders/mean-teacher-loss.js';
 import {
   factorCount,
   type MeanTeacherSizes,
-  meanTeacherBackward,
-  meanTeacherForward,
-  meanTeacherValues,
   meanTeacherWalk,
   partialCount,
   writesMask,
-} from '../../shaders/mean-teacher-loss.js';
+} from '../../shaders/mean-teacher-sizes.js';
 import { checkOptions } from '../arguments.js';
 import { record } from '../autograd.js';
 import { ShapeError, show } from '../shape.js';
@@ -74,7 +73,7 @@ export interface SelectionTerms extends MeanTeacherTerms {
  * ½ (cross-entropy + Dice) of the labelled pixels + λ·consistency of the unlabelled ones that are kept, of logits [..., K], K
  * from 2 to 16, whose labelled items come first (formulas in shaders/mean-teacher-loss.ts). Without a teacher every pixel must be
  * labelled. With `selection` (teacher's logits and labels of all pixels) also what the class separation needs. The gradient
- * goes to `logits` only; where nothing is kept it is 0, and so is the consistency.
+ * goes to `logits` only; where nothing is kept it is 0, and so is the consistency, but for what confident pixels add.
  */
 export function meanTeacherLoss(logits: Tensor, options: MeanTeacherOptions): SupervisedTerms;
 export function meanTeacherLoss(
@@ -124,7 +123,12 @@ export function meanTeacherLoss(
   const statistics = selected && { statistics: empty(gpu, [4], 'f32', 'selectionStatistics') };
   run(
     meanTeacherValues(sizes),
-    { partials, loss, terms, factors, ...(teacher && { consistency_weight: teacher.weight }), ...statistics },
+    {
+      ...{ partials, loss, terms, factors },
+      ...(teacher && { consistency_weight: teacher.weight }),
+      ...statistics,
+      ...(sizes.teacher?.confident && { numbers: [teacher!.confidentWeight!] }),
+    },
     { workgroups: [1] },
   );
 

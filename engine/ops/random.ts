@@ -11,6 +11,8 @@ export interface Random {
   readonly state: Tensor;
   /** A stream number nobody else has; called by ops while they are recorded. */
   next(): number;
+  /** Begins anew with the first stream: what is recorded next draws the numbers of what was recorded first. */
+  restart(): void;
   /** Sets the step: call it before each run of a captured step. */
   setStep(step: number): void;
 }
@@ -41,6 +43,9 @@ export function createRandom(gpu: Gpu, seed: number): Random {
   return {
     state,
     next: () => streams++,
+    restart: () => {
+      streams = 0;
+    },
     setStep: (step) => {
       checkWord('setStep', 'the step', step);
       state.write([seed, step]);

@@ -67,6 +67,20 @@ test('fraction and mean', async () => {
   }
 });
 
+test('after a restart the same masks are drawn in the same order', async () => {
+  const random = createRandom(await testGpu(), 5);
+  const draw = async () => {
+    const masks = [];
+    for (let i = 0; i < 2; i++) masks.push(await dropout(tensor(random.state.gpu, 1, [64]), 0.5, random).read());
+    return masks;
+  };
+  const first = await draw();
+  assert.is.not(first[0]!.join(), first[1]!.join());
+  assert.is.not((await draw())[0]!.join(), first[0]!.join());
+  random.restart();
+  assert.equal(await draw(), first);
+});
+
 test('seed, step and stream each change the mask, and repeat it', async () => {
   const gpu = await testGpu();
   const x = tensor(gpu, 1, [size]);

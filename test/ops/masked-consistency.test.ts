@@ -21,7 +21,7 @@ import { refuses } from '../refuses.js';
 const test = suite('maskedConsistency');
 
 type Choice = Omit<ConsistencyOptions, 'threshold' | 'scores'> & { confidence: (typeof confidences)[number] };
-const kinds = ['mse', 'kl', 'ce'] as const;
+const kinds = ['mse', 'kl', 'ce', 'ce-dice'] as const;
 const confidences = ['student', 'teacher', 'mean', 'min', 'none'] as const;
 
 function keptPixels(student: NdArray, teacher: NdArray, threshold: number, choice: Omit<Choice, 'kind'>): number[] {
@@ -46,17 +46,42 @@ function reference(student: NdArray, teacher: NdArray, threshold: NdArray, choic
   const p = softmaxRows(student);
   const q = softmaxRows(teacher);
   const classes = student.shape.at(-1)!;
-  let [kept, total] = [0, 0];
+  let [kept, total, confident, ofConfident] = [0, 0, 0, 0];
   mask.forEach((keep, i) => {
-    if (!keep) return;
+    const cross = -Math.log(p[i]![argmaxOf(q[i]!)]!);
+    if (!keep) {
+      confident++;
+      ofConfident += cross;
+      return;
+    }
     kept++;
-    if (choice.kind === 'ce') total -= Math.log(p[i]![argmaxOf(q[i]!)]!);
+    if (choice.kind === 'ce') total += cross;
+    if (choice.kind === 'ce-dice') total += cross / 2;
     for (let k = 0; k < classes; k++) {
       if (choice.kind === 'mse') total += (p[i]![k]! - q[i]![k]!) ** 2 / classes;
       if (choice.kind === 'kl') total += q[i]![k]! * Math.log(q[i]![k]! / p[i]![k]!);
     }
   });
-  return ndArray([], [kept ? total / kept : 0]);
+  const dice = choice.kind === 'ce-dice' && kept ? diceOfKept(p, q, mask) / 2 : 0;
+  const added = confident ? ((choice.confidentWeight ?? 0) * ofConfident) / confident : 0;
+  return ndArray([], [(kept ? total / kept : 0) + dice + added]);
+}
+
+/** 1 − the mean over the classes of (2 Σ p·h + ε)/(Σ p² + Σ h² + ε) over kept pixels, h the teacher's class as 0 and 1. */
+function diceOfKept(p: ArrayLike<number>[], q: ArrayLike<number>[], mask: readonly number[]): number {
+  const classes = p[0]!.length;
+  let loss = 1;
+  for (let k = 0; k < classes; k++) {
+    let [top, bottom] = [1e-5, 1e-5];
+    mask.forEach((keep, i) => {
+      if (!keep) return;
+      const h = argmaxOf(q[i]!) === k ? 1 : 0;
+      top += 2 * p[i]![k]! * h;
+      bottom += p[i]![k]! ** 2 + h ** 2;
+    });
+    loss -= top / bottom / classes;
+  }
+  return loss;
 }
 
 const check = (pixels: readonly number[], classes: number, choice: Choice, threshold: number): Promise<void> => {
@@ -78,6 +103,14 @@ for (const kind of kinds) {
     test(`${kind}, [${pixels}] pixels, ${classes} classes`, () =>
       check(pixels, classes, { kind, confidence: 'student' }, classes === 2 ? 0.7 : 0.5));
   }
+  for (const invert of [false, true]) {
+    test(`${kind}, confident pixels too${invert ? ', inverted' : ''}`, () =>
+      check([3, 29], 4, { kind, confidence: 'student', invert, confidentWeight: 0.7 }, 0.5));
+  }
+  test(`${kind}, confident pixels alone`, () =>
+    check([19], 3, { kind, confidence: 'student', confidentWeight: 0.7 }, 0));
+  test(`${kind}, confident pixels, and there are none`, () =>
+    check([19], 5, { kind, confidence: kind === 'kl' ? 'none' : 'student', confidentWeight: 0.7 }, 1.5));
   test(`${kind}, inverted`, () => check([2, 13], 4, { kind, confidence: 'mean', invert: true }, 0.5));
   test(`${kind}, everything kept`, () => check([19], 4, { kind, confidence: 'student' }, 1.5));
   test(`${kind}, nothing kept`, () => check([19], 4, { kind, confidence: 'student' }, 0));
@@ -129,13 +162,19 @@ test('the teacher gets no gradient, certain predictions no NaN', async () => {
     const { loss } = maskedConsistency(student, teacher, { kind, confidence: 'none', threshold: tensor(gpu, 1) });
     const gradients = backward(loss);
     assert.is(gradients.get(teacher), undefined);
-    const expected = { mse: 1 / 3, kl: 1000 / 3, ce: (1000 + Math.LN2) / 3 }[kind];
-    closeTo(await loss.read(), [expected], { rtol: 1e-6 });
-    const slope = { mse: [0, 0, 0, 0], kl: [1, -1, 0, 0], ce: [1, -1, -0.5, 0.5] }[kind];
+    const dice = 1 - (1 / 2.25 + 2 / 3.25) / 2; // class 0: p 1, ½, 0 and h 0, 1, 0; class 1: p 0, ½, 1 and h 1, 0, 1
+    const cross = (1000 + Math.LN2) / 3;
+    const expected = { mse: 1 / 3, kl: 1000 / 3, ce: cross, 'ce-dice': (cross + dice) / 2 }[kind];
+    closeTo(await loss.read(), [expected], { rtol: kind === 'ce-dice' ? 1e-5 : 1e-6 }); // ε is left out
+    const ofDice = (-(1 - 0.5 / 2.25) / 2.25 - 1 / 3.25 ** 2) / 4; // pixel 1: p (1 − p) (g_0 − g_1)
+    const slope = {
+      ...{ mse: [0, 0, 0, 0], kl: [1, -1, 0, 0], ce: [1, -1, -0.5, 0.5] },
+      'ce-dice': [0.5, -0.5, -0.25 + 1.5 * ofDice, 0.25 - 1.5 * ofDice],
+    }[kind];
     closeTo(
       await gradients.get(student)!.read(),
       [...slope, 0, 0].map((v) => v / 3),
-      { atol: 1e-6 },
+      { atol: 2e-6 },
     );
   }
 });
@@ -230,6 +269,10 @@ test('thresholds and scores that do not fit are refused', async () => {
   await says({ confidence: 'given', threshold: one }, /no scores, expected scores f32 of 6 pixels/);
   await says({ confidence: 'given', threshold: one, scores: tensor(gpu, 0, [5]) }, /got .*scores f32 \[5\]/);
   await says({ confidence: 'mean', threshold: one, scores: tensor(gpu, 0, [6]) }, /confidence 'mean' and scores/);
+  for (const confidentWeight of [-1, Number.NaN, Number.POSITIVE_INFINITY]) {
+    const options = { kind: 'mse', confidence: 'mean', threshold: one, confidentWeight } as const;
+    await refuses(() => maskedConsistency(x, x, options), ShapeError, /got confidentWeight .*, expected a number/);
+  }
 });
 
 test('student and teacher of different shapes are refused', async () => {

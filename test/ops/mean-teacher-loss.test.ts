@@ -33,7 +33,7 @@ import { unless } from '../unless.js';
 const test = suite('meanTeacherLoss');
 const testHalf = unless(await lacking('shader-f16'), test);
 
-const kinds = ['mse', 'kl', 'ce'] as const;
+const kinds = ['mse', 'kl', 'ce', 'ce-dice'] as const;
 type Choice = Omit<ConsistencyOptions, 'threshold' | 'scores'> & {
   confidence: 'student' | 'teacher' | 'mean' | 'min' | 'none';
 };
@@ -223,7 +223,8 @@ async function compare(
   const plain = composed(gpu, data, sizes, choice, limit, dtype, way);
   const expectedTerms = await Promise.all(plain.terms.map((x) => x.item()));
   const expectedSlopes = await plain.slopes.read();
-  const scale = Math.max(...expectedSlopes.map(Math.abs));
+  let scale = 0;
+  for (const v of expectedSlopes) scale = Math.max(scale, Math.abs(v));
   const slopesTolerance = dtype === 'f16' ? { atol: 2 ** -24, rtol: 2e-3 } : { atol: 2e-6 * scale, rtol: 1e-5 };
   await poisoned(async () => {
     for (const selection of choice && !way.given ? [true, false] : [false]) {
@@ -250,8 +251,23 @@ for (const [kind, confidence] of [
   ['ce', 'mean'],
   ['mse', 'min'],
   ['kl', 'none'],
+  ['ce-dice', 'student'],
+  ['ce-dice', 'none'],
 ] as const) {
   test(`${kind}, confidence ${confidence}: as the composition`, () => compare(few, { kind, confidence }));
+}
+
+for (const [kind, confidence, way] of [
+  ['mse', 'student', {}],
+  ['kl', 'mean', {}],
+  ['ce', 'teacher', { perClass: true }],
+  ['ce-dice', 'min', {}],
+  ['ce-dice', 'student', { given: true }],
+] as const) {
+  for (const invert of [false, true]) {
+    test(`${kind}, confidence ${confidence}, confident pixels too, inverted: ${invert}: as the composition`, () =>
+      compare({ ...few, width: 33 }, { kind, confidence, invert, confidentWeight: 0.6 }, way));
+  }
 }
 
 for (const [kind, confidence, way] of [
@@ -277,6 +293,7 @@ for (const [kind, classes] of [
   ['mse', 5],
   ['kl', 4],
   ['ce', 2],
+  ['ce-dice', 3],
 ] as const) {
   test(`${kind}, ${classes} classes, 257 pixels an item: as the composition`, () =>
     compare({ labeled: 1, unlabeled: 2, width: 257, classes }, { kind, confidence: 'student' }, { about: 0.6 }));
@@ -296,8 +313,18 @@ for (const [width, classes] of [
     compare({ labeled: 3, unlabeled: 0, width, classes }, undefined));
 }
 
-test('16 classes, all parts', () =>
-  compare({ labeled: 1, unlabeled: 1, width: 9, classes: 16 }, { kind: 'mse', confidence: 'min' }, { about: 0.2 }));
+test('16 classes, all parts', async () => {
+  const sixteen = { labeled: 1, unlabeled: 1, width: 9, classes: 16 };
+  await compare(sixteen, { kind: 'mse', confidence: 'min' }, { about: 0.2 });
+  await compare(sixteen, { kind: 'ce-dice', confidence: 'min', confidentWeight: 1 }, { about: 0.2 });
+});
+
+test('16 classes of so many pixels that more sums meet than shared memory holds at a time', () =>
+  compare(
+    { labeled: 1, unlabeled: 1, width: 2 ** 15, classes: 16 },
+    { kind: 'ce-dice', confidence: 'teacher', confidentWeight: 1 },
+    { about: 1.5 },
+  ));
 
 testHalf('f16 logits: as the composition', async () => {
   for (const kind of kinds) {
@@ -327,7 +354,8 @@ function reference(
     }
     dice -= top / bottom / classes;
   }
-  let [kept, total] = [0, 0];
+  let [kept, total, confident, ofConfident] = [0, 0, 0, 0];
+  const sums = Array.from({ length: classes }, () => [1e-5, 1e-5] as [number, number]); // Dice of kept pixels, top and bottom
   if (teacher && choice) {
     softmaxRows(teacher).forEach((q, j) => {
       const i = teacher.data.length === student.data.length ? j : j + labeledPixels;
@@ -342,16 +370,27 @@ function reference(
       }[choice.confidence];
       // Float32 and the differences of checkOp move a confidence by 1e-5 at most; nearer ones could fall on either side.
       if (Math.abs(confidence - choice.threshold) < 1e-4) throw new Error(`pixel ${i}: choose another threshold.`);
-      if (choice.confidence !== 'none' && confidence < choice.threshold === Boolean(choice.invert)) return;
+      const best = argmaxOf(q);
+      if (choice.confidence !== 'none' && confidence < choice.threshold === Boolean(choice.invert)) {
+        confident++;
+        ofConfident -= Math.log(row[best]!);
+        return;
+      }
       kept++;
-      if (choice.kind === 'ce') total -= Math.log(row[argmaxOf(q)]!);
+      if (choice.kind === 'ce') total -= Math.log(row[best]!);
+      if (choice.kind === 'ce-dice') total -= Math.log(row[best]!) / 2;
       row.forEach((v, k) => {
+        sums[k]![0] += k === best ? 2 * v : 0;
+        sums[k]![1] += v ** 2 + (k === best ? 1 : 0);
         if (choice.kind === 'mse') total += (v - q[k]!) ** 2 / classes;
         if (choice.kind === 'kl') total += q[k]! * Math.log(q[k]! / v);
       });
     });
   }
-  return 0.5 * (cross + dice) + (choice?.weight ?? 0) * (kept ? total / kept : 0);
+  const ofSums = sums.reduce((loss, [top, bottom]) => loss - top / bottom / classes, 1);
+  const consistency = kept ? total / kept + (choice?.kind === 'ce-dice' ? ofSums / 2 : 0) : 0;
+  const added = confident ? ((choice?.confidentWeight ?? 0) * ofConfident) / confident : 0;
+  return 0.5 * (cross + dice) + (choice?.weight ?? 0) * (consistency + added);
 }
 
 const checkGradient = (
@@ -395,6 +434,16 @@ for (const kind of kinds) {
     checkGradient(101, 156, 4, { kind, confidence: 'student' }));
   test(`${kind}, mt: every pixel kept, teacher on the unlabelled`, () =>
     checkGradient(5, 14, 3, { kind, confidence: 'none' }, { selection: false }));
+  test(`${kind}, confident pixels too: value and gradient against float64`, async () => {
+    await checkGradient(20, 57, 4, { kind, confidence: 'student', confidentWeight: 0.6 });
+    await checkGradient(
+      0,
+      33,
+      3,
+      { kind, confidence: 'teacher', confidentWeight: 1.5, invert: true },
+      { selection: false },
+    );
+  });
   test(`${kind}: no pixel labelled`, () => checkGradient(0, 13, 5, { kind, confidence: 'teacher' }));
 }
 

@@ -215,7 +215,7 @@ for (const dtype of ['f32', 'f16'] as const) {
 }
 
 const labels = tensor(gpu, [0, 1, 2, 3, 0, 1], [6], { dtype: 'u8' });
-const kinds = ['mse', 'kl', 'ce'] as const;
+const kinds = ['mse', 'kl', 'ce', 'ce-dice'] as const;
 const confidences = ['student', 'teacher', 'mean', 'min', 'given', 'none'] as const;
 
 /** Logits [6, 4] with a NaN in pixel 4 where `spoiled`. */

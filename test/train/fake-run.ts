@@ -66,6 +66,13 @@ export function writeFakeRun(folder: string, options: FakeRun = {}): void {
       consistencyWeight: method === 'lccs' ? 0.1 * (1 - fall) : 0,
       threshold: 0.95,
       ...(method === 'lccs' &&
+        i % 100 === 0 && {
+          gradients: {
+            ...{ supervised: fall, consistency: 0.1 * fall, separation: 0.05 },
+            ...{ consistencyCosine: 0.2 - noise, separationCosine: noise },
+          },
+        }),
+      ...(method === 'lccs' &&
         validates && { cosines: [1, 0.2, 0.3, -0.1, 0.2, 1, 0.5, 0.4, 0.3, 0.5, 1, fall, -0.1, 0.4, fall, 1] }),
     });
     if (validates)

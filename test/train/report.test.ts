@@ -54,6 +54,8 @@ test('a run: its essentials, every section, notes only where something is missin
     'on dropped pixels',
     'Learning rate',
     'HD95 in mm',
+    'Norm of each term’s gradient',
+    'Cosine with the supervised gradient',
   ]) {
     assert.ok(text.includes(name), name);
   }

@@ -115,10 +115,13 @@ test('tags and steps: those of SSL4MIS where it has one; shares of no pixels and
       lr: 0.1,
       consistencyWeight: 0,
       cosines: [1],
+      gradients: { supervised: 6, consistencyCosine: 0.5, separationCosine: null },
     }),
     {
       step: 1,
       values: {
+        'info/gradient_supervised': 6,
+        'info/gradient_consistency_cosine': 0.5,
         'info/total_loss': 1,
         'info/loss_ce': 2,
         'info/loss_dice': 3,

@@ -108,6 +108,24 @@ test('selection high keeps what low drops, all keeps everything', async () => {
   closeTo([kept.get('low')! + kept.get('high')!, kept.get('all')!], [1, 1], { atol: 1e-6 });
 });
 
+test('hard pseudo-labels for the pixels that are not kept, and half Dice for those that are', async () => {
+  for (const options of [
+    { confidentWeight: 0.5, threshold: 0.42 },
+    { confidentWeight: 2, threshold: 0.42, selection: 'high', consistency: 'ce-dice' },
+    { confidentWeight: 0.5, method: 'uamt', uncertaintyPasses: 2, consistency: 'ce-dice' },
+  ]) {
+    const { fused } = await agree(options);
+    const without = await threeSteps(true, { ...options, confidentWeight: 0 });
+    assert.ok(logged(fused, 'consistency', 0) > logged(without, 'consistency', 0), JSON.stringify(options));
+  }
+  const [all, given] = [
+    { confidentWeight: 0.5, method: 'mt', consistency: 'ce-dice' },
+    { method: 'mt', consistency: 'ce-dice' },
+  ];
+  const [one, other] = [await threeSteps(true, all), await threeSteps(true, given)];
+  assert.equal(one.weights, other.weights, 'where all are kept there are no others');
+});
+
 test('a percentile keeps its share, and says the threshold', async () => {
   const { fused } = await agree({ thresholdMode: 'percentile', thresholdPercentile: 0.3, thresholdMomentum: 0 });
   for (const step of [0, 1, 2]) {

@@ -99,6 +99,25 @@ test('two runs with one seed give the same bits, another seed does not', async (
   assert.not.ok(weights(join(folder, 'other')).equals(weights(join(folder, 'lccs'))));
 });
 
+test('the shares of the gradients are logged every so often, and change no bit', async () => {
+  const out = join(folder, 'probed');
+  await train({ gpu: await testGpu(), config: configOf({ gradientsEvery: 4 }), data, out });
+  assert.ok(weights(out).equals(weights(join(folder, 'lccs'))));
+  const logged = readLog(join(out, 'log.jsonl')).filter((record) => 'gradients' in record);
+  assert.equal(
+    logged.map(({ iteration }) => iteration),
+    [0, 4],
+  );
+  const { gradients } = logged[1] as unknown as { gradients: Record<string, number> };
+  const names = ['supervised', 'consistency', 'separation', 'consistencyCosine', 'separationCosine'];
+  assert.equal(Object.keys(gradients), names);
+  assert.ok(
+    Object.values(gradients).every((v) => Number.isFinite(v) && v !== 0),
+    JSON.stringify(gradients),
+  );
+  assert.match(readFileSync(join(out, 'report.html'), 'utf8'), /Norm of each term/);
+});
+
 test('a run that is stopped and resumed ends with the same bits as one that was not', async () => {
   const gpu = await testGpu();
   const out = join(folder, 'resumed');

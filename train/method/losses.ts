@@ -44,6 +44,8 @@ export interface ImageLosses {
   readonly loss: Tensor;
   /** For the log: CE, Dice and, with a teacher, the consistency, in one or several tensors. */
   readonly terms: readonly Tensor[];
+  /** Of the composition: ½ (CE + Dice) and λ·consistency, each with a gradient of its own. */
+  readonly apart?: { readonly supervised: Tensor; readonly consistency?: Tensor };
   /** Statistics of the unlabelled pixels, as from `selectionStatistics`, where wanted. */
   readonly statistics?: Tensor;
   /** What the class separation needs, of all items. */
@@ -55,14 +57,19 @@ export interface ImageLosses {
   };
 }
 
-/** The losses of logits [N, H, W, K], of which the first `labeledItems` count against their labels u8 [N, H, W]. */
+/**
+ * The losses of logits [N, H, W, K], of which the first `labeledItems` count against their labels u8 [N, H, W]. `apart`: by the
+ * composition, whose terms can be had apart.
+ */
 export function imageLosses(
   logits: Tensor,
   { labels, labeledItems }: { labels: Tensor; labeledItems: number },
   teacher?: TeacherTerms,
+  apart = false,
 ): ImageLosses {
   const labeledPixels = (labels.size / labels.shape[0]!) * labeledItems;
-  const fused = logits.gpu.flags.fuse && (teacher !== undefined || logits.shape.at(-1)! <= mostFusedClasses);
+  const isFusable = teacher !== undefined || logits.shape.at(-1)! <= mostFusedClasses;
+  const fused = logits.gpu.flags.fuse && isFusable && !apart;
   if (!fused) return composition(logits, labels, labeledItems, labeledPixels, teacher);
   const of = { labels, labeledPixels };
   if (!teacher) {
@@ -95,15 +102,17 @@ function composition(
   const unlabeledItems = labels.shape[0]! - labeledItems;
   const { loss, ce, dice } = supervisedLoss(slice(logits, 0, 0, labeledItems), slice(labels, 0, 0, labeledItems));
   const terms = [ce, dice].map((x) => reshape(x, [1]));
-  if (!teacher) return { loss, terms };
+  if (!teacher) return { loss, terms, apart: { supervised: loss } };
   const { logits: q, weight, wanted, hard: _, ...options } = teacher;
   const selection = wanted === 'selection';
   const unlabeled = (x: Tensor): Tensor => slice(x, 0, labeledItems, unlabeledItems);
   const p = unlabeled(logits);
   const consistency = maskedConsistency(p, selection ? unlabeled(q) : q, options);
+  const weighted = mul(consistency.loss, weight);
   const result = {
-    loss: add(loss, mul(consistency.loss, weight)),
+    loss: add(loss, weighted),
     terms: [concat([...terms, reshape(consistency.loss, [1])], 0)],
+    apart: { supervised: loss, consistency: weighted },
   };
   if (wanted === 'loss') return result;
   const statistics = selectionStatistics(p, consistency.mask, unlabeled(labels));

@@ -17,7 +17,7 @@ export function keptPixels(
   images: Tensor,
   student: Tensor,
   q: Tensor,
-): Omit<TeacherTerms, 'logits' | 'kind' | 'weight'> {
+): Omit<TeacherTerms, 'logits' | 'kind' | 'confidentWeight' | 'weight'> {
   const { selection, confidence, prototypeWeighting, labeledBatch, patch } = config;
   const { scheduled } = threshold;
   const hard = prototypeWeighting === 'hard';

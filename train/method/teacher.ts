@@ -35,6 +35,8 @@ export interface Teacher {
   uncertainty(images: Tensor): Tensor;
   /** Records the moving average of the running statistics, if that is wanted. */
   averageBuffers(student: Segmenter, decay: Tensor, unless: { guard: Tensor; unscale?: Tensor }): void;
+  /** The same, whose passes leave the running statistics alone. */
+  aside(): Teacher;
 }
 
 const buffersOf = ({ state, parameters }: Segmenter): Tensor[] => {
@@ -59,26 +61,30 @@ export function createTeacher(gpu: Gpu, config: Config, student: Segmenter, view
       clip: config.noiseClip,
       random,
     });
-  const forward = (images: Tensor) => {
-    const apart = images.shape[0] === batch ? statisticsOf(config, batch) : {}; // else there are unlabelled items only
-    return model.forward(cast(images, precision), { mode, random, ...apart });
+  const tracking = (track: readonly number[] | undefined): Teacher => {
+    const forward = (images: Tensor) => {
+      const apart = images.shape[0] === batch ? statisticsOf(config, batch) : {}; // else there are unlabelled items only
+      return model.forward(cast(images, precision), { mode, random, ...apart, ...(track && { track }) });
+    };
+    return {
+      model,
+      random,
+      predict(images) {
+        const { logits, features } = noGrad(gpu, () =>
+          forward(clean ? concat([slice(images, 0, 0, labeled), noisy(images)], 0) : noisy(images)),
+        );
+        if (!views) return { logits, features };
+        return { logits: views.mix(logits), features: separation ? views.mix(features) : features };
+      },
+      uncertainty(images) {
+        const entropy = meanEntropy(gpu, config.uncertaintyPasses, () => forward(noisy(images)).logits);
+        return views ? reshape(views.mix(reshape(entropy, [...entropy.shape, 1])), entropy.shape) : entropy;
+      },
+      averageBuffers(from, decay, unless) {
+        if (config.emaBuffers) ema(buffersOf(model), buffersOf(from), decay, unless);
+      },
+      aside: () => tracking([]),
+    };
   };
-  return {
-    model,
-    random,
-    predict(images) {
-      const { logits, features } = noGrad(gpu, () =>
-        forward(clean ? concat([slice(images, 0, 0, labeled), noisy(images)], 0) : noisy(images)),
-      );
-      if (!views) return { logits, features };
-      return { logits: views.mix(logits), features: separation ? views.mix(features) : features };
-    },
-    uncertainty(images) {
-      const entropy = meanEntropy(gpu, config.uncertaintyPasses, () => forward(noisy(images)).logits);
-      return views ? reshape(views.mix(reshape(entropy, [...entropy.shape, 1])), entropy.shape) : entropy;
-    },
-    averageBuffers(from, decay, unless) {
-      if (config.emaBuffers) ema(buffersOf(model), buffersOf(from), decay, unless);
-    },
-  };
+  return tracking(undefined);
 }

@@ -1,8 +1,12 @@
 // The threshold that decides which pixels are kept: a number written before each step, or one that the GPU keeps itself.
 import {
+  type ClassThresholds,
   createClassThresholds,
   createQuantileThreshold,
   type Gpu,
+  mul,
+  noGrad,
+  type QuantileThreshold,
   type Tensor,
   tensor,
   updateClassThresholds,
@@ -20,7 +24,15 @@ export interface Threshold {
   update(student: Tensor, teacher: Tensor, labeledPixels: number): Tensor;
   /** Persistent tensors by name. */
   readonly state: Record<string, Tensor>;
+  /** The same, on a copy of its state as it is then: for a recording, which makes the copy. */
+  aside(): Threshold;
 }
+
+/** Copies of tensors that a recording may change in their place. */
+export const copied = <T extends object & Record<keyof T, Tensor>>(state: T): T =>
+  Object.fromEntries(
+    Object.entries<Tensor>(state).map(([name, t]) => [name, noGrad(t.gpu, () => mul(t, 1))]),
+  ) as unknown as T;
 
 /** The mode, where the method has a threshold of confidence at all. */
 const modeOf = (config: Config): Config['thresholdMode'] =>
@@ -38,29 +50,28 @@ export function createThreshold(gpu: Gpu, config: Config): Threshold {
   const { thresholdPercentile: quantile, thresholdMomentum: momentum, confidence, classes } = config;
   const mode = modeOf(config);
   const scheduled = tensor(gpu, 0, [], { label: 'threshold' });
-  const fixed = { scheduled, follows: true };
-  if (mode === 'percentile') {
-    const state = createQuantileThreshold(gpu);
-    return {
-      scheduled,
-      follows: false,
-      state: { ...state },
-      update(student, teacher, firstPixel) {
-        updateQuantileThreshold(state, student, teacher, { confidence, firstPixel, quantile, momentum });
-        return state.value;
-      },
-    };
-  }
-  if (mode === 'per-class') {
-    const state = createClassThresholds(gpu, classes);
-    return {
-      ...fixed,
-      state: { ...state },
-      update(student, teacher, firstPixel) {
-        updateClassThresholds(state, student, teacher, { confidence, firstPixel, base: scheduled, momentum });
-        return state.values;
-      },
-    };
-  }
-  return { ...fixed, state: {}, update: () => scheduled };
+  const ofQuantile = (state: QuantileThreshold): Threshold => ({
+    scheduled,
+    follows: false,
+    state: { ...state },
+    update(student, teacher, firstPixel) {
+      updateQuantileThreshold(state, student, teacher, { confidence, firstPixel, quantile, momentum });
+      return state.value;
+    },
+    aside: () => ofQuantile(copied(state)),
+  });
+  const ofClasses = (state: ClassThresholds): Threshold => ({
+    scheduled,
+    follows: true,
+    state: { ...state },
+    update(student, teacher, firstPixel) {
+      updateClassThresholds(state, student, teacher, { confidence, firstPixel, base: scheduled, momentum });
+      return state.values;
+    },
+    aside: () => ofClasses(copied(state)),
+  });
+  if (mode === 'percentile') return ofQuantile(createQuantileThreshold(gpu));
+  if (mode === 'per-class') return ofClasses(createClassThresholds(gpu, classes));
+  const fixed: Threshold = { scheduled, follows: true, state: {}, update: () => scheduled, aside: () => fixed };
+  return fixed;
 }

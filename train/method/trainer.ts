@@ -24,6 +24,7 @@ import {
 } from '../../engine/index.js';
 import { copyState, projection, type Segmenter } from '../../model/index.js';
 import type { Config } from '../settings/settings.js';
+import { gradientShares, type LossTerms } from './gradients.js';
 import { imageLosses } from './losses.js';
 import { partsOf } from './methods.js';
 import { createNetwork } from './network.js';
@@ -31,7 +32,7 @@ import * as ramps from './ramps.js';
 import { keptPixels } from './selection.js';
 import { statisticsOf } from './statistics.js';
 import { createTeacher } from './teacher.js';
-import { createThreshold, thresholdNames } from './threshold.js';
+import { copied, createThreshold, thresholdNames } from './threshold.js';
 import { createViews } from './views.js';
 
 /** Everything that training changes: what a checkpoint needs to continue bit for bit. */
@@ -43,6 +44,11 @@ export interface Trainer {
   /** All persistent tensors by name: student, teacher, heads, optimizer, prototypes. */
   readonly state: Map<string, Tensor>;
   readonly step: Step<StepResult>;
+  /**
+   * One number for each of `gradientNames`: norms and cosines of the gradients of the terms of the loss, for this batch and iteration.
+   * Call it before the step; it changes nothing. Costs a backward pass a term, and memory of its own from the first call on.
+   */
+  readonly probe: Step<Tensor>;
   /** Writes a batch: images [B, …patch, 1] and labels [B, …patch], the labelled items first; what is used of it. */
   setBatch(images: Float32Array, labels: Uint8Array): void;
   /** Writes every scheduled number of an iteration (learning rate, λ, τ, EMA decay, ρ, random step). */
@@ -120,6 +126,7 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
   const consistencyWeight = parts.consistency ? lambda : scalar('noConsistency'); // logged all the same
   const decay = scalar('emaDecay');
   const unlabeledWeight = scalar('prototypeUnlabeledWeight');
+  const nothing = scalar('nothing');
   const studentRandom = createRandom(gpu, seed >>> 0);
 
   const trained = [...student.parameters, ...(heads?.student.parameters ?? [])];
@@ -129,35 +136,45 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
   const optimizer = createSgd(trained, { momentum: config.momentum, weightDecay: config.weightDecay });
   const scaling = config.precision === 'f16' ? createLossScale(gpu) : undefined;
 
-  const step = capture(gpu, (): StepResult => {
+  // Parts 1 to 4 of a step: the loss, and what is logged. `aside` moves nothing that lasts, and has the terms of the loss apart.
+  const lossOfBatch = (aside = false) => {
+    for (const random of [studentRandom, teacher?.random, views?.random]) random?.restart();
+    const moved = aside
+      ? { teacher: teacher?.aside(), threshold: threshold.aside(), prototypes: prototypes && copied(prototypes) }
+      : { teacher, threshold, prototypes };
+
     // 1. Student on everything, in strong views where these are wanted; the labels then go with them.
     const seen = views ? { images: views.strong(images), labels: views.mix(labels) } : { images, labels };
     const { logits, features } = student.forward(cast(seen.images, config.precision), {
       mode: 'train',
       random: studentRandom,
       ...statisticsOf(config, items),
+      ...(aside && { track: [] }),
     });
 
     // 2. Teacher on the weak views of the unlabelled items, with noise (and of the labelled ones, where prototypes may need their features).
-    const q = teacher?.predict(images);
+    const q = moved.teacher?.predict(images);
 
     // 3. Supervised loss on the labelled items; consistency on the unlabelled pixels that are kept: all (mt), those that several
-    //    passes of the teacher agree on (uamt), or those of low confidence (lccs).
+    //    passes of the teacher agree on (uamt), or those of low confidence (lccs). The others may have hard pseudo-labels.
     const of = { labels: seen.labels, labeledItems: labeled };
-    const kept = q && teacher && keptPixels(config, threshold, teacher, images, logits, q.logits);
-    const segmentation = kept
-      ? imageLosses(logits, of, { ...kept, logits: q.logits, kind: config.consistency, weight: consistencyWeight })
-      : imageLosses(logits, of);
+    const kept = q && moved.teacher && keptPixels(config, moved.threshold, moved.teacher, images, logits, q.logits);
+    const ofTeacher = kept && {
+      ...{ ...kept, logits: q.logits, weight: consistencyWeight },
+      ...{ kind: config.consistency, confidentWeight: config.confidentWeight },
+    };
+    const segmentation = imageLosses(logits, of, ofTeacher, aside);
     let { loss } = segmentation;
+    let apart: LossTerms | undefined = segmentation.apart;
     const logged = [...segmentation.terms];
     let cosines: Tensor | undefined;
 
-    if (prototypes && q && kept && segmentation.selected) {
+    if (moved.prototypes && q && kept && segmentation.selected) {
       // 4. Prototypes from reliable pixels; low-confidence pixels are pulled to the prototype of their (pseudo-)class.
       const { mask, classes: classOf, reliable } = segmentation.selected;
       const z = heads ? heads.student(features) : features;
       const zTeacher = noGrad(gpu, () => (heads ? heads.teacher(q.features) : q.features));
-      updatePrototypes(prototypes, {
+      updatePrototypes(moved.prototypes, {
         features: zTeacher,
         ...(reliable
           ? { weights: reliable, classes: classOf }
@@ -167,19 +184,26 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
         momentum: config.prototypeMomentum,
       });
       const { total, separation } = addPrototypeDistance(
-        { loss, weight: lambda, factor: config.separationWeight },
+        { loss: aside ? nothing : loss, weight: lambda, factor: config.separationWeight },
         z,
-        prototypes,
+        moved.prototypes,
         classOf,
         config.separationPixels === 'kept' ? mask : undefined,
         { kind: config.separation, temperature: config.temperature },
       );
       loss = total;
-      cosines = prototypeCosines(prototypes);
+      if (apart) apart = { ...apart, separation: total };
+      cosines = prototypeCosines(moved.prototypes);
       logged.push(separation);
     }
     if (segmentation.statistics) logged.push(segmentation.statistics);
     if (kept && thresholdNames(config).length) logged.push(kept.threshold);
+    const shown = views && q && { images: seen.images, teacher: q.logits, kept: segmentation.selected?.mask };
+    return { loss, apart, logged, cosines, shown };
+  };
+
+  const step = capture(gpu, (): StepResult => {
+    const { loss, logged, cosines, shown } = lossOfBatch();
 
     // 5. Optimizer and teacher; both skip a step whose loss is not finite, so the last good weights survive.
     const gradients = backward(loss, scaling?.scale);
@@ -190,9 +214,13 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
       [loss, ...logged].map((x) => reshape(x, [x.size])),
       0,
     );
-    const shown = views && q && { images: seen.images, teacher: q.logits, kept: segmentation.selected?.mask };
     return { metrics, loss, cosines, views: shown };
   });
+
+  // Of the same batch, with the same random numbers, as the step that follows it.
+  const probe = capture(gpu, () =>
+    gradientShares(config, student.parameters, lossOfBatch(true).apart!, scaling?.scale),
+  );
 
   if (teacher) copyState(teacher.model, student);
   if (heads) copyState(heads.teacher, heads.student);
@@ -221,6 +249,7 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
     teacher: teacher?.model,
     state,
     step,
+    probe,
     setBatch(pixels, classesOf) {
       images.write(pixels.subarray(0, images.size));
       labels.write(classesOf.subarray(0, labels.size));

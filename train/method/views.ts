@@ -6,6 +6,7 @@ import {
   mixItems,
   noGrad,
   philox4x32,
+  type Random,
   slice,
   strongViews,
   type Tensor,
@@ -70,6 +71,8 @@ function drawView(config: Config, iteration: number, item: number, isLabeled: bo
 
 /** What makes the views of a batch on the GPU. */
 export interface Views {
+  /** What the noise draws from. */
+  readonly random: Random;
   /** The strong views of the weak images [items, …patch, 1]. */
   strong(images: Tensor): Tensor;
   /** What was found in the weak images, or their labels, as the strong views show it; of all items, or of the unlabelled ones. No gradient. */
@@ -86,6 +89,7 @@ export function createViews(gpu: Gpu, config: Config): Views | undefined {
   const draws = tensor(gpu, table, [items, table.length / items], { label: 'views' });
   const random = createRandom(gpu, (config.seed + 0x51e) >>> 0); // another key than student's and teacher's
   return {
+    random,
     strong: (images) => strongViews(images, draws, random),
     mix(found) {
       const count = found.shape[0]!;

@@ -104,6 +104,28 @@ export function chartGroups(runs: readonly RunData[]): Group[] {
       ],
     },
     {
+      title: 'Gradients',
+      panels: [
+        {
+          title: 'Norm of each term’s gradient',
+          range: 'positive',
+          quantities: [
+            logged('gradients.supervised', 'Gradient of the supervised loss', 'supervised'),
+            logged('gradients.consistency', 'Gradient of λ · consistency', 'λ · consistency'),
+            logged('gradients.separation', 'Gradient of λ · β · separation', 'λ · β · separation'),
+          ],
+        },
+        {
+          title: 'Cosine with the supervised gradient',
+          range: 'any',
+          quantities: [
+            logged('gradients.consistencyCosine', 'Cosine of consistency and supervised gradient', 'consistency'),
+            logged('gradients.separationCosine', 'Cosine of separation and supervised gradient', 'separation'),
+          ],
+        },
+      ],
+    },
+    {
       title: 'Prototypes',
       panels: [{ title: 'Cosines between prototypes', range: 'any', quantities: cosines, byRun: true }],
     },

@@ -196,8 +196,15 @@ function classNames(config: Record<string, unknown>, scores: Record<string, Scor
   return Array.from({ length: Math.min(256, count) }, (_, k) => (k ? `class ${k}` : 'background'));
 }
 
-/** What was logged of every iteration. −1 stands for a share of no pixels. */
-function trainingSeries(steps: readonly Entry[], points: number): RunData['training'] {
+/** A record whose gradients' numbers stand beside the others, as `gradients.NAME`. */
+const flat = ({ gradients, ...record }: Entry): Entry =>
+  isObject(gradients)
+    ? { ...record, ...Object.fromEntries(Object.entries(gradients).map(([name, v]) => [`gradients.${name}`, v])) }
+    : record;
+
+/** What was logged of every iteration, or of some. −1 stands for a share of no pixels. */
+function trainingSeries(nested: readonly Entry[], points: number): RunData['training'] {
+  const steps = nested.map(flat);
   const names = new Set<string>();
   for (const record of steps) {
     for (const [name, value] of Object.entries(record)) {

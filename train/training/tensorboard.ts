@@ -82,6 +82,9 @@ export function scalarsOf(record: LogRecord): { step: number; values: Record<str
     }
     return { step: record.iteration, values };
   }
+  for (const [name, value] of Object.entries((record.gradients ?? {}) as Record<string, unknown>)) {
+    if (typeof value === 'number') values[`info/gradient_${snake(name)}`] = value;
+  }
   for (const [name, value] of Object.entries(record)) {
     if (name === 'iteration' || typeof value !== 'number' || value === -1) continue; // −1: a share of no pixels
     values[`info/${tags[name] ?? snake(name)}`] = value;

@@ -11,6 +11,7 @@ import { evaluateCases } from '../evaluation/evaluate.js';
 import { createPredictor } from '../evaluation/predictor.js';
 import type { Summary } from '../evaluation/summary.js';
 import { UsageError } from '../files/usage-error.js';
+import { gradientNames } from '../method/gradients.js';
 import { createTrainer, metricNames, type Schedule, type StepResult, type Trainer } from '../method/trainer.js';
 import { loadForeignTensors, NonFiniteWeightsError, saveTensors } from '../run/checkpoint.js';
 import { environmentOf, readEnvironment } from '../run/environment.js';
@@ -61,6 +62,8 @@ interface Running extends Pick<StepResult, 'cosines' | 'views'> {
   readonly number: number;
   readonly schedule: Schedule;
   readonly values: ReturnType<Tensor['read']>;
+  /** By `gradientNames`, where they are wanted. */
+  readonly gradients: ReturnType<Tensor['read']> | undefined;
 }
 
 /** What became of a training. */
@@ -236,12 +239,17 @@ async function trainIn(
   const begin = (batch: Batch, number: number): Running => {
     trainer.setBatch(batch.image, batch.label);
     const schedule = trainer.setIteration(number);
+    const isProbed = config.gradientsEvery > 0 && number % config.gradientsEvery === 0;
+    const gradients = isProbed ? trainer.probe().read() : undefined;
     const { metrics, cosines, views } = trainer.step();
     const values = metrics.read(); // as they are now: a copy is in the queue
-    values.catch(() => {}); // who awaits it is told
-    return { batch, number, schedule, values, cosines, views };
+    for (const reading of [values, gradients]) reading?.catch(() => {}); // who awaits it is told
+    return { batch, number, schedule, values, gradients, cosines, views };
   };
-  const finish = async ({ batch, number, schedule, values, cosines }: Running, withGeometry = false): Promise<Kept> => {
+  const finish = async (
+    { batch, number, schedule, values, gradients, cosines }: Running,
+    withGeometry = false,
+  ): Promise<Kept> => {
     const waited = performance.now();
     const numbers = await values;
     gpuMs += performance.now() - waited;
@@ -256,7 +264,11 @@ async function trainIn(
       );
     }
     const geometry = cosines && withGeometry ? { cosines: [...(await cosines.read())] } : {};
-    log({ iteration: number, ...named, ...schedule, ...geometry });
+    const found = await gradients;
+    const shares = found && {
+      gradients: Object.fromEntries(gradientNames(config).map((name, i) => [name, found[i]!])),
+    };
+    log({ iteration: number, ...named, ...schedule, ...geometry, ...shares });
     const dice = best?.scores.foreground_mean.Dice;
     const shown = ['loss', 'ce', 'dice', 'consistency', 'separation', 'kept'].filter((name) => name in named);
     const text = shown.map((name) => `${name} ${named[name]!.toPrecision(3)}`).join('  ');
