@@ -87,7 +87,7 @@ const main: Study = {
 const without = (name: string, about: string, settings: Record<string, unknown>): Row => ({
   name,
   about,
-  settings: { ...lccs.settings, ...settings },
+  settings: { ...lccs.settings, gradientsEvery: 100, ...settings },
 });
 
 /** All studies; `claim` is the first. */
