@@ -1,4 +1,11 @@
 // The paper's method as a library that knows no files: re-exports only. It runs in a browser as under Node; `wgrad/train` adds the run.
 export { UsageError } from '../files/usage-error.js';
 export { type Config, type ConfigKey, methods, resolveConfig } from '../settings/settings.js';
-export { createTrainer, metricNames, type Schedule, type StepResult, type Trainer } from './trainer.js';
+export {
+  createTrainer,
+  metricNames,
+  type Schedule,
+  type ShownViews,
+  type StepResult,
+  type Trainer,
+} from './trainer.js';
