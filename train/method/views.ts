@@ -45,27 +45,26 @@ export function drawViews(config: Config, iteration: number): View[] {
 
 function drawView(config: Config, iteration: number, item: number, isLabeled: boolean, partner: number): View {
   const { seed, patch, cutmix, strongTurn } = config;
-  const drawn = [0, 1, 2, 3].flatMap((block) => philox4x32([item, iteration, block, 0], [seed, VIEW_STREAM]));
-  const [gamma, contrast, brightness, ifBlurred, blur, ifNoisy, noise, turn, plane, row, column, ifStrong, ifMixed] =
-    drawn.map(toUniform) as [number, ...number[]] & { length: 16 };
-  const between = (low: number, high: number, uniform: number): number => low + (high - low) * uniform;
-  const intensities: View = {
-    gamma: Math.exp(between(-0.5, 0.5, gamma)),
-    contrast: between(0.6, 1.4, contrast!),
-    brightness: between(-0.1, 0.1, brightness!),
-    blur: ifBlurred! < 0.5 ? between(0.3, 1, blur!) : 0,
-    noise: ifNoisy! < 0.5 ? between(0, 0.05, noise!) : 0,
-  };
+  const numbers = [0, 1, 2, 3].flatMap((block) => philox4x32([item, iteration, block, 0], [seed, VIEW_STREAM]));
+  let used = 0;
+  const uniform = (): number => toUniform(numbers[used++]!);
+  const between = (low: number, high: number): number => low + (high - low) * uniform();
+  // Every number is drawn, whether it is used or not: what a setting leaves out does not move the others.
+  const [gamma, contrast, brightness] = [Math.exp(between(-0.5, 0.5)), between(0.6, 1.4), between(-0.1, 0.1)];
+  const [isBlurred, blur] = [uniform() < 0.5, between(0.3, 1)];
+  const [isNoisy, noise] = [uniform() < 0.5, between(0, 0.05)];
   const [height, width] = [patch.at(-2)!, patch.at(-1)!];
-  const [firstPlane, endPlane] = boxAlong(patch.at(-3) ?? 1, plane!);
-  const [firstRow, endRow] = boxAlong(height, row!);
-  const [firstColumn, endColumn] = boxAlong(width, column!);
-  const turned = height === width ? Math.floor(8 * turn!) : 2 * Math.floor(4 * turn!);
+  const turn = uniform();
+  const [firstPlane, endPlane] = boxAlong(patch.at(-3) ?? 1, uniform());
+  const [firstRow, endRow] = boxAlong(height, uniform());
+  const [firstColumn, endColumn] = boxAlong(width, uniform());
+  const [isStrong, isMixed] = [uniform() < 0.5, uniform() < 0.5];
   return {
-    ...((!isLabeled || ifStrong! < 0.5) && intensities),
-    ...(strongTurn && !isLabeled && { turn: turned }),
+    ...((isStrong || !isLabeled) && { gamma, contrast, brightness }),
+    ...((isStrong || !isLabeled) && { blur: isBlurred ? blur : 0, noise: isNoisy ? noise : 0 }),
+    ...(strongTurn && !isLabeled && { turn: height === width ? Math.floor(8 * turn) : 2 * Math.floor(4 * turn) }),
     ...(cutmix &&
-      (!isLabeled || ifMixed! < 0.5) && { partner, firstPlane, firstRow, firstColumn, endPlane, endRow, endColumn }),
+      (isMixed || !isLabeled) && { partner, firstPlane, firstRow, firstColumn, endPlane, endRow, endColumn }),
   };
 }
 
@@ -84,8 +83,8 @@ export interface Views {
 /** The views of a configuration; undefined where the student sees weak views only. */
 export function createViews(gpu: Gpu, config: Config): Views | undefined {
   if (config.strong === 'none') return undefined;
-  const table = viewTable(drawViews(config, 0));
-  const items = drawViews(config, 0).length;
+  const first = drawViews(config, 0);
+  const [items, table] = [first.length, viewTable(first)];
   const draws = tensor(gpu, table, [items, table.length / items], { label: 'views' });
   const random = createRandom(gpu, (config.seed + 0x51e) >>> 0); // another key than student's and teacher's
   return {
