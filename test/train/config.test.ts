@@ -50,7 +50,7 @@ for (const [overrides, message] of [
   [{ lr: 'fast' }, /lr must be a number/],
   [{ lr: '' }, /lr must be a number/],
   [{ momentum: 1.5 }, /from 0 to 1/],
-  [{ method: 'magic' }, /one of lccs, lccs-consistency, lccs-separation, mt, uamt, supervised/],
+  [{ method: 'magic' }, /one of lccs, lccs-consistency, lccs-separation, mt, uamt, bcp, supervised/],
   [{ features: '16' }, /at least two levels/],
   [{ features: '16,x' }, /whole number/],
   [{ size: 100 }, /sides of patch must be multiples of 16 .* got 100,100\. Use 96,96/],
@@ -122,7 +122,7 @@ test('every setting has a flag, whose line of help holds every choice and the de
   assert.equal(new Set(Object.keys(configFlags)), new Set([...Object.keys(settings).map(flagOf), 'size']));
   const lines = flagLines(configFlags);
   for (const name of Object.keys(configFlags)) assert.ok(lines.includes(`\n  --${name} `), name);
-  assert.match(lines, /--method lccs\|lccs-consistency\|lccs-separation\|mt\|uamt\|supervised\n/);
+  assert.match(lines, /--method lccs\|lccs-consistency\|lccs-separation\|mt\|uamt\|bcp\|supervised\n/);
   assert.match(lines, /--seed N {2,}seed of .* \(1337\)/);
 });
 

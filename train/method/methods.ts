@@ -10,15 +10,18 @@ export interface MethodParts {
   readonly consistency: boolean;
   /** Features are drawn to the prototypes of their classes. */
   readonly separation: boolean;
+  /** Items show boxes of each other, and the loss is that of bidirectional copy-paste (copy-paste.ts). */
+  readonly pastes: boolean;
 }
 
 const parts: Record<Config['method'], MethodParts> = {
-  supervised: { teacher: false, keeps: 'all', consistency: false, separation: false },
-  mt: { teacher: true, keeps: 'all', consistency: true, separation: false },
-  uamt: { teacher: true, keeps: 'uncertainty', consistency: true, separation: false },
-  'lccs-consistency': { teacher: true, keeps: 'confidence', consistency: true, separation: false },
-  'lccs-separation': { teacher: true, keeps: 'confidence', consistency: false, separation: true },
-  lccs: { teacher: true, keeps: 'confidence', consistency: true, separation: true },
+  supervised: { teacher: false, keeps: 'all', consistency: false, separation: false, pastes: false },
+  mt: { teacher: true, keeps: 'all', consistency: true, separation: false, pastes: false },
+  uamt: { teacher: true, keeps: 'uncertainty', consistency: true, separation: false, pastes: false },
+  'lccs-consistency': { teacher: true, keeps: 'confidence', consistency: true, separation: false, pastes: false },
+  'lccs-separation': { teacher: true, keeps: 'confidence', consistency: false, separation: true, pastes: false },
+  bcp: { teacher: true, keeps: 'all', consistency: true, separation: false, pastes: true },
+  lccs: { teacher: true, keeps: 'confidence', consistency: true, separation: true, pastes: false },
 };
 
 /** The parts of a configuration's method. */

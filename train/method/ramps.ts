@@ -1,6 +1,7 @@
 // Schedules as functions of the iteration (from 0): λ ramps up as exp(−5 (1 − t)²) (Laine & Aila 2017), the learning rate falls
 // polynomially.
 import type { Config } from '../settings/settings.js';
+import { partsOf } from './methods.js';
 
 /** exp(−5 (1 − t)²) for t in [0, 1]; 1 from there on. */
 export const rampUp = (t: number): number => Math.exp(-5 * (1 - Math.min(Math.max(t, 0), 1)) ** 2);
@@ -11,21 +12,26 @@ export const polyLearningRate = ({ lr, iterations, lrPower }: Config, iteration:
 
 const warmup = ({ iterations, warmupFraction }: Config): number => Math.round(iterations * warmupFraction);
 
+/** Whether an iteration belongs to the pre-training that bidirectional copy-paste begins with. */
+export const isPretraining = (config: Config, iteration: number): boolean =>
+  partsOf(config).pastes && iteration < Math.round(config.iterations * config.pretrainFraction);
+
 /**
  * λ: 0 in the warm-up, then λ_max · rampUp(⌊iteration/every⌋ / length). The protocol's steps of 150 iterations shrink with
- * shorter runs, so that λ always takes at least 200 steps.
+ * shorter runs, so that λ always takes at least 200 steps. Copy-paste has no ramp: pseudoWeight once its pre-training is over.
  */
 export function consistencyWeight(config: Config, iteration: number): number {
   const { iterations, rampEvery, rampFraction, consistencyWeight: most } = config;
+  if (partsOf(config).pastes) return isPretraining(config, iteration) ? 0 : config.pseudoWeight;
   if (iteration < warmup(config)) return 0;
   const every = Math.max(1, Math.min(rampEvery, Math.floor(iterations / 200)));
   const length = (iterations * rampFraction) / every;
   return most * rampUp(length > 0 ? Math.floor(iteration / every) / length : 1);
 }
 
-/** α of the teacher: min(1 − 1/(iteration + 1), emaDecay): the first update copies the student. */
+/** α of the teacher: min(1 − 1/(iteration + 1), emaDecay): the first update copies the student, as does each of a pre-training. */
 export const emaDecay = (config: Config, iteration: number): number =>
-  Math.min(1 - 1 / (iteration + 1), config.emaDecay);
+  isPretraining(config, iteration) ? 0 : Math.min(1 - 1 / (iteration + 1), config.emaDecay);
 
 /** ρ, the weight of unlabelled pixels in the prototypes: 0 in their warm-up, then prototypeUnlabeledWeight. */
 export const prototypeUnlabeledWeight = (config: Config, iteration: number): number =>

@@ -24,6 +24,7 @@ import {
 } from '../../engine/index.js';
 import { copyState, projection, type Segmenter } from '../../model/index.js';
 import type { Config } from '../settings/settings.js';
+import { type PastedBatch, pastedLosses, pretrainingLosses } from './copy-paste.js';
 import { gradientShares, type LossTerms } from './gradients.js';
 import { imageLosses } from './losses.js';
 import { partsOf } from './methods.js';
@@ -43,6 +44,7 @@ export interface Trainer {
   readonly teacher: Segmenter | undefined;
   /** All persistent tensors by name: student, teacher, heads, optimizer, prototypes. */
   readonly state: Map<string, Tensor>;
+  /** The program of the iteration that was set last: a pre-training has one of its own. */
   readonly step: Step<StepResult>;
   /**
    * One number for each of `gradientNames`: norms and cosines of the gradients of the terms of the loss, for this batch and iteration.
@@ -53,6 +55,17 @@ export interface Trainer {
   setBatch(images: Float32Array, labels: Uint8Array): void;
   /** Writes every scheduled number of an iteration (learning rate, λ, τ, EMA decay, ρ, random step). */
   setIteration(iteration: number): Schedule;
+}
+
+/** What parts 1 to 4 of a step find. */
+interface LossOfBatch {
+  readonly loss: Tensor;
+  /** The terms of the loss, where they can be had apart. */
+  readonly apart?: LossTerms | undefined;
+  /** What `metrics` holds behind the loss. */
+  readonly logged: readonly Tensor[];
+  readonly cosines?: Tensor | undefined;
+  readonly shown?: ShownViews | undefined;
 }
 
 /** What a step returns; overwritten by the next call. */
@@ -109,7 +122,9 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
 
   const student = createNetwork(gpu, config);
   const views = createViews(gpu, config);
-  const teacher = parts.teacher ? createTeacher(gpu, config, student, views) : undefined;
+  // With copy-paste the teacher sees clean images, and answers for whole ones: what it says is mixed with labels.
+  const seer = parts.pastes ? { ...config, noise: 0 } : config;
+  const teacher = parts.teacher ? createTeacher(gpu, seer, student, parts.pastes ? undefined : views) : undefined;
   const width = config.projection ? config.projectionWidth : config.features[0]!;
   const { features, rank } = student;
   const sizes = { inputs: features[0]!, hidden: width, outputs: width, rank };
@@ -137,20 +152,31 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
   const scaling = config.precision === 'f16' ? createLossScale(gpu) : undefined;
 
   // Parts 1 to 4 of a step: the loss, and what is logged. `aside` moves nothing that lasts, and has the terms of the loss apart.
-  const lossOfBatch = (aside = false) => {
+  const lossOfBatch = ({ aside, pretrains }: { aside: boolean; pretrains: boolean }): LossOfBatch => {
     for (const random of [studentRandom, teacher?.random, views?.random]) random?.restart();
     const moved = aside
       ? { teacher: teacher?.aside(), threshold: threshold.aside(), prototypes: prototypes && copied(prototypes) }
       : { teacher, threshold, prototypes };
+    const forward = (x: Tensor, groups?: readonly number[]) => {
+      const apart = groups ? { groups } : statisticsOf(config, x.shape[0]!);
+      const how = { mode: 'train', random: studentRandom, ...apart, ...(aside && { track: [] }) } as const;
+      return student.forward(cast(x, config.precision), how);
+    };
+
+    if (parts.pastes && views && moved.teacher) {
+      const pasted: PastedBatch = {
+        images,
+        labels,
+        labeledItems: labeled,
+        views,
+        student: (x, groups) => forward(x, groups).logits,
+      };
+      return pretrains ? pretrainingLosses(pasted) : pastedLosses(pasted, moved.teacher, consistencyWeight);
+    }
 
     // 1. Student on everything, in strong views where these are wanted; the labels then go with them.
     const seen = views ? { images: views.strong(images), labels: views.mix(labels) } : { images, labels };
-    const { logits, features } = student.forward(cast(seen.images, config.precision), {
-      mode: 'train',
-      random: studentRandom,
-      ...statisticsOf(config, items),
-      ...(aside && { track: [] }),
-    });
+    const { logits, features } = forward(seen.images);
 
     // 2. Teacher on the weak views of the unlabelled items, with noise (and of the labelled ones, where prototypes may need their features).
     const q = moved.teacher?.predict(images);
@@ -202,25 +228,30 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
     return { loss, apart, logged, cosines, shown };
   };
 
-  const step = capture(gpu, (): StepResult => {
-    const { loss, logged, cosines, shown } = lossOfBatch();
+  const programs = (pretrains: boolean) => ({
+    step: capture(gpu, (): StepResult => {
+      const { loss, logged, cosines, shown } = lossOfBatch({ aside: false, pretrains });
 
-    // 5. Optimizer and teacher; both skip a step whose loss is not finite, so the last good weights survive.
-    const gradients = backward(loss, scaling?.scale);
-    const unless = { guard: loss, ...(scaling && { unscale: scaling.unscale(gradients, trained) }) };
-    optimizer.step(gradients, lr, { ...unless, ...(teacher && { average: { tensors: averaged, decay } }) });
-    teacher?.averageBuffers(student, decay, unless);
-    const metrics = concat(
-      [loss, ...logged].map((x) => reshape(x, [x.size])),
-      0,
-    );
-    return { metrics, loss, cosines, views: shown };
+      // 5. Optimizer and teacher; both skip a step whose loss is not finite, so the last good weights survive.
+      const gradients = backward(loss, scaling?.scale);
+      const unless = { guard: loss, ...(scaling && { unscale: scaling.unscale(gradients, trained) }) };
+      optimizer.step(gradients, lr, { ...unless, ...(teacher && { average: { tensors: averaged, decay } }) });
+      teacher?.averageBuffers(student, decay, unless);
+      const metrics = concat(
+        [loss, ...logged].map((x) => reshape(x, [x.size])),
+        0,
+      );
+      return { metrics, loss, cosines, views: shown };
+    }),
+    // Of the same batch, with the same random numbers, as the step that follows it.
+    probe: capture(gpu, () => {
+      const { apart } = lossOfBatch({ aside: true, pretrains });
+      return gradientShares(config, student.parameters, apart!, scaling?.scale);
+    }),
   });
-
-  // Of the same batch, with the same random numbers, as the step that follows it.
-  const probe = capture(gpu, () =>
-    gradientShares(config, student.parameters, lossOfBatch(true).apart!, scaling?.scale),
-  );
+  const main = programs(false);
+  const pretraining = parts.pastes ? programs(true) : main;
+  let current = main;
 
   if (teacher) copyState(teacher.model, student);
   if (heads) copyState(heads.teacher, heads.student);
@@ -248,8 +279,12 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
     student,
     teacher: teacher?.model,
     state,
-    step,
-    probe,
+    get step() {
+      return current.step;
+    },
+    get probe() {
+      return current.probe;
+    },
     setBatch(pixels, classesOf) {
       images.write(pixels.subarray(0, images.size));
       labels.write(classesOf.subarray(0, labels.size));
@@ -260,6 +295,7 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
         consistencyWeight: ramps.consistencyWeight(config, iteration),
         ...(known && { threshold: known(config, iteration) }),
       };
+      current = ramps.isPretraining(config, iteration) ? pretraining : main;
       lr.write(schedule.lr);
       lambda.write(schedule.consistencyWeight);
       if (schedule.threshold !== undefined) threshold.scheduled.write(schedule.threshold);

@@ -17,6 +17,7 @@ import {
 } from '../../engine/index.js';
 import type { Config } from '../settings/settings.js';
 import { partsOf } from './methods.js';
+import { isPretraining } from './ramps.js';
 
 const VIEW_STREAM = 0x51e; // keeps these numbers apart from others of the same seed
 
@@ -29,22 +30,29 @@ function boxAlong(side: number, uniform: number): [number, number] {
 
 /**
  * The views of an iteration's batch, the labelled items first; of those alone for a method without a teacher. Items of a kind that
- * `strong` leaves alone are as they are. The partner is the next item of the same kind, after the last one the first.
+ * `strong` leaves alone are as they are, but for the boxes of bidirectional copy-paste. The partner is the next item of the same kind,
+ * after the last one the first; of copy-paste, after its pre-training, the next one of the other kind.
  */
 export function drawViews(config: Config, iteration: number): View[] {
-  const { strong, labeledBatch, batch } = config;
-  const items = partsOf(config).teacher ? batch : labeledBatch;
+  const { labeledBatch, batch } = config;
+  const { teacher, pastes } = partsOf(config);
+  const items = teacher ? batch : labeledBatch;
+  const crosses = pastes && !isPretraining(config, iteration);
   return Array.from({ length: items }, (_, item) => {
     const isLabeled = item < labeledBatch;
-    if (strong === 'none' || (isLabeled && strong === 'unlabeled')) return {};
-    const [first, end] = isLabeled ? [0, labeledBatch] : [labeledBatch, items];
-    const partner = (item + 1 < end ? item + 1 : first) - item;
-    return drawView(config, iteration, item, isLabeled, partner);
+    const place = isLabeled ? item : item - labeledBatch;
+    const [first, end] = isLabeled !== crosses ? [0, labeledBatch] : [labeledBatch, items];
+    const partner = first + ((place + 1) % (end - first)) - item;
+    return drawView(config, iteration, item, partner);
   });
 }
 
-function drawView(config: Config, iteration: number, item: number, isLabeled: boolean, partner: number): View {
-  const { seed, patch, cutmix, strongTurn } = config;
+function drawView(config: Config, iteration: number, item: number, partner: number): View {
+  const { seed, patch, strong, cutmix, strongTurn, labeledBatch } = config;
+  const isLabeled = item < labeledBatch;
+  const isStrong = strong === 'both' || (strong === 'unlabeled' && !isLabeled);
+  const { pastes } = partsOf(config);
+  if (!isStrong && !pastes) return {};
   const numbers = [0, 1, 2, 3].flatMap((block) => philox4x32([item, iteration, block, 0], [seed, VIEW_STREAM]));
   let used = 0;
   const uniform = (): number => toUniform(numbers[used++]!);
@@ -58,13 +66,15 @@ function drawView(config: Config, iteration: number, item: number, isLabeled: bo
   const [firstPlane, endPlane] = boxAlong(patch.at(-3) ?? 1, uniform());
   const [firstRow, endRow] = boxAlong(height, uniform());
   const [firstColumn, endColumn] = boxAlong(width, uniform());
-  const [isStrong, isMixed] = [uniform() < 0.5, uniform() < 0.5];
+  const [isChanged, isMixed] = [uniform() < 0.5 || !isLabeled, uniform() < 0.5 || !isLabeled];
+  const box: View = { partner, firstPlane, firstRow, firstColumn, endPlane, endRow, endColumn };
   return {
-    ...((isStrong || !isLabeled) && { gamma, contrast, brightness }),
-    ...((isStrong || !isLabeled) && { blur: isBlurred ? blur : 0, noise: isNoisy ? noise : 0 }),
-    ...(strongTurn && !isLabeled && { turn: height === width ? Math.floor(8 * turn) : 2 * Math.floor(4 * turn) }),
-    ...(cutmix &&
-      (isMixed || !isLabeled) && { partner, firstPlane, firstRow, firstColumn, endPlane, endRow, endColumn }),
+    ...(isStrong && isChanged && { gamma, contrast, brightness }),
+    ...(isStrong && isChanged && { blur: isBlurred ? blur : 0, noise: isNoisy ? noise : 0 }),
+    ...(isStrong &&
+      strongTurn &&
+      !isLabeled && { turn: height === width ? Math.floor(8 * turn) : 2 * Math.floor(4 * turn) }),
+    ...((pastes || (cutmix && isMixed)) && box),
   };
 }
 
@@ -72,27 +82,35 @@ function drawView(config: Config, iteration: number, item: number, isLabeled: bo
 export interface Views {
   /** What the noise draws from. */
   readonly random: Random;
-  /** The strong views of the weak images [items, …patch, 1]. */
+  /** The strong views of the weak images [items, …patch, 1]; of all, or of the first ones. */
   strong(images: Tensor): Tensor;
-  /** What was found in the weak images, or their labels, as the strong views show it; of all items, or of the unlabelled ones. No gradient. */
-  mix(found: Tensor): Tensor;
+  /**
+   * What was found in the weak images, or their labels, as the strong views show it; of all items, or of some from the item `first` on,
+   * by default the last ones. No gradient.
+   */
+  mix(found: Tensor, first?: number): Tensor;
   /** Draws the views of an iteration. */
   setIteration(iteration: number): void;
 }
 
 /** The views of a configuration; undefined where the student sees weak views only. */
 export function createViews(gpu: Gpu, config: Config): Views | undefined {
-  if (config.strong === 'none') return undefined;
+  if (config.strong === 'none' && !partsOf(config).pastes) return undefined;
   const first = drawViews(config, 0);
   const [items, table] = [first.length, viewTable(first)];
   const draws = tensor(gpu, table, [items, table.length / items], { label: 'views' });
   const random = createRandom(gpu, (config.seed + 0x51e) >>> 0); // another key than student's and teacher's
+  const rows = (from: number, count: number): Tensor => (count === items ? draws : slice(draws, 0, from, count));
   return {
     random,
-    strong: (images) => strongViews(images, draws, random),
-    mix(found) {
-      const count = found.shape[0]!;
-      return noGrad(gpu, () => mixItems(found, count === items ? draws : slice(draws, 0, items - count, count)));
+    strong: (images) =>
+      strongViews(
+        images,
+        noGrad(gpu, () => rows(0, images.shape[0]!)),
+        random,
+      ),
+    mix(found, first = items - found.shape[0]!) {
+      return noGrad(gpu, () => mixItems(found, rows(first, found.shape[0]!)));
     },
     setIteration(iteration) {
       draws.write(viewTable(drawViews(config, iteration)));

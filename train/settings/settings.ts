@@ -69,14 +69,14 @@ const list = (value: number[], each: { min: number; max?: number; whole?: boolea
 };
 
 /** The methods, as `--method` takes them. */
-export const methods = ['lccs', 'lccs-consistency', 'lccs-separation', 'mt', 'uamt', 'supervised'] as const;
+export const methods = ['lccs', 'lccs-consistency', 'lccs-separation', 'mt', 'uamt', 'bcp', 'supervised'] as const;
 
 /** Key → setting. The flag is the key in kebab-case. */
 export const settings = {
   method: choice(
     'lccs',
     methods,
-    'lccs: low-confidence consistency and class separation; lccs-consistency, lccs-separation: one of the two; mt: mean teacher; uamt: uncertainty-aware mean teacher; supervised: labelled slices only',
+    'lccs: low-confidence consistency and class separation; lccs-consistency, lccs-separation: one of the two; mt: mean teacher; uamt: uncertainty-aware mean teacher; bcp: bidirectional copy-paste; supervised: labelled slices only',
   ),
   labeled: integer(7, 1, 'training patients whose labels are used: the first N of the split'),
   iterations: integer(30000, 1, 'training iterations'),
@@ -188,6 +188,13 @@ export const settings = {
   rampEvery: integer(150, 1, 'iterations between two steps of the weight ramp'),
   rampFraction: number(1, 0, 1, 'share of the iterations over which the weight ramps up'),
   warmupFraction: number(1 / 30, 0, 1, 'share of the iterations before the unsupervised loss starts'),
+  pretrainFraction: number(
+    1 / 3,
+    0,
+    1,
+    'bcp: share of the iterations that come before the teacher, with labelled slices pasted into each other',
+  ),
+  pseudoWeight: number(0.5, 0, most, "bcp: weight of the loss where the teacher's classes are the labels"),
   separation: choice(
     'pull',
     ['pull', 'proto-ce', 'distance'],
@@ -352,9 +359,10 @@ function checkTogether(config: Config): Config {
       `config: intensityPercentiles must be two rising percentages — got ${percentiles}. Use for instance 0.5,99.5.`,
     );
   }
-  if (config.ignoreLabel !== null && config.classes > 255) {
+  if ((config.ignoreLabel !== null || method === 'bcp') && config.classes > 255) {
+    const what = method === 'bcp' ? 'method bcp' : 'an ignoreLabel';
     throw new UsageError(
-      `config: with an ignoreLabel, classes must be at most 255 — got ${config.classes}. Leave one of the two out.`,
+      `config: with ${what}, classes must be at most 255 — got ${config.classes}. Leave one of the two out.`,
     );
   }
   if (labeledBatch > batch) {

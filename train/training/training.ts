@@ -281,6 +281,7 @@ async function trainIn(
   };
 
   try {
+    trainer.setIteration(first); // which decides on the program
     await sayCompiling(trainer.step.prepare);
     if (saved === undefined) await save(); // so that there is always a state from before a loss that is not finite
     let running: Running | undefined;
