@@ -44,7 +44,8 @@ export const slow: readonly string[] = [
   ...['bench/experiment', 'bench/export-work', 'bench/kernels', 'bench/peers', 'bench/step', 'bench/tune', 'browser/'],
   ...['drivers', 'engine/failures', 'errors', 'gpu-defaults', 'ops/', 'package/'],
   ...['train/checkpoint', 'train/cli', 'train/evaluate.', 'train/inspect', 'train/layouts', 'train/loader'],
-  ...['train/precision', 'train/protocol', 'train/report', 'train/run-', 'train/teacher', 'train/tfjs'],
+  ...['train/copy-paste', 'train/gradients', 'train/precision', 'train/protocol', 'train/report', 'train/run-'],
+  ...['train/teacher', 'train/tfjs'],
 ];
 
 /** Paths of all `*.test.js` below a folder: those of `longestFirst`, then the others by name. */
