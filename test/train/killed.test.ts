@@ -15,8 +15,8 @@ import { argsOf, compared, configOf } from './small-run.js';
 const test = suite('killed runs');
 const folder = mkdtempSync(join(tmpdir(), 'wgrad-killed-'));
 const data = join(folder, 'data');
-const iterations = 100;
-const length = { iterations, evalEvery: 50, saveEvery: 2 };
+const iterations = 40;
+const length = { iterations, evalEvery: 20, saveEvery: 2 };
 
 test.before(() => writePhantoms(data, { patients: 4, size: 20 }));
 test.after(() => rmSync(folder, { recursive: true, force: true }));
@@ -43,13 +43,13 @@ test('killed as it starts, between saves and while saving, each time resumed: th
   assert.is(starting.signal, 'SIGKILL', starting.said);
   assert.not.ok(existsSync(join(state, 'last.safetensors')), 'it was killed too late');
 
-  const training = await process_('resume', () => begun() >= 3 && !isSaving());
+  const training = await process_('resume', () => !isSaving() && begun() >= 3);
   assert.is(training.signal, 'SIGKILL', training.said);
   assert.match(training.said, /no state was saved yet; starting from the beginning/);
   assert.ok(begun() >= 3 && begun() < iterations);
 
   const before = begun();
-  const saving = await process_('resume', () => begun() > before + 4 && isSaving());
+  const saving = await process_('resume', () => isSaving() && begun() > before + 4);
   assert.is(saving.signal, 'SIGKILL', saving.said);
   assert.ok(begun() < iterations);
 

@@ -56,10 +56,10 @@ test.before(async () => {
 });
 test.after(() => rmSync(folder, { recursive: true, force: true }));
 
-/** A folder without what the next process removes, and without what events files hold: no process reads those of another. */
+/** A folder without what the next process removes, without pictures, and without what events files hold: no process reads those of another. */
 const read = (contents: Contents): [string, Buffer | undefined][] =>
   [...contents]
-    .filter(([path]) => !path.endsWith('.tmp') && path !== runFiles.lock)
+    .filter(([path]) => !/\.(tmp|png|svg|html)$/.test(path) && path !== runFiles.lock)
     .map(([path, bytes]) => (path.includes('tfevents') ? ['events', undefined] : [path, bytes]));
 const digest = (contents: Contents): string => {
   const hash = createHash('sha256');

@@ -278,7 +278,7 @@ test('a failing run does not stop the others; shards share a folder; the rest is
 });
 
 test('interrupted, then a training killed, then finished: the bits of a sweep that nobody disturbed', async () => {
-  const base = { ...tiny, iterations: 120, evalEvery: 120, saveEvery: 5, method: 'supervised' };
+  const base = { ...tiny, iterations: 40, evalEvery: 40, saveEvery: 5, method: 'supervised' };
   const file = fileWith({ base, grid: { seed: [1, 2] } });
   const out = join(folder, 'disturbed');
   const begin = () => {
@@ -300,11 +300,11 @@ test('interrupted, then a training killed, then finished: the bits of a sweep th
   const { runs } = readSweep(file);
   const { state: is, iteration } = standingOf(runs[0]!, out);
   assert.is(is, 'started');
-  assert.ok(iteration > 0 && iteration < 120, `saved at ${iteration}`);
+  assert.ok(iteration > 0 && iteration < 40, `saved at ${iteration}`);
 
   const second = begin();
   await until('seed-1 again', () => logged('seed-1') > iteration + 3);
-  assert.match(second.said(), new RegExp(`seed-1: continues at ${iteration} of 120`));
+  assert.match(second.said(), new RegExp(`seed-1: continues at ${iteration} of 40`));
   second.child.kill('SIGINT');
   second.child.kill('SIGTERM'); // the second signal ends everything at once
   assert.is(await second.exit, 130, second.said());
