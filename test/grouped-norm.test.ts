@@ -242,10 +242,11 @@ for (const [shape, groups] of [
       inputs,
       ...accuracy,
     }));
-  for (const norm of [batchNorm, normActivation]) {
-    test(`${norm.name} ${title}: against a pass for each group`, () =>
-      check({ shape, groups, net: normed(norm, channels) }));
-  }
+}
+
+for (const norm of [batchNorm, normActivation]) {
+  test(`${norm.name}: against a pass for each group`, () =>
+    check({ shape: [6, 9, 11, 8], groups: [1, 2, 3], net: normed(norm, 8) }));
 }
 
 const nets: Record<string, Case> = {
@@ -260,7 +261,6 @@ const nets: Record<string, Case> = {
   'volumes in three groups': { shape: [4, 2, 3, 4, 2], groups: [1, 2, 1], net: chain([2, 4, 4], [3, 3], 3) },
   'a pool and a skip connection': { shape: [5, 6, 8, 4], groups: [2, 3], net: skip(4) },
   'the same with odd channels': { shape: [4, 4, 6, 3], groups: [2, 2], net: skip(3) },
-  'a UNet': { shape: [4, 8, 8, 1], groups: [1, 3], net: network([4, 8], 2) },
   'a deeper UNet in three groups': { shape: [8, 8, 16, 1], groups: [2, 5, 1], net: network([4, 8, 8], 2) },
   'a UNet on volumes': { shape: [3, 4, 4, 6, 1], groups: [2, 1], net: network([3, 4], 3) },
 };
@@ -277,7 +277,6 @@ const ofFours = { shape: [4, 6, 8, 4], groups: [1, 3], net: chain([4, 8, 4], [3,
 for (const [what, c] of Object.entries({
   'convolutions, norms and activations': ofFours,
   'rows of pixels': nets['rows of pixels, which are items of a block']!,
-  'a UNet': nets['a UNet']!,
 })) {
   testHalf(`f16, ${what}: against a pass for each group`, () => checkHalf(c));
 }

@@ -35,6 +35,7 @@ export interface FileResult {
 /** The files that take longest, longest first, as the seconds printed by a run say: begun last, one would be waited for alone. */
 export const longestFirst: readonly string[] = [
   ...['train/run-folder', 'train/sweep', 'browser-example/page', 'train/trainer', 'train/training', 'fuzz'],
+  ...['grouped-norm', 'train/gradients', 'train/copy-paste'],
   ...['train/killed', 'readme', 'fusion', 'package/package', 'ops/mean-teacher-loss', 'train/export', 'train/predict'],
 ];
 
@@ -44,7 +45,7 @@ export const slow: readonly string[] = [
   ...['bench/experiment', 'bench/export-work', 'bench/kernels', 'bench/peers', 'bench/step', 'bench/tune', 'browser/'],
   ...['drivers', 'engine/failures', 'errors', 'gpu-defaults', 'ops/', 'package/'],
   ...['train/checkpoint', 'train/cli', 'train/evaluate.', 'train/inspect', 'train/layouts', 'train/loader'],
-  ...['train/copy-paste', 'train/gradients', 'train/precision', 'train/protocol', 'train/report', 'train/run-'],
+  ...['train/precision', 'train/protocol', 'train/report', 'train/run-'],
   ...['train/teacher', 'train/tfjs'],
 ];
 
