@@ -3,6 +3,7 @@
 import { nearest } from '../engine/index.js';
 import { UsageError } from '../train/files/usage-error.js';
 import type { Described } from '../train/settings/command-line.js';
+import * as claim from './claim/index.js';
 import { compareSaved } from './history.js';
 import * as kernels from './kernels.js';
 import * as peers from './peers.js';
@@ -14,7 +15,7 @@ interface Benchmark {
   run(args: string[]): Promise<number>;
 }
 
-const benchmarks: Record<string, Benchmark> = { kernels, step, peers, '--tune': tune };
+const benchmarks: Record<string, Benchmark> = { kernels, step, peers, claim, '--tune': tune };
 
 /** The table of each benchmark, by what names it. */
 export const parts = Object.fromEntries(Object.entries(benchmarks).map(([name, { command: own }]) => [name, own]));

@@ -2,7 +2,7 @@
 // one table and take every pixel from the same place, so what one says of the views is what the other shows.
 import type { Triple } from '../../shaders/image-sizes.js';
 import { mixedBackward, mixedForward, mixedLabels, strongViewsShader, viewColumns } from '../../shaders/views.js';
-import { checkNoMore } from '../arguments.js';
+import { checkNoMore, checkOptions, showValue } from '../arguments.js';
 import { noGrad, record } from '../autograd.js';
 import { ShapeError, show, sizeOf } from '../shape.js';
 import { run } from '../stream.js';
@@ -32,7 +32,7 @@ export interface View {
   readonly turn?: number;
   /** The item whose view is seen inside the box, as a distance in the batch from this one; default 0: itself. */
   readonly partner?: number;
-  /** The box: its first plane, row and column (0 by default), and those after its last (0 by default: an empty box). */
+  /** The box: its first plane, row and column (default 0), and those after its last (default plane 1, row 0, column 0: an empty box). */
   readonly firstPlane?: number;
   readonly firstRow?: number;
   readonly firstColumn?: number;
@@ -41,12 +41,38 @@ export interface View {
   readonly endColumn?: number;
 }
 
-/** The rows of a table, [views, columns], for a tensor that `mixItems` and `strongViews` take as `draws`. */
+type Column = (typeof viewColumns)[number];
+
+const defaults: Partial<Record<Column, number>> = { gamma: 1, contrast: 1, endPlane: 1 };
+
+/** What a number of view `item` must be, where it is not. */
+function objection(name: Column, value: unknown, item: number, items: number): string | undefined {
+  if (typeof value !== 'number' || !Number.isFinite(value)) return 'a finite number';
+  if (name === 'gamma') return value > 0 ? undefined : 'a number above 0';
+  if (name === 'contrast' || name === 'brightness') return undefined;
+  if (name === 'blur' || name === 'noise') return value >= 0 ? undefined : 'a number of at least 0';
+  const [least, most] =
+    name === 'turn' ? [0, 7] : name === 'partner' ? [-item, items - 1 - item] : [0, Number.MAX_SAFE_INTEGER];
+  if (Number.isInteger(value) && value >= least && value <= most) return undefined;
+  return `a whole number ${most < Number.MAX_SAFE_INTEGER ? `from ${least} to ${most}` : 'of at least 0'}`;
+}
+
+/**
+ * The rows of a table, [views, columns], for a tensor that `mixItems` and `strongViews` take as `draws`. Throws a ShapeError for a number
+ * that no view has.
+ */
 export function viewTable(views: readonly View[]): Float32Array<ArrayBuffer> {
   const table = new Float32Array(views.length * viewColumns.length);
   views.forEach((row, item) => {
+    checkOptions('viewTable', row, viewColumns);
     viewColumns.forEach((name, column) => {
-      const value = row[name] ?? (name === 'gamma' || name === 'contrast' ? 1 : 0);
+      const value = row[name] ?? defaults[name] ?? 0;
+      const expected = objection(name, value, item, views.length);
+      if (expected) {
+        throw new ShapeError(
+          `viewTable: ${name} of view ${item} is ${showValue(value)} — expected ${expected}. Correct it, or leave it out.`,
+        );
+      }
       table[item * viewColumns.length + column] = value;
     });
   });

@@ -41,7 +41,7 @@ function viewsOf(items: number, sides: readonly number[], firstTurn = 1): View[]
       endColumn: width,
       endPlane: depth,
     },
-    { firstRow: 1, endRow: height, endColumn: 2, endPlane: depth },
+    { partner: 0, firstRow: 1, endRow: height, endColumn: 2 },
     { partner: -1, firstRow: height >> 1, endRow: height, endColumn: width, firstPlane: depth - 1, endPlane: depth },
     { partner: -3, endRow: height, endColumn: width, endPlane: depth },
   ];
@@ -187,6 +187,20 @@ test('noise is other at another step, and the same at the same', async () => {
   assert.equal(await y(1), first);
   assert.not.equal(await y(2), first);
   assert.ok(first.slice(64).every((v) => v === 0.5) && first.slice(0, 64).every((v) => v !== 0.5));
+});
+
+test('what no view has is refused', async () => {
+  for (const [view, message] of [
+    [{ gamma: 0 }, /gamma of view 1 is 0 — expected a number above 0/],
+    [{ blur: -1 }, /blur of view 1 is -1 — expected a number of at least 0/],
+    [{ noise: Number.NaN }, /noise of view 1 is NaN — expected a finite number/],
+    [{ turn: 8 }, /turn of view 1 is 8 — expected a whole number from 0 to 7/],
+    [{ partner: 1 }, /partner of view 1 is 1 — expected a whole number from -1 to 0/],
+    [{ endRow: 1.5 }, /endRow of view 1 is 1.5 — expected a whole number of at least 0/],
+    [{ gama: 2 }, /unknown option 'gama' .* Did you mean 'gamma'/],
+  ] as const) {
+    await refuses(() => viewTable([{}, view as View]), ShapeError, message);
+  }
 });
 
 test('other shapes, types and tables are refused', async () => {

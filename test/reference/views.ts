@@ -26,7 +26,7 @@ export function sourceOf(views: readonly View[], index: readonly number[], shape
   const v = views[item]!;
   const inside =
     plane! >= (v.firstPlane ?? 0) &&
-    plane! < (v.endPlane ?? 0) &&
+    plane! < (v.endPlane ?? 1) &&
     row! >= (v.firstRow ?? 0) &&
     row! < (v.endRow ?? 0) &&
     column! >= (v.firstColumn ?? 0) &&

@@ -2,4 +2,11 @@
 export { UsageError } from '../files/usage-error.js';
 export { type Config, type ConfigKey, methods, resolveConfig } from '../settings/settings.js';
 export { gradientNames } from './gradients.js';
-export { createTrainer, metricNames, type Schedule, type StepResult, type Trainer } from './trainer.js';
+export {
+  createTrainer,
+  metricNames,
+  type Schedule,
+  type ShownViews,
+  type StepResult,
+  type Trainer,
+} from './trainer.js';

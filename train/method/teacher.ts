@@ -19,6 +19,7 @@ import type { Segmenter } from '../../model/index.js';
 import type { Config } from '../settings/settings.js';
 import { partsOf } from './methods.js';
 import { createNetwork } from './network.js';
+import { statisticsOf } from './statistics.js';
 import type { Views } from './views.js';
 
 export interface Teacher {
@@ -61,7 +62,10 @@ export function createTeacher(gpu: Gpu, config: Config, student: Segmenter, view
       random,
     });
   const tracking = (track: readonly number[] | undefined): Teacher => {
-    const forward = (images: Tensor) => model.forward(cast(images, precision), { mode, random, track });
+    const forward = (images: Tensor) => {
+      const apart = images.shape[0] === batch ? statisticsOf(config, batch) : {}; // else there are unlabelled items only
+      return model.forward(cast(images, precision), { mode, random, ...apart, ...(track && { track }) });
+    };
     return {
       model,
       random,

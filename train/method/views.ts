@@ -53,27 +53,28 @@ function drawView(config: Config, iteration: number, item: number, partner: numb
   const isStrong = strong === 'both' || (strong === 'unlabeled' && !isLabeled);
   const { pastes } = partsOf(config);
   if (!isStrong && !pastes) return {};
-  const drawn = [0, 1, 2, 3].flatMap((block) => philox4x32([item, iteration, block, 0], [seed, VIEW_STREAM]));
-  const [gamma, contrast, brightness, ifBlurred, blur, ifNoisy, noise, turn, plane, row, column, ifStrong, ifMixed] =
-    drawn.map(toUniform) as [number, ...number[]] & { length: 16 };
-  const between = (low: number, high: number, uniform: number): number => low + (high - low) * uniform;
-  const intensities: View = {
-    gamma: Math.exp(between(-0.5, 0.5, gamma)),
-    contrast: between(0.6, 1.4, contrast!),
-    brightness: between(-0.1, 0.1, brightness!),
-    blur: ifBlurred! < 0.5 ? between(0.3, 1, blur!) : 0,
-    noise: ifNoisy! < 0.5 ? between(0, 0.05, noise!) : 0,
-  };
+  const numbers = [0, 1, 2, 3].flatMap((block) => philox4x32([item, iteration, block, 0], [seed, VIEW_STREAM]));
+  let used = 0;
+  const uniform = (): number => toUniform(numbers[used++]!);
+  const between = (low: number, high: number): number => low + (high - low) * uniform();
+  // Every number is drawn, whether it is used or not: what a setting leaves out does not move the others.
+  const [gamma, contrast, brightness] = [Math.exp(between(-0.5, 0.5)), between(0.6, 1.4), between(-0.1, 0.1)];
+  const [isBlurred, blur] = [uniform() < 0.5, between(0.3, 1)];
+  const [isNoisy, noise] = [uniform() < 0.5, between(0, 0.05)];
   const [height, width] = [patch.at(-2)!, patch.at(-1)!];
-  const [firstPlane, endPlane] = boxAlong(patch.at(-3) ?? 1, plane!);
-  const [firstRow, endRow] = boxAlong(height, row!);
-  const [firstColumn, endColumn] = boxAlong(width, column!);
+  const turn = uniform();
+  const [firstPlane, endPlane] = boxAlong(patch.at(-3) ?? 1, uniform());
+  const [firstRow, endRow] = boxAlong(height, uniform());
+  const [firstColumn, endColumn] = boxAlong(width, uniform());
+  const [isChanged, isMixed] = [uniform() < 0.5, uniform() < 0.5].map((half) => half || !isLabeled);
   const box: View = { partner, firstPlane, firstRow, firstColumn, endPlane, endRow, endColumn };
-  const turned = height === width ? Math.floor(8 * turn!) : 2 * Math.floor(4 * turn!);
   return {
-    ...(isStrong && (!isLabeled || ifStrong! < 0.5) && intensities),
-    ...(isStrong && strongTurn && !isLabeled && { turn: turned }),
-    ...((pastes || (cutmix && (!isLabeled || ifMixed! < 0.5))) && box),
+    ...(isStrong && isChanged && { gamma, contrast, brightness }),
+    ...(isStrong && isChanged && { blur: isBlurred ? blur : 0, noise: isNoisy ? noise : 0 }),
+    ...(isStrong &&
+      strongTurn &&
+      !isLabeled && { turn: height === width ? Math.floor(8 * turn) : 2 * Math.floor(4 * turn) }),
+    ...((pastes || (cutmix && isMixed)) && box),
   };
 }
 
@@ -95,8 +96,8 @@ export interface Views {
 /** The views of a configuration; undefined where the student sees weak views only. */
 export function createViews(gpu: Gpu, config: Config): Views | undefined {
   if (config.strong === 'none' && !partsOf(config).pastes) return undefined;
-  const table = viewTable(drawViews(config, 0));
-  const items = drawViews(config, 0).length;
+  const first = drawViews(config, 0);
+  const [items, table] = [first.length, viewTable(first)];
   const draws = tensor(gpu, table, [items, table.length / items], { label: 'views' });
   const random = createRandom(gpu, (config.seed + 0x51e) >>> 0); // another key than student's and teacher's
   const rows = (first: number, count: number): Tensor => (count === items ? draws : slice(draws, 0, first, count));

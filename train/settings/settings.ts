@@ -138,6 +138,16 @@ export const settings = {
     false,
     'strong views of unlabelled items are turned and flipped, and what the teacher says with them',
   ),
+  statistics: choice(
+    'joint',
+    ['joint', 'apart'],
+    'batch statistics of norms, in student and teacher: of labelled and unlabelled items together (joint), or of each kind by itself (apart)',
+  ),
+  runningStatistics: choice(
+    'both',
+    ['both', 'labeled', 'unlabeled'],
+    'statistics apart: which items the running statistics follow; both: labelled ones, then unlabelled ones',
+  ),
   confidence: choice(
     'student',
     ['student', 'teacher', 'mean', 'min'],
