@@ -136,14 +136,20 @@ function agree(got: Float32Array[], expected: Float32Array[], accuracy: number, 
 }
 
 async function check(c: Case): Promise<void> {
-  const accuracy = c.dtype === 'f16' ? 4e-3 : 2e-5;
   for (const captured of [false, true]) {
     const expected = await outcome(c, { apart: true, fuse: false, captured });
     for (const fuse of [false, true]) {
       const what = `${fuse ? 'fused' : 'plain'}, ${captured ? 'captured' : 'eager'}`;
-      agree(await outcome(c, { apart: false, fuse, captured }), expected, accuracy, what);
+      agree(await outcome(c, { apart: false, fuse, captured }), expected, 2e-5, what);
     }
   }
+}
+
+/** In f16 what is fused skips roundings, and another pixel of a pool may be its largest: both passes are fused. */
+async function checkHalf(c: Case): Promise<void> {
+  const how = { fuse: true, captured: true };
+  const half = { ...c, dtype: 'f16' } as const;
+  agree(await outcome(half, { ...how, apart: false }), await outcome(half, { ...how, apart: true }), 2e-3, 'f16');
 }
 
 const normed =
@@ -267,16 +273,13 @@ for (const track of [[], [1], [0, 2]]) {
   });
 }
 
-for (const [what, { shape, groups, net }] of Object.entries({
-  'convolutions, norms and activations': {
-    ...nets['convolutions, norms and activations']!,
-    shape: [4, 6, 8, 4],
-    net: chain([4, 8, 4], [3, 3]),
-  },
+const ofFours = { shape: [4, 6, 8, 4], groups: [1, 3], net: chain([4, 8, 4], [3, 3]) };
+for (const [what, c] of Object.entries({
+  'convolutions, norms and activations': ofFours,
   'rows of pixels': nets['rows of pixels, which are items of a block']!,
   'a UNet': nets['a UNet']!,
 })) {
-  testHalf(`f16, ${what}: against a pass for each group`, () => check({ shape, groups, net, dtype: 'f16' }));
+  testHalf(`f16, ${what}: against a pass for each group`, () => checkHalf(c));
 }
 
 for (const rate of [0.1, 0.4]) {

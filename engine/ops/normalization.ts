@@ -57,13 +57,13 @@ export function groupsOf(op: string, x: Tensor, grouping: Grouping): { groups: r
     );
   }
   const known = groups.map((_, g) => g);
-  if (track === undefined) return { groups, track: known };
+  if (track === undefined) return { groups: [...groups], track: known };
   if (!Array.isArray(track) || !track.every((g, i) => whole(g, 0, groups.length) && track.indexOf(g) === i)) {
     throw new ShapeError(
       `${op}: track names groups — got ${showValue(track)}, expected indices below ${groups.length}, each once. Leave it out for all groups.`,
     );
   }
-  return { groups, track: known.filter((g) => track.includes(g)) };
+  return { groups: [...groups], track: known.filter((g) => track.includes(g)) };
 }
 
 /**

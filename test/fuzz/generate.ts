@@ -26,7 +26,7 @@ const geometries = [
 ];
 const narrowGeometries = [
   [1, 4, 6, 4],
-  [1, 4, 6, 4],
+  [3, 4, 6, 4],
   [1, 2, 4, 4, 4],
 ];
 

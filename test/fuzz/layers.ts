@@ -59,6 +59,13 @@ export function normParts(
   };
 }
 
+/** Some groups of so many items, and which of them running statistics follow. */
+function grouped(d: Draft, items: number): { groups: number[]; track?: number[] } {
+  const groups: number[] = [];
+  for (let left = items; left > 0; left -= groups.at(-1)!) groups.push(1 + d.below(left));
+  return { groups, ...(d.chance(0.4) && { track: groups.map((_, g) => g).filter(() => d.chance(0.5)) }) };
+}
+
 export function norm(
   d: Draft,
   x: Value,
@@ -67,7 +74,9 @@ export function norm(
   const { gamma, beta, running } = normParts(d, d.shape(usual(d, x)).at(-1)!);
   if (name === 'instanceNorm') return d.call('instanceNorm', x, gamma, beta);
   const training = d.chance(0.75);
-  const statistics = !training || d.chance(0.7) ? { running } : {};
+  const items = d.shape(x)[0]!;
+  const grouping = items > 1 && d.chance(0.5) ? grouped(d, items) : {};
+  const statistics = { ...(!training || d.chance(0.7) ? { running } : {}), ...grouping };
   if (name === 'batchNorm') return d.call('batchNorm', x, gamma, beta, { ...statistics, training } as Argument);
   const dropout = d.chance(0.25) ? { dropout: { rate: 0.5, random } } : {};
   return d.call('normActivation', x, gamma, beta, {

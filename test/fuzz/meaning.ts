@@ -143,30 +143,38 @@ function upsampling(x: Shape, factor: number, nearest: boolean): { products: Pro
 interface NormOptions {
   readonly running?: { readonly mean: State; readonly variance: State };
   readonly training: boolean;
+  readonly groups?: readonly number[];
+  readonly track?: readonly number[];
   readonly slope?: number;
   readonly dropout?: { readonly rate: number; readonly random: Draws };
 }
 
-function batchNorm(tape: Tape, x: Real, gamma: Real, beta: Real, { running, training }: NormOptions): Real {
-  const rows = x.data.length / x.shape.at(-1)!;
-  must(rows > 1, 'one value a channel');
+function batchNorm(tape: Tape, x: Real, gamma: Real, beta: Real, options: NormOptions): Real {
+  const { running, training, groups = [x.shape[0]!], track = groups.map((_, g) => g) } = options;
+  must(groups.reduce((sum, items) => sum + items, 0) === x.shape[0], 'groups');
+  const channels = x.shape.at(-1)!;
+  const rows = groups.map((items) => (x.data.length / channels / x.shape[0]!) * items);
+  must(!rows.includes(1), 'one value a channel');
   const epsilon = 1e-5;
   if (!training) {
     const given = { mean: running!.mean.data, variance: running!.variance.data };
-    return normalize(tape, x, gamma, beta, { groups: 1, epsilon, given }).y;
+    return normalize(tape, x, gamma, beta, { groups: [x.shape[0]!], epsilon, given }).y;
   }
-  const { y, mean, variance } = normalize(tape, x, gamma, beta, { groups: 1, epsilon });
+  const { y, mean, variance } = normalize(tape, x, gamma, beta, { groups, epsilon });
   if (running) {
     const follow = (state: Float64Array, to: Float64Array): void => {
       const size = state.map((v, c) => Math.abs(v) + Math.abs(to[c]!));
       for (let c = 0; c < state.length; c++) state[c] = state[c]! * 0.9 + to[c]! * 0.1;
       tape.settle(state, false, size);
     };
-    follow(running.mean.data, mean);
-    follow(
-      running.variance.data,
-      variance.map((v) => (v * rows) / (rows - 1)),
-    );
+    for (const g of track) {
+      const of = (values: Float64Array): Float64Array => values.slice(g * channels, (g + 1) * channels);
+      follow(running.mean.data, of(mean));
+      follow(
+        running.variance.data,
+        of(variance).map((v) => (v * rows[g]!) / (rows[g]! - 1)),
+      );
+    }
   }
   return y;
 }
@@ -400,7 +408,10 @@ export function meaningOf(tape: Tape, name: string, args: readonly unknown[]): R
       return batchNorm(tape, x, args[1] as Real, args[2] as Real, args[3] as NormOptions);
     case 'instanceNorm': {
       must(x.shape.length >= 3 && sizeOf(x.shape.slice(1, -1)) > 1, 'instanceNorm');
-      return normalize(tape, x, args[1] as Real, args[2] as Real, { groups: x.shape[0]!, epsilon: 1e-5 }).y;
+      return normalize(tape, x, args[1] as Real, args[2] as Real, {
+        groups: Array<number>(x.shape[0]!).fill(1),
+        epsilon: 1e-5,
+      }).y;
     }
     case 'normActivation': {
       const options = args[3] as NormOptions;

@@ -40,7 +40,7 @@ export function softmax(tape: Tape, x: Real, log: boolean): Real {
   });
 }
 
-/** Of each group of rows (all rows, or one group an image) by its own statistics, or by given ones. */
+/** Of each group of items (so many each) by its own statistics, or by given ones. */
 export function normalize(
   tape: Tape,
   x: Real,
@@ -50,12 +50,14 @@ export function normalize(
     groups,
     epsilon,
     given,
-  }: { groups: number; epsilon: number; given?: { mean: Float64Array; variance: Float64Array } },
+  }: { groups: readonly number[]; epsilon: number; given?: { mean: Float64Array; variance: Float64Array } },
 ): { y: Real; mean: Float64Array; variance: Float64Array } {
   const channels = x.shape.at(-1)!;
-  const rows = x.data.length / channels / groups;
-  const count = groups * channels;
-  const groupOf = (i: number): number => Math.floor(i / (rows * channels)) * channels + (i % channels);
+  const item = x.data.length / x.shape[0]!;
+  const count = groups.length * channels;
+  const ofItem = groups.flatMap((items, g) => Array<number>(items).fill(g));
+  const groupOf = (i: number): number => ofItem[Math.floor(i / item)]! * channels + (i % channels);
+  const rowsOf = (g: number): number => (groups[Math.floor(g / channels)]! * item) / channels;
   const mean = new Float64Array(count);
   const variance = new Float64Array(count);
   if (given) {
@@ -64,15 +66,17 @@ export function normalize(
   } else {
     const size = new Float64Array(count);
     x.data.forEach((v, i) => {
-      mean[groupOf(i)]! += v / rows;
-      size[groupOf(i)]! += Math.abs(v) / rows;
+      const g = groupOf(i);
+      mean[g]! += v / rowsOf(g);
+      size[g]! += Math.abs(v) / rowsOf(g);
     });
     tape.settle(mean, false, size, 2);
     size.fill(0);
     x.data.forEach((v, i) => {
-      const d = v - mean[groupOf(i)]!;
-      variance[groupOf(i)]! += (d * d) / rows;
-      size[groupOf(i)]! += (d * d + 2 * Math.abs(d) * (Math.abs(v) + Math.abs(mean[groupOf(i)]!))) / rows;
+      const g = groupOf(i);
+      const d = v - mean[g]!;
+      variance[g]! += (d * d) / rowsOf(g);
+      size[g]! += (d * d + 2 * Math.abs(d) * (Math.abs(v) + Math.abs(mean[g]!))) / rowsOf(g);
     });
     tape.settle(variance, false, size, 2);
   }
@@ -119,7 +123,7 @@ export function normalize(
     dy.forEach((d, i) => {
       const [g, c] = [groupOf(i), i % channels];
       const factor = gamma.data[c]! * scale[g]!;
-      const centre = given ? 0 : (sums.dy[g]! + unitary[i]! * sums.product[g]!) / rows;
+      const centre = given ? 0 : (sums.dy[g]! + unitary[i]! * sums.product[g]!) / rowsOf(g);
       dx[i] = factor * (d - centre);
       size[i] =
         Math.abs(factor) *
@@ -128,7 +132,7 @@ export function normalize(
             ? 0
             : (sizes.dy[g]! +
                 ((Math.abs(x.data[i]!) + Math.abs(mean[g]!)) * scale[g]! + Math.abs(unitary[i]!)) * sizes.product[g]!) /
-              rows));
+              rowsOf(g)));
     });
     return [needs[0] ? tape.settle(dx, x.half, size, 4) : undefined, perChannel(sums.product), perChannel(sums.dy)];
   });

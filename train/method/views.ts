@@ -66,7 +66,7 @@ function drawView(config: Config, iteration: number, item: number, partner: numb
   const [firstPlane, endPlane] = boxAlong(patch.at(-3) ?? 1, uniform());
   const [firstRow, endRow] = boxAlong(height, uniform());
   const [firstColumn, endColumn] = boxAlong(width, uniform());
-  const [isChanged, isMixed] = [uniform() < 0.5, uniform() < 0.5].map((half) => half || !isLabeled);
+  const [isChanged, isMixed] = [uniform() < 0.5 || !isLabeled, uniform() < 0.5 || !isLabeled];
   const box: View = { partner, firstPlane, firstRow, firstColumn, endPlane, endRow, endColumn };
   return {
     ...(isStrong && isChanged && { gamma, contrast, brightness }),
@@ -100,7 +100,7 @@ export function createViews(gpu: Gpu, config: Config): Views | undefined {
   const [items, table] = [first.length, viewTable(first)];
   const draws = tensor(gpu, table, [items, table.length / items], { label: 'views' });
   const random = createRandom(gpu, (config.seed + 0x51e) >>> 0); // another key than student's and teacher's
-  const rows = (first: number, count: number): Tensor => (count === items ? draws : slice(draws, 0, first, count));
+  const rows = (from: number, count: number): Tensor => (count === items ? draws : slice(draws, 0, from, count));
   return {
     random,
     strong: (images) =>
