@@ -95,21 +95,17 @@ function batchOf(gpu: Gpu, config: Config, data: Data, iteration: number) {
   const views = createViews(gpu, config)!;
   views.setIteration(iteration);
   const logits = tensor(gpu, data.student, [batch, side, side, classes], { requiresGrad: true });
-  const seen: { groups?: readonly number[] } = {};
   const pasted: PastedBatch = {
     images: tensor(gpu, 0, [batch, side, side, 1]),
     labels: tensor(gpu, data.labels, [batch, side, side], { dtype: 'u8' }),
     labeledItems: labeledBatch,
     views,
-    student(_, groups) {
-      seen.groups = groups;
-      return logits;
-    },
+    student: () => logits,
   };
   const teacher = {
     predict: () => ({ logits: tensor(gpu, data.teacher, [batch - labeledBatch, side, side, classes]) }),
   } as unknown as Teacher;
-  return { pasted, teacher, logits, seen };
+  return { pasted, teacher, logits };
 }
 
 test('value, terms and gradient are those of plain loops', async () => {
@@ -121,7 +117,7 @@ test('value, terms and gradient are those of plain loops', async () => {
     const before = gpu.flags.fuse;
     gpu.flags.fuse = fuse;
     try {
-      const { pasted, teacher, logits, seen } = batchOf(gpu, config, data, 20);
+      const { pasted, teacher, logits } = batchOf(gpu, config, data, 20);
       const weight = 0.7;
       const { loss, apart, logged } = pastedLosses(pasted, teacher, tensor(gpu, weight));
       const expected = reference(config, views, data, weight);
@@ -132,7 +128,6 @@ test('value, terms and gradient are those of plain loops', async () => {
       closeTo([await logged[1]!.item()], [(expected - known) / weight], { rtol: 1e-5 });
       const [cross = 0, dice = 0] = await logged[0]!.read();
       closeTo([cross + dice], [known], { rtol: 1e-5 }, '½ (CE + Dice) of both directions: their means add up to it');
-      assert.equal(seen.groups, [2, 3]);
       const slopes = await backward(loss).get(logits)!.read();
       for (let at = 1; at < slopes.length; at += 37) {
         const moved = (by: number) => {
@@ -243,6 +238,20 @@ test('gradients of both terms; the labels of unlabelled items are never looked a
     const [known = 0, guess = 0, cosine = 0] = shares;
     assert.ok(known > 0 && guess > 0 && Math.abs(cosine) < 1, `${shares}`);
     assert.equal([...(await one.step().metrics.read())], [...(await other.step().metrics.read())]);
+  });
+});
+
+test('both kinds are normalised apart and the teacher sees no noise, whatever the settings say', async () => {
+  const gpu = await testGpu();
+  await scope(gpu, async () => {
+    const numbers = async (more: Record<string, unknown>) => {
+      const trainer = trainerOf(gpu, more);
+      trainer.setIteration(20);
+      return [...(await trainer.step().metrics.read())];
+    };
+    const others = { noise: 0.5, statistics: 'apart', consistency: 'kl', consistencyWeight: 7, cutmix: false };
+    assert.equal(await numbers(others), await numbers({}));
+    assert.not.equal(await numbers({ pseudoWeight: 1 }), await numbers({}));
   });
 });
 

@@ -149,38 +149,40 @@ test('a method without a threshold of confidence does not care for its mode', as
   await agree({ method: 'uamt', thresholdMode: 'per-class', uncertaintyPasses: 2 });
 });
 
-for (const separation of ['pull', 'proto-ce', 'distance']) {
-  for (const hasHead of [true, false]) {
-    test(`separation ${separation}, projection ${hasHead}: β in the loss, T, and cosines of the prototypes`, async () => {
-      const gpu = await testGpu();
-      await scope(gpu, async () => {
-        const some = { separation, separationWeight: 0.4, temperature: 0.2, projection: hasHead, consistencyWeight: 3 };
-        const config = resolveConfig({ size: 16, features: '8,12', batch: 4, iterations: 40, ...some });
-        const t = createTrainer(gpu, config);
-        const images = Float32Array.from({ length: 16 * 16 * 4 }, uniformStream(1));
-        t.setBatch(
-          images,
-          Uint8Array.from(images, (v) => Math.floor(4 * v)),
-        );
-        const λ = t.setIteration(30).consistencyWeight;
-        const { metrics, cosines } = t.step();
-        const numbers = await metrics.read();
-        const of = (name: string) => numbers[metricNames(config).indexOf(name)]!;
-        assert.ok(λ > 1 && of('separation') > 0);
-        const expected = 0.5 * (of('ce') + of('dice')) + λ * (of('consistency') + 0.4 * of('separation'));
-        closeTo([of('loss')], [expected], { rtol: 1e-6 });
-        const flat = await t.state.get('prototypes.vectors')!.read();
-        const width = flat.length / 4;
-        assert.is(width, hasHead ? 32 : 8);
-        const row = (k: number) => Array.from(flat.subarray(k * width, (k + 1) * width));
-        const dot = (a: number[], b: number[]) => a.reduce((sum, v, d) => sum + v * b[d]!, 0);
-        const between = [0, 1, 2, 3].flatMap((i) =>
-          [0, 1, 2, 3].map((j) => dot(row(i), row(j)) / Math.sqrt(dot(row(i), row(i)) * dot(row(j), row(j)))),
-        );
-        closeTo(await cosines!.read(), between, { atol: 1e-5 });
-      });
+for (const [separation, hasHead] of [
+  ['pull', true],
+  ['proto-ce', false],
+  ['distance', true],
+] as const) {
+  test(`separation ${separation}, projection ${hasHead}: β in the loss, T, and cosines of the prototypes`, async () => {
+    const gpu = await testGpu();
+    await scope(gpu, async () => {
+      const some = { separation, separationWeight: 0.4, temperature: 0.2, projection: hasHead, consistencyWeight: 3 };
+      const config = resolveConfig({ size: 16, features: '8,12', batch: 4, iterations: 40, ...some });
+      const t = createTrainer(gpu, config);
+      const images = Float32Array.from({ length: 16 * 16 * 4 }, uniformStream(1));
+      t.setBatch(
+        images,
+        Uint8Array.from(images, (v) => Math.floor(4 * v)),
+      );
+      const λ = t.setIteration(30).consistencyWeight;
+      const { metrics, cosines } = t.step();
+      const numbers = await metrics.read();
+      const of = (name: string) => numbers[metricNames(config).indexOf(name)]!;
+      assert.ok(λ > 1 && of('separation') > 0);
+      const expected = 0.5 * (of('ce') + of('dice')) + λ * (of('consistency') + 0.4 * of('separation'));
+      closeTo([of('loss')], [expected], { rtol: 1e-6 });
+      const flat = await t.state.get('prototypes.vectors')!.read();
+      const width = flat.length / 4;
+      assert.is(width, hasHead ? 32 : 8);
+      const row = (k: number) => Array.from(flat.subarray(k * width, (k + 1) * width));
+      const dot = (a: number[], b: number[]) => a.reduce((sum, v, d) => sum + v * b[d]!, 0);
+      const between = [0, 1, 2, 3].flatMap((i) =>
+        [0, 1, 2, 3].map((j) => dot(row(i), row(j)) / Math.sqrt(dot(row(i), row(i)) * dot(row(j), row(j)))),
+      );
+      closeTo(await cosines!.read(), between, { atol: 1e-5 });
     });
-  }
+  });
 }
 
 test('what is saved is all that a run needs: the same bits after a stop', async () => {

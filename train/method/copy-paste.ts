@@ -19,8 +19,8 @@ export interface PastedBatch {
   readonly labels: Tensor;
   readonly labeledItems: number;
   readonly views: Views;
-  /** The student's logits of images; items of each of the groups are normalised apart. */
-  student(images: Tensor, groups: readonly number[]): Tensor;
+  /** The student's logits of images; of the two kinds, each normalised apart. */
+  student(images: Tensor): Tensor;
 }
 
 /** What a pixel is labelled with that counts for nothing. */
@@ -47,7 +47,7 @@ export function pastedLosses(batch: PastedBatch, teacher: Teacher, weight: Tenso
   // Of each pixel one of the two is its class, and the other is ignored: by the kind of the item that it comes from.
   const truth = views.mix(concat([slice(labels, 0, 0, labeled), nobody(unlabeled)], 0));
   const pseudo = views.mix(concat([nobody(labeled), guessed], 0));
-  const logits = batch.student(views.strong(images), [labeled, unlabeled]);
+  const logits = batch.student(views.strong(images));
 
   const direction = (first: number, items: number) => {
     const some = slice(logits, 0, first, items);
@@ -66,7 +66,7 @@ export function pastedLosses(batch: PastedBatch, teacher: Teacher, weight: Tenso
 export function pretrainingLosses({ images, labels, labeledItems, views, student }: PastedBatch): PastedLosses {
   const own = (x: Tensor): Tensor => slice(x, 0, 0, labeledItems);
   const mixed = views.mix(own(labels), 0);
-  const losses = imageLosses(student(views.strong(own(images)), [labeledItems]), { labels: mixed, labeledItems });
+  const losses = imageLosses(student(views.strong(own(images))), { labels: mixed, labeledItems });
   const consistency = mul(losses.loss, 0);
   return { loss: losses.loss, logged: [...losses.terms, consistency], apart: { supervised: losses.loss, consistency } };
 }

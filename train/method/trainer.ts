@@ -122,9 +122,9 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
 
   const student = createNetwork(gpu, config);
   const views = createViews(gpu, config);
-  // With copy-paste the teacher sees clean images, and answers for whole ones: what it says is mixed with labels.
-  const seer = parts.pastes ? { ...config, noise: 0 } : config;
-  const teacher = parts.teacher ? createTeacher(gpu, seer, student, parts.pastes ? undefined : views) : undefined;
+  // Copy-paste shows the teacher clean, whole images, whose classes are then mixed with labels; the student's two kinds are two passes.
+  const fixed: Config = parts.pastes ? { ...config, noise: 0, statistics: 'apart' } : config;
+  const teacher = parts.teacher ? createTeacher(gpu, fixed, student, parts.pastes ? undefined : views) : undefined;
   const width = config.projection ? config.projectionWidth : config.features[0]!;
   const { features, rank } = student;
   const sizes = { inputs: features[0]!, hidden: width, outputs: width, rank };
@@ -157,11 +157,13 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
     const moved = aside
       ? { teacher: teacher?.aside(), threshold: threshold.aside(), prototypes: prototypes && copied(prototypes) }
       : { teacher, threshold, prototypes };
-    const forward = (x: Tensor, groups?: readonly number[]) => {
-      const apart = groups ? { groups } : statisticsOf(config, x.shape[0]!);
-      const how = { mode: 'train', random: studentRandom, ...apart, ...(aside && { track: [] }) } as const;
-      return student.forward(cast(x, config.precision), how);
-    };
+    const forward = (x: Tensor) =>
+      student.forward(cast(x, config.precision), {
+        mode: 'train',
+        random: studentRandom,
+        ...statisticsOf(fixed, x.shape[0]!),
+        ...(aside && { track: [] }),
+      });
 
     if (parts.pastes && views && moved.teacher) {
       const pasted: PastedBatch = {
@@ -169,7 +171,7 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
         labels,
         labeledItems: labeled,
         views,
-        student: (x, groups) => forward(x, groups).logits,
+        student: (x) => forward(x).logits,
       };
       return pretrains ? pretrainingLosses(pasted) : pastedLosses(pasted, moved.teacher, consistencyWeight);
     }
