@@ -8,9 +8,9 @@ import { writeAtomically } from '../../train/files/atomic-file.js';
 import { UsageError } from '../../train/files/usage-error.js';
 import { writePng } from '../../train/pictures/png.js';
 import { describeCommand } from '../../train/settings/command-line.js';
+import { interruptible } from '../../train/sweep/interrupt.js';
 import { runSweep } from '../../train/sweep/processes.js';
 import { standingOf } from '../../train/sweep/sweep.js';
-import { interruptible } from '../../train/training/interrupt.js';
 import { budget, lambdas, type Planned, planned, type Row, studies } from './plan.js';
 import { type Judges, judgesIn, type RunScores, scoresOf } from './scores.js';
 import { mean } from './statistics.js';
@@ -56,7 +56,7 @@ export async function run(args: string[]): Promise<number> {
   const rows = chosenRows(study.rows, flags.rows);
   const seeds = flags.seeds === undefined ? study.seeds : numbersIn(flags.seeds);
   const { data, out, jobs } = flags;
-  const { stop, done } = interruptible();
+  const { stop, atOnce, done } = interruptible();
   const switches = environmentFlags();
   const more = [
     ...(flags.adapter ? ['--adapter', flags.adapter] : []),
@@ -76,7 +76,7 @@ export async function run(args: string[]): Promise<number> {
   mkdirSync(out, { recursive: true });
   const trained = async (runs: readonly Planned[]): Promise<boolean> => {
     const { failed, interrupted } = await runSweep(runs, {
-      ...{ data, out, jobs, more, stop, atOnce: new AbortController().signal },
+      ...{ data, out, jobs, more, stop, atOnce },
       say: (line) => process.stderr.write(`${line}\n`),
       progress: jobs === 1 ? process.stderr : undefined,
     });

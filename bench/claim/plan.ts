@@ -155,8 +155,8 @@ export interface Planned extends SweepRun {
 }
 
 /** The run of a row; `lambda` replaces the recipe's. */
-export function planned(row: Row, seed: number, lambda?: number, changes: Record<string, unknown> = {}): Planned {
-  const own = { ...row.settings, ...changes, seed, ...(lambda !== undefined && { consistencyWeight: lambda }) };
+export function planned(row: Row, seed: number, lambda?: number): Planned {
+  const own = { ...row.settings, seed, ...(lambda !== undefined && { consistencyWeight: lambda }) };
   const config = resolveConfig({ ...budget, ...own }, readProtocol('acdc-strong'));
   const group = `${row.name}${lambda === undefined ? '' : `_lambda-${lambda}`}`;
   return { row, seed, lambda: config.consistencyWeight, config, group, name: `${group}_seed-${seed}` };

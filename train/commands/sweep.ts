@@ -6,6 +6,7 @@ import { whyNot } from '../files/data-error.js';
 import { makeFolder } from '../files/new-folder.js';
 import { UsageError } from '../files/usage-error.js';
 import { describeCommand } from '../settings/command-line.js';
+import { interruptible } from '../sweep/interrupt.js';
 import { runSweep } from '../sweep/processes.js';
 import {
   readSweep,
@@ -123,24 +124,4 @@ export async function run(args: string[]): Promise<number> {
   for (const [name, why] of failed) console.error(`failed: ${name} — ${why}`);
   if (interrupted) console.error('interrupted; repeat the command to continue');
   return interrupted ? 130 : failed.size ? 1 : 0;
-}
-
-/** Two signals: `stop` is aborted by the first SIGINT or SIGTERM, `atOnce` by the second. */
-function interruptible(): { stop: AbortSignal; atOnce: AbortSignal; done: () => void } {
-  const [first, second] = [new AbortController(), new AbortController()];
-  const onSignal = () => {
-    if (first.signal.aborted) return second.abort();
-    process.stderr.write('\ninterrupted: the running trainings are saving (interrupt again to stop at once)\n');
-    first.abort();
-  };
-  process.on('SIGINT', onSignal);
-  process.on('SIGTERM', onSignal);
-  return {
-    stop: first.signal,
-    atOnce: second.signal,
-    done: () => {
-      process.off('SIGINT', onSignal);
-      process.off('SIGTERM', onSignal);
-    },
-  };
 }

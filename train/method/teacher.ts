@@ -63,8 +63,8 @@ export function createTeacher(gpu: Gpu, config: Config, student: Segmenter, view
     });
   const tracking = (track: readonly number[] | undefined): Teacher => {
     const forward = (images: Tensor) => {
-      const apart = images.shape[0] === batch ? statisticsOf(config, batch) : {}; // else there are unlabelled items only
-      return model.forward(cast(images, precision), { mode, random, ...apart, ...(track && { track }) });
+      const groups = clean ? statisticsOf(config, batch) : {}; // else there are unlabelled items only
+      return model.forward(cast(images, precision), { mode, random, ...groups, ...(track && { track }) });
     };
     return {
       model,
