@@ -46,7 +46,13 @@ const supervisedStrong: Row = {
   about: 'labelled slices only, strong views and copy-paste',
   settings: { method: 'supervised' },
 };
-const mt: Row = { name: 'mt', about: 'mean teacher: MSE on all pixels', settings: { method: 'mt' }, tuned: true };
+// Where nothing is tuned, λ_max is what suits a row's loss: a mean over all pixels weighs each of them less, cross-entropy more.
+const mt: Row = {
+  name: 'mt',
+  about: 'mean teacher: MSE on all pixels',
+  settings: { method: 'mt', consistencyWeight: 12 },
+  tuned: true,
+};
 const lccs: Row = {
   name: 'lccs',
   about: 'low-confidence consistency and class separation',
@@ -56,13 +62,13 @@ const lccs: Row = {
 const pseudoLabels: Row = {
   name: 'ce-all',
   about: "cross-entropy against the teacher's classes on all pixels",
-  settings: { method: 'mt', consistency: 'ce' },
+  settings: { method: 'mt', consistency: 'ce', consistencyWeight: 1 },
   tuned: true,
 };
 const plus: Row = {
   name: 'lccs+',
   about: 'cross-entropy on all pixels, more on unsure ones, and class separation',
-  settings: { method: 'lccs', consistency: 'ce', confidentWeight: 1 },
+  settings: { method: 'lccs', consistency: 'ce', confidentWeight: 1, consistencyWeight: 1 },
   tuned: true,
 };
 
