@@ -22,7 +22,8 @@ export const command = describeCommand({
 Trains low-confidence consistency and class separation beside its baselines on ACDC, ${budget.labeled} patients labelled, at a size that a
 CPU has time for: each method first on one seed at λ_max ${lambdas.join(', ')}, then at its best on all seeds. Prints one table
 (Dice and HD95 of the best and the last checkpoint, mean ± standard deviation over seeds, differences paired by patient with
-standard error and 95 % interval), draws it, and writes both and a JSON document to --out. 44 runs of 2 to 6 minutes each on two cores.`,
+standard error and 95 % interval), draws it, and writes both and a JSON document to --out.
+44 runs of 2 to 6 minutes each on two cores.`,
   flags: {
     data: {
       type: 'string',
