@@ -3,7 +3,7 @@
 // `coefficients` [groups, 4, C] hold μ, s, β and r; `totals` [groups, 2, C] hold s·dβ and s·r·dγ, where these are a group's; dβ and dγ
 // of all groups are added up. The means and sums may come as partial ones from the convolution that made z and from the kernel that
 // made da (conv/fusion.ts); da is then g already. The parts of a group lie one after another.
-import { type Activation, activated, activatedGradient, dropoutFactors, normalized } from './conv/fusion.js';
+import { type Activation, dropoutFactors, leakyRelu, leakyReluDerivative, normalized } from './conv/fusion.js';
 import type { Parts } from './conv/geometry.js';
 import { blocksOf, chunksOf, groupAt, type NormSizes, ofGroup, quadsOf } from './norm-sizes.js';
 import { enable, f32, flatIndex, u32, wgsl } from './wgsl.js';
@@ -207,7 +207,7 @@ ${dropoutBindings(3, activation, width)}
 @compute @workgroup_size(64)
 fn norm_activation(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {${preamble(sizes)}
   let n = ${normalized(`${V}(z[i])`, 'mean', 'scale', `coefficients[${u32(2 * quads)} + ${at}]`)};
-  a[${target}] = ${S}(${activated('n', V, activation.slope)}${activation.dropout > 0 ? ' * factors_at(i)' : ''});
+  a[${target}] = ${S}(${leakyRelu('n', V, activation.slope)}${activation.dropout > 0 ? ' * factors_at(i)' : ''});
 }`;
 }
 
@@ -242,7 +242,7 @@ fn norm_activation_sums(@builtin(global_invocation_id) id: vec3u, @builtin(num_w
     let i = row * ${quads} + quad;
     let centered = ${V}(z[i]) - mean;
     let n = centered * scale + shift;
-    let g = ${V}(da[i]) * ${activatedGradient('n', V, activation.slope)}${activation.dropout > 0 ? ' * factors_at(i)' : ''};
+    let g = ${V}(da[i]) * ${leakyReluDerivative('n', V, activation.slope)}${activation.dropout > 0 ? ' * factors_at(i)' : ''};
     sum += g;
     product += g * centered;
   }
@@ -349,7 +349,7 @@ fn norm_activation_backward(@builtin(global_invocation_id) id: vec3u, @builtin(n
 #endif
 #if ${derivative}
   let n = centered * scale + coefficients[2u * ${quads} + ${at}];
-  let g = ${V}(dy[i]) * ${activatedGradient('n', V, activation.slope)}${factors};
+  let g = ${V}(dy[i]) * ${leakyReluDerivative('n', V, activation.slope)}${factors};
 #else
   let g = ${V}(dy[i]);
 #endif

@@ -7,7 +7,7 @@ import { normalizeAxes, ShapeError, show, sizeOf } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
 import { expectTensors } from './float-type.js';
-import { deferSlot, waitingWriter } from './fusion.js';
+import { deferredWriter, deferSlot } from './fusion.js';
 import { moved, slice } from './slice.js';
 
 /** The inputs one after another along `axis`; all other sizes and the element types must agree. */
@@ -39,7 +39,7 @@ export function concat(xs: readonly Tensor[], axis: number): Tensor {
   const last = at === first.shape.length - 1 && first.gpu.flags.fuse;
   const aligned = counts.every((n) => n % 4 === 0);
   xs.forEach((x, i) => {
-    const write = last && aligned ? waitingWriter(x) : undefined;
+    const write = last && aligned ? deferredWriter(x) : undefined;
     if (write) {
       write({ source: y, row: total, offset: starts[i]! });
       return;

@@ -7,7 +7,7 @@ import { ShapeError } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
 import { expectTensors, floatType } from './float-type.js';
-import { deferWrite, type SlotOf, waitingSlot } from './fusion.js';
+import { deferredSlot, deferWrite, type SlotOf } from './fusion.js';
 import { alongAxes, imageSizes, ofRank } from './image-sizes.js';
 
 /** How an image is made larger. */
@@ -48,7 +48,7 @@ export function upsample(x: Tensor, options: UpsampleOptions = {}): Tensor {
 
   return record('upsample', y, [x], (dy) => {
     const dx = empty(x.gpu, x.shape, x.dtype, 'dupsample');
-    const slot = waitingSlot(dy);
+    const slot = deferredSlot(dy);
     run(upsampleBackward(sizes, slot), { dy: slot?.source ?? dy, dx }, { threads: x.size / lanes });
     return [dx];
   });

@@ -11,7 +11,7 @@ import { element, float, lines, range, vector, widthOf } from './geometry.js';
 export interface ConvTransposeSizes {
   readonly dtype: Float;
   readonly batch: number;
-  /** Of the input; depth 1 and `planes` 1 in 2-D. */
+  /** Size of the input; in 2-D, depth and `planes` are 1. */
   readonly depth: number;
   readonly height: number;
   readonly width: number;
@@ -38,7 +38,7 @@ export const convTransposeInputThreads = (sizes: ConvTransposeSizes): number =>
 const weightThreads = (sizes: ConvTransposeSizes): number =>
   (sizes.inputs / widthOf(sizes.inputs)) * (sizes.outputs / widthOf(sizes.outputs)) * sizes.planes;
 
-/** Chunks of pixels of the weight gradient: enough threads for a GPU, at least 32 pixels each. */
+/** Chunks of pixels for the weight gradient: enough threads to fill a GPU, about 32 pixels or more in each chunk. */
 export const convTransposeChunks = (sizes: ConvTransposeSizes): number =>
   Math.max(1, Math.min(1024, Math.ceil(pixelsOf(sizes) / 32), Math.ceil(16384 / weightThreads(sizes))));
 

@@ -1,4 +1,4 @@
-// Transposed convolution with kernel 2 and stride 2: every output pixel meets one tap.
+// Transposed convolution with kernel 2 and stride 2: every output pixel has exactly one tap.
 import {
   type ConvTransposeSizes,
   convTransposeChunks,
