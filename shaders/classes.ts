@@ -23,10 +23,10 @@ export function loadClasses(name: string, array: string, pixel: string, classes:
   if (classes % 4) return each(classes, (k) => `let ${name}${k} = f32(${array}[(${pixel}) * ${classes}u + ${k}u]);`);
   return range(classes / 4)
     .map((q) => {
-      const parts = ['x', 'y', 'z', 'w']
-        .map((part, k) => `let ${name}${4 * q + k} = ${name}_quad${q}.${part};`)
+      const components = ['x', 'y', 'z', 'w']
+        .map((component, k) => `let ${name}${4 * q + k} = ${name}_quad${q}.${component};`)
         .join(' ');
-      return `let ${name}_quad${q} = vec4f(${array}[(${pixel}) * ${classes / 4}u + ${q}u]); ${parts}`;
+      return `let ${name}_quad${q} = vec4f(${array}[(${pixel}) * ${classes / 4}u + ${q}u]); ${components}`;
     })
     .join('\n');
 }
@@ -42,8 +42,8 @@ export function storeClasses(
   if (classes % 4) return each(classes, (k) => `${array}[(${pixel}) * ${classes}u + ${k}u] = ${dtype}(${item(k)});`);
   return range(classes / 4)
     .map((q) => {
-      const parts = range(4).map((k) => item(4 * q + k));
-      return `${array}[(${pixel}) * ${classes / 4}u + ${q}u] = vec4<${dtype}>(vec4f(${parts.join(', ')}));`;
+      const items = range(4).map((k) => item(4 * q + k));
+      return `${array}[(${pixel}) * ${classes / 4}u + ${q}u] = vec4<${dtype}>(vec4f(${items.join(', ')}));`;
     })
     .join('\n');
 }

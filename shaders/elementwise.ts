@@ -65,9 +65,9 @@ export function elementwiseShader(
     }
   }
   const index = (operand: string): string => {
-    const step = strides[operand]!;
-    if (sizes.length === 1) return step[0] ? 'i' : '0u';
-    const terms = step.flatMap((stride, axis) => {
+    const along = strides[operand]!;
+    if (sizes.length === 1) return along[0] ? 'i' : '0u';
+    const terms = along.flatMap((stride, axis) => {
       if (!stride) return [];
       const scaled = wide(operand) && axis !== inner ? stride / 4 : stride;
       return [`c${axis} * ${u32(scaled)}`];
@@ -75,7 +75,7 @@ export function elementwiseShader(
     return sizes.length ? terms.join(' + ') || '0u' : '0u';
   };
   const bindings = names.map(
-    (operand, slot) => `@group(0) @binding(${slot}) var<storage, read> ${operand}_: array<${type(wide(operand))}>;`,
+    (operand, n) => `@group(0) @binding(${n}) var<storage, read> ${operand}_: array<${type(wide(operand))}>;`,
   );
   const loads = names.map(
     (operand) => `let ${operand} = V(${wide(operand) ? 'vec4f' : 'f32'}(${operand}_[${index(operand)}]));`,

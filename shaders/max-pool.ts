@@ -139,7 +139,7 @@ export function maxPoolBackward(sizes: PoolSizes, { onLoad, base, sums = false }
   const grouped = onLoad?.groups !== undefined;
   const ofItem = (window: string): string => coefficientsAt(quads, onLoad, window, itemWindows(sizes));
   const start = grouped ? `\n  let start = part / ${u32(run.parts)} * ${u32(run.windows)};${ofItem('start')}` : '';
-  let slot = 3;
+  let index = 3;
   // One of the window's pixels: its activation, and what its gradient becomes.
   const loadPixel = ({ name: p, apart }: WindowPixel): string => wgsl`
     let pixel_${p} = pixel + ${u32(apart)};
@@ -202,14 +202,14 @@ ${nanFunctions(V === 'vec4f')}
 @group(0) @binding(1) var<storage, read> dy: array<${S}>;
 @group(0) @binding(2) var<storage, read_write> dx: array<${S}>;
 #if ${onLoad !== undefined}
-@group(0) @binding(${slot++}) var<storage, read> coefficients: array<${V}>;
+@group(0) @binding(${index++}) var<storage, read> coefficients: array<${V}>;
 ${onLoad ? activationFunction(V, onLoad) : ''}
 #endif
 #if ${base !== undefined}
-@group(0) @binding(${slot++}) var<storage, read> base: array<${S}>;
+@group(0) @binding(${index++}) var<storage, read> base: array<${S}>;
 #endif
 #if ${sums}
-@group(0) @binding(${slot++}) var<storage, read_write> partials: array<${V}>;
+@group(0) @binding(${index++}) var<storage, read_write> partials: array<${V}>;
 #endif
 
 @compute @workgroup_size(64)

@@ -18,9 +18,9 @@ function multiTensor(
   body: (parameter: number) => string,
   width: 1 | 4 = 1,
 ): string {
-  let slot = 0;
+  let index = 0;
   const declare = (array: string, writes: boolean, V = 'f32') =>
-    `@group(0) @binding(${slot++}) var<storage, ${writes ? 'read_write' : 'read'}> ${array}: array<${V}>;`;
+    `@group(0) @binding(${index++}) var<storage, ${writes ? 'read_write' : 'read'}> ${array}: array<${V}>;`;
   const parameters = Array.from({ length: count }, (_, k) => k);
   const declared = [
     ...parameters.flatMap((k) =>

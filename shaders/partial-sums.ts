@@ -77,19 +77,19 @@ var<workgroup> totals: array<f32, ${count}>;`;
  * of the values stored beside so many others, behind their totals.
  */
 export function addPartials({ rows }: Walk, count: number, behind = 0): string {
-  const parts = Math.min(rows, Math.floor(totalsWorkgroup / count));
+  const lanes = Math.min(rows, Math.floor(totalsWorkgroup / count));
   const partial = behind ? `partials[${u32(rows * behind)} + at]` : 'partials[at]';
   const total = behind ? `totals[${u32(behind)} + thread]` : 'totals[thread]';
   return wgsl`
-  if (thread < ${u32(parts * count)}) {
+  if (thread < ${u32(lanes * count)}) {
     var sum = 0.0;
-    for (var at = thread; at < ${u32(rows * count)}; at += ${u32(parts * count)}) { sum += ${partial}; }
+    for (var at = thread; at < ${u32(rows * count)}; at += ${u32(lanes * count)}) { sum += ${partial}; }
     shared_values[thread] = sum;
   }
   workgroupBarrier();
   if (thread < ${u32(count)}) {
     var sum = 0.0;
-    for (var at = thread; at < ${u32(parts * count)}; at += ${u32(count)}) { sum += shared_values[at]; }
+    for (var at = thread; at < ${u32(lanes * count)}; at += ${u32(count)}) { sum += shared_values[at]; }
     ${total} = sum;
   }
   workgroupBarrier();`;

@@ -123,7 +123,7 @@ ${each(sizes.classes, (k) => `    partial_weights[chunk * ${u32(sizes.classes)} 
 export function prototypeUpdate({ pixels, classes, width }: PrototypeSizes, momentum: number): string {
   const chunks = prototypeChunks(pixels);
   const columns = Math.min(width, totalsWorkgroup);
-  const parts = Math.floor(totalsWorkgroup / columns);
+  const lanes = Math.floor(totalsWorkgroup / columns);
   return wgsl`
 @group(0) @binding(0) var<storage, read> partials: array<f32>;
 @group(0) @binding(1) var<storage, read> partial_weights: array<f32>;
@@ -149,14 +149,14 @@ fn prototype_update(@builtin(workgroup_id) group: vec3u, @builtin(local_invocati
   for (var first = 0u; first < ${u32(width)}; first += ${u32(columns)}) {
     let d = first + thread % ${u32(columns)};
     var sum = 0.0;
-    if (part < ${u32(parts)} && d < ${u32(width)}) {
-      for (var chunk = part; chunk < ${u32(chunks)}; chunk += ${u32(parts)}) { sum += partials[(chunk * ${u32(classes)} + k) * ${u32(width)} + d]; }
+    if (part < ${u32(lanes)} && d < ${u32(width)}) {
+      for (var chunk = part; chunk < ${u32(chunks)}; chunk += ${u32(lanes)}) { sum += partials[(chunk * ${u32(classes)} + k) * ${u32(width)} + d]; }
     }
     workgroupBarrier();
     shared_values[thread] = sum;
     workgroupBarrier();
     if (part == 0u && d < ${u32(width)} && weight > 0.0) {
-      for (var other = 1u; other < ${u32(parts)}; other++) { sum += shared_values[thread + other * ${u32(columns)}]; }
+      for (var other = 1u; other < ${u32(lanes)}; other++) { sum += shared_values[thread + other * ${u32(columns)}]; }
       let at = k * ${u32(width)} + d;
       vectors[at] = m * vectors[at] + (1.0 - m) * (sum / weight);
     }

@@ -38,7 +38,7 @@ ${nanFunctions(false)}
 
 export function reduceByThreads(reduction: Reduction): string {
   const { kind, to, outer, count, inner, splits, scaled } = reduction;
-  const step = u32(splits * inner);
+  const stride = u32(splits * inner);
   const four = Math.floor(count / splits / 4) * 4; // every split has at least these
   return wgsl`${head(reduction)}
 
@@ -57,12 +57,12 @@ fn reduce_${kind}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgro
 #endif
   for (var r = 0u; r < ${u32(four)}; r += 4u) {
     a = ${combine(kind, 'a', 'f32(x[at])')};
-    b = ${combine(kind, 'b', `f32(x[at + ${step}])`)};
-    c = ${combine(kind, 'c', `f32(x[at + 2u * ${step}])`)};
-    d = ${combine(kind, 'd', `f32(x[at + 3u * ${step}])`)};
-    at += 4u * ${step};
+    b = ${combine(kind, 'b', `f32(x[at + ${stride}])`)};
+    c = ${combine(kind, 'c', `f32(x[at + 2u * ${stride}])`)};
+    d = ${combine(kind, 'd', `f32(x[at + 3u * ${stride}])`)};
+    at += 4u * ${stride};
   }
-  for (; at < end; at += ${step}) { a = ${combine(kind, 'a', 'f32(x[at])')}; }
+  for (; at < end; at += ${stride}) { a = ${combine(kind, 'a', 'f32(x[at])')}; }
   y[item] = ${to}((${combine(kind, combine(kind, 'a', 'b'), combine(kind, 'c', 'd'))})${scaled ? ' * numbers[0]' : ''});
 }`;
 }

@@ -197,15 +197,15 @@ fn strong_views(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroup
 
 /** Representative texts of every kernel in this file. */
 export const variants = (): string[] => {
-  const grids: Triple[] = [
+  const shapes: Triple[] = [
     [1, 6, 6],
     [3, 4, 6],
   ];
   const images = (['f32', 'f16'] as const).flatMap((dtype) =>
-    grids.flatMap((size) => [1, 8].map((channels): ViewSizes => ({ dtype, batch: 3, size, channels }))),
+    shapes.flatMap((size) => [1, 8].map((channels): ViewSizes => ({ dtype, batch: 3, size, channels }))),
   );
   return [
     ...images.flatMap((sizes) => [mixedForward(sizes), mixedBackward(sizes), strongViewsShader(sizes)]),
-    ...grids.map((size) => mixedLabels(3, size)),
+    ...shapes.map((size) => mixedLabels(3, size)),
   ];
 };

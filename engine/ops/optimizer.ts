@@ -96,15 +96,15 @@ function inLaunches(
   const perLaunch = Math.max(1, Math.floor((most - Object.keys(scalars).length) / names.length));
   const width = gpu.flags.fuse && rows.length === 1 && rows[0]![0]!.size % 4 === 0 ? 4 : 1;
   for (let first = 0; first < rows.length; first += perLaunch) {
-    const part = rows.slice(first, first + perLaunch);
+    const chunk = rows.slice(first, first + perLaunch);
     const args: Record<string, Tensor> = {};
-    part.forEach((row, k) => {
+    chunk.forEach((row, k) => {
       row.forEach((t, n) => {
         args[`${names[n]}${k}`] = t;
       });
     });
-    const threads = part.reduce((sum, [p]) => sum + p!.size, 0) / width;
-    run(shader(part.length, width), { ...args, ...scalars }, { threads });
+    const threads = chunk.reduce((sum, [p]) => sum + p!.size, 0) / width;
+    run(shader(chunk.length, width), { ...args, ...scalars }, { threads });
   }
 }
 

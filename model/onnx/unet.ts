@@ -144,9 +144,9 @@ export function unetOnnx(
   const probabilities = graph.node('Softmax', 'probabilities', [logits], { axis: { int: 1 } });
   const best = graph.node('ArgMax', 'argmax', [logits], { axis: { int: 1 }, keepdims: { int: 0 } });
   const labels = graph.node('Cast', 'labels', [best], { to: { int: 2 } });
-  const grid = ['batch', classes, 'height', 'width'];
-  graph.output({ name: logits, type: 'float', shape: grid, doc: 'before the softmax' });
-  graph.output({ name: probabilities, type: 'float', shape: grid, doc: 'softmax of the logits over the classes' });
+  const shape = ['batch', classes, 'height', 'width'];
+  graph.output({ name: logits, type: 'float', shape, doc: 'before the softmax' });
+  graph.output({ name: probabilities, type: 'float', shape, doc: 'softmax of the logits over the classes' });
   graph.output({ name: labels, type: 'uint8', shape: ['batch', 'height', 'width'], doc: 'class of the largest logit' });
   return graph.model({
     version,
