@@ -112,7 +112,7 @@ async function timeChunk(gpu: Gpu, chunk: readonly Launch[]): Promise<LaunchTime
 
 const judges = new WeakMap<Storage, (bytes: ArrayBuffer) => string | undefined>();
 
-/** Calls `judge` with a tensor's contents whenever a launch has written them; a sentence that it returns is an error. The tensor must have its own buffer. */
+/** Calls `judge` with the contents of a tensor, which must have its own buffer, when a launch has written them. Its sentence is an error. */
 export function watch({ storage }: Bindable, judge: (bytes: ArrayBuffer) => string | undefined): void {
   judges.set(storage, judge);
 }

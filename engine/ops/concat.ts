@@ -1,5 +1,5 @@
-// Along the last axis, an input whose values nobody has computed yet is computed into its slot of the result; any other is
-// copied there, one launch an input (the kernels of shaders/slice.ts). Gradients stay in their slots until somebody needs them in a row.
+// Concatenation. Along the last axis, a deferred input is computed straight into its slot of the result; other inputs are copied
+// there, one launch each (the kernels of shaders/slice.ts). Gradients stay in their slots until an op needs them contiguous.
 import { copyRows } from '../../shaders/slice.js';
 import { showValue } from '../arguments.js';
 import { record } from '../autograd.js';

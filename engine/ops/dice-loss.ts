@@ -21,7 +21,7 @@ import { expectTensors } from './float-type.js';
 import { type LabelOptions, labeledSizes, namedClasses } from './labeled-pixels.js';
 import { sum } from './reduce.js';
 
-/** What the Dice loss is told beside logits and labels. */
+/** Options of the Dice loss. */
 export interface DiceOptions extends LabelOptions {
   /** ε ≥ 0 in numerator and denominator; default 1e-5. */
   epsilon?: number;

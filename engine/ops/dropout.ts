@@ -8,7 +8,7 @@ import { empty, type Tensor, tensor } from '../tensor.js';
 import { floatType } from './float-type.js';
 import { expectRandom, type Random } from './random.js';
 
-/** What is dropped. */
+/** Options of `dropout`. */
 export interface DropoutOptions {
   /** 'element' (the default), or 'channel': whole channels of an item of x [N, …, C], as PyTorch's Dropout2d and Dropout3d. */
   per?: 'element' | 'channel';

@@ -1,4 +1,4 @@
-// Max pooling in 2-D and 3-D. It computes a deferred activation as it loads, and its gradient is taken on the way out.
+// Max pooling in 2-D and 3-D. It applies a deferred activation on load, and its backward pass takes the activation's derivative.
 import { maxPoolBackward, maxPoolForward, type PoolSizes, poolParts, poolWindows } from '../../shaders/max-pool.js';
 import { checkNoMore } from '../arguments.js';
 import { ActivatedGradient, record } from '../autograd.js';

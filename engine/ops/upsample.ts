@@ -1,4 +1,4 @@
-// Upsampling in 2-D and 3-D. A concatenation that takes its output has it written into the slot.
+// Upsampling in 2-D and 3-D. The output is deferred, so that a concatenation can have it written into its slot.
 import type { Triple } from '../../shaders/image-sizes.js';
 import { type UpsampleSizes, upsampleBackward, upsampleForward } from '../../shaders/upsample.js';
 import { checkOptions, showValue } from '../arguments.js';
@@ -10,7 +10,7 @@ import { expectTensors, floatType } from './float-type.js';
 import { deferredSlot, deferWrite, type SlotOf } from './fusion.js';
 import { alongAxes, imageSizes, ofRank } from './image-sizes.js';
 
-/** How an image is made larger. */
+/** Options of `upsample`. */
 export interface UpsampleOptions {
   /** How many times longer each side becomes; a whole number of at least 2. Default 2. */
   factor?: number;
