@@ -1,11 +1,11 @@
-// Soft Dice over all classes, the batch taken as one set of pixels, squared denominators (as SSL4MIS); a pixel whose label is
-// no class is not counted, in no sum and with no gradient:
+// Soft Dice over all classes, with the batch as one set of pixels and squared denominators (as SSL4MIS). A pixel whose label is not a
+// class is in no sum and has no gradient:
 //   loss = 1 − 1/K Σ_k (2 I_k + ε)/(D_k + ε),   I = Σ p·y,  D = Σ p² + Σ y²,  p = softmax(logits)
 //   ∂loss/∂p_k = −1/K (2 y_k (D_k + ε) − 2 p_k (2 I_k + ε))/(D_k + ε)²,   dlogits_k = p_k (g_k − Σ_j g_j p_j)
-// partials [threads, 3 K + 1]: sums of p·y, p², y, and NaN if a pixel that is not counted has NaN. Nothing counted: the loss is
-// that last sum, 0 unless there is a NaN.
-// Up to 16 classes: named scalars, thread = pixel. More: the maximum and log Σ of a pixel come from class-statistics.ts; the sums
-// have a thread for a chunk of pixels and a class value, or four; the gradient walks the classes of a pixel twice.
+// partials [threads, 3 K + 1]: sums of p·y, p², y, and NaN if a pixel that is not counted has NaN. If no pixel is counted, the loss is
+// that last sum: 0 unless there is a NaN.
+// Up to 16 classes: named scalars, thread = pixel. More: the maximum and log Σ of a pixel come from class-statistics.ts; in the sums a
+// thread takes one class value, or four, of a chunk of pixels; the gradient walks the classes of a pixel twice.
 import { hereOf, meet, overRow, rowHead, rowMemory, rowWalk, storedAs } from './class-rows.js';
 import {
   classArray,
@@ -107,11 +107,11 @@ ${storeClasses('dlogits', 'i', dtype, classes, (k) => `p${k} * (g${k} - mean)`)}
 const probability = (V: string, logit: string): string =>
   `select(exp((${V}(${logit}) - softmax_of.x) - softmax_of.y), ${V}(softmax_of.x), ${isNan('softmax_of.x', 'f32')})`;
 
-/** Of many classes: chunks of pixels whose sums are added up in a second pass; no more than 16 MiB of partials. */
+/** Chunks of pixels for many classes: a second pass adds up their sums. Partials take at most 16 MiB. */
 export const diceChunks = ({ pixels, classes }: { pixels: number; classes: number }): number =>
   Math.max(1, Math.min(1024, Math.ceil(pixels / 64), Math.floor(2 ** 22 / (3 * classes + 1))));
 
-/** As `diceSums`, of many classes: partials [chunks, 3 K + 1]. Thread = (chunk, class values). */
+/** As `diceSums`, for many classes: partials [chunks, 3 K + 1]. Thread = (chunk, class values). */
 export function diceSumsOfMany(sizes: LabeledSizes): string {
   const { dtype, pixels, classes, labels } = sizes;
   const walk = rowWalk(sizes);
@@ -155,7 +155,7 @@ fn dice_sums_of_many(@builtin(global_invocation_id) id: vec3u, @builtin(num_work
 }`;
 }
 
-/** Threads of the one workgroup that works out the value of many classes. */
+/** Threads of the one workgroup that computes the value for many classes. */
 const valueThreads = 256;
 
 /** loss [] and factors [2, K] from sums [3 K + 1]: −2/(K (D_k + ε)), and (2 I_k + ε)/(D_k + ε). */
@@ -187,7 +187,7 @@ fn dice_loss_of_many(@builtin(local_invocation_index) thread: u32) {
   if (counts[0] > 0.0) { loss[0] = 1.0 - ratios[0] / ${f32(classes)}; } else { loss[0] = sums[${3 * classes}]; }
 }`;
 
-/** As `diceLossBackward`, of many classes. */
+/** As `diceLossBackward`, for many classes. */
 export function diceSlopesOfMany(sizes: LabeledSizes): string {
   const { dtype, classes, labels } = sizes;
   const walk = rowWalk(sizes);

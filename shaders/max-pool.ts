@@ -3,9 +3,9 @@
 //   y = max of the window          dx = dy at the window's first maximum (row by row), 0 elsewhere
 // A NaN is larger than any number.
 // One thread per window and quad of channels. The backward pass finds the window's maximum again, so nothing is stored, and
-// writes each of its dx once. Where x is a norm's activation that nobody has computed (conv/fusion.ts), both passes compute it
-// from z as they load; the backward pass may add another gradient of x, of which x's channels are a slot, and give
-// g = dx · l'(n) with the sums of g and g·(z − μ).
+// writes each of its dx once. Where x is a deferred activation (conv/fusion.ts), both passes compute it from z on load. The backward
+// pass may add another gradient of x, which may lie in a slot of a wider tensor, and give g = dx · l'(n) with the sums of g and
+// g·(z − μ).
 import { type Activation, leakyRelu, leakyReluDerivative } from './conv/fusion.js';
 import type { Parts } from './conv/geometry.js';
 import {
@@ -28,9 +28,9 @@ export interface PoolSizes extends ImageSizes {
 }
 
 export interface PoolFusion {
-  /** x is z, and `coefficients` are bound. No dropout. */
+  /** Applies the input's deferred activation, which has no dropout: x is then z, and `coefficients` are bound. */
   readonly onLoad?: Activation | undefined;
-  /** Backward: `base` is bound and added; its pixels have `row` channels, x's begin at `offset`. */
+  /** Backward: binds `base` and adds it; its pixels have `row` channels, of which x's begin at `offset`. */
   readonly base?: { readonly row: number; readonly offset: number } | undefined;
   /** Backward, with `onLoad`: writes g and `partials` [parts, 2, C]. */
   readonly sums?: boolean;
@@ -39,7 +39,7 @@ export interface PoolFusion {
 const activationFunction = (V: string, { slope }: Activation): string => wgsl`
 fn tail(n: ${V}) -> ${V} { return ${leakyRelu('n', V, slope)}; }`;
 
-/** One pixel of a window: its name, where it is, and its index from the first. */
+/** One pixel of a window: its name, its position, and its index relative to the first. */
 interface WindowPixel {
   readonly name: string;
   readonly at: Triple;
@@ -94,7 +94,7 @@ ${coefficientsAt(quads, onLoad, 'i', product(sizes.output) * quads)}
 }`;
 }
 
-/** The coefficients of a channel quad; those of the group of `at`, of which an item has `each`, if there are several groups. */
+/** The coefficients of a channel quad; with several groups those of the group of `at`, an index of which each item has `each`. */
 function coefficientsAt(quads: number, onLoad: Activation | undefined, at: string, each: number): string {
   const first = onLoad?.groups ? `${groupAt(at, onLoad.groups, each)} * ${u32(4 * quads)} + quad` : 'quad';
   return wgsl`
@@ -106,21 +106,21 @@ function coefficientsAt(quads: number, onLoad: Activation | undefined, at: strin
 /** Windows of one item. */
 const itemWindows = (sizes: PoolSizes): number => product(windowsOf(sizes));
 
-/** How a backward pass with sums is cut: the windows of a run of items have parts of their own, each every so-many-th window. */
+/** Division of a backward pass with sums: the windows of a run of items are dealt out in turn to that run's parts. */
 function poolRun(sizes: PoolSizes, { groups }: Partial<Activation> = {}): { windows: number; parts: number } {
   const items = groups ? commonDivisor(groups) : sizes.batch;
   const windows = items * itemWindows(sizes);
   return { windows, parts: Math.min(4096, Math.ceil(windows / 8)) };
 }
 
-/** Parts of a backward pass with sums: at least eight windows each, and no more than what adds them up takes in its stride. */
+/** Parts of a backward pass with sums: about eight windows or more each, and at most 4096 parts for a run, which add up quickly. */
 export function poolParts(sizes: PoolSizes, onLoad?: Activation): Parts {
   const { windows, parts } = poolRun(sizes, onLoad);
   const items = windows / itemWindows(sizes);
   return { count: (sizes.batch / items) * parts, pixelsOf: '0u', run: { pixels: items * product(sizes.input), parts } };
 }
 
-/** Windows along each axis, those that an odd size cuts off included. */
+/** Windows along each axis, including those that an odd size cuts off. */
 const windowsOf = ({ input, window }: PoolSizes): Triple =>
   input.map((n, axis) => Math.ceil(n / window[axis]!)) as unknown as Triple;
 
@@ -161,7 +161,7 @@ export function maxPoolBackward(sizes: PoolSizes, { onLoad, base, sums = false }
     product += g_${p} * centered_${p};
 #endif
     dx[pixel_${p} * ${u32(quads)} + quad] = ${S}(g_${p});`;
-  // A window that is cut off has no maximum; its last pixel lies outside in any case.
+  // A window that is cut off has no maximum; its last pixel always lies outside.
   const insideOf = ({ at }: WindowPixel): string =>
     coordinates.flatMap((name, axis) => (at[axis] ? [`2u * ${name} + 1u < ${u32(input[axis]!)}`] : [])).join(' && ') ||
     'true';

@@ -1,5 +1,5 @@
-// Sizes of the fused losses of a mean teacher, and where their kernels find each other's numbers: the sums that the walk leaves and the
-// factors of the gradient. Formulas in mean-teacher-loss.ts.
+// Sizes of the fused losses of a mean teacher, and the layout of the numbers that their kernels pass on: the sums of the walk and the
+// factors of the gradient. mean-teacher-loss.ts has the formulas.
 import type { ConsistencyKind, Keeping } from './consistency.js';
 import type { LabeledSizes } from './cross-entropy.js';
 import { type Walk, walkOver } from './partial-sums.js';
@@ -11,7 +11,7 @@ export interface TeacherPart extends Keeping {
   readonly everywhere: boolean;
   /** Classes, weights for the prototypes and statistics are wanted; needs `everywhere` and labels of all pixels. */
   readonly selection: boolean;
-  /** Reliable pixels count 1 for the prototypes, not the teacher's confidence. */
+  /** Gives reliable pixels the weight 1 for the prototypes instead of the teacher's confidence. */
   readonly hard: boolean;
 }
 
@@ -21,7 +21,7 @@ export interface MeanTeacherSizes extends LabeledSizes {
   readonly teacher: TeacherPart | undefined;
 }
 
-/** Whether the walk writes a mask: somebody wants it, or the gradient needs it. */
+/** Whether the walk writes a mask: the caller wants it, or the gradient needs it. */
 export const writesMask = ({ teacher }: MeanTeacherSizes): boolean =>
   teacher !== undefined && (teacher.selection || teacher.confidence !== 'none');
 
@@ -38,8 +38,8 @@ export function sumNames({ classes, labeledPixels, teacher }: MeanTeacherSizes):
 }
 
 /**
- * Names of the sums that lie behind those: NaN of a labelled pixel that is no class, and unlabelled pixels of which nobody can
- * say whether they are right.
+ * Names of the sums that lie behind those: NaN of labelled pixels whose label is not a class; and unlabelled pixels whose true label
+ * is not a class, so that they are neither right nor wrong.
  */
 export const namesBeside = ({ labeledPixels, teacher }: MeanTeacherSizes): string[] => [
   ...(labeledPixels ? ['spoiled'] : []),
@@ -53,8 +53,8 @@ export const partialCount = (sizes: MeanTeacherSizes): number => sumNames(sizes)
 export const meanTeacherWalk = ({ pixels }: MeanTeacherSizes): Walk => walkOver(Math.ceil(pixels / 4));
 
 /**
- * Where the numbers lie that the gradient needs, and how many there are: of the cross-entropy, of the consistency, two per class of
- * the Dice loss; then, as far as there are any, two per class of the consistency's Dice loss, and one of the confident pixels.
+ * Indices of the gradient's factors, and their number: one of the cross-entropy, one of the consistency, two per class of the Dice
+ * loss; then, if there are any, two per class of the consistency's Dice loss, and one of the confident pixels.
  */
 export function factorsOf({ classes, teacher }: MeanTeacherSizes) {
   const keptDice = 2 + 2 * classes;
@@ -70,14 +70,14 @@ export const factorCount = (sizes: MeanTeacherSizes): number => factorsOf(sizes)
 export const teacherPixel = ({ labeledPixels, teacher }: MeanTeacherSizes): string =>
   teacher?.everywhere || !labeledPixels ? 'i' : `(i - ${u32(labeledPixels)})`;
 
-/** Sizes with every kind and confidence, with parts switched on and off, for the lists of representative texts. */
+/** Sizes with every kind and confidence, with options on and off, for the lists of representative texts. */
 export function meanTeacherExamples(): MeanTeacherSizes[] {
   const teachers: (TeacherPart | undefined)[] = [undefined];
   for (const kind of ['mse', 'kl', 'ce'] as const) {
     for (const confidence of ['student', 'teacher', 'mean', 'min', 'given', 'none'] as const) {
       const keeping = { confidence, invert: kind === 'kl', perClass: confidence === 'student', confident: false };
       const everywhere = { kind, ...keeping, everywhere: true, selection: true, hard: kind === 'ce' };
-      if (confidence !== 'given') teachers.push(everywhere); // nine buffers, and nobody wants it
+      if (confidence !== 'given') teachers.push(everywhere); // 'given' would bind nine buffers, and no op uses it
       teachers.push({ ...everywhere, everywhere: false, selection: false });
     }
   }

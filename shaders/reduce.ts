@@ -1,6 +1,6 @@
 // y[o, i] = scale · Σ_r x[o, r, i], or the maximum over r (NaN if one is). x is seen as [outer, count, inner].
-// 'threads': one thread per (o, s, i) walks r = s, s + splits, …: neighbours read neighbours, four running values each.
-// 'workgroup': 256 threads per (o, i) do the same and meet in a tree. Both orders are fixed, so results repeat bit for bit.
+// 'threads': one thread per (o, s, i) walks r = s, s + splits, … with four running values; neighbouring threads read neighbours.
+// 'workgroup': 256 threads per (o, i) do the same and combine in a tree. Both orders are fixed, so results repeat bit for bit.
 import { enable, type Float, flatIndex, nanFunctions, u32, wgsl } from './wgsl.js';
 
 export interface Reduction {
@@ -13,7 +13,7 @@ export interface Reduction {
   readonly inner: number;
   /** Partial results per (o, i): y is [outer, splits, inner]. */
   readonly splits: number;
-  /** `numbers` is bound, too: it holds the scale. */
+  /** Whether `numbers` is bound; it holds the scale. */
   readonly scaled: boolean;
 }
 

@@ -1,8 +1,8 @@
-// Views of the items of a batch, drawn from one table with a row an item. With s the item that a pixel p of item i comes from (i, or
-// its partner where p lies in its box) and t the turn of s:
+// Views of the items of a batch, from one table with a row for each item. Let s be the item that a pixel p of item i comes from (i, or
+// its partner where p lies in its box), and t the turn of s:
 //   mixed    y_i(p) = x_s(t(p))                        dx_j(q) = Σ over items i that show x_j(q), in order, of dy_i(t⁻¹(q))
 //   strong   v = blur(x_s)(t(p));  v ← sign(v)·|v|^γ;  v ← m + contrast · (v − m) + brightness;  y_i(p) = v + noise · N(0, 1)
-// where m is the mean of x_s and every number that of s; blur is Gaussian in the plane, 7 × 7, its weights normalised inside the image.
+// where m is the mean of x_s and all numbers are those of s; blur is Gaussian in the plane, 7 × 7, its weights normalised inside the image.
 // Mixed: one thread per quad of channels of a pixel, or per word of four labels. Strong: one thread per four elements, as gaussian-noise.
 import { coordinatesOf, pixelIndex, product, type Triple, vectorsOf } from './image-sizes.js';
 import { philox } from './philox.js';
@@ -22,7 +22,7 @@ export interface ViewSizes {
   readonly channels: number;
 }
 
-/** Expression: a number of an item's row. */
+/** Expression: a number in an item's row. */
 const drawn = (item: string, column: (typeof viewColumns)[number]): string =>
   `draws[${item} * ${u32(viewColumns.length)} + ${u32(viewColumns.indexOf(column))}]`;
 
@@ -35,7 +35,7 @@ const inBox = (item: string): string =>
     })
     .join(' && ');
 
-/** Expression: the item that another shows in its box. */
+/** Expression: the item that `item` shows in its box. */
 const partnerOf = (item: string): string => `u32(i32(${item}) + i32(${drawn(item, 'partner')}))`;
 
 /** Functions `turn_of(item)`, `turned(turn, at)` and `turned_back(turn, at)`, where `at` is (row, column). Quarter turns need a square. */
@@ -80,7 +80,7 @@ fn mix_items(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) 
 }`;
 }
 
-/** dx of images. A pixel lies at one place in every view that may show it. */
+/** dx of images. A pixel has one place in each view that may show it. */
 export function mixedBackward(sizes: ViewSizes): string {
   const { V, S, quads } = vectorsOf(sizes);
   const { batch, size } = sizes;
@@ -111,7 +111,7 @@ fn mix_items_backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_wor
 }`;
 }
 
-/** y of labels x, a byte a pixel. */
+/** y of labels x, one byte per pixel. */
 export const mixedLabels = (batch: number, size: Triple): string => wgsl`
 @group(0) @binding(0) var<storage, read> draws: array<f32>;
 @group(0) @binding(1) var<storage, read> x: array<u32>;
@@ -130,7 +130,7 @@ fn mix_labels(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups)
   y[i] = label(4u * i) | (label(4u * i + 1u) << 8u) | (label(4u * i + 2u) << 16u) | (label(4u * i + 3u) << 24u);
 }`;
 
-/** Strong views of images x, of which `means` holds one number an item. What a row leaves alone is left to the bit. */
+/** Strong views of images x; `means` holds the mean of each item. Pixels that a row does not change are copied bit for bit. */
 export function strongViewsShader({ dtype, batch, size, channels }: ViewSizes): string {
   const [, height, width] = size;
   const elements = batch * product(size) * channels;
