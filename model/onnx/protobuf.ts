@@ -1,6 +1,6 @@
-// Protocol buffers, the writing half and of that what ONNX needs: a message is a list of tagged fields, in the order in which they
-// are added. Repeated numbers are not packed (onnx.proto is proto2). Not pbf: the format does not change, pbf moves the weights once
-// for each message around them, and is four times the size.
+// Writes protocol buffers, as far as ONNX needs them: a message is a list of tagged fields, in the order in which they are added.
+// Repeated numbers are not packed (onnx.proto is proto2). The package pbf is not used: the format does not change, and pbf is four
+// times the size of this file and copies the weights once for each enclosing message.
 
 const text = new TextEncoder();
 
@@ -22,7 +22,7 @@ export class Message {
     return this;
   }
 
-  /** Bytes, a text (as UTF-8), or a message: whatever has a length before it. Bytes are not copied until `encode`. */
+  /** A field that begins with its length: bytes, a text (as UTF-8), or a message. Bytes are not copied until `encode`. */
   value(field: number, value: Uint8Array | string | Message): this {
     const pieces = value instanceof Message ? value.#pieces : [typeof value === 'string' ? text.encode(value) : value];
     this.#pieces.push(varint(8 * field + 2), varint(lengthOf(pieces)), ...pieces);

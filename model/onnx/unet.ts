@@ -1,32 +1,32 @@
-// The UNet as an ONNX file, for every other runtime. The graph is rebuilt from the weights alone, whose names and shapes say what
-// network it is; PyTorch's names and layout are ONNX's, so no number changes. The up-path's Resize has scales, not sizes: an image
-// whose sides the levels do not divide then fails at Concat, where sizes would stretch it in silence.
+// The UNet as an ONNX file, for other runtimes. The graph is rebuilt from the weights alone, whose names and shapes determine the
+// network. ONNX uses PyTorch's names and layout, so no number changes. The up-path's Resize has scales instead of sizes: an image whose
+// sides the levels do not divide then fails at Concat, whereas sizes would silently stretch it.
 import { ShapeError, show } from '../../engine/index.js';
 import { Graph } from './graph.js';
 
 /** Weights under PyTorch's names (`encoder.in_conv.conv_conv.0.weight`) in PyTorch's layout ([O, I, kH, kW]). */
 export type OnnxWeights = ReadonlyMap<string, { readonly shape: readonly number[]; readonly data: Float32Array }>;
 
-/** What a UNet's weights say about it. */
+/** Sizes of a UNet, read from its weights. */
 export interface UNetSizes {
   readonly inChannels: number;
   readonly classes: number;
   readonly features: readonly number[];
-  /** The image's sides must be multiples of it. */
+  /** The image's sides must be multiples of this number. */
   readonly multiple: number;
 }
 
-/** What goes into the file beside the graph. */
+/** Options of the ONNX file. */
 export interface OnnxOptions {
-  /** Batch norms become part of the convolutions before them; default false: runtimes do that themselves when they load. */
+  /** Folds batch norms into the convolutions before them; default false, since runtimes do that themselves when they load the file. */
   readonly fold?: boolean;
-  /** Texts under names that travel with the file (metadata_props). */
+  /** Named texts that are stored in the file (metadata_props). */
   readonly metadata?: Readonly<Record<string, string>>;
-  /** Of the program that writes. */
+  /** Version of the program that writes the file. */
   readonly version?: string;
 }
 
-/** Channels, classes and levels of a UNet, from the shapes of its weights. Throws a ShapeError where they are no UNet's. */
+/** Channels, classes and levels of a UNet, from the shapes of its weights. Throws a ShapeError if they are not a UNet's. */
 export function unetSizes(weights: OnnxWeights): UNetSizes {
   const features: number[] = [];
   for (;;) {
@@ -155,7 +155,7 @@ export function unetOnnx(
   });
 }
 
-/** Reads weights by name and shape, notes what does not fit, and says it all at `finish`. */
+/** Reads weights by name and shape, and collects what does not fit; `finish` throws all of it. */
 function checked(weights: OnnxWeights) {
   const wrong: string[] = [];
   const used = new Set<string>();
