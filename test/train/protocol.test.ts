@@ -55,6 +55,13 @@ test('a file goes before the protocol, flags before both', () => {
   assert.is(resolveConfig({ iterations: 5 }, readProtocol('acdc')).iterations, 5);
 });
 
+test('a recipe is what its file says on top of the one that it names', () => {
+  const [strong, cutmix] = ['acdc-strong', 'acdc-cutmix'].map((name) => resolveConfig({}, readProtocol(name)));
+  assert.equal(cutmix, { ...strong!, method: 'mt', consistency: 'ce', consistencyWeight: 1 });
+  const { method, confidentWeight, strong: views } = resolveConfig({}, readProtocol('acdc-plus'));
+  assert.equal([method, confidentWeight, views], ['lccs', 1, 'both']);
+});
+
 test('an unknown protocol is refused with the nearest', () =>
   refuses(() => readProtocol('acdcc'), UsageError, /unknown protocol 'acdcc'\. Did you mean 'acdc'/));
 
