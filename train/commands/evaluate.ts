@@ -6,7 +6,13 @@ import { openDevice } from '../../engine/node.js';
 import { type CaseVolume, writeLabels } from '../data/case-volume.js';
 import { cardiacClasses, withLabels } from '../data/datasets.js';
 import { createNotices } from '../data/notices.js';
-import { checkVoxelSize, evaluateCases, evaluateFiles } from '../evaluation/evaluate.js';
+import {
+  checkVoxelSize,
+  evaluateCases,
+  evaluateFiles,
+  predictorOptionsOf,
+  windowStride,
+} from '../evaluation/evaluate.js';
 import { createPredictor } from '../evaluation/predictor.js';
 import { scoreTable } from '../evaluation/score-table.js';
 import { type Summary, scoresAsCsv } from '../evaluation/summary.js';
@@ -108,12 +114,13 @@ export async function run(args: string[]): Promise<number> {
   try {
     await verifyDevice(gpu);
     const { model, config: own } = loadModel(gpu, { ...flags, role });
-    const config = { ...own, ...reading };
+    const given = strideOf('evaluate', flags.stride, own);
+    const config = { ...own, ...reading, ...(given && { stride: given }) };
     const { classes } = config;
     checkClasses(classes, 'the model must have');
     if (out) newFolder('evaluate', out);
-    const stride = strideOf('evaluate', flags.stride, config);
-    const predictor = createPredictor(gpu, model, config.patch, { flips, probabilities: stride !== undefined });
+    const stride = windowStride(config);
+    const predictor = createPredictor(gpu, model, config.patch, { flips, ...predictorOptionsOf(config) });
     await sayCompiling(predictor.prepare);
     const onCase = (volume: CaseVolume, labels: Uint8Array, index: number): string | undefined => {
       checkVoxelSize(volume);
@@ -133,11 +140,7 @@ export async function run(args: string[]): Promise<number> {
       ...(stride && { stride }),
       ...(trained.length && { trained }),
     };
-    return report(
-      await evaluateCases(predictor, cases, { ...config, ...(stride && { stride }) }, onCase, settings).finally(() =>
-        progress.end(),
-      ),
-    );
+    return report(await evaluateCases(predictor, cases, config, onCase, settings).finally(() => progress.end()));
   } finally {
     gpu.close();
   }

@@ -9,7 +9,7 @@ import { type Case, someCases } from '../data/datasets.js';
 import { loadHdf5 } from '../data/hdf5.js';
 import { mostVoxels } from '../data/nifti.js';
 import { createNotices } from '../data/notices.js';
-import { predictCase, predictProbabilities } from '../evaluation/evaluate.js';
+import { predictCase, predictorOptionsOf, predictProbabilities } from '../evaluation/evaluate.js';
 import { keptPrediction, madeOf, type PredictionFiles } from '../evaluation/kept-predictions.js';
 import { createPredictor } from '../evaluation/predictor.js';
 import { DataError } from '../files/data-error.js';
@@ -185,9 +185,9 @@ export async function run(args: string[]): Promise<number> {
     const stride = strideOf('predict', flags.stride, own);
     const config = { ...own, ...readingOf(flags), ...(stride && { stride }) };
     const notices = createNotices('predict');
+    const how = predictorOptionsOf(config);
     const predictor = createPredictor(gpu, model, config.patch, {
-      flips,
-      probabilities: withProbabilities || stride !== undefined,
+      ...{ ...how, flips, probabilities: withProbabilities || how.probabilities },
     });
     await sayCompiling(predictor.prepare);
     const weightsDigest = fingerprint(weights.path).sha256;

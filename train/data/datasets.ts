@@ -147,7 +147,6 @@ export function describeDataset({ layout, cases, patients, splitFrom, notes }: D
     `${splitFrom} with ${parts.join(' / ') || 'no patients'}`,
     ...(left ? [`${count(left, 'patient')} in no part`] : []),
     ...(bare ? [`${count(bare, 'volume')} without labels`] : []),
-    ...(/^(LA|UA-MT)/.test(layout) ? ['used slice by slice'] : []),
     ...notes,
   ].join(', ');
 }

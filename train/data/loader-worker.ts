@@ -2,18 +2,22 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { DataError } from '../files/data-error.js';
 import { amongVolumes, type NamedFacts } from './among-volumes.js';
-import { drawTransform } from './augment.js';
+import { drawPatch, drawTransform } from './augment.js';
 import { loadCase } from './case-volume.js';
 import { type Case, openDataset, splitDataset } from './datasets.js';
 import { placeOf } from './inspect-volume.js';
 import { ignored } from './labels.js';
 import type { Batch, LoaderMessage, LoaderOptions } from './loader.js';
 import { createNotices } from './notices.js';
+import { cutPatch, type StoredSample, storedSample } from './patches.js';
 import { createSampler } from './sampler.js';
-import { type NativeSample, nameOf, nativeSamples, sampleOnGrid, voxelsOf } from './samples.js';
+import { type NativeSample, nameOf, nativeSamples, sampleOnGrid, shapeOf, voxelsOf } from './samples.js';
 
 const options = workerData as LoaderOptions;
 const { batch, labeledBatch, seed, augment = true, ahead = 4, classes = 4 } = options;
+/** A sample as it is kept. */
+type Kept = NativeSample | StoredSample;
+const isCut = options.sample === 'patches';
 const port = parentPort!;
 const send = (message: LoaderMessage, transfer: ArrayBuffer[] = []) => port.postMessage(message, transfer);
 
@@ -31,12 +35,13 @@ async function prepare(): Promise<(iteration: number) => Batch> {
   const facts: NamedFacts[] = [];
   const warnings: string[] = [];
   const notices = createNotices('train', (line) => warnings.push(line));
-  const read = (cases: readonly Case[]) =>
+  const read = (cases: readonly Case[]): Kept[] =>
     cases.flatMap((c) => {
       const loaded = loadCase(c, options);
       notices.add(loaded.notes);
       facts.push({ id: c.id, ...placeOf(loaded.volume) });
-      return nativeSamples(loaded, options);
+      const samples = nativeSamples(loaded, options);
+      return samples.map((sample): Kept => (isCut ? storedSample(sample) : sample));
     });
   const labeled = read(split.labeled);
   checkLabels(labeled);
@@ -70,7 +75,7 @@ async function prepare(): Promise<(iteration: number) => Batch> {
 }
 
 /** What only the files say: labelled slices have labels, and these reach the highest class. */
-function checkLabels(samples: readonly NativeSample[]): void {
+function checkLabels(samples: readonly Kept[]): void {
   const bare = samples.find((sample) => !sample.label);
   if (bare)
     throw new DataError(`loader: ${bare.id} belongs to the labelled training patients but has no label file. Add it.`);
@@ -89,15 +94,21 @@ function checkLabels(samples: readonly NativeSample[]): void {
   }
 }
 
-function makeBatch(iteration: number, samples: readonly NativeSample[]): Batch {
+function makeBatch(iteration: number, samples: readonly Kept[]): Batch {
   const voxels = voxelsOf(options);
   const image = new Float32Array(batch * voxels);
   const label = new Uint8Array(batch * voxels);
   for (const [index, sample] of samples.entries()) {
+    const range = [index * voxels, (index + 1) * voxels] as const;
+    if (isCut) {
+      const draw = drawPatch(seed, iteration, index, augment);
+      cutPatch(sample as StoredSample, shapeOf(options), draw, image.subarray(...range), label.subarray(...range));
+      continue;
+    }
     const transform = augment ? drawTransform(seed, iteration, index) : ({ kind: 'identity' } as const);
-    const drawn = sampleOnGrid(sample, options, transform);
-    image.set(drawn.image, index * voxels);
-    if (drawn.label) label.set(drawn.label, index * voxels);
+    const drawn = sampleOnGrid(sample as NativeSample, options, transform);
+    image.set(drawn.image, range[0]);
+    if (drawn.label) label.set(drawn.label, range[0]);
   }
   return {
     iteration,

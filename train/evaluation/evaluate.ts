@@ -18,15 +18,34 @@ import { predictWindows } from './windows.js';
 export interface PredictedGrid extends Grid {
   readonly classes: number;
   /**
-   * Voxels between overlapping windows along each side of the patch, on a grid of `spacing`; the predictor must give probabilities.
-   * Default: one patch a sample.
+   * Voxels between overlapping windows along each side of the patch, on a grid of `spacing` or of patches; the predictor must give
+   * probabilities. None or zeros: one patch a sample, or half of each side between patches.
    */
   readonly stride?: readonly number[];
 }
 
+/** How far windows are apart along each side of the patch; undefined where a sample is one patch. */
+export function windowStride({
+  patch,
+  sample,
+  stride = [0],
+}: Omit<PredictedGrid, 'classes'>): readonly number[] | undefined {
+  if (stride.some((n) => n > 0)) return stride;
+  return sample === 'patches' ? patch.map((side) => Math.ceil(side / 2)) : undefined;
+}
+
+/** What a predictor needs for this grid: probabilities for windows; a volume's patch at a time, which fills a GPU by itself. */
+export const predictorOptionsOf = (
+  grid: Omit<PredictedGrid, 'classes'>,
+): { probabilities: boolean; batch?: number } => ({
+  probabilities: windowStride(grid) !== undefined,
+  ...(grid.patch.length === 3 && { batch: 1 }),
+});
+
 /** What the network says of a case, still on its grid. */
 async function predictOnGrid(predictor: Predictor, volume: CaseVolume, grid: PredictedGrid) {
-  const { stride, patch } = grid;
+  const { patch } = grid;
+  const stride = windowStride(grid);
   if (!stride) return { grid, ...(await predictor(stackSamples(volume, grid))) };
   const sides = sidesAt(volume, grid);
   const larger = { ...grid, patch: sides };

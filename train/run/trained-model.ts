@@ -6,7 +6,7 @@ import type { NamedArray, Segmenter } from '../../model/index.js';
 import { UsageError } from '../files/usage-error.js';
 import { createNetwork } from '../method/network.js';
 import type { Flags } from '../settings/command-line.js';
-import { type Config, resolveConfig } from '../settings/settings.js';
+import { type Config, resolveSaved } from '../settings/settings.js';
 import { assign, CheckpointError, checkFinite, readSafetensors, withoutModule } from './checkpoint.js';
 import { runFiles } from './run-folder.js';
 
@@ -32,7 +32,7 @@ export const predictionFlags = {
   stride: {
     type: 'string',
     value: 'N,N,…',
-    help: 'predict overlapping patches N voxels apart along each side and average their probabilities; needs a model with --spacing',
+    help: "predict overlapping patches N voxels apart along each side and average their probabilities, in place of the model's own --stride; needs a model of patches or with --spacing",
   },
 } as const satisfies Flags;
 
@@ -40,10 +40,10 @@ export const predictionFlags = {
 export function strideOf(
   command: string,
   text: string | undefined,
-  { patch, spacing }: Pick<Config, 'patch' | 'spacing'>,
+  { patch, spacing, sample }: Pick<Config, 'patch' | 'spacing'> & Partial<Pick<Config, 'sample'>>,
 ): number[] | undefined {
   if (text === undefined) return undefined;
-  if (spacing.every((mm) => mm === 0)) {
+  if (sample !== 'patches' && spacing.every((mm) => mm === 0)) {
     throw new UsageError(
       `${command}: this model resizes whole slices to one patch of ${patch}, so there is nothing to stride over. Leave --stride out.`,
     );
@@ -93,9 +93,7 @@ export function readWeights({ run, weights, role = 'student' }: ModelSource): Tr
   }
   const arrays = withoutModule(read);
   const config = inFile(path, () =>
-    resolveConfig(
-      metadata.config ? (JSON.parse(metadata.config) as Record<string, unknown>) : settingsOf(path, arrays),
-    ),
+    resolveSaved(metadata.config ? (JSON.parse(metadata.config) as Record<string, unknown>) : settingsOf(path, arrays)),
   );
   const found = role === 'teacher' ? { ...teacherOf(run!), config } : { path, arrays, config };
   checkFinite(found.path, found.arrays);

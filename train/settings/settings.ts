@@ -28,8 +28,8 @@ function setting<T>(value: T, shown: string, schema: v.GenericSchema<unknown, T>
 
 const most = Number.MAX_VALUE;
 
-const integer = (value: number, min: number, help: string) =>
-  setting(value, 'N', reading(numberIn, numberWithin({ min, whole: true })), help);
+const integer = (value: number, min: number, help: string, max = most) =>
+  setting(value, 'N', reading(numberIn, numberWithin({ min, max, whole: true })), help);
 
 const integerOrNone = (value: number | null, min: number, help: string) => {
   const read = (given: unknown) => (given === 'none' ? null : numberIn(given));
@@ -85,6 +85,22 @@ export const settings = {
     { min: 1, whole: true },
     'sides of a sample in voxels: height,width of a slice, or depth,height,width of a volume (z,y,x)',
   ),
+  sample: choice(
+    'whole',
+    ['whole', 'patches'],
+    'whole: a slice or volume is fitted to --patch; patches: --patch is cut out of it at its own voxels, at random in training, as overlapping windows in prediction; patches unless given where --patch is depth,height,width and --spacing is zeros',
+  ),
+  downsample: integer(
+    1,
+    1,
+    'patches: 1 keeps the voxels, 2 takes the mean of every 2×2×2 of them (2×2 of slices); predictions go back by nearest neighbour',
+    2,
+  ),
+  stride: list(
+    [0],
+    { min: 0, whole: true },
+    'patches: voxels between the windows whose probabilities are averaged, along each side of --patch; 0: half of the side',
+  ),
   spacing: list(
     [0, 0],
     { min: 0 },
@@ -114,8 +130,8 @@ export const settings = {
   ),
   intensity: choice(
     'minmax',
-    ['minmax', 'percentile'],
-    'how a volume is scaled to 0 … 1: from its minimum to its maximum, or between two percentiles, clipped',
+    ['minmax', 'percentile', 'zscore', 'stored'],
+    'how intensities are scaled, by volume: to 0 … 1 from the minimum to the maximum, or between two percentiles, clipped; to mean 0 and standard deviation 1; or as they are stored',
   ),
   intensityPercentiles: list([0.5, 99.5], { min: 0, max: 100 }, 'the percentiles of --intensity percentile'),
   features: list([16, 32, 64, 128, 256], { min: 1, whole: true }, 'UNet channels per level'),
@@ -325,8 +341,37 @@ export function resolveConfig(
     }
   }
   if (!given.has('labeledBatch')) config.labeledBatch = Math.max(1, Math.floor((config.batch as number) / 2));
+  if (!given.has('sample') && isVolume(config as Config)) config.sample = 'patches';
   if (!given.has('prototypeWarmupFraction')) config.prototypeWarmupFraction = config.warmupFraction;
   return checkTogether(config as Config);
+}
+
+const isWithoutSpacing = ({ spacing }: Config): boolean => spacing.every((mm) => mm === 0);
+const isVolume = (config: Config): boolean => config.patch.length === 3 && isWithoutSpacing(config);
+
+/** The configuration that a run or a checkpoint has stored, which may be of a version that had fewer settings. */
+export const resolveSaved = (stored: Readonly<Record<string, unknown>>): Config =>
+  resolveConfig({}, { sample: 'whole' }, stored);
+
+/** What patches need, and what only they can have. */
+function checkPatches(config: Config): void {
+  const { patch, stride, downsample, sample } = config;
+  if (sample === 'patches' && !isWithoutSpacing(config)) {
+    throw new UsageError(
+      `config: sample patches keeps the voxels as they are — got spacing ${config.spacing}. Use sample whole, or leave spacing out.`,
+    );
+  }
+  if (sample === 'whole' && (downsample !== 1 || stride.some((n) => n > 0))) {
+    throw new UsageError(
+      `config: downsample and stride are of sample patches — got downsample ${downsample}, stride ${stride} and sample whole. Use sample patches, or leave them out.`,
+    );
+  }
+  const isZero = stride.every((n) => n === 0);
+  if (!isZero && (stride.length !== patch.length || stride.some((n, axis) => n < 1 || n > patch[axis]!))) {
+    throw new UsageError(
+      `config: stride must be ${patch.length} whole numbers from 1 to the patch's sides, ${patch}, or 0 — got ${stride}. Use for instance ${patch.map((side) => Math.ceil(side / 2))}.`,
+    );
+  }
 }
 
 function checkTogether(config: Config): Config {
@@ -347,8 +392,8 @@ function checkTogether(config: Config): Config {
     );
   }
   const { spacing, intensityPercentiles: percentiles } = config;
-  const isResized = spacing.every((mm) => mm === 0);
-  if (!isResized && (spacing.length !== patch.length || spacing.includes(0))) {
+  checkPatches(config);
+  if (!isWithoutSpacing(config) && (spacing.length !== patch.length || spacing.includes(0))) {
     const example = patch.map(() => 1.5);
     throw new UsageError(
       `config: spacing must be ${patch.length} numbers of mm above 0, or zeros — got ${spacing}. Use for instance ${example}.`,

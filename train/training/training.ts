@@ -7,7 +7,7 @@ import type { Reading } from '../data/case-volume.js';
 import { describeDataset, openDataset, type Split, type SplitOptions, splitDataset } from '../data/datasets.js';
 import { type Batch, createLoader } from '../data/loader.js';
 import { createNotices } from '../data/notices.js';
-import { evaluateCases } from '../evaluation/evaluate.js';
+import { evaluateCases, predictorOptionsOf } from '../evaluation/evaluate.js';
 import { createPredictor } from '../evaluation/predictor.js';
 import type { Summary } from '../evaluation/summary.js';
 import { UsageError } from '../files/usage-error.js';
@@ -168,7 +168,7 @@ async function trainIn(
     split: resolved,
     labeled: config.labeled,
     patch: config.patch,
-    spacing: config.spacing,
+    ...{ spacing: config.spacing, sample: config.sample, downsample: config.downsample },
     ...readingIn(config),
     batch: supervised ? config.labeledBatch : config.batch,
     labeledBatch: config.labeledBatch,
@@ -183,8 +183,9 @@ async function trainIn(
     () => {}, // what is wrong with the data comes with the first batch
   );
   const notices = createNotices('train'); // of what is validated on: once, however often it is read
-  const predictor = createPredictor(gpu, trainer.student, config.patch);
-  const teacher = trainer.teacher && createPredictor(gpu, trainer.teacher, config.patch);
+  const how = predictorOptionsOf(config);
+  const predictor = createPredictor(gpu, trainer.student, config.patch, how);
+  const teacher = trainer.teacher && createPredictor(gpu, trainer.teacher, config.patch, how);
   const events = createEventFile(out, resume ? first : undefined);
   const log = (record: LogRecord) => {
     appendRecord(file(runFiles.log), record);
