@@ -15,8 +15,9 @@ export const fold = (classes: number, join: (a: string, b: string) => string, it
     .slice(1)
     .reduce((text, k) => join(text, item(k)), item(0));
 
-export const total = (classes: number, item: (k: number) => string): string =>
-  `(${range(classes).map(item).join(' + ')})`;
+/** The sum of an expression over the classes, or over those from `first` on. */
+export const total = (classes: number, item: (k: number) => string, first = 0): string =>
+  `(${range(classes).slice(first).map(item).join(' + ')})`;
 
 /** `let x0 = …` to `x{K−1}`: the class values of pixel `pixel` in `array` (declared with `classArray`). */
 export function loadClasses(name: string, array: string, pixel: string, classes: number): string {

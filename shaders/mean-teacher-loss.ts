@@ -163,7 +163,8 @@ ${storePartials(walk, names, beside)}
 
 /** loss [], terms [2 or 3], statistics [4] (as selection-statistics.ts) and the gradient's factors, from the partials. */
 export function meanTeacherValues(sizes: MeanTeacherSizes): string {
-  const { pixels, classes, labeledPixels, epsilon, teacher } = sizes;
+  const { pixels, classes, labeledPixels, epsilon, foreground = false, teacher } = sizes;
+  const diceMean = foreground ? classes - 1 : classes;
   const [names, beside] = [sumNames(sizes), namesBeside(sizes)];
   const all = [...names, ...beside];
   const sumOf = (name: string): string => (all.includes(name) ? `totals[${all.indexOf(name)}]` : '0.0');
@@ -208,9 +209,9 @@ ${each(
   classes,
   (k) => `  let top${k} = 2.0 * ${sumOf(`overlap${k}`)} + ${f32(epsilon)};
   let bottom${k} = ${sumOf(`square${k}`)} + ${sumOf(`count${k}`)} + ${f32(epsilon)};
-  factors[${2 + 2 * k}] = ${f32(-1 / classes)} / bottom${k}; factors[${3 + 2 * k}] = top${k} / bottom${k};`,
+  factors[${2 + 2 * k}] = ${foreground && k === 0 ? '0.0' : `${f32(-1 / diceMean)} / bottom${k}`}; factors[${3 + 2 * k}] = top${k} / bottom${k};`,
 )}
-  var dice = 1.0 - ${total(classes, (k) => `top${k} / bottom${k}`)} / ${f32(classes)};
+  var dice = 1.0 - ${total(classes, (k) => `top${k} / bottom${k}`, foreground ? 1 : 0)} / ${f32(diceMean)};
   if (counted == 0.0) { cross_entropy = ${sumOf('spoiled')}; dice = ${sumOf('spoiled')}; }
   terms[0] = cross_entropy;
   terms[1] = dice;

@@ -18,6 +18,8 @@ export interface TeacherPart extends Keeping {
 export interface MeanTeacherSizes extends LabeledSizes {
   readonly labeledPixels: number;
   readonly epsilon: number;
+  /** The supervised Dice loss is over all classes but the first; default over all. */
+  readonly foreground?: boolean;
   readonly teacher: TeacherPart | undefined;
 }
 
@@ -88,12 +90,14 @@ export function meanTeacherExamples(): MeanTeacherSizes[] {
       teachers.push({ kind, ...keeping, everywhere: false, selection: false, hard: false });
     }
   }
-  return (['f32', 'f16'] as const).flatMap((dtype) =>
-    teachers.map((teacher, t) => {
-      const labeledPixels = t % 4 === 3 && dtype === 'f16' ? 0 : 500;
-      const pixels = t % 2 ? 1000 : 2 ** 18;
-      const labels = { type: (['u8', 'u32', 'i32'] as const)[t % 3]!, ignored: t % 2 ? 1 : undefined };
-      return { dtype, pixels, classes: [4, 3, 16][t % 3]!, labels, labeledPixels, epsilon: 1e-5, teacher };
-    }),
-  );
+  return (['f32', 'f16'] as const)
+    .flatMap((dtype) =>
+      teachers.map((teacher, t) => {
+        const labeledPixels = t % 4 === 3 && dtype === 'f16' ? 0 : 500;
+        const pixels = t % 2 ? 1000 : 2 ** 18;
+        const labels = { type: (['u8', 'u32', 'i32'] as const)[t % 3]!, ignored: t % 2 ? 1 : undefined };
+        return { dtype, pixels, classes: [4, 3, 16][t % 3]!, labels, labeledPixels, epsilon: 1e-5, teacher };
+      }),
+    )
+    .flatMap((sizes, i) => (i % 8 === 0 ? [sizes, { ...sizes, foreground: true }] : [sizes]));
 }

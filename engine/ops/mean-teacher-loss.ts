@@ -14,6 +14,7 @@ import { record } from '../autograd.js';
 import { ShapeError, show } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
+import { isForeground } from './dice-loss.js';
 import { floatType } from './float-type.js';
 import { isLabelType, type LabelOptions, labelsOf, pixelSizes } from './labeled-pixels.js';
 import { type ConsistencyOptions, consistencyOptions, keepingOf } from './masked-consistency.js';
@@ -29,6 +30,8 @@ export interface MeanTeacherOptions extends LabelOptions {
   labeledPixels: number;
   /** ε of the Dice loss; default 1e-5. */
   epsilon?: number;
+  /** Which classes the supervised Dice loss is over, as `classes` of `diceLoss`; default all. */
+  diceClasses?: 'all' | 'foreground';
 }
 
 /** The teacher's side of `meanTeacherLoss`: its predictions, and how they are compared. */
@@ -91,7 +94,7 @@ export function meanTeacherLoss(
   options: MeanTeacherOptions,
   teacher?: TeacherOptions & { selection?: boolean },
 ): SupervisedTerms & Partial<SelectionTerms> {
-  checkOptions('meanTeacherLoss', options, ['labels', 'labeledPixels', 'ignoreIndex', 'epsilon']);
+  checkOptions('meanTeacherLoss', options, ['labels', 'labeledPixels', 'ignoreIndex', 'epsilon', 'diceClasses']);
   checkOptions('meanTeacherLoss', teacher, ['logits', 'weight', 'hard', 'selection', ...consistencyOptions]);
   const { gpu } = logits;
   const { labels, labeledPixels } = options;
@@ -155,7 +158,7 @@ export function meanTeacherLoss(
 /** The sizes; throws unless labels and teacher's logits fit the student's logits. */
 function sizesOf(
   logits: Tensor,
-  { labels, labeledPixels, epsilon = 1e-5, ignoreIndex }: MeanTeacherOptions,
+  { labels, labeledPixels, epsilon = 1e-5, ignoreIndex, diceClasses }: MeanTeacherOptions,
   teacher: (TeacherOptions & { selection?: boolean }) | undefined,
 ): MeanTeacherSizes {
   const op = 'meanTeacherLoss';
@@ -174,7 +177,8 @@ function sizesOf(
     );
   }
   const read = labelsOf(op, labels, classes, { ignoreIndex }, labeledPixels);
-  const supervised = { pixels, classes, labels: read, labeledPixels, epsilon };
+  const foreground = isForeground(op, 'diceClasses', diceClasses);
+  const supervised = { pixels, classes, labels: read, labeledPixels, epsilon, foreground };
   if (!teacher) return { dtype: floatType(op, logits), ...supervised, teacher: undefined };
   const { logits: q, kind, confidence, weight, hard = false } = teacher;
   const everywhere = q.size === logits.size;

@@ -30,7 +30,7 @@ test('acdc is the 2-D protocol of SSL4MIS', () => {
     const t = Math.floor(iteration / 150);
     assert.ok(Math.abs(weight(iteration) - 0.1 * Math.exp(-5 * (1 - t / 200) ** 2)) < 1e-15, String(iteration));
   }
-  assert.ok(Math.abs(ramps.polyLearningRate(config, 12_000) - 0.01 * 0.6 ** 0.9) < 1e-15);
+  assert.ok(Math.abs(ramps.learningRate(config, 12_000) - 0.01 * 0.6 ** 0.9) < 1e-15);
 });
 
 test('the file says everything that the protocol says, and neither method nor labels', () => {
@@ -46,8 +46,8 @@ test('fewer iterations: the ramps keep their shape', () => {
   for (const share of [0.02, 0.1, 0.25, 0.5, 0.9]) {
     const weight = ramps.consistencyWeight(short!, 3000 * share);
     assert.ok(Math.abs(weight - ramps.consistencyWeight(whole!, 30_000 * share)) < 1e-12, `${share}: ${weight}`);
-    const lr = ramps.polyLearningRate(short!, 3000 * share);
-    assert.ok(Math.abs(lr - ramps.polyLearningRate(whole!, 30_000 * share)) < 1e-15);
+    const lr = ramps.learningRate(short!, 3000 * share);
+    assert.ok(Math.abs(lr - ramps.learningRate(whole!, 30_000 * share)) < 1e-15);
   }
 });
 

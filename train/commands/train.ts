@@ -102,7 +102,7 @@ export async function run(args: string[]): Promise<number> {
           ([k, { Dice }]) => `${cardiacClasses[Number(k)] ?? k} ${Dice?.toFixed(4) ?? '–'}`,
         );
         console.log(
-          `best validation Dice ${best.scores.foreground_mean.Dice?.toFixed(4)} at ${best.iteration} (${byClass.join(', ')})`,
+          `${config.select} validation Dice ${best.scores.foreground_mean.Dice?.toFixed(4)} at ${best.iteration} (${byClass.join(', ')})`,
         );
       }
       if (result.interrupted)

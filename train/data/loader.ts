@@ -20,6 +20,8 @@ export interface LoaderOptions extends Reading, SplitOptions {
   readonly sample?: 'whole' | 'patches';
   /** Of the grid, as in the configuration; default 1. */
   readonly downsample?: number;
+  /** As in the configuration: with 'last' the split may have no validation patients. */
+  readonly select?: 'best' | 'last';
   /** Samples in a batch: `labeledBatch` labelled ones first, the rest unlabelled. Equal numbers: supervised training. */
   readonly batch: number;
   readonly labeledBatch: number;

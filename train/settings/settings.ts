@@ -141,7 +141,19 @@ export const settings = {
   lr: number(0.01, 0, most, 'initial learning rate of SGD'),
   momentum: number(0.9, 0, 1, 'SGD momentum'),
   weightDecay: number(1e-4, 0, most, 'SGD weight decay'),
-  lrPower: number(0.9, 0, most, 'power N of the schedule: learning rate · (1 − iteration/iterations)^N'),
+  lrSchedule: choice(
+    'poly',
+    ['poly', 'step'],
+    'how the learning rate falls: by a power of what is left of the iterations (poly), or by a factor every so often (step)',
+  ),
+  lrPower: number(0.9, 0, most, 'poly: learning rate · (1 − iteration/iterations)^N'),
+  lrStepFraction: number(
+    5 / 12,
+    1e-6,
+    1,
+    'step: share of the iterations after which the learning rate falls, again and again',
+  ),
+  lrStepFactor: number(0.1, 0, 1, 'step: what it is multiplied by'),
   seed: integer(1337, 0, 'seed of weights, batches, augmentation, dropout and noise'),
   augment: boolean(true, 'random rotations and flips'),
   strong: choice(
@@ -201,7 +213,13 @@ export const settings = {
     "weight, within the consistency, of the cross-entropy against the teacher's class on the unlabelled pixels that are not kept",
   ),
   consistencyWeight: number(0.1, 0, most, 'λ_max, the final weight of the unsupervised loss'),
-  rampEvery: integer(150, 1, 'iterations between two steps of the weight ramp'),
+  diceClasses: choice(
+    'all',
+    ['all', 'foreground'],
+    'classes that the supervised Dice loss is over: all, or all but the background',
+  ),
+  rampEvery: integer(150, 1, 'iterations between two steps of the weight ramp; fewer where --ramp-steps asks for that'),
+  rampSteps: integer(200, 1, 'steps that the weight ramp takes at least, however few iterations there are'),
   rampFraction: number(1, 0, 1, 'share of the iterations over which the weight ramps up'),
   warmupFraction: number(1 / 30, 0, 1, 'share of the iterations before the unsupervised loss starts'),
   pretrainFraction: number(
@@ -260,7 +278,12 @@ export const settings = {
     0,
     'iterations between two logs of how large the gradient of each term of the loss is, and where it points; 0: never',
   ),
-  evalEvery: integer(200, 1, 'iterations between two validations; the best checkpoint is kept'),
+  evalEvery: integer(200, 1, 'iterations between two validations'),
+  select: choice(
+    'best',
+    ['best', 'last'],
+    'the checkpoint that counts: the best one in validation, or the last one, for which nobody has to be in validation',
+  ),
   saveEvery: integer(200, 1, 'iterations between two saves of the state that --resume continues from'),
   keepCheckpoints: integer(0, 0, 'earlier checkpoints that are kept beside best and last'),
 } as const;

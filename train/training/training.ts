@@ -74,7 +74,7 @@ export interface TrainingResult {
   seconds: number;
   /** Whether `stop` ended it before its time. */
   interrupted: boolean;
-  /** The best validation so far. */
+  /** The best validation so far; with `select: 'last'` the last one. */
   best: { iteration: number; scores: Pick<Summary, 'mean' | 'foreground_mean'> } | undefined;
   /** Time the loop waited for batches, ms. */
   waitMs: number;
@@ -162,13 +162,14 @@ async function trainIn(
   writeJson(file(runFiles.config), config);
   writeJson(file(runFiles.environment), { ...environmentOf(gpu), ...(weights && { initWeights: weights }) });
   rewindLog(file(runFiles.log), first);
+  if (!split.val.length) console.error('train: nobody is in validation: the last checkpoint counts, and is not scored');
   const supervised = config.method === 'supervised';
   const loader = createLoader({
     dir: data,
     split: resolved,
     labeled: config.labeled,
     patch: config.patch,
-    ...{ spacing: config.spacing, sample: config.sample, downsample: config.downsample },
+    ...{ spacing: config.spacing, sample: config.sample, downsample: config.downsample, select: config.select },
     ...readingIn(config),
     batch: supervised ? config.labeledBatch : config.batch,
     labeledBatch: config.labeledBatch,
@@ -193,7 +194,7 @@ async function trainIn(
   };
   const progress = createProgress(config.method, config.iterations, first);
   const names = metricNames(config);
-  let best = bestIn(readLog(file(runFiles.log)));
+  let best = bestIn(readLog(file(runFiles.log)), config.select);
   let iteration = first;
   let [gpuMs, validationMs] = [0, 0];
 
@@ -222,11 +223,12 @@ async function trainIn(
   const validate = async (kept: Kept): Promise<LogRecord> => {
     const summary = await evaluateCases(predictor, split.val, config, (volume) => void notices.add(volume.notes));
     const dice = summary.foreground_mean.Dice ?? 0;
-    if (!best || dice > (best.scores.foreground_mean.Dice ?? 0)) {
+    const isLast = config.select === 'last';
+    if (isLast || !best || dice > (best.scores.foreground_mean.Dice ?? 0)) {
       best = { iteration, scores: { mean: summary.mean, foreground_mean: summary.foreground_mean } };
       writeJson(file(runFiles.summary), summary);
       const metadata = { iteration: String(iteration), dice: String(dice), config: JSON.stringify(config) };
-      await keepingFinite(saveTensors(file(runFiles.best), trainer.student.state, metadata));
+      if (!isLast) await keepingFinite(saveTensors(file(runFiles.best), trainer.student.state, metadata));
     }
     await drawValidation(file(runFiles.slices), iteration, config, kept, predictor, split.val);
     const { mean, foreground_mean } = summary;
@@ -275,7 +277,7 @@ async function trainIn(
     const text = shown.map((name) => `${name} ${named[name]!.toPrecision(3)}`).join('  ');
     progress.update(
       number + 1,
-      `${text}${dice === null || dice === undefined ? '' : `  best val Dice ${dice.toFixed(4)}`}`,
+      `${text}${dice === null || dice === undefined ? '' : `  ${config.select} val Dice ${dice.toFixed(4)}`}`,
       { data: loader.stats.waitMs, gpu: gpuMs, validation: validationMs },
     );
     return keptBy(config, { ...named, ...schedule });
@@ -299,7 +301,7 @@ async function trainIn(
       running = undefined;
       if (isValidated) {
         const began = performance.now();
-        log(await validate(kept));
+        if (split.val.length) log(await validate(kept));
         await showBatch(events, iteration, batch, config.patch, kept, predictor);
         if (views) await drawViews(file(runFiles.slices), events, iteration, config, batch, views, kept);
         drawProgress(file(runFiles.curves), readLog(file(runFiles.log)));
@@ -330,13 +332,14 @@ function readingIn(config: Config): Reading {
   return { classes, orient, ignoreLabel, trust, nan, intensity, intensityPercentiles };
 }
 
-/** The best validation in a log. */
-function bestIn(records: readonly LogRecord[]): TrainingResult['best'] {
+/** The validation in a log that counts: the best, or the last. */
+function bestIn(records: readonly LogRecord[], select: Config['select']): TrainingResult['best'] {
   let best: TrainingResult['best'];
   for (const { iteration, validation } of records) {
     const scores = validation as Pick<Summary, 'mean' | 'foreground_mean'> | undefined;
     const dice = scores?.foreground_mean.Dice ?? 0;
-    if (scores && (!best || dice > (best.scores.foreground_mean.Dice ?? 0))) best = { iteration, scores };
+    if (scores && (select === 'last' || !best || dice > (best.scores.foreground_mean.Dice ?? 0)))
+      best = { iteration, scores };
   }
   return best;
 }
