@@ -27,6 +27,7 @@ import {
 } from '../run/run-folder.js';
 import { describeSplit, readRunSplit, reopenDataset, sameSplit } from '../run/run-split.js';
 import type { Config } from '../settings/settings.js';
+import { fittingBatch, unfit } from './fitting-batch.js';
 import { createProgress, sayCompiling } from './progress.js';
 import { drawProgress, drawValidation, drawViews, type Kept, keptBy, reportOn, showBatch } from './run-pictures.js';
 import { createEventFile } from './tensorboard.js';
@@ -80,11 +81,26 @@ export interface TrainingResult {
   waitMs: number;
 }
 
+/** What a configuration costs on a GPU. */
+export interface Costs {
+  parameters: number;
+  launches: number;
+  peakBytes: number;
+  plannedBytes: number;
+  unsharedBytes: number;
+  externalBytes: number;
+  /** Whether this GPU can bind every tensor of it. */
+  fits: boolean;
+  /** Where it cannot: the largest batch that it could train, if there is one. */
+  fittingBatch?: number;
+}
+
 /** What a configuration costs, without training: nothing is allocated but inputs and weights. Says when this GPU cannot run it. */
-export function dryRun(gpu: Gpu, config: Config): Record<string, number> {
+export function dryRun(gpu: Gpu, config: Config): Costs {
   const trainer = createTrainer(gpu, config);
   const { launches, plannedBytes, unsharedBytes, externalBytes, tooLarge }: StepInfo = trainer.step.info;
-  if (tooLarge) console.error(`train: this GPU cannot run this configuration — ${tooLarge.message}`);
+  const smaller = tooLarge && fittingBatch(gpu, config);
+  if (tooLarge) console.error(unfit(gpu, config, tooLarge, smaller));
   return {
     parameters: countParameters(trainer.student),
     launches,
@@ -92,6 +108,8 @@ export function dryRun(gpu: Gpu, config: Config): Record<string, number> {
     plannedBytes,
     unsharedBytes,
     externalBytes,
+    fits: !tooLarge,
+    ...(smaller && { fittingBatch: smaller.batch }),
   };
 }
 
@@ -125,6 +143,8 @@ export async function train({
   const isSame = known !== undefined && !changedData;
   const described = isSame ? known : describeSplit(dataset, config.labeled);
   const trainer = createTrainer(gpu, config);
+  const { tooLarge } = trainer.step.info; // before there is a folder
+  if (tooLarge) throw new UsageError(unfit(gpu, config, tooLarge, fittingBatch(gpu, config)));
   const giveBack = takeRunFolder(out, resume);
   try {
     if (!isSame) writeJson(join(out, runFiles.split), described);
