@@ -1,6 +1,6 @@
 // The loader's other thread: reads every sample once, at its own size, then makes one batch for each 'more' it is sent, `ahead` at first.
 import { parentPort, workerData } from 'node:worker_threads';
-import { DataError } from '../files/data-error.js';
+import { DataError, some } from '../files/data-error.js';
 import { amongVolumes, type NamedFacts } from './among-volumes.js';
 import { drawPatch, drawTransform } from './augment.js';
 import { loadCase } from './case-volume.js';
@@ -35,13 +35,23 @@ async function prepare(): Promise<(iteration: number) => Batch> {
   const facts: NamedFacts[] = [];
   const warnings: string[] = [];
   const notices = createNotices('train', (line) => warnings.push(line));
+  const readCase = (c: Case): Kept[] => {
+    const loaded = loadCase(c, options);
+    notices.add(loaded.notes);
+    facts.push({ id: c.id, ...placeOf(loaded.volume) });
+    const samples = nativeSamples(loaded, options);
+    return samples.map((sample): Kept => (isCut ? storedSample(sample) : sample));
+  };
   const read = (cases: readonly Case[]): Kept[] =>
     cases.flatMap((c) => {
-      const loaded = loadCase(c, options);
-      notices.add(loaded.notes);
-      facts.push({ id: c.id, ...placeOf(loaded.volume) });
-      const samples = nativeSamples(loaded, options);
-      return samples.map((sample): Kept => (isCut ? storedSample(sample) : sample));
+      try {
+        return readCase(c);
+      } catch (error) {
+        if (!(error instanceof RangeError)) throw error; // what JavaScript throws for an array that it cannot allocate
+        throw new DataError(
+          `loader: ${c.image} does not fit into memory beside the ${facts.length} volumes before it — ${error.message}. Use --downsample 2, fewer patients, or a machine with more memory.`,
+        );
+      }
     });
   const labeled = read(split.labeled);
   checkLabels(labeled);
@@ -62,6 +72,7 @@ async function prepare(): Promise<(iteration: number) => Batch> {
   notices.end();
   const hasSpacing = ![...split.labeled, ...split.unlabeled].some((c) => c.hdf5);
   warnings.push(...amongVolumes(facts, { ...options, hasSpacing }).map((line) => `train: ${line}`));
+  if (isCut) warnings.push(...smallerThanPatch([...labeled, ...unlabeled]));
   const readMs = performance.now() - start;
   send({
     kind: 'ready',
@@ -72,6 +83,18 @@ async function prepare(): Promise<(iteration: number) => Batch> {
     const samples = [...drawn.labeled.map((i) => labeled[i]!), ...drawn.unlabeled.map((i) => unlabeled[i]!)];
     return makeBatch(iteration, samples);
   };
+}
+
+/** A warning about samples that the patch does not fit into as they lie, by case. */
+function smallerThanPatch(samples: readonly Kept[]): string[] {
+  const patch = shapeOf(options);
+  const sizes = new Map(samples.map(({ id, shape }) => [id, shape]));
+  const small = [...sizes].filter(([, shape]) => shape.some((side, axis) => side < patch[axis]!));
+  if (!small.length) return [];
+  const named = small.map(([id, shape]) => `${id} ${shape.join('×')}`);
+  return [
+    `train: ${small.length} of ${sizes.size} volumes ${small.length === 1 ? 'is' : 'are'} smaller than the patch ${patch.join('×')} (z×y×x), and padded with 0: ${some(named)}`,
+  ];
 }
 
 /** What only the files say: labelled slices have labels, and these reach the highest class. */
