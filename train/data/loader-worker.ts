@@ -35,8 +35,16 @@ async function prepare(): Promise<(iteration: number) => Batch> {
   const facts: NamedFacts[] = [];
   const warnings: string[] = [];
   const notices = createNotices('train', (line) => warnings.push(line));
+  let spacing: readonly number[] | undefined;
+  /** The size of a patch, at the first volume's voxels. */
+  const patchInMm = (isKnown: boolean): string => {
+    const sides = shapeOf(options);
+    const mm = sides.map((side, axis) => Math.round(side * (options.downsample ?? 1) * spacing![2 - axis]!));
+    return `train: patches of ${sides.join('×')} voxels (z×y×x)${isKnown ? `, ${mm.join('×')} mm` : ''}`;
+  };
   const readCase = (c: Case): Kept[] => {
     const loaded = loadCase(c, options);
+    spacing ??= loaded.spacing;
     notices.add(loaded.notes);
     facts.push({ id: c.id, ...placeOf(loaded.volume) });
     const samples = nativeSamples(loaded, options);
@@ -72,7 +80,7 @@ async function prepare(): Promise<(iteration: number) => Batch> {
   notices.end();
   const hasSpacing = ![...split.labeled, ...split.unlabeled].some((c) => c.hdf5);
   warnings.push(...amongVolumes(facts, { ...options, hasSpacing }).map((line) => `train: ${line}`));
-  if (isCut) warnings.push(...smallerThanPatch([...labeled, ...unlabeled]));
+  if (isCut) warnings.push(patchInMm(hasSpacing), ...smallerThanPatch([...labeled, ...unlabeled]));
   const readMs = performance.now() - start;
   send({
     kind: 'ready',
