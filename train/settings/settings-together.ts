@@ -1,12 +1,30 @@
 // Which settings fit together: what one of them needs of another, each with what to do.
 import { UsageError } from '../files/usage-error.js';
-import type { Config } from './settings.js';
+
+/** The settings that need each other. */
+interface Together {
+  readonly method: string;
+  readonly patch: readonly number[];
+  readonly sample: 'whole' | 'patches';
+  readonly downsample: number;
+  readonly stride: readonly number[];
+  readonly spacing: readonly number[];
+  readonly intensityPercentiles: readonly number[];
+  readonly classes: number;
+  readonly ignoreLabel: number | null;
+  readonly features: readonly number[];
+  readonly batch: number;
+  readonly labeledBatch: number;
+  readonly strong: string;
+  readonly teacherMode: string;
+  readonly emaBuffers: boolean;
+}
 
 /** Whether samples keep their own pixels, or are resized, whatever their size in mm. */
-export const isWithoutSpacing = ({ spacing }: Config): boolean => spacing.every((mm) => mm === 0);
+export const isWithoutSpacing = ({ spacing }: Pick<Together, 'spacing'>): boolean => spacing.every((mm) => mm === 0);
 
 /** What patches need, and what only they can have. */
-function checkPatches(config: Config): void {
+function checkPatches(config: Together): void {
   const { patch, stride, downsample, sample } = config;
   if (sample === 'patches' && !isWithoutSpacing(config)) {
     throw new UsageError(
@@ -27,7 +45,7 @@ function checkPatches(config: Config): void {
 }
 
 /** The configuration, if its settings fit together; throws a UsageError for those that do not. */
-export function checkTogether(config: Config): Config {
+export function checkTogether<C extends Together>(config: C): C {
   const { patch, features, batch, labeledBatch, method } = config;
   const multiple = 2 ** (features.length - 1);
   if (features.length < 2) {
