@@ -55,7 +55,7 @@ async function prepare(): Promise<(iteration: number) => Batch> {
       try {
         return readCase(c);
       } catch (error) {
-        if (!(error instanceof RangeError)) throw error; // what JavaScript throws for an array that it cannot allocate
+        if (!(error instanceof RangeError && /allocation failed/.test(error.message))) throw error;
         throw new DataError(
           `loader: ${c.image} does not fit into memory beside the ${facts.length} volumes before it — ${error.message}. Use --downsample 2, fewer patients, or a machine with more memory.`,
         );
