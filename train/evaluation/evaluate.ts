@@ -9,29 +9,24 @@ import { DataError } from '../files/data-error.js';
 import { keepLargestComponents } from './components.js';
 import { countConfusion, emptyConfusion } from './confusion.js';
 import { volumeScores } from './metrics.js';
+import type { Predictor } from './prediction.js';
 import { codingOf, findPredictions, readPrediction } from './prediction-files.js';
-import type { Predictor } from './predictor.js';
 import { type CaseSummary, type EvaluationSettings, type Summary, summarize } from './summary.js';
-import { predictWindows } from './windows.js';
 
 /** How a case is predicted: on the network's grid, whole or by overlapping windows. */
 export interface PredictedGrid extends Grid {
   readonly classes: number;
   /**
-   * Voxels between overlapping windows along each side of the patch, on a grid of `spacing`; the predictor must give probabilities.
+   * Voxels between overlapping windows along each side of the patch, on a grid of `spacing`; the predictor must have it, too.
    * Default: one patch a sample.
    */
   readonly stride?: readonly number[];
 }
 
 /** What the network says of a case, still on its grid. */
-async function predictOnGrid(predictor: Predictor, volume: CaseVolume, grid: PredictedGrid) {
-  const { stride, patch } = grid;
-  if (!stride) return { grid, ...(await predictor(stackSamples(volume, grid))) };
-  const sides = sidesAt(volume, grid);
-  const larger = { ...grid, patch: sides };
-  const windows = { sides, patch, stride };
-  return { grid: larger, ...(await predictWindows(predictor, stackSamples(volume, larger), windows)) };
+async function predictOnGrid(predictor: Predictor, volume: CaseVolume, settled: PredictedGrid) {
+  const grid = settled.stride ? { ...settled, patch: sidesAt(volume, settled) } : settled;
+  return { grid, ...(await predictor(stackSamples(volume, grid), false, grid.patch)) };
 }
 
 /** Labels of a case on its own grid [D, H, W]. */

@@ -34,7 +34,28 @@ export const predictionFlags = {
     value: 'N,N,…',
     help: 'predict overlapping patches N voxels apart along each side and average their probabilities; needs a model with --spacing',
   },
+  'window-weights': {
+    type: 'string',
+    choices: ['uniform', 'gaussian'],
+    help: "what a patch's places count for in that average: all the same (default), or a Gaussian with sigma an eighth of each side",
+  },
 } as const satisfies Flags;
+
+/** How a command's flags say that overlapping patches are predicted; nothing where they do not. Throws a UsageError as strideOf does. */
+export function windowsOf(
+  command: string,
+  flags: { stride?: string | undefined; 'window-weights'?: 'uniform' | 'gaussian' | undefined },
+  config: Pick<Config, 'patch' | 'spacing'>,
+): { stride?: number[]; weights?: 'uniform' | 'gaussian' } {
+  const { stride: text, 'window-weights': weights } = flags;
+  if (text === undefined && weights !== undefined) {
+    throw new UsageError(
+      `${command}: --window-weights weighs overlapping patches, but there are none. Give --stride, too, or leave it out.`,
+    );
+  }
+  const stride = strideOf(command, text, config);
+  return { ...(stride && { stride }), ...(weights === 'gaussian' && { weights }) };
+}
 
 /** The stride that `--stride` gives for a model, a number a side; throws a UsageError for one that its patches cannot have. */
 export function strideOf(
