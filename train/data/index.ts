@@ -15,4 +15,5 @@ export {
   toPicture,
 } from './orientation.js';
 export { createPhantom, type Phantom, type PhantomFrame } from './phantom.js';
+export { axisAcross, middleOf, type Plane, type PlaneName, planeNames, planeThrough } from './planes.js';
 export { type Grid, type NativeSample, restoreLabels, type Sample, sampleOnGrid, voxelsOf } from './samples.js';

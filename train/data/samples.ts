@@ -53,7 +53,7 @@ export function middlePlane<A extends Float32Array | Uint8Array>(values: A, grid
 export const planeSides = ({ patch }: Grid): [number, number] => [patch.at(-2)!, patch.at(-1)!];
 
 /** [depth, height, width] of a patch. */
-const shapeOf = ({ patch }: Grid): Triple => [patch.at(-3) ?? 1, patch.at(-2)!, patch.at(-1)!];
+export const shapeOf = ({ patch }: Grid): Triple => [patch.at(-3) ?? 1, patch.at(-2)!, patch.at(-1)!];
 
 /** All samples of a case on its own grid, from z = 0; they share the volume's memory. */
 export function nativeSamples(volume: CaseVolume, { patch }: Grid): NativeSample[] {
@@ -150,6 +150,16 @@ export function sidesAt({ depth, height, width, spacing }: CaseVolume, { patch, 
     const axis = patch.length - 1 - i;
     return wanted?.[axis] ? Math.max(side, Math.ceil((sizes[axis]! * spacing[axis]!) / wanted[axis]!)) : side;
   });
+}
+
+/** Voxel size along z, y, x in mm of a case on the grid; 1 along a depth that it does not have. */
+export function spacingOn({ depth, height, width, spacing }: CaseVolume, grid: Grid): Triple {
+  const sizes = [width, height, depth];
+  const [depthOn, ...sides] = shapeOf(grid);
+  const along = [sides[1]!, sides[0]!, depthOn].map((side, axis) =>
+    axis === 2 && grid.patch.length === 2 ? 1 : grid.spacing?.[axis] || (spacing[axis]! * sizes[axis]!) / side,
+  );
+  return [along[2]!, along[1]!, along[0]!];
 }
 
 /** For each position of the grid along an axis (0: x, 1: y, 2: z), the voxel that is nearest; −1 where the sample does not reach. */

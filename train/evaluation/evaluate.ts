@@ -23,9 +23,13 @@ export interface PredictedGrid extends Grid {
   readonly stride?: readonly number[];
 }
 
+/** The grid that a case's samples are predicted on: whole ones where that is done by windows, else the network's patch. */
+export const gridOf = <G extends Grid & Pick<PredictedGrid, 'stride'>>(volume: CaseVolume, grid: G): G =>
+  grid.stride ? { ...grid, patch: sidesAt(volume, grid) } : grid;
+
 /** What the network says of a case, still on its grid. */
 async function predictOnGrid(predictor: Predictor, volume: CaseVolume, settled: PredictedGrid) {
-  const grid = settled.stride ? { ...settled, patch: sidesAt(volume, settled) } : settled;
+  const grid = gridOf(volume, settled);
   return { grid, ...(await predictor(stackSamples(volume, grid), false, grid.patch)) };
 }
 
