@@ -144,7 +144,10 @@ export function restoreLabels<A extends Uint8Array | Float32Array>(
 }
 
 /** Sides of a whole sample of a case at the grid's spacing, none shorter than the patch; the patch's where samples are resized. */
-export function sidesAt({ depth, height, width, spacing }: CaseVolume, { patch, spacing: wanted }: Grid): number[] {
+export function sidesAt(
+  { depth, height, width, spacing }: Pick<CaseVolume, 'depth' | 'height' | 'width' | 'spacing'>,
+  { patch, spacing: wanted }: Grid,
+): number[] {
   const sizes = [width, height, depth];
   return patch.map((side, i) => {
     const axis = patch.length - 1 - i;
