@@ -6,6 +6,7 @@
 // Mixed: one thread per quad of channels of a pixel, or per word of four labels. Strong: one thread per four elements, as gaussian-noise.
 import { coordinatesOf, pixelIndex, product, type Triple, vectorsOf } from './image-sizes.js';
 import { philox } from './philox.js';
+import { planeTurns, turnBits } from './plane-turns.js';
 import { enable, type Float, flatIndex, u32, wgsl } from './wgsl.js';
 
 /** The columns of the table, in order. */
@@ -38,21 +39,9 @@ const inBox = (item: string): string =>
 /** Expression: the item that `item` shows in its box. */
 const partnerOf = (item: string): string => `u32(i32(${item}) + i32(${drawn(item, 'partner')}))`;
 
-/** Functions `turn_of(item)`, `turned(turn, at)` and `turned_back(turn, at)`, where `at` is (row, column). Quarter turns need a square. */
-const turns = ([, height, width]: Triple): string => wgsl`
-fn turn_of(item: u32) -> u32 { return u32(${drawn('item', 'turn')}) & ${u32(height === width ? 7 : 6)}; }
-// What quarter turns counter-clockwise show at a place was here.
-fn before_turns(quarters: u32, at: vec2u) -> vec2u {
-  var here = at;
-#if ${height === width}
-  if ((quarters & 1u) != 0u) { here = vec2u(here.y, ${u32(width - 1)} - here.x); }
-#endif
-  if ((quarters & 2u) != 0u) { here = vec2u(${u32(height - 1)} - here.x, ${u32(width - 1)} - here.y); }
-  return here;
-}
-fn mirrored(turn: u32, at: vec2u) -> vec2u { return vec2u(at.x, select(at.y, ${u32(width - 1)} - at.y, turn >= 4u)); }
-fn turned(turn: u32, at: vec2u) -> vec2u { return before_turns(turn & 3u, mirrored(turn, at)); }
-fn turned_back(turn: u32, at: vec2u) -> vec2u { return mirrored(turn, before_turns((4u - (turn & 3u)) & 3u, at)); }`;
+/** Functions `turn_of(item)` and those of planeTurns. */
+const turns = (size: Triple): string => wgsl`
+fn turn_of(item: u32) -> u32 { return u32(${drawn('item', 'turn')}) & ${u32(turnBits(size))}; }${planeTurns(size)}`;
 
 /** Function `source_of(pixel)`: the item that an output pixel shows, and the pixel's index in the whole batch. */
 const sources = (size: Triple): string => wgsl`${turns(size)}

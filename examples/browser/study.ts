@@ -39,7 +39,7 @@ export interface Study {
   /** Known for phantoms only. */
   readonly truth: Uint8Array | undefined;
   segmentation: Segmentation | undefined;
-  /** Letters of the directions that x and y of a picture point to; empty where the header does not say. */
+  /** Letters of the directions that x, y and z point to; empty where the header does not say. */
   readonly directions: string;
   /** What exported labels are written like; none for a phantom. */
   readonly volume: Volume | undefined;
@@ -70,7 +70,7 @@ export function studyOf(volume: Volume): Study {
     labelled: new Array(depth).fill(false),
     truth: undefined,
     segmentation: undefined,
-    directions: code && code[order.axes[0]]! + code[order.axes[1]]!,
+    directions: code && order.axes.map((axis) => code[axis]!).join(''),
   };
 }
 
@@ -96,6 +96,12 @@ export function phantomStudy(index: number, size = 128): Study {
 /** The pixels of slice z of something that has one number a voxel. */
 export const sliceAt = <A extends Uint8Array | Float32Array>({ height, width }: Study, voxels: A, z: number): A =>
   voxels.subarray(z * height * width, (z + 1) * height * width) as A;
+
+/** The whole volume for a network of volumes, without labels. */
+export const nativeVolume = ({ name, image, depth, height, width, spacing }: Study): NativeSample => ({
+  ...{ id: name, z: 0, image, label: undefined, shape: [depth, height, width] },
+  spacing: [spacing[2], spacing[1], spacing[0]],
+});
 
 /** Slice z for the trainer, with its label where it counts as labelled. */
 export const nativeSlice = (study: Study, z: number): NativeSample => ({

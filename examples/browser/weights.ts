@@ -17,7 +17,7 @@ export interface Weights {
   /** Where they come from, for people. */
   readonly name: string;
   readonly arrays: ReadonlyMap<string, NamedArray>;
-  /** The network's shape and the grid that slices are resized to. */
+  /** The network's shape and the grid that slices, or volumes, are resized to or cut at. */
   readonly classes: number;
   readonly features: readonly number[];
   readonly patch: readonly number[];
@@ -52,7 +52,13 @@ function architectureOf(arrays: Map<string, NamedArray>, text: string | undefine
     features.push(shape[0]!);
   }
   const config = text ? resolveConfig(JSON.parse(text) as Record<string, unknown>) : undefined;
-  return { features, classes: last[0]!, patch: config?.patch ?? [256, 256], spacing: config?.spacing ?? [0, 0] };
+  const rank = first.length - 2;
+  const { patch, spacing } = config ?? { patch: [256, 256], spacing: [0, 0] };
+  if (patch.length !== rank)
+    refuse(
+      `its network takes ${rank === 3 ? 'volumes' : 'slices'}, and its patch is ${config ? patch.join('×') : 'not told'}`,
+    );
+  return { features, classes: last[0]!, patch, spacing };
 }
 
 /** The bytes of a safetensors file that `wgrad predict --weights` and this page read. */
@@ -74,7 +80,12 @@ export function writeInto(model: Segmenter, { arrays, name: file }: Weights): vo
 
 /** A model on the GPU with these weights. */
 export function modelOf(gpu: Gpu, weights: Weights): Segmenter {
-  const model = unet(gpu, { inChannels: 1, classes: weights.classes, features: weights.features });
+  const model = unet(gpu, {
+    inChannels: 1,
+    classes: weights.classes,
+    features: weights.features,
+    rank: weights.patch.length === 3 ? 3 : 2,
+  });
   writeInto(model, weights);
   return model;
 }

@@ -6,20 +6,14 @@ import { openDevice } from '../../engine/node.js';
 import { type CaseVolume, writeLabels } from '../data/case-volume.js';
 import { cardiacClasses, withLabels } from '../data/datasets.js';
 import { createNotices } from '../data/notices.js';
-import {
-  checkVoxelSize,
-  evaluateCases,
-  evaluateFiles,
-  predictorOptionsOf,
-  windowStride,
-} from '../evaluation/evaluate.js';
+import { checkVoxelSize, evaluateCases, evaluateFiles } from '../evaluation/evaluate.js';
 import { createPredictor } from '../evaluation/predictor.js';
 import { scoreTable } from '../evaluation/score-table.js';
 import { type Summary, scoresAsCsv } from '../evaluation/summary.js';
 import { newFolder } from '../files/new-folder.js';
 import { UsageError } from '../files/usage-error.js';
 import { openPart, partFlags } from '../run/run-split.js';
-import { loadModel, modelFlags, predictionFlags, strideOf } from '../run/trained-model.js';
+import { loadModel, modelFlags, predictionFlags, windowsOf } from '../run/trained-model.js';
 import { describeCommand } from '../settings/command-line.js';
 import { createProgress, sayCompiling } from '../training/progress.js';
 import { imageFlags, labelFlags, readingOf } from './reading-flags.js';
@@ -63,8 +57,10 @@ volume and class, on each image's own grid.`,
 export async function run(args: string[]): Promise<number> {
   const { flags } = command.read(args);
   const { data, out, adapter, predictions, flips, split: part, model: role } = flags;
-  if (predictions && (flips || flags.stride || role === 'teacher')) {
-    throw new UsageError('evaluate: --model, --flips and --stride do not apply to --predictions. Leave them out.');
+  if (predictions && (flips || flags.stride || flags['window-weights'] || role === 'teacher')) {
+    throw new UsageError(
+      'evaluate: --model, --flips, --stride and --window-weights do not apply to --predictions. Leave them out.',
+    );
   }
   if (flags.classes && !predictions)
     throw new UsageError('evaluate: --classes applies to --predictions only; a model knows its classes. Leave it out.');
@@ -114,13 +110,12 @@ export async function run(args: string[]): Promise<number> {
   try {
     await verifyDevice(gpu);
     const { model, config: own } = loadModel(gpu, { ...flags, role });
-    const given = strideOf('evaluate', flags.stride, own);
-    const config = { ...own, ...reading, ...(given && { stride: given }) };
+    const windows = windowsOf('evaluate', flags, own);
+    const config = { ...own, ...reading, ...windows };
     const { classes } = config;
     checkClasses(classes, 'the model must have');
     if (out) newFolder('evaluate', out);
-    const stride = windowStride(config);
-    const predictor = createPredictor(gpu, model, config.patch, { flips, ...predictorOptionsOf(config) });
+    const predictor = createPredictor(gpu, model, config.patch, { flips, ...windows });
     await sayCompiling(predictor.prepare);
     const onCase = (volume: CaseVolume, labels: Uint8Array, index: number): string | undefined => {
       checkVoxelSize(volume);
@@ -137,7 +132,7 @@ export async function run(args: string[]): Promise<number> {
       classes,
       flips,
       largestComponent,
-      ...(stride && { stride }),
+      ...windows,
       ...(trained.length && { trained }),
     };
     return report(await evaluateCases(predictor, cases, config, onCase, settings).finally(() => progress.end()));

@@ -15,4 +15,13 @@ export {
   toPicture,
 } from './orientation.js';
 export { createPhantom, type Phantom, type PhantomFrame } from './phantom.js';
-export { type Grid, type NativeSample, restoreLabels, type Sample, sampleOnGrid, voxelsOf } from './samples.js';
+export { axisAcross, middleOf, type Plane, type PlaneName, planeNames, planeThrough } from './planes.js';
+export {
+  type Grid,
+  type NativeSample,
+  restoreLabels,
+  type Sample,
+  sampleOnGrid,
+  sidesAt,
+  voxelsOf,
+} from './samples.js';

@@ -180,7 +180,10 @@ export function restoreLabels<A extends Uint8Array | Float32Array>(
 }
 
 /** Sides of a whole sample of a case at the grid's voxels, none shorter than the patch; the patch's where samples are resized. */
-export function sidesAt({ depth, height, width, spacing }: CaseVolume, grid: Grid): number[] {
+export function sidesAt(
+  { depth, height, width, spacing }: Pick<CaseVolume, 'depth' | 'height' | 'width' | 'spacing'>,
+  grid: Grid,
+): number[] {
   const { patch, spacing: wanted, sample } = grid;
   const sizes = [width, height, depth];
   const factors = factorsOf(grid);
@@ -189,6 +192,16 @@ export function sidesAt({ depth, height, width, spacing }: CaseVolume, grid: Gri
     if (sample === 'patches') return Math.max(side, coarseSide(sizes[axis]!, factors[2 - axis]!));
     return wanted?.[axis] ? Math.max(side, Math.ceil((sizes[axis]! * spacing[axis]!) / wanted[axis]!)) : side;
   });
+}
+
+/** Voxel size along z, y, x in mm of a case on the grid; 1 along a depth that it does not have. */
+export function spacingOn({ depth, height, width, spacing }: CaseVolume, grid: Grid): Triple {
+  const sizes = [width, height, depth];
+  const [depthOn, ...sides] = shapeOf(grid);
+  const along = [sides[1]!, sides[0]!, depthOn].map((side, axis) =>
+    axis === 2 && grid.patch.length === 2 ? 1 : grid.spacing?.[axis] || (spacing[axis]! * sizes[axis]!) / side,
+  );
+  return [along[2]!, along[1]!, along[0]!];
 }
 
 /** For each position of the grid along an axis (0: x, 1: y, 2: z), the voxel that is nearest; −1 where the sample does not reach. */

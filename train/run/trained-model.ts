@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Gpu, GpuError } from '../../engine/index.js';
 import type { NamedArray, Segmenter } from '../../model/index.js';
+import { windowStride } from '../evaluation/evaluate.js';
 import { UsageError } from '../files/usage-error.js';
 import { createNetwork } from '../method/network.js';
 import type { Flags } from '../settings/command-line.js';
@@ -34,7 +35,28 @@ export const predictionFlags = {
     value: 'N,N,…',
     help: "predict overlapping patches N voxels apart along each side and average their probabilities, in place of the model's own --stride; needs a model of patches or with --spacing",
   },
+  'window-weights': {
+    type: 'string',
+    choices: ['uniform', 'gaussian'],
+    help: "what a patch's places count for in that average: all the same (default), or a Gaussian with sigma an eighth of each side",
+  },
 } as const satisfies Flags;
+
+/** How overlapping patches are predicted: as a command's flags say, else as the model's settings do; nothing where a sample is one patch. Throws a UsageError as strideOf does. */
+export function windowsOf(
+  command: string,
+  flags: { stride?: string | undefined; 'window-weights'?: 'uniform' | 'gaussian' | undefined },
+  config: Pick<Config, 'patch' | 'spacing'> & Partial<Pick<Config, 'sample' | 'stride'>>,
+): { stride?: readonly number[]; weights?: 'uniform' | 'gaussian' } {
+  const { stride: text, 'window-weights': weights } = flags;
+  const stride = strideOf(command, text, config) ?? windowStride(config);
+  if (!stride && weights !== undefined) {
+    throw new UsageError(
+      `${command}: --window-weights weighs overlapping patches, but there are none. Give --stride, too, or leave it out.`,
+    );
+  }
+  return { ...(stride && { stride }), ...(weights === 'gaussian' && { weights }) };
+}
 
 /** The stride that `--stride` gives for a model, a number a side; throws a UsageError for one that its patches cannot have. */
 export function strideOf(

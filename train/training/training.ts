@@ -7,7 +7,7 @@ import type { Reading } from '../data/case-volume.js';
 import { describeDataset, openDataset, type Split, type SplitOptions, splitDataset } from '../data/datasets.js';
 import { type Batch, createLoader } from '../data/loader.js';
 import { createNotices } from '../data/notices.js';
-import { evaluateCases, predictorOptionsOf } from '../evaluation/evaluate.js';
+import { evaluateCases, windowStride } from '../evaluation/evaluate.js';
 import { createPredictor } from '../evaluation/predictor.js';
 import type { Summary } from '../evaluation/summary.js';
 import { UsageError } from '../files/usage-error.js';
@@ -204,7 +204,8 @@ async function trainIn(
     () => {}, // what is wrong with the data comes with the first batch
   );
   const notices = createNotices('train'); // of what is validated on: once, however often it is read
-  const how = predictorOptionsOf(config);
+  const stride = windowStride(config);
+  const how = stride ? { stride } : {};
   const predictor = createPredictor(gpu, trainer.student, config.patch, how);
   const teacher = trainer.teacher && createPredictor(gpu, trainer.teacher, config.patch, how);
   const events = createEventFile(out, resume ? first : undefined);
