@@ -18,7 +18,7 @@ import { createSession } from './session.js';
 import { type layers, type Shown, showAll, showPicture } from './show.js';
 import { type Study, sliceAt, studyOf, takeLabels } from './study.js';
 import { newView } from './viewer.js';
-import { decodeWeights } from './weights.js';
+import { decodeWeights, learnsHere } from './weights.js';
 
 const demonstration = decodeWeights(demonstrationBytes, 'Demonstration weights (phantom hearts)');
 const charts = createLossCharts();
@@ -140,8 +140,10 @@ async function segment(): Promise<void> {
 async function train(): Promise<void> {
   if (!page.study) return;
   if (session.busy === 'learning') return session.stop();
-  if (session.weights.patch.length === 3)
-    throw new Error('These weights are for volumes, and the page learns from slices. Open weights for slices.');
+  if (!learnsHere(session.weights))
+    throw new Error(
+      'The page learns from whole slices, scaled from least to greatest, and these weights are for others. Open weights of such slices.',
+    );
   const number = (id: string): number => {
     const field = input(id);
     if (field.validity.valid) return field.valueAsNumber;

@@ -93,6 +93,7 @@ export function listenToPicture(page: Shown, moved: () => void, painted: () => v
       moved();
     },
     pick(x, y) {
+      page.pointer = { name: 'axial', x, y };
       if (page.study) Object.assign(view, voxelAt(page.study, view, canvas, x, y, 'axial'));
       moved();
     },
@@ -114,7 +115,7 @@ export function listenToPicture(page: Shown, moved: () => void, painted: () => v
     },
     hover(point) {
       page.cursor = point && page.study ? { ...pixel(point.x, point.y), diameter: diameter() } : undefined;
-      page.pointer = point && page.study && voxelAt(page.study, view, canvas, point.x, point.y, 'axial');
+      page.pointer = point && { name: 'axial', ...point };
       if (page.study) moved();
     },
   });

@@ -9,11 +9,10 @@ export function listenToPlanes(page: Shown, moved: () => void): void {
   const { view, brush } = page;
   for (const name of sidePlanes) {
     const canvas = element<HTMLCanvasElement>(name);
-    const under = ({ offsetX, offsetY }: PointerEvent) =>
-      page.study && voxelAt(page.study, view, canvas, offsetX, offsetY, name);
-    const look = (event: PointerEvent): void => {
-      page.pointer = under(event);
-      if (event.buttons & 1 && !brush.isDown) Object.assign(view, page.pointer);
+    const look = ({ offsetX: x, offsetY: y, buttons }: PointerEvent): void => {
+      page.pointer = { name, x, y };
+      if (page.study && buttons & 1 && !brush.isDown)
+        Object.assign(view, voxelAt(page.study, view, canvas, x, y, name));
       moved();
     };
     canvas.addEventListener('pointerdown', (event) => {

@@ -1,12 +1,13 @@
 // What the page's elements say about its state: written after every change, read nowhere.
+import type { PlaneName } from 'wgrad/data';
 import type { Brush } from './brush.js';
 import type { ClassTable } from './class-table.js';
 import { classNames } from './classes.js';
 import { button, element, input, output, select } from './elements.js';
 import type { Session } from './session.js';
 import { diceOf, type Study, volumesOf } from './study.js';
-import { type Cursor, draw, type View, type Voxel } from './viewer.js';
-import type { Weights } from './weights.js';
+import { type Cursor, draw, type View, type Voxel, voxelAt } from './viewer.js';
+import { learnsHere, type Weights } from './weights.js';
 
 /** All that is shown. */
 export interface Shown {
@@ -19,8 +20,8 @@ export interface Shown {
   study: Study | undefined;
   view: View;
   cursor: Cursor | undefined;
-  /** The voxel under the pointer, on any plane. */
-  pointer: Voxel | undefined;
+  /** Where the pointer is: on which plane's canvas, and at which point of it. */
+  pointer: { readonly name: PlaneName; readonly x: number; readonly y: number } | undefined;
   /** Share of the study that is segmented. */
   progress: number;
 }
@@ -49,7 +50,9 @@ export function showPicture({ study, view, cursor, pointer, session }: Shown): v
     side.hidden = !hasPlanes;
     if (hasPlanes) draw(side, study, view, undefined, name);
   }
-  element('value').textContent = study ? valueText(study, pointer ?? view, session.weights.classes) : '';
+  element('value').textContent = study
+    ? valueText(study, voxelUnder(study, view, pointer) ?? view, session.weights.classes)
+    : '';
   canvas.classList.toggle('paints', paints);
   const slice = input('slice');
   Object.assign(slice, { max: String(study?.depth ?? 1), value: String(view.z + 1), disabled: !study });
@@ -71,6 +74,11 @@ export function showPicture({ study, view, cursor, pointer, session }: Shown): v
   input('labelled').disabled = !study;
   input('labelled').checked = study?.labelled[view.z] ?? false;
 }
+
+/** The voxel under the pointer, whichever plane shows there now. */
+const voxelUnder = (study: Study, view: View, pointer: Shown['pointer']): Voxel | undefined =>
+  pointer &&
+  voxelAt(study, view, pointer.name === 'axial' ? canvas : element(pointer.name), pointer.x, pointer.y, pointer.name);
 
 /** What is known of a voxel. */
 function valueText(study: Study, { z, y, x }: Voxel, classes: number): string {
@@ -137,7 +145,7 @@ export function showAll(shown: Shown): void {
   button('save-labels').disabled = !labelled;
   button('undo').disabled = !brush.canUndo;
   button('redo').disabled = !brush.canRedo;
-  button('train').disabled = !study || busy === 'segmenting' || weights.patch.length === 3;
+  button('train').disabled = !study || busy === 'segmenting' || !learnsHere(weights);
   button('train').firstChild!.textContent = busy === 'learning' ? 'Stop ' : learner ? 'Continue ' : 'Train ';
   button('forget').hidden = !learner || busy !== undefined;
   const learns = busy === 'learning' || learner !== undefined;

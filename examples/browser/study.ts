@@ -8,11 +8,14 @@ import {
   minMaxScaled,
   type NativeSample,
   orientationCode,
+  percentileScaled,
   pictureOrder,
   toFile,
   toPicture,
   type Volume,
+  zScored,
 } from 'wgrad/data';
+import type { Weights } from './weights.js';
 
 export interface Segmentation {
   /** Class of every voxel. */
@@ -97,11 +100,17 @@ export function phantomStudy(index: number, size = 128): Study {
 export const sliceAt = <A extends Uint8Array | Float32Array>({ height, width }: Study, voxels: A, z: number): A =>
   voxels.subarray(z * height * width, (z + 1) * height * width) as A;
 
-/** The whole volume for a network of volumes, without labels. */
-export const nativeVolume = ({ name, image, depth, height, width, spacing }: Study): NativeSample => ({
-  ...{ id: name, z: 0, image, label: undefined, shape: [depth, height, width] },
-  spacing: [spacing[2], spacing[1], spacing[0]],
-});
+/** The study's image as a network's are scaled: the voxels of its file, but for a phantom's, which are stored as they are shown. */
+export function scaledImage(
+  study: Study,
+  { intensity, intensityPercentiles }: Pick<Weights, 'intensity' | 'intensityPercentiles'>,
+): Float32Array {
+  const { volume, order, image } = study;
+  if (intensity === 'minmax') return image;
+  const stored = volume ? toPicture(volume.data, volume.shape, order) : image;
+  if (intensity === 'stored') return stored;
+  return intensity === 'zscore' ? zScored(stored) : percentileScaled(stored, intensityPercentiles);
+}
 
 /** Slice z for the trainer, with its label where it counts as labelled. */
 export const nativeSlice = (study: Study, z: number): NativeSample => ({

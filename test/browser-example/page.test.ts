@@ -195,6 +195,13 @@ inBrowser('three planes go through one voxel; right and left are where the conve
   const value = Number(heart.diastole.image[index]!.toPrecision(4));
   await frame();
   assert.is(await text('value'), `Column 21, row 31, slice ${middle[0]! + 1}: ${value}`);
+  await key('ArrowUp');
+  await frame();
+  assert.match(
+    await text('value'),
+    new RegExp(`^Column 21, row 31, slice ${middle[0]! + 2}: `),
+    'under the pointer now',
+  );
   // In the middle of the sagittal plane, half a voxel off where sides are even.
   const box = await page.evaluate<{ x: number; y: number; width: number; height: number }>(
     `document.getElementById('sagittal').getBoundingClientRect().toJSON()`,
@@ -406,22 +413,23 @@ inBrowser('a lost device is said once; another one is opened with a click, and a
 inBrowser('a network of volumes predicts the study by windows, as Node does', async () => {
   const gpu = await openDevice({ adapter: 'swiftshader', quiet: true, flags: { tune: false } });
   const net = unet(gpu, { inChannels: 1, classes: 4, features: [2, 4], rank: 3, dropout: [0, 0], seed: 3 });
-  const grid = { classes: 4, patch: [8, 16, 16], spacing: [6, 6, 9], stride: [4, 8, 8] };
-  const { stride, ...settings } = grid;
-  const config = JSON.stringify({ ...settings, features: [2, 4], dropout: [0, 0] });
+  const grid = { classes: 4, patch: [8, 16, 16], sample: 'patches' } as const;
+  const config = JSON.stringify({ ...grid, intensity: 'zscore', features: [2, 4], dropout: [0, 0] });
   const arrays = new Map<string, NamedArray>();
   for (const [name, t] of net.state) {
     arrays.set(name, toPyTorch({ shape: t.shape, data: Float32Array.from(await t.read()) }));
   }
   await drop({ name: 'solid.safetensors', bytes: encodeSafetensors(arrays, { format: 'pt', config }) });
   await until(`page.session.weights.name === 'solid.safetensors'`);
+  await frame();
   assert.is(await page.evaluate(`document.getElementById('train').disabled`), true);
   await page.evaluate('page.study.segmentation = undefined');
   await key('s');
   await until('page.study.segmentation !== undefined');
   const path = join(root, 'heart.nii.gz');
-  const loaded = loadCase({ id: 'heart', patient: 'heart', frame: undefined, image: path, label: undefined });
-  const theirs = await predictCase(createPredictor(gpu, net, grid.patch, { stride }), loaded, grid);
+  const heartCase = { id: 'heart', patient: 'heart', frame: undefined, image: path, label: undefined };
+  const loaded = loadCase(heartCase, { intensity: 'zscore' });
+  const theirs = await predictCase(createPredictor(gpu, net, grid.patch, { stride: [4, 8, 8] }), loaded, grid);
   gpu.close();
   assert.is(Buffer.compare(await voxels('page.study.segmentation.labels'), theirs), 0);
   assert.ok(new Set(theirs).size > 1);

@@ -53,6 +53,8 @@ test('spacing on the grid: what is asked for, or what resizing makes of it', () 
   assert.equal(spacingOn(volume, { patch: [4, 8, 8], spacing: [1.5, 1.5, 5] }), [5, 1.5, 1.5]);
   assert.equal(spacingOn(volume, { patch: [12, 10, 10] }), [4, 4, 3]);
   assert.equal(spacingOn(volume, { patch: [10, 10], spacing: [0, 0] }), [1, 4, 3]);
+  const halved = { patch: [3, 10, 15], spacing: [0, 0, 0], sample: 'patches', downsample: 2 } as const;
+  assert.equal(spacingOn(volume, halved), [16, 4, 2]);
 });
 
 test('a picture in true proportions: as large as a square one, pixel by pixel the same labels', () => {

@@ -2,7 +2,7 @@
 // nothing here reads a file.
 export { DataError } from '../files/data-error.js';
 export { drawTransform, type Transform } from './augment.js';
-export { minMaxScaled, type NanPolicy, percentileScaled } from './intensity.js';
+export { minMaxScaled, type NanPolicy, percentileScaled, zScored } from './intensity.js';
 export { decodeNifti, encodeNifti, type NiftiContent, type ReadOptions, type Unpacker, type Volume } from './nifti.js';
 export type { RawHeader } from './nifti-geometry.js';
 export {
@@ -19,6 +19,7 @@ export { axisAcross, middleOf, type Plane, type PlaneName, planeNames, planeThro
 export {
   type Grid,
   type NativeSample,
+  nativeSamples,
   restoreLabels,
   type Sample,
   sampleOnGrid,

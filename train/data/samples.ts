@@ -69,11 +69,11 @@ const factorsOf = ({ patch, downsample = 1 }: Grid): Triple => [
   downsample,
 ];
 
+/** Of a case's volume what its samples are made of. */
+type Voxels = Pick<CaseVolume, 'depth' | 'height' | 'width' | 'image' | 'label' | 'spacing'>;
+
 /** A volume at the voxels of the grid, which `downsample` makes larger. */
-function downsampled(
-  volume: CaseVolume,
-  grid: Grid,
-): Pick<CaseVolume, 'depth' | 'height' | 'width' | 'image' | 'label' | 'spacing'> {
+function downsampled(volume: Voxels, grid: Grid): Voxels {
   const factors = factorsOf(grid);
   if (factors.every((factor) => factor === 1)) return volume;
   const { image, label, spacing } = volume;
@@ -92,7 +92,7 @@ function downsampled(
 }
 
 /** All samples of a case on its own grid (at the voxels of `downsample`), from z = 0; they share one memory. */
-export function nativeSamples(volume: CaseVolume, grid: Grid): NativeSample[] {
+export function nativeSamples(volume: Voxels & { readonly case: { readonly id: string } }, grid: Grid): NativeSample[] {
   const { depth, height, width, image, label, spacing } = downsampled(volume, grid);
   const planes = grid.patch.length === 2 ? 1 : depth;
   const voxels = planes * height * width;
@@ -199,7 +199,11 @@ export function spacingOn({ depth, height, width, spacing }: CaseVolume, grid: G
   const sizes = [width, height, depth];
   const [depthOn, ...sides] = shapeOf(grid);
   const along = [sides[1]!, sides[0]!, depthOn].map((side, axis) =>
-    axis === 2 && grid.patch.length === 2 ? 1 : grid.spacing?.[axis] || (spacing[axis]! * sizes[axis]!) / side,
+    axis === 2 && grid.patch.length === 2
+      ? 1
+      : grid.sample === 'patches'
+        ? spacing[axis]! * factorsOf(grid)[2 - axis]!
+        : grid.spacing?.[axis] || (spacing[axis]! * sizes[axis]!) / side,
   );
   return [along[2]!, along[1]!, along[0]!];
 }
