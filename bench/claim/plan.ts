@@ -122,16 +122,16 @@ export const studies: Readonly<Record<string, Study>> = {
   separation: {
     about: 'kinds of class separation',
     rows: [
-      without('proto-ce-0.4', 'cross-entropy over cosines, β 0.4', { separationWeight: 0.4 }),
-      without('proto-ce-0.1', 'β 0.1', { separationWeight: 0.1 }),
-      without('proto-ce-1', 'β 1', { separationWeight: 1 }),
-      without('proto-ce-raw', 'β 0.4, no projection', { projection: false }),
-      without('pull', 'pull, β 0.4', { separation: 'pull' }),
+      without('proto-ce', 'cross-entropy over cosines, β 1', {}),
+      without('proto-ce-0.4', 'β 0.4', { separationWeight: 0.4 }),
+      without('proto-ce-2', 'β 2', { separationWeight: 2 }),
+      without('proto-ce-raw', 'β 1, no projection', { projection: false }),
+      without('pull', 'pull, β 1', { separation: 'pull' }),
       without('pull-raw', 'pull, no projection', { separation: 'pull', projection: false }),
-      without('distance', 'distance, β 0.4', { separation: 'distance' }),
+      without('distance', 'distance, β 1', { separation: 'distance' }),
     ],
     seeds: [1, 2],
-    against: ['proto-ce-0.4'],
+    against: ['proto-ce'],
   },
   labels: {
     about: '1 and 7 labelled patients',
