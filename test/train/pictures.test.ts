@@ -154,7 +154,10 @@ test('no rows write no file; rows of different sizes and cells fit on one sheet'
   assert.is(slicePicture([small, large]).width, 10 + 2 * (300 + 10));
 });
 
-test('more classes than the heart has are numbered, not misnamed', () => {
+test('classes that are not those of the heart are numbered, not misnamed', () => {
+  const row = { caption: '', height: size, width: size, image, cells: [{ title: '', labels: square(1) }] };
+  const [heart, other] = [slicePicture([row]), slicePicture([row], 2)];
+  assert.is.not(Buffer.compare(heart.data, other.data), 0);
   const of = (k: number) =>
     slicePicture([{ caption: '', height: size, width: size, image, cells: [{ title: '', labels: square(k) }] }]);
   assert.is(count(of(3), [240, 170, 30]), 0);

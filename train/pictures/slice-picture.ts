@@ -54,17 +54,17 @@ const line = textHeight(scale) + 8;
 const cellPixels = 240; // a slice is enlarged by a whole factor to about this
 
 /** Rows of slices as one PNG: the image, then every cell over the image; classes are named below. */
-export function drawSlices(path: string, rows: readonly SliceRow[]): void {
-  if (rows.length) writePng(path, slicePicture(rows));
+export function drawSlices(path: string, rows: readonly SliceRow[], classes?: number): void {
+  if (rows.length) writePng(path, slicePicture(rows, classes));
 }
 
-/** The picture that `drawSlices` writes. */
-export function slicePicture(rows: readonly SliceRow[]): Picture {
+/** The picture that `drawSlices` writes. `classes`: how many there are; only those of the heart, four, have names. */
+export function slicePicture(rows: readonly SliceRow[], classes: number = cardiacClasses.length): Picture {
   const shown = rows.map(shownSize);
   const widest = Math.max(...shown.map(({ width }) => width));
   const columns = 1 + Math.max(...rows.map(({ cells }) => cells.length));
   const width = gap + columns * (widest + gap);
-  const legend = legendLines(legendOf(rows), width - 2 * gap);
+  const legend = legendLines(legendOf(rows, classes), width - 2 * gap);
   const height = gap + line + rows.reduce((sum, _, r) => sum + line + shown[r]!.height + gap, 0) + legend.length * line;
   const canvas = createCanvas(width, height, background);
   const left = (column: number): number => gap + column * (widest + gap);
@@ -121,13 +121,13 @@ const colorOf = (k: number): Color => classColors[(k - 1) % classColors.length]!
 const legendWidth = (name: string): number => 10 * scale + textWidth(name, scale) + 14 * scale;
 
 /** What the colours mean: the classes that occur, the mask, and errors. */
-function legendOf(rows: readonly SliceRow[]): LegendEntry[] {
+function legendOf(rows: readonly SliceRow[], classes: number): LegendEntry[] {
   const cells = rows.flatMap((row) => row.cells);
   const most = Math.max(
     0,
     ...cells.map((cell) => ('labels' in cell ? cell.labels.reduce((a, b) => Math.max(a, b)) : 0)),
   );
-  const names = most < cardiacClasses.length ? cardiacClasses : [];
+  const names = classes === cardiacClasses.length && most < classes ? cardiacClasses : [];
   const entries: LegendEntry[] = Array.from({ length: most }, (_, i) => ({
     name: names[i + 1] ?? `class ${i + 1}`,
     color: colorOf(i + 1),

@@ -95,7 +95,7 @@ export async function drawValidation(
       rows.push({ caption, height, width, ...(isSolid && { spacing }), image: plane(sample.image), cells });
     }
   }
-  drawSlices(join(folder, `${String(iteration).padStart(6, '0')}.png`), rows);
+  drawSlices(join(folder, `${String(iteration).padStart(6, '0')}.png`), rows, config.classes);
 }
 
 /**
@@ -159,7 +159,7 @@ export async function drawViews(
     const caption = batch.cases[config.labeledBatch + i]!;
     return { caption, title: 'weak view', height, width, image: plane(batch.image), cells };
   });
-  const picture = slicePicture(rows);
+  const picture = slicePicture(rows, config.classes);
   writePng(join(folder, `${String(iteration).padStart(6, '0')}-views.png`), picture);
   events.image(iteration, 'train/Views', picture);
 }
