@@ -22,37 +22,6 @@ import { unless } from '../../unless.js';
 const test = suite('blocks of two');
 const testHalf = unless(await lacking('shader-f16'), test);
 
-/** Every input pixel adds its taps to the output; 2-D is one slice with one plane of taps. */
-function reference(x: NdArray, weight: NdArray, bias?: NdArray): NdArray {
-  const [outputs, inputs] = [weight.shape[0]!, weight.shape.at(-1)!];
-  const flat = x.shape.length === 4;
-  const [batch, depth, height, width] = (flat ? [x.shape[0], 1, ...x.shape.slice(1)] : x.shape) as number[];
-  const planes = flat ? 1 : 2;
-  const y = ndArray([x.shape[0]!, ...x.shape.slice(1, -1).map((n) => 2 * n), outputs]);
-  if (bias) y.data.forEach((_, i) => void (y.data[i] = bias.data[i % outputs]!));
-  let p = 0;
-  for (let n = 0; n < batch!; n++) {
-    for (let d = 0; d < depth!; d++) {
-      for (let h = 0; h < height!; h++) {
-        for (let w = 0; w < width!; w++, p++) {
-          for (let tap = 0; tap < 4 * planes; tap++) {
-            const slice = (n * depth! + d) * planes + (tap >> 2);
-            const pixel = (slice * 2 * height! + 2 * h + ((tap >> 1) & 1)) * 2 * width! + 2 * w + (tap & 1);
-            for (let o = 0; o < outputs; o++) {
-              let sum = 0;
-              for (let c = 0; c < inputs; c++) {
-                sum += x.data[p * inputs + c]! * weight.data[(o * 4 * planes + tap) * inputs + c]!;
-              }
-              y.data[pixel * outputs + o]! += sum;
-            }
-          }
-        }
-      }
-    }
-  }
-  return y;
-}
-
 for (const [size, inputs, outputs, bias] of [
   [[1, 1, 1], 1, 1, true],
   [[1, 3, 5], 3, 5, true],
@@ -69,7 +38,7 @@ for (const [size, inputs, outputs, bias] of [
   test(`convTranspose: [${x}] to ${outputs} channels${bias ? '' : ' without bias'}`, () =>
     checkOp({
       op: (...xs) => convTranspose(xs[0]!, xs[1]!, xs[2]),
-      reference: (...xs) => reference(xs[0]!, xs[1]!, xs[2]),
+      reference: (...xs) => plain.convTranspose(xs[0]!, xs[1]!, xs[2]),
       inputs: [{ shape: x }, { shape: weight }, ...(bias ? [{ shape: [outputs] }] : [])],
       atol: 3e-5,
       rtol: 3e-5,
@@ -180,7 +149,7 @@ for (const [coarse, fine] of [
         const gradients = backward(y, dy);
         const read = async (t: Tensor): Promise<NdArray> => ndArray(t.shape, await t.read());
         const [X, W, B, DY] = [await read(x), await read(weight), await read(bias), await read(dy)];
-        const expected = which === 'conv' ? plain.conv(X, W, B, 2) : reference(X, W, B);
+        const expected = which === 'conv' ? plain.conv(X, W, B, 2) : plain.convTranspose(X, W, B);
         const half = { atol: 2e-3, rtol: 2e-3 }; // stored with 11 bits
         closeTo(await y.read(), expected.data, half, 'y');
         // ⟨dW, W⟩ and ⟨dx, x⟩ are both ⟨dy, y − bias⟩; and dW has f32's precision.
