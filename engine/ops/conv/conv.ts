@@ -87,13 +87,10 @@ function prepared(weight: Tensor, order: WeightOrder, g: ConvGeometry): Tensor {
   return transposed;
 }
 
-/** More partial sums than this take longer to add up than the pass they save. */
-const mostParts = 65536;
-
-const partialSums = (gpu: Gpu, parts: Parts, { outputs }: ConvGeometry): PartialSums | undefined =>
-  parts.count > mostParts
-    ? undefined
-    : { parts, partials: empty(gpu, [parts.count, 2, outputs], 'f32', 'conv.partials') };
+const partialSums = (gpu: Gpu, parts: Parts, { outputs }: ConvGeometry): PartialSums => ({
+  parts,
+  partials: empty(gpu, [parts.count, 2, outputs], 'f32', 'conv.partials'),
+});
 
 /** Where kernel and stride are 2 and the sides even, the convolution of blocks that it is. */
 function blocksOf({ batch, input, output, kernel, stride, inputs, outputs }: ConvGeometry, rank: number) {
