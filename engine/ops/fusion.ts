@@ -3,11 +3,12 @@
 //
 // | fact                               | set by                      | read by                               | who ignores it gets             |
 // |------------------------------------|-----------------------------|---------------------------------------|---------------------------------|
-// | activation: a is d·l(norm z)       | normActivation, leakyRelu   | conv and maxPool, forward, backward   | a, computed by its first reader |
-// | statistics: partial moments of y   | conv, when asked            | normActivation                        | a pass of their own             |
+// | activation: a is d·l(norm z)       | normActivation, leakyRelu,  | convolutions and maxPool, forward,    | a, computed by its first reader |
+// |                                    | dropout of whole channels   | backward; add                         |                                 |
+// | statistics: partial moments of y   | convolutions, when asked    | normActivation                        | a pass of their own             |
 // | slot: x is columns of a source     | concat's backward           | upsample's and maxPool's backward     | a copy in a row                 |
 // | writer: y can be computed elsewhere | normActivation, upsample    | concat                                | y, which concat then copies     |
-// | derivative taken: g, not da        | conv's, maxPool's backward  | the op that made the activation       | nothing: autograd refuses       |
+// | derivative taken: g, not da        | backward of these           | the op that made the activation       | nothing: autograd refuses       |
 //
 // A fact ends when the contents that it is about change. The last one changes what a tensor means, so it is no note beside a tensor but a type, `ActivatedGradient` (autograd.ts): ops
 // return one where `flow.activated` allows it, and autograd neither adds it to another gradient nor gives it to another op.
