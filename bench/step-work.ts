@@ -96,7 +96,7 @@ export async function prepareOwnStep(
     initial.set(name.slice('student.'.length), { shape: t.shape, values: (await t.read()) as Float32Array });
   }
   const numbers = (iteration: number): StepNumbers => ({
-    lr: ramps.polyLearningRate(config, iteration),
+    lr: ramps.learningRate(config, iteration),
     consistencyWeight: ramps.consistencyWeight(config, iteration),
     threshold: ramps.threshold(config, iteration),
     emaDecay: ramps.emaDecay(config, iteration),

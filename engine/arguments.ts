@@ -1,4 +1,4 @@
-// What a call was given, in words: values as errors print them, and options that nobody knows.
+// Arguments of calls: values as errors print them, and the check for unknown options.
 import { ShapeError } from './shape.js';
 
 const most = 60;
@@ -23,7 +23,7 @@ function words(value: unknown): string {
   return Object.getPrototypeOf(value) === Object.prototype ? `{ ${keys.join(', ')} }` : `a ${value.constructor.name}`;
 }
 
-/** How many single-letter changes lead from one word to another. */
+/** Edit distance: the number of single-letter changes between two words. */
 function distance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, j) => j);
   for (let i = 1; i <= a.length; i++) {
@@ -36,7 +36,7 @@ function distance(a: string, b: string): number {
   return row[b.length]!;
 }
 
-/** @internal The known word that was meant by an unknown one; undefined when none is near. */
+/** @internal The known word nearest to an unknown one; undefined when none is near. */
 export function nearest(word: string, known: readonly string[]): string | undefined {
   const lower = word.toLowerCase();
   const ranked = known
@@ -50,8 +50,8 @@ export function nearest(word: string, known: readonly string[]): string | undefi
 }
 
 /**
- * Throws a ShapeError unless `options` is a plain object (or undefined) whose keys are all `known`. Elsewhere, `hints` say what to
- * do about a name that people try.
+ * Throws a ShapeError unless `options` is a plain object (or undefined) whose keys are all `known`. `hints` say what to do about
+ * unknown names that people try.
  */
 export function checkOptions(
   op: string,
@@ -71,7 +71,7 @@ export function checkOptions(
   throw new ShapeError(`${op}: unknown option ${showValue(unknown)} — expected ${expected}. ${hint}`);
 }
 
-/** Throws a ShapeError when a call got more than it takes: `others` is what came after its last parameter. */
+/** Throws a ShapeError when a call got more arguments than it takes; `others` are those after its last parameter. */
 export function checkNoMore(op: string, others: readonly unknown[], takes: string): void {
   if (others.length)
     throw new ShapeError(`${op}: got ${showValue(others[0])} after ${takes}, expected nothing. Leave it out.`);

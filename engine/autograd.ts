@@ -1,6 +1,6 @@
 // Define-by-run reverse mode. Each op leaves one node on its output: its inputs and a closure that records the launches
-// from dy to the inputs' gradients. The closure keeps alive what it needs; nothing is declared twice. What autograd knows
-// beyond the tape belongs to the Gpu: whether ops are remembered, and the gradients of packed parameters.
+// from dy to the inputs' gradients. The closure keeps alive what it needs; nothing is declared twice. Autograd keeps two more things
+// for each Gpu: whether ops are remembered, and the gradients of packed parameters.
 import { accumulateShader } from '../shaders/accumulate.js';
 import type { Parts } from '../shaders/conv/geometry.js';
 import { fillShader } from '../shaders/fill.js';
@@ -20,7 +20,7 @@ export interface PartialSums {
 
 /**
  * The gradient of an activation a = d · l(n) with the activation's derivative taken: g = da · d · l'(n), and the sums Σ g and
- * Σ g·(z − μ) of each part (shaders/conv/fusion.ts). It is no tensor, as it is not the gradient of a.
+ * Σ g·(z − μ) of each part (shaders/conv/fusion.ts). It is not a tensor, because it is not the gradient of a.
  */
 export class ActivatedGradient {
   readonly g: Tensor;
@@ -36,18 +36,18 @@ export class ActivatedGradient {
   }
 }
 
-/** What a backward closure may know of the other gradients of its inputs (by their positions). */
+/** What a backward closure may ask about the other gradients of its inputs (by their positions). */
 export interface GradientFlow {
   /**
-   * Whether an ActivatedGradient may be returned: the input's own op takes one, every other op that used the input has given its
-   * gradient, and nobody but that op will look at the sum.
+   * Whether the closure may return an ActivatedGradient: the op that made the input takes one, every other op that used the input
+   * has given its gradient, and only that op will read the sum.
    */
   activated(input: number): boolean;
-  /** Takes the sum so far, if there is one: what the closure returns then includes it. */
+  /** Takes the sum so far, if there is one; the closure's result must then include it. */
   take(input: number): Tensor | undefined;
 }
 
-/** Records the gradients' launches from dy, of type D; undefined where none is wanted or none exists. */
+/** Records the launches of the gradients from dy, of type D; undefined for a gradient that is not wanted or does not exist. */
 export type Backward<D = Tensor> = (
   dy: D,
   needs: boolean[],
@@ -64,7 +64,7 @@ class OpNode implements TapeNode {
   readonly name: string;
   readonly inputs: readonly Tensor[];
   readonly closure: Closure;
-  /** When it was recorded, by the clock of changes. */
+  /** Time of recording, on the clock of changes.ts. */
   readonly time: number;
 
   constructor(id: number, name: string, inputs: readonly Tensor[], closure: Closure, time: number) {
@@ -82,7 +82,7 @@ interface Tape {
   /** False under `noGrad`. */
   enabled: boolean;
   nodes: number;
-  /** Gradients of the backward pass that is being recorded: by the packed parameters' storage, the flat tensor and its free parts. */
+  /** Gradients of the backward pass that is being recorded: by the packed parameters' storage, the flat tensor and its unused places. */
   packed: Map<Storage, { flat: Tensor; free: Map<Tensor, Tensor> }>;
 }
 
@@ -109,7 +109,7 @@ export function noGrad<T>(gpu: Gpu, work: () => T): T {
     tape.enabled = before;
   }
   if (result instanceof Promise) {
-    result.catch(() => {}); // the error below is the one to hear of
+    result.catch(() => {}); // the error below is the one to report
     throw new GpuError(
       'noGrad: the work is asynchronous — expected a function that does not wait. Record inside, and read the returned tensors afterwards.',
     );
@@ -126,13 +126,13 @@ function remember(name: string, y: Tensor, inputs: readonly Tensor[], closure: C
 }
 
 /**
- * Says how `y` came from `inputs`. `backward` gets dy and, per input, whether a gradient is wanted; it returns gradients of
- * the inputs' shapes (undefined where none is wanted or none exists). Returns y.
+ * Tells autograd how `y` came from `inputs`. `backward` gets dy and, per input, whether a gradient is wanted; it returns gradients
+ * of the inputs' shapes (undefined where none is wanted or none exists). Returns y.
  */
 export const record = (name: string, y: Tensor, inputs: readonly Tensor[], backward: Backward): Tensor =>
   remember(name, y, inputs, { takes: 'plain', backward });
 
-/** As `record`, for an op that makes an activation: its `backward` may get the gradient with the derivative taken. */
+/** Like `record`, for an op that makes an activation: `backward` may get the gradient with the derivative taken. */
 export const recordActivation = (
   name: string,
   y: Tensor,
@@ -140,7 +140,7 @@ export const recordActivation = (
   backward: Backward<Tensor | ActivatedGradient>,
 ): Tensor => remember(name, y, inputs, { takes: 'activated', backward });
 
-/** Where the gradient of x goes: beside the others if x is packed (the first one of it), else a tensor of its own. f32. */
+/** A tensor for the gradient of x, f32: beside the others if x is packed and this is its first gradient, else a separate tensor. */
 export function gradientLike(x: Tensor): Tensor {
   const pack = packOf(x);
   if (!pack?.tensors.includes(x)) return empty(x.gpu, x.shape, 'f32', `d${x.label}`);
@@ -148,9 +148,9 @@ export function gradientLike(x: Tensor): Tensor {
   let gradients = packed.get(x.storage);
   if (!gradients) {
     const flat = empty(x.gpu, pack.flat.shape, 'f32', 'gradients');
-    run(fillShader('f32', 0), { y: flat }, { threads: flat.size }); // between the parameters nothing else writes
-    const parts = placesIn(flat, pack.tensors);
-    gradients = { flat, free: new Map(pack.tensors.map((t, i) => [t, parts[i]!])) };
+    run(fillShader('f32', 0), { y: flat }, { threads: flat.size }); // no other launch writes the gaps between parameters
+    const places = placesIn(flat, pack.tensors);
+    gradients = { flat, free: new Map(pack.tensors.map((t, i) => [t, places[i]!])) };
     packed.set(x.storage, gradients);
   }
   const place = gradients.free.get(x);
@@ -167,7 +167,7 @@ export class Gradients {
     return this.#of.get(x);
   }
 
-  /** @internal By the storage of packed parameters: their gradients as one tensor of the same layout. */
+  /** @internal Gradients of packed parameters as one tensor of the same layout, by the parameters' storage. */
   packed: ReadonlyMap<Storage, { flat: Tensor }> = new Map();
 
   /** @internal */
@@ -190,7 +190,7 @@ export class Gradients {
 }
 
 /**
- * Records the gradient of `loss` (shape []) with respect to everything it was made from that leads to a parameter. `seed`, of the
+ * Records the gradient of `loss` (shape []) with respect to every tensor between it and a parameter. `seed`, of the
  * loss's shape, dtype and device, replaces d(loss) = 1; then `loss` may have any shape. Throws a ShapeError when the loss is not
  * one number, depends on no parameter, or the seed does not fit it, and a GpuError when a tensor that a gradient is computed from
  * was changed since (by `write`, an optimizer's step, a captured step).
@@ -232,9 +232,9 @@ export function backward(loss: Tensor, seed?: Tensor): Gradients {
   return gradients;
 }
 
-/** Runs the closures of all that `loss` was made from, the latest op first. */
+/** Runs the closures of all ops behind `loss`, the latest op first. */
 function walk(loss: Tensor, seed: Tensor, gradients: Gradients): void {
-  const uses = new Map<Tensor, number>(); // whose closures have not run yet
+  const uses = new Map<Tensor, number>(); // uses whose closures have not run yet
   const reached = new Set<Tensor>();
   const stack = [loss];
   for (let y = stack.pop(); y; y = stack.pop()) {

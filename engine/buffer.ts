@@ -9,7 +9,7 @@ import { checkShape, type Shape, ShapeError, show } from './shape.js';
 import { flush } from './stream.js';
 import { bytesOf, type Dtype, Tensor } from './tensor.js';
 
-/** Where a tensor lies: fits a bind group entry's `resource` as it is. */
+/** The place of a tensor in a buffer; it serves as a bind group entry's `resource` as it is. */
 export interface BufferRange {
   readonly buffer: GPUBuffer;
   /** In bytes. */
@@ -29,14 +29,14 @@ function storageOf(gpu: Gpu, buffer: GPUBuffer, label: string): Storage {
     storage.buffer = buffer;
     storage.external = true;
     known.set(buffer, storage);
-    // What the driver has against it is the error of whoever uses it.
+    // If the driver rejects the buffer, its first use reports that.
     storage.probe = probe(gpu, buffer, label);
     renew(gpu, { storage, offset: 0, bytes: storage.bytes }, storage.probe);
   }
   return storage;
 }
 
-/** Has the driver look at the buffer at once: a binding tells whose it is, a submit whether it still exists. */
+/** Makes the driver check the buffer at once: binding it shows whether it is this device's, submitting whether it still exists. */
 function probe(gpu: Gpu, buffer: GPUBuffer, label: string): Outcome {
   const { device } = gpu;
   return gpu.guard(
@@ -58,12 +58,12 @@ function probe(gpu: Gpu, buffer: GPUBuffer, label: string): Outcome {
 }
 
 /**
- * A tensor over `offset` bytes and on of an embedder's buffer, without a copy. The buffer stays the embedder's: wgrad neither
- * pools nor destroys it, and it must outlive the tensor's use. What the embedder submits before or after the engine's flush is
- * seen in that order. It needs the usage STORAGE, COPY_SRC too for `read()`, COPY_DST for `write()`; `offset` is a multiple of
+ * A tensor over an embedder's buffer from byte `offset` on, without a copy. The buffer stays the embedder's: wgrad neither pools
+ * nor destroys it, and it must outlive the tensor's use. Work that the embedder submits and the engine's flushes take effect in
+ * their order. The buffer needs the usage STORAGE, for `read()` also COPY_SRC, for `write()` COPY_DST; `offset` is a multiple of
  * the device's minStorageBufferOffsetAlignment (256 at most). Elements are as `read()` gives them; u8 takes whole words.
- * Throws a GpuError for another usage, a mapped buffer or one that is too small. Of a buffer that was destroyed, or is of
- * another device, hears who reads it or what is computed from it.
+ * Throws a GpuError for another usage, a mapped buffer or one that is too small. If the buffer was destroyed or belongs to another
+ * device, reading it or anything computed from it throws.
  */
 export function fromBuffer(
   gpu: Gpu,
@@ -109,11 +109,11 @@ export function fromBuffer(
 }
 
 /**
- * The buffer behind a tensor, and where in it the tensor lies, after submitting what is pending: bind it, or copy from it.
- * The buffer stays the engine's (usage STORAGE, COPY_SRC, COPY_DST) and may hold other tensors, too: touch that range alone,
- * and never destroy it. It is the tensor's as long as the tensor is referred to and its scope has not ended; the results of a
- * captured step keep theirs for the life of the step. Not inside a captured step. Throws a GpuError for a tensor without contents, and the error of the launch
- * that should have written them, if it is known by now (`await gpu.settled()` first to be sure).
+ * The buffer behind a tensor, and the tensor's place in it, to bind or to copy from. First submits what is pending. The buffer
+ * stays the engine's (usage STORAGE, COPY_SRC, COPY_DST) and may hold other tensors, too: use that range alone, and never destroy
+ * it. The tensor keeps it as long as something refers to the tensor and its scope has not ended; results of a captured step keep
+ * theirs for the life of the step. Not inside a captured step. Throws a GpuError for a tensor without contents, and the error of
+ * the launch that should have written them, if it is known by now (`await gpu.settled()` first to be sure).
  */
 export function bufferOf(x: Tensor): BufferRange {
   x.gpu.check();

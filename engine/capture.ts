@@ -1,5 +1,5 @@
-// A captured step: the recording is made once, placed once, and replayed for ever. What is frozen at the first call:
-// JavaScript numbers, branches, shapes, and the buffers of the returned tensors, which every call overwrites.
+// A captured step: recorded once, given buffers once, then replayed. The first call freezes JavaScript numbers, branches, shapes,
+// and the buffers of the returned tensors, which every call overwrites.
 import { checkOptions, showValue } from './arguments.js';
 import { expectGpu, type Gpu, GpuError } from './device.js';
 import { findNonFinite, timeLaunches } from './diagnose.js';
@@ -17,17 +17,17 @@ export interface StepInfo {
   readonly buffers: number;
   /** Bytes of temporaries after planning: what the step adds to parameters, state and inputs. */
   readonly plannedBytes: number;
-  /** Bytes of temporaries, had each a buffer of its own. */
+  /** Bytes that temporaries would take if each had its own buffer. */
   readonly unsharedBytes: number;
-  /** Bytes of what the step uses but did not make: parameters, optimizer state, inputs. */
+  /** Bytes of tensors that the step uses but did not make: parameters, optimizer state, inputs. */
   readonly externalBytes: number;
   /** Why this GPU cannot run the step: the first tensor that is larger than it binds. Calling the step throws that. */
   readonly tooLarge?: GpuError;
 }
 
-/** Of `prepare`. */
+/** Options of `prepare`. */
 export interface PrepareOptions {
-  /** Told how many kernels are compiled, of how many there are: at first, and whenever that has grown. */
+  /** Gets the number of compiled kernels and of all kernels: once at the start, then whenever the first number grows. */
   onProgress?: OnProgress;
 }
 
@@ -36,12 +36,12 @@ export interface Step<T> {
   /** Runs the step; the returned tensors are the same at every call. */
   (): T;
   /**
-   * Records (if that has not happened) and compiles all kernels side by side; nothing runs. Makes the first call fast.
-   * (lavapipe compiles at a kernel's first dispatch; there each kernel is dispatched without workgroups.) Rejects with the error
-   * of a shader that does not compile, and with what `onProgress` throws. Throws a ShapeError for an option that it does not know.
+   * Records the step if needed and compiles all kernels in parallel, which makes the first call fast. Nothing runs. (lavapipe
+   * compiles at a kernel's first dispatch; there each kernel is dispatched with no workgroups.) Rejects with the error of a shader
+   * that does not compile, and with what `onProgress` throws. Throws a ShapeError for an unknown option.
    */
   prepare(options?: PrepareOptions): Promise<StepInfo>;
-  /** What the step costs, whether or not this GPU can run it; records it if that has not happened, allocates nothing. */
+  /** What the step costs, whether or not this GPU can run it. Records the step if needed; allocates nothing. */
   readonly info: StepInfo;
   /** Runs the step twice: once to warm up, once with a timestamp around every launch. Needs the feature `timestamp-query`. */
   profile(): Promise<LaunchTime[]>;
@@ -54,11 +54,10 @@ const abandoned = new FinalizationRegistry<{ gpu: Gpu; buffers: readonly GPUBuff
 });
 
 /**
- * Makes `work` a step that is recorded at the first call and replayed at later ones. Numbers that change are 1-element
- * tensors, written before the call. Throws a GpuError when the step nests, reads, writes, waits or records nothing; what a
- * recording that threw had made is freed. A call runs the step as a whole or, where a launch of it cannot run (a shader that does
- * not compile, no memory), not at all: then its results reject with that launch's error, what it updates in place is as it was, and
- * the next call throws.
+ * Makes `work` a step: the first call records it, later calls replay it. Numbers that change are 1-element tensors, written before
+ * the call. Throws a GpuError when the step nests, reads, writes, waits or records nothing; then everything that the recording
+ * made is freed. A call runs the step as a whole or not at all. If a launch cannot run (a shader that does not compile, no memory),
+ * the results reject with that launch's error, tensors that the step updates in place keep their values, and the next call throws.
  */
 export function capture<T>(gpu: Gpu, work: () => T): Step<T> {
   expectGpu('capture', gpu);
@@ -73,13 +72,13 @@ export function capture<T>(gpu: Gpu, work: () => T): Step<T> {
     if (made) return made;
     const { result, recording } = recordList(gpu, work, storagesIn, onKernel);
     const used = new Set(usesOf(recording.launches).flat());
-    const temporaries = new Set(recording.plan.slots.flatMap(({ storages }) => storages));
+    const temporaries = new Set(recording.plan.buffers.flatMap(({ storages }) => storages));
     for (const storage of temporaries) storage.owner = recording;
     for (const storage of recording.constants) releaseWhenCollected(gpu, storage);
     const externals = [...used].filter((storage) => !temporaries.has(storage));
     const info: StepInfo = {
       launches: recording.launches.length,
-      buffers: recording.plan.slots.length,
+      buffers: recording.plan.buffers.length,
       plannedBytes: recording.plan.plannedBytes,
       unsharedBytes: recording.plan.unsharedBytes,
       externalBytes: externals.reduce((sum, { bytes }) => sum + bytes, 0),
@@ -96,7 +95,7 @@ export function capture<T>(gpu: Gpu, work: () => T): Step<T> {
     if (step.recording.tooLarge) throw step.recording.tooLarge;
     flush(gpu);
     if (placed?.some((buffer) => makingOf(buffer)?.error)) {
-      // There was no memory. There may be now.
+      // The last try found no memory; there may be enough now.
       abandoned.unregister(step.recording);
       for (const buffer of placed) release(gpu, buffer);
       for (const launch of step.recording.launches) launch.bindGroup = undefined;
@@ -133,7 +132,7 @@ export function capture<T>(gpu: Gpu, work: () => T): Step<T> {
       const { onProgress } = options;
       recorded((k) => void startCompiling(gpu, k).catch(() => {})); // the driver's threads compile while this one records
       const { recording, info } = ready();
-      const isLate = gpu.adapter.driver === 'lavapipe'; // what it calls compiled is not
+      const isLate = gpu.adapter.driver === 'lavapipe'; // it reports kernels as compiled before they are
       await compileRecording(gpu, recording, isLate ? undefined : onProgress);
       if (isLate) await dispatchNothing(gpu, recording.launches, onProgress);
       return info;
@@ -162,7 +161,7 @@ function report(gpu: Gpu, { launches, unsharedBytes, plannedBytes, buffers }: St
   );
 }
 
-/** Prints every launch and which buffer it binds where. */
+/** Prints every launch and the buffer of each of its bindings. */
 function list({ launches }: Recording): void {
   const names = new Map<GPUBuffer, number>();
   const name = (buffer: GPUBuffer) => {

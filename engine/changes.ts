@@ -1,6 +1,6 @@
-// When the contents of tensors change, so that a backward pass notices that what its ops computed from is not there any more, and
-// a fact about a tensor ends with the contents that it was about. A Gpu's clock ticks at every change: a launch that writes, a
-// copy from the CPU, a call of a captured step. Packed tensors share a storage; each range of it has a time of its own.
+// Times at which the contents of tensors change. A backward pass uses them to notice that an op's inputs were overwritten, and a
+// fact about a tensor ends when its contents change. A Gpu's clock ticks at every change: a launch that writes, a copy from the CPU,
+// a call of a captured step. Packed tensors share a storage; each range of it has its own time.
 import type { Gpu } from './device.js';
 import type { Storage } from './memory.js';
 
@@ -19,11 +19,11 @@ interface Change {
 }
 
 interface History {
-  /** When it first had contents. */
+  /** Time of the first contents. */
   readonly first: number;
   whole: Change | undefined;
-  /** By offset, ranges that changed after the whole did. */
-  readonly parts: Map<number, Change & { readonly end: number }>;
+  /** Ranges that changed after the whole did, by offset. */
+  readonly ranges: Map<number, Change & { readonly end: number }>;
 }
 
 const clocks = new WeakMap<Gpu, number>();
@@ -32,21 +32,21 @@ const histories = new WeakMap<Storage, History>();
 /** The time of the last change on this Gpu. */
 export const now = (gpu: Gpu): number => clocks.get(gpu) ?? 0;
 
-/** Notes that a range gets other contents. */
+/** Notes that the contents of a range change. */
 export function noteChange({ gpu, storage, offset, bytes }: Range, by: string): void {
   const time = now(gpu) + 1;
   clocks.set(gpu, time);
   let history = histories.get(storage);
-  if (!history) histories.set(storage, (history = { first: time, whole: undefined, parts: new Map() }));
+  if (!history) histories.set(storage, (history = { first: time, whole: undefined, ranges: new Map() }));
   if (offset === 0 && bytes >= storage.bytes) {
     history.whole = { time, by };
-    history.parts.clear();
+    history.ranges.clear();
   } else {
-    history.parts.set(offset, { time, by, end: offset + bytes });
+    history.ranges.set(offset, { time, by, end: offset + bytes });
   }
 }
 
-/** Whether a launch that was recorded, or a copy, gave the storage contents. */
+/** Whether a recorded launch or a copy gave the storage contents. */
 export const hasContents = (storage: Storage): boolean => histories.has(storage);
 
 /** What changed a range after `time`, if it had contents then. */
@@ -54,7 +54,7 @@ export function changedSince({ storage, offset, bytes }: Range, time: number): s
   const history = histories.get(storage);
   if (!history || history.first > time) return undefined;
   if (history.whole && history.whole.time > time) return history.whole.by;
-  for (const [from, change] of history.parts) {
+  for (const [from, change] of history.ranges) {
     if (change.time > time && from < offset + bytes && offset < change.end) return change.by;
   }
   return undefined;

@@ -1,5 +1,5 @@
-// What is wrong with a launch can mostly be told when it is recorded, at the line that made it: what it binds, and how many
-// workgroups it has. The rest is the driver's to find (launch.ts).
+// Checks of a launch as it is recorded, at the line that made it: what it binds, and how many workgroups it has. Only the driver
+// can find the rest (launch.ts).
 import { changedSince } from './changes.js';
 import { type Gpu, GpuError } from './device.js';
 import type { Binding, Kernel } from './kernel.js';
@@ -9,7 +9,7 @@ import { type Storage, sizeProblem } from './memory.js';
 /** A grid: one invocation per thread (folded into y beyond 65 535 workgroups), or workgroups as given. */
 export type Grid = { threads: number } | { workgroups: readonly number[] };
 
-/** The op whose gradient is recorded, when it was recorded itself, and what is no concern of its: the seed, which comes later. */
+/** The op whose gradient is recorded, the time of its own recording, and an exempt tensor: the seed, which comes later. */
 export interface Recorded {
   readonly op: string;
   readonly time: number;
@@ -29,7 +29,7 @@ export function checkUnchanged({ bindings }: Kernel, args: readonly Bindable[], 
 
 const overlap = (a: Bindable, b: Bindable): boolean => a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
 
-/** Which tensors a binding of these elements is for: bits of others would be read as other numbers. */
+/** Element types of tensors that fit a binding of these elements; bits of other types would be read as other numbers. */
 const holds: Record<NonNullable<Binding['element']>, readonly string[]> = {
   f32: ['f32'],
   f16: ['f16'],
@@ -37,7 +37,7 @@ const holds: Record<NonNullable<Binding['element']>, readonly string[]> = {
   i32: ['i32'],
 };
 
-/** Throws a GpuError that names the binding which cannot be bound as it is asked for. */
+/** Throws a GpuError that names the first argument which does not fit its binding. */
 export function checkArgs({ label, bindings }: Kernel, args: readonly Bindable[]): void {
   const seen = new Map<Storage, { binding: Binding; tensor: Bindable }[]>();
   const { gpu } = args[0]!;

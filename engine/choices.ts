@@ -1,6 +1,6 @@
-// Which candidate of a kernel family runs a shape on an adapter: the one that was measured best (engine/tuner.ts), else the
-// family's default. Ops ask while they record, so nothing waits for the GPU here; a remembered choice counts only while it
-// is among the candidates and the text of its kernels is what was measured.
+// Chooses the candidate of a kernel family that runs a shape on an adapter: the one that the tuner measured as best
+// (engine/tuner.ts), else the family's default. Ops ask while they record, so nothing here waits for the GPU. A remembered choice
+// counts only while it is among the candidates and the texts of its kernels are those that were measured.
 import type { AdapterDescription, Gpu } from './device.js';
 import type { Grid } from './stream.js';
 import type { Dtype } from './tensor.js';
@@ -29,20 +29,20 @@ export interface TrialLaunch {
   readonly grid: Grid;
 }
 
-/** Everything that one candidate launches for one shape, second passes included: its time is the sum of theirs. */
+/** All launches of one candidate for one shape, second passes included; a candidate's time is their sum. */
 export interface Trial {
   readonly launches: readonly TrialLaunch[];
-  /** Names of the tensors that must agree with the reference's: same names and shapes for every candidate. */
+  /** Names of the tensors that must agree with the reference's; the same names and shapes for every candidate. */
   readonly outputs: readonly string[];
 }
 
 /** What the tuner needs to measure candidates. */
 export interface Measure<T> {
-  /** The one that the others are checked against, as simple as possible. It need not be among the candidates. */
+  /** The candidate against which the others are checked, as simple as possible. It need not be one of `candidates`. */
   readonly reference: T;
   /** How many products one element of an output sums: the more, the further rounding drives two orders of summing apart. */
   readonly terms: number;
-  /** What a candidate launches. Kept as long as the device: it must not hold tensors. */
+  /** The launches of a candidate. The engine keeps this function for the life of the device, so it must not hold tensors. */
   build(candidate: T): Trial;
 }
 
@@ -92,7 +92,7 @@ export function choose<T>(gpu: Gpu, key: string, candidates: readonly T[], measu
   return fresh.get(key) === false ? standard : choice;
 }
 
-/** What `choose` was asked on this device so far: all of it, and what of it can be measured. */
+/** What `choose` was asked on this device so far: all keys, and the jobs that can be measured. */
 export function askedFor(gpu: Gpu): { keys: string[]; jobs: Job[] } {
   const { asked } = choicesOf(gpu);
   return { keys: [...asked.keys()], jobs: [...asked.values()].filter((job) => job !== undefined) };
@@ -105,7 +105,7 @@ export function recall<T>(gpu: Gpu, { key, candidates, ...measure }: Job<T>): Tu
   return choice !== undefined && hashOf(measure, candidates[0]!, choice) === tuning!.hash ? tuning : undefined;
 }
 
-/** Remembers what was measured, over what is known of these keys. Steps recorded from now on use it. */
+/** Remembers measurements and replaces earlier ones of the same keys. Steps recorded from now on use them. */
 export function remember(gpu: Gpu, choices: Readonly<Record<string, Tuning>>): void {
   const { table, fresh } = choicesOf(gpu);
   for (const [key, tuning] of Object.entries(choices)) {

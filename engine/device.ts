@@ -1,6 +1,6 @@
 // One Gpu wraps one GPUDevice: its limits and its adapter's description. There is no module-level device, so several can live
-// in one process and an embedder can pass in a device of its own. Everything wgrad gives a device to do runs in error scopes:
-// what they catch belongs to the work inside (engine/fate.ts), and only a lost device ends a Gpu. Uncaptured errors are others'.
+// in one process and an embedder can pass in its own device. All work that wgrad gives a device runs in error scopes: what they
+// catch belongs to the work inside (engine/fate.ts), and only a lost device ends a Gpu. Uncaptured errors are the embedder's.
 
 import { showValue } from './arguments.js';
 import { environmentFlags, type Flags } from './flags.js';
@@ -51,12 +51,12 @@ export interface MatrixSize {
   readonly resultComponentType: string;
 }
 
-/** What error scopes say of some work; they say it later. */
+/** What the error scopes around some work report, later. */
 export class Outcome {
   known = false;
   error: GpuError | undefined;
   kind: 'out-of-memory' | 'validation' | 'internal' | undefined;
-  /** Resolves when it is known; never rejects. */
+  /** Resolves when the scopes have reported; never rejects. */
   done: Promise<void> = Promise.resolve();
 }
 
@@ -71,22 +71,22 @@ export class Gpu {
   readonly matrixSizes: readonly MatrixSize[];
   /** Threads of a subgroup, the fewest and the most; equal where all have the same. */
   readonly subgroupSizes: { readonly min: number; readonly max: number };
-  /** Developer switches of this Gpu's own; when it is opened, the environment's. */
+  /** Developer switches of this Gpu; they start as the environment's. */
   readonly flags: Flags;
-  /** That the device was lost, once it was; every later call throws it. */
+  /** Set when the device is lost; every later call throws it. */
   failure: GpuLostError | undefined;
   /** Whether wgrad opened the device, and so destroys it. */
   readonly owned: boolean;
-  /** @internal Waits for something that the GPU does; who opens the device may know a better way than `await` alone. */
+  /** @internal Waits for the GPU. Whoever opens the device may know a better way than plain `await`. */
   wait: <T>(promise: Promise<T>) => Promise<T> = (promise) => promise;
   readonly #checks = new Set<Promise<void>>();
   readonly #closers: (() => void)[] = [];
-  /** An error of somebody who used the device beside wgrad. */
+  /** An uncaptured error of other code that uses the device. */
   #stray: GpuError | undefined;
-  /** The first error of a launch that nobody has heard of. */
+  /** The first error of a launch that no caller has received. */
   #unheard: GpuError | undefined;
   readonly #heard = new WeakSet<GpuError>();
-  /** How many hold this Gpu: `fromDevice` gives one Gpu for one device. */
+  /** Number of holders of this Gpu: `fromDevice` gives one Gpu for one device. */
   #holders = 1;
   #closed = false;
 
@@ -119,15 +119,15 @@ export class Gpu {
     );
   }
 
-  /** Throws if the device was lost or this Gpu closed. What else goes wrong belongs to a launch, and to who reads its results. */
+  /** Throws if the device was lost or this Gpu closed. Any other error belongs to a launch and appears when its results are read. */
   check(): void {
     if (this.failure) throw this.failure;
     if (this.#closed) throw new GpuError('device: this Gpu was closed. Open another one.');
   }
 
   /**
-   * @internal Runs `work` inside error scopes. What they catch, in the words of `explain`, is the outcome's error; the scopes
-   * report later, and `reported()` waits for them.
+   * @internal Runs `work` inside error scopes. What they catch becomes the outcome's error, worded by `explain`. The scopes report
+   * later; `reported()` waits for them.
    */
   guard<T>(
     work: () => T,
@@ -175,25 +175,25 @@ export class Gpu {
     if (stray) throw stray;
   }
 
-  /** @internal A launch failed; the first is kept until somebody hears of it. */
+  /** @internal Notes that a launch failed; the first such error is kept until a caller receives it. */
   failed(error: GpuError): void {
     if (!this.#unheard || this.isHeard(this.#unheard)) this.#unheard = error;
   }
 
-  /** @internal Somebody is told. */
+  /** @internal Marks an error as received by a caller. */
   hear(error: GpuError): GpuError {
     this.#heard.add(error);
     return error;
   }
 
-  /** @internal Whether somebody was told. */
+  /** @internal Whether a caller has received an error. */
   isHeard(error: GpuError): boolean {
     return this.#heard.has(error);
   }
 
   /**
-   * Waits until everything that was given to the GPU so far has reported. Throws if the device was lost, or the first error that
-   * nobody has heard of yet; each is thrown once.
+   * Waits until everything that was given to the GPU so far has reported. Throws if the device was lost; otherwise throws the first
+   * error that has not been thrown yet, each once.
    */
   async settled(): Promise<void> {
     await this.reported();
@@ -202,12 +202,12 @@ export class Gpu {
     if (error && !this.isHeard(error)) throw this.hear(error);
   }
 
-  /** @internal Has `work` run when this Gpu is closed. */
+  /** @internal Registers `work` to run when this Gpu is closed. */
   onClose(work: () => void): void {
     this.#closers.push(work);
   }
 
-  /** @internal One more holds this Gpu, and will close it. */
+  /** @internal Adds a holder of this Gpu, which will close it. */
   hold(): this {
     this.#holders++;
     return this;
@@ -219,9 +219,9 @@ export class Gpu {
   }
 
   /**
-   * Ends the use of this device: every later call throws, and all buffers that wgrad made are destroyed. So is the device if
-   * wgrad opened it, and then the process can end; a device passed in is left alone. A Gpu that `fromDevice` gave several times
-   * ends at the last of as many calls.
+   * Ends the use of this device: every later call throws, and all buffers that wgrad made are destroyed. A device that wgrad opened
+   * is destroyed, too, so that the process can end; a device passed in is left alone. If `fromDevice` gave this Gpu several times,
+   * the last of as many calls ends it.
    */
   close(): void {
     if (this.#closed || --this.#holders > 0) return;
@@ -239,7 +239,7 @@ export function expectGpu(op: string, gpu: unknown): asserts gpu is Gpu {
   );
 }
 
-/** An embedder's device may outlive many a Gpu: its promise must not keep them (nor may a closure made beside one). */
+/** An embedder's device may outlive many Gpus, so neither its promise nor a closure made beside one may keep them alive. */
 function tellWhenLost(device: GPUDevice, gpu: WeakRef<Gpu>): void {
   void device.lost.then((info) => gpu.deref()?.lost(info));
 }
@@ -253,7 +253,7 @@ const wantedFeatures = [
   'chromium-experimental-subgroup-matrix',
 ];
 
-/** Limits raised to what the adapter has: WebGPU's defaults bind 128 MiB and 8 buffers only. */
+/** Limits raised to what the adapter has: by default WebGPU binds only 128 MiB and 8 buffers. */
 const wantedLimits = [
   'maxBufferSize',
   'maxStorageBufferBindingSize',
@@ -277,7 +277,7 @@ const describe = (
   software: about.software ?? Boolean((info as { isFallbackAdapter?: boolean } | undefined)?.isFallbackAdapter),
 });
 
-/** What a device does not tell of itself, and developer switches that differ from the environment's. */
+/** Facts that a device does not report about itself, and developer switches that differ from the environment's. */
 export interface GpuOptions {
   readonly software?: boolean;
   readonly driver?: string;
@@ -294,14 +294,14 @@ export async function requestGpu(adapter: GPUAdapter, about: GpuOptions = {}): P
   return new Gpu(device, describe(adapter.info, about), true, about.flags);
 }
 
-/** The open Gpu of an embedder's device; neither keeps the other. */
+/** The open Gpu of an embedder's device; neither keeps the other alive. */
 const wrapped = new WeakMap<GPUDevice, WeakRef<Gpu>>();
 
 /**
- * Wraps a GPUDevice of the embedder's. wgrad never destroys it, assigns it no handlers, and shares its queue: what either side
- * submits runs in the order of submission. `about` fills in what a device does not tell of itself. Ask the adapter for the
- * limits and features you want (`requestGpu` asks for all that wgrad can use). One device is one Gpu: a second call gives the
- * first one's (and its options), so that two libraries on a page can pass tensors to each other; each closes what it was given.
+ * Wraps an embedder's GPUDevice. wgrad never destroys it, assigns it no handlers, and shares its queue: work of both sides runs in
+ * the order of submission. `about` fills in what a device does not report about itself. Ask the adapter for the limits and features
+ * you want (`requestGpu` asks for all that wgrad can use). One device has one Gpu: a second call returns the first one's Gpu (with
+ * its options), so that two libraries on a page can pass tensors to each other. Each of them closes what it was given.
  */
 export function fromDevice(device: GPUDevice, about: GpuOptions = {}): Gpu {
   const known = wrapped.get(device)?.deref();

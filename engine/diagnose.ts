@@ -1,4 +1,4 @@
-// Looks at what launches do: how long each takes, which is the first to write a NaN or an infinity, and what is said of watched tensors.
+// Diagnosis of launches: how long each takes, which is the first to write a NaN or an infinity, and checks of watched tensors.
 import { checkFiniteShader } from '../shaders/check-finite.js';
 import { type Gpu, GpuError } from './device.js';
 import { kernel, pipelineOf } from './kernel.js';
@@ -71,38 +71,38 @@ export async function mapped(gpu: Gpu, staging: GPUBuffer, bytes: number): Promi
   }
 }
 
-/** Times every launch by timestamps, each in a pass of its own. Needs the feature `timestamp-query`. */
+/** Times every launch by timestamps, each in its own pass. Needs the feature `timestamp-query`. */
 export async function timeLaunches(gpu: Gpu, launches: readonly Launch[]): Promise<LaunchTime[]> {
   if (!gpu.features.has('timestamp-query')) throw new GpuError('profile: this adapter has no timestamps.');
   const times: LaunchTime[] = [];
   const most = 2048; // a query set holds 4096 timestamps
   for (let from = 0; from < launches.length; from += most) {
-    const part = launches.slice(from, from + most);
-    times.push(...(await watched(gpu, part, () => timePart(gpu, part))));
+    const chunk = launches.slice(from, from + most);
+    times.push(...(await watched(gpu, chunk, () => timeChunk(gpu, chunk))));
   }
   return times;
 }
 
-async function timePart(gpu: Gpu, part: readonly Launch[]): Promise<LaunchTime[]> {
+async function timeChunk(gpu: Gpu, chunk: readonly Launch[]): Promise<LaunchTime[]> {
   const { device } = gpu;
-  const querySet = device.createQuerySet({ type: 'timestamp', count: 2 * part.length });
-  const resolved = device.createBuffer({ size: 16 * part.length, usage: 0x200 | 0x4 }); // QUERY_RESOLVE | COPY_SRC
-  const staging = device.createBuffer({ size: 16 * part.length, usage: 0x1 | 0x8 });
+  const querySet = device.createQuerySet({ type: 'timestamp', count: 2 * chunk.length });
+  const resolved = device.createBuffer({ size: 16 * chunk.length, usage: 0x200 | 0x4 }); // QUERY_RESOLVE | COPY_SRC
+  const staging = device.createBuffer({ size: 16 * chunk.length, usage: 0x1 | 0x8 });
   const encoder = device.createCommandEncoder();
-  part.forEach((launch, i) => {
+  chunk.forEach((launch, i) => {
     const pass = encoder.beginComputePass({
       timestampWrites: { querySet, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 },
     });
     dispatch(gpu, pass, launch);
     pass.end();
   });
-  encoder.resolveQuerySet(querySet, 0, 2 * part.length, resolved, 0);
-  encoder.copyBufferToBuffer(resolved, 0, staging, 0, 16 * part.length);
+  encoder.resolveQuerySet(querySet, 0, 2 * chunk.length, resolved, 0);
+  encoder.copyBufferToBuffer(resolved, 0, staging, 0, 16 * chunk.length);
   device.queue.submit([encoder.finish()]);
-  const ticks = new BigUint64Array(await mapped(gpu, staging, 16 * part.length));
+  const ticks = new BigUint64Array(await mapped(gpu, staging, 16 * chunk.length));
   resolved.destroy();
   querySet.destroy();
-  return part.map((launch, i) => ({
+  return chunk.map((launch, i) => ({
     label: launch.kernel.label,
     ms: Number(ticks[2 * i + 1]! - ticks[2 * i]!) / 1e6,
     bytes: launch.args.reduce((sum, arg) => sum + arg.bytes, 0),
@@ -112,12 +112,12 @@ async function timePart(gpu: Gpu, part: readonly Launch[]): Promise<LaunchTime[]
 
 const judges = new WeakMap<Storage, (bytes: ArrayBuffer) => string | undefined>();
 
-/** Has `judge` look at the contents of a tensor with a buffer of its own whenever a launch has written them; a sentence of its is an error. */
+/** Calls `judge` with the contents of a tensor, which must have its own buffer, when a launch has written them. Its sentence is an error. */
 export function watch({ storage }: Bindable, judge: (bytes: ArrayBuffer) => string | undefined): void {
   judges.set(storage, judge);
 }
 
-/** What is said of watched tensors that these launches wrote; the first sentence. */
+/** The first sentence that a judge returns for the watched tensors that these launches wrote. */
 export async function judgeWatched(gpu: Gpu, launches: readonly Launch[]): Promise<string | undefined> {
   const written = launches.flatMap(({ kernel: k, args }) => args.filter((_, i) => k.bindings[i]!.writes));
   const judged = [...new Set(written.map((arg) => arg.storage))].map(async (storage) => {

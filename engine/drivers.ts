@@ -1,6 +1,6 @@
-// Where Vulkan comes from on Linux: the system's loader and driver manifests, or the SwiftShader that the npm package
-// @sparticuz/chromium carries, unpacked once to a cache folder. The loader is one a process and can only be chosen before
-// Dawn is imported; the drivers are read from the environment whenever a Dawn instance first looks for adapters.
+// Finds Vulkan on Linux: the system's loader and driver manifests, or the SwiftShader that the npm package @sparticuz/chromium
+// carries, unpacked once to a cache folder. A process has one loader, which can only be chosen before Dawn is imported. A Dawn
+// instance reads the drivers from the environment when it first looks for adapters.
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
@@ -14,7 +14,7 @@ import { GpuError } from './device.js';
 export const driverPackage = '@sparticuz/chromium';
 const manifestName = 'vk_swiftshader_icd.json';
 
-/** Folders that no loader searches by itself. */
+/** Folders that loaders do not search by themselves. */
 const containerFolders = ['/usr/local/nvidia/share/vulkan/icd.d', '/run/opengl-driver/share/vulkan/icd.d'];
 
 /** The user's home folder; undefined without HOME and an entry in passwd (a container's bare user id), where Node throws. */
@@ -85,7 +85,7 @@ export async function loadVulkan(): Promise<boolean> {
   return loader !== undefined;
 }
 
-/** Loads a shared library that is no Node addon and leaves it in the process, its symbols visible to later libraries. */
+/** Loads a shared library that is not a Node addon and leaves it in the process, its symbols visible to later libraries. */
 function dlopenGlobal(path: string): boolean {
   const { RTLD_NOW, RTLD_GLOBAL } = osConstants.dlopen;
   const keepLoaded = 0x1000; // RTLD_NODELETE, which Node does not list
@@ -154,7 +154,7 @@ export function cacheRoots(): string[] {
   return [...caches.map((cache) => join(cache, 'wgrad')), join(tmpdir(), `wgrad-${process.getuid?.() ?? 'user'}`)];
 }
 
-/** Writes files to a new folder beside `target` and renames it, so that another process never sees half of it. */
+/** Writes files to a new folder beside `target` and renames it, so that other processes never see a half-written one. */
 async function unpackTo(target: string, files: Map<string, Buffer>): Promise<string> {
   const half = `${target}.${process.pid}-${randomBytes(4).toString('hex')}`;
   mkdirSync(half, { recursive: true, mode: 0o700 });
@@ -168,7 +168,7 @@ async function unpackTo(target: string, files: Map<string, Buffer>): Promise<str
   return target;
 }
 
-/** The Vulkan files of a tar archive, by base name: plain files of the ustar format, which is all this archive holds. */
+/** The Vulkan files of a tar archive, by base name. Reads plain files of the ustar format, since the archive holds no others. */
 function readTar(archive: Buffer): Map<string, Buffer> {
   const files = new Map<string, Buffer>();
   const text = (from: number, length: number) => archive.toString('latin1', from, from + length).split('\0')[0]!;

@@ -1,5 +1,5 @@
-// Elements of tensors: their types, and how numbers become bytes and come back. A number that the type cannot hold is an error
-// that names it, never another number; f32 and f16 round, and beyond f16's range lies infinity, as IEEE has it.
+// Elements of tensors: their types, and the conversion of numbers to bytes and back. A number that the type cannot hold gives an
+// error that names it, never another number. f32 and f16 round; beyond f16's range a number becomes infinite, as in IEEE 754.
 import { nearest, showValue } from './arguments.js';
 import { type Shape, ShapeError, show, sizeOf } from './shape.js';
 
@@ -15,7 +15,7 @@ const elementBytes: Record<Dtype, number> = { f32: 4, f16: 2, u32: 4, i32: 4, u8
 /** Bytes on the GPU: a multiple of 4. */
 export const bytesOf = (shape: Shape, dtype: Dtype): number => Math.ceil((sizeOf(shape) * elementBytes[dtype]) / 4) * 4;
 
-/** What others call these types. */
+/** Names of these types in other libraries. */
 const otherNames: Record<string, Dtype> = {
   float32: 'f32',
   float: 'f32',
@@ -28,7 +28,7 @@ const otherNames: Record<string, Dtype> = {
   bool: 'u8',
 };
 
-/** Throws a ShapeError unless this is the name of a type. */
+/** Throws a ShapeError unless `dtype` is the name of a type. */
 export function checkDtype(op: string, dtype: unknown): asserts dtype is Dtype {
   const known = Object.keys(elementBytes);
   if (typeof dtype === 'string' && known.includes(dtype)) return;
@@ -49,7 +49,7 @@ export function toHalf(value: number): number {
   if (magnitude >= 0x7f800000) return sign | (magnitude > 0x7f800000 ? 0x7e00 : 0x7c00);
   if (magnitude >= 0x477ff000) return sign | 0x7c00;
   if (magnitude < 0x38800000) {
-    // Subnormal: adding a number whose last place is 2^-24 rounds as wanted.
+    // Subnormal: adding a number whose last place is 2^-24 rounds correctly.
     halves[0] = Math.abs(value) + 0.5;
     return sign | (halfBits[0]! - 0x3f000000);
   }
@@ -99,7 +99,7 @@ const isArrayLike = (data: unknown): data is ArrayLike<unknown> =>
 
 const ranges = { u32: [0, 2 ** 32 - 1], i32: [-(2 ** 31), 2 ** 31 - 1], u8: [0, 255] } as const;
 
-/** Typed arrays whose every element the type holds: nothing to look for. */
+/** Typed arrays whose elements all fit the type, so that no check is needed. */
 const fitting: Record<Dtype, string> = {
   f32: 'Float32Array Float64Array Int8Array Uint8Array Uint8ClampedArray Int16Array Uint16Array Int32Array Uint32Array',
   f16: 'Float32Array Float64Array Int8Array Uint8Array Uint8ClampedArray Int16Array Uint16Array Int32Array Uint32Array',
@@ -108,7 +108,7 @@ const fitting: Record<Dtype, string> = {
   u8: 'Uint8Array Uint8ClampedArray',
 };
 
-/** Throws a ShapeError that names the first value which is no number, or none of the type. */
+/** Throws a ShapeError that names the first value which is not a number or does not fit the type. */
 function checkValues(op: string, label: string, values: ArrayLike<unknown>, dtype: Dtype): void {
   if (ArrayBuffer.isView(values) && fitting[dtype].split(' ').includes(values.constructor.name)) return;
   const range = dtype === 'f32' || dtype === 'f16' ? undefined : ranges[dtype];
@@ -172,7 +172,7 @@ export function decodeElements(bytes: ArrayBuffer, dtype: Dtype, size: number): 
   }
 }
 
-/** Throws a ShapeError unless the shape takes so many values. */
+/** Throws a ShapeError unless the shape takes `count` values. */
 export function checkCount(op: string, shape: Shape, count: number): void {
   if (sizeOf(shape) !== count) {
     throw new ShapeError(`${op}: ${show(shape)} has ${sizeOf(shape)} elements — got ${count} values.`);

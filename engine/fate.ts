@@ -1,15 +1,15 @@
-// What became of a storage's contents. Work is given to the GPU in portions that run as a whole or not at all; whether one ran is
-// known later, when its error scopes report. Until then, and for as long as something is wrong, the storages it wrote remember
-// it: an error belongs to its launches, and to whoever reads what they should have written.
+// The fate of a storage's contents. The GPU gets work in portions that run as a whole or not at all; whether one ran is known
+// later, when its error scopes report. Until then, and for as long as something is wrong, the storages that the portion wrote
+// remember it: an error belongs to its launches and reaches whoever reads what they should have written.
 //
 //   contents             when                                                       a read
-//   good                 the portion ran, and so did what it computed from          gives them
-//   wrong                they were never written, or computed from wrong ones       throws the error, until they are written anew
-//   missed               an update in place did not run: they are what they were    throws the error once, if nobody has heard it
+//   good                 the portion ran, on good contents                          gives them
+//   wrong                never written, or computed from wrong contents             throws the error, until they are written anew
+//   missed               an update in place did not run; they keep their values     throws the error once, unless it was thrown before
 import { type Gpu, GpuError, type Outcome } from './device.js';
 import type { Storage } from './memory.js';
 
-/** How things stand with the contents: undefined while the GPU has not reported. */
+/** The state of the contents; a fate has none until the GPU has reported. */
 type Verdict = { kind: 'good' } | { kind: 'wrong' | 'missed'; error: GpuError };
 
 const good: Verdict = { kind: 'good' };
@@ -20,7 +20,7 @@ interface Fate {
   readonly fresh: boolean;
   before: Fate | undefined;
   verdict: Verdict | undefined;
-  /** Byte ranges that were written anew since. */
+  /** Byte ranges that were written anew after that. */
   readonly renewed: { from: number; to: number }[];
   readonly done: Promise<void>;
 }
@@ -34,9 +34,9 @@ export interface Use {
   readonly bytes: number;
 }
 
-/** What a portion needs of storages, and what it does to them. */
+/** What a portion reads from storages, and what it writes to them. */
 export interface Effects {
-  /** What it computes from, contents of its own left out. */
+  /** What it computes from, without contents that it writes itself. */
   readonly reads: readonly Use[];
   readonly writes: readonly { readonly storage: Storage; readonly fresh: boolean }[];
 }
@@ -59,10 +59,10 @@ function isRenewed({ renewed }: Fate, from: number, to: number): boolean {
   return reached >= to;
 }
 
-/** Whether anything is wrong with, or not yet known of, what is read. */
+/** Whether contents are wrong, or not yet known to be good. */
 export const isClouded = (gpu: Gpu, use: Use): boolean => trouble(gpu, use) !== undefined;
 
-/** Why the contents that are read are wrong, where that is known. */
+/** The error of wrong contents among `reads`, where it is known. */
 export function wrongness(gpu: Gpu, reads: readonly Use[]): GpuError | undefined {
   for (const use of reads) {
     const verdict = trouble(gpu, use)?.verdict;
@@ -72,8 +72,8 @@ export function wrongness(gpu: Gpu, reads: readonly Use[]): GpuError | undefined
 }
 
 /**
- * Notes what a portion does, whose outcome comes later. `flaw` resolves with what is wrong with the results of a portion that ran
- * (a NaN that was looked for). Resolves when all is known of it.
+ * Notes what a portion does, before its outcome is known. `flaw` resolves with what is wrong with the results of a portion that ran
+ * (for example a NaN). Resolves when everything about the portion is known.
  */
 export function begin(
   gpu: Gpu,
@@ -123,25 +123,25 @@ function verdictOf(
   return stale ? { kind: 'missed', error: stale } : good;
 }
 
-/** Notes that a portion was not given to the GPU at all: it has a launch that cannot run, or would compute from wrong contents. */
+/** Notes that a portion was withheld from the GPU: it has a launch that cannot run, or would compute from wrong contents. */
 export function withhold(writes: Effects['writes'], error: GpuError): void {
   for (const { storage, fresh } of writes) {
     const before = fresh ? undefined : fates.get(storage);
     const verdict: Verdict =
       before?.verdict?.kind === 'wrong' ? before.verdict : { kind: fresh ? 'wrong' : 'missed', error };
-    // What is not known yet of an update in place stays to be known.
+    // An update in place whose outcome is still open keeps that fate.
     if (before && !before.verdict) continue;
     fates.set(storage, { fresh, before: undefined, verdict, renewed: [], done: Promise.resolve() });
   }
 }
 
-/** Notes that the host writes a range: what was wrong with it is over. `outcome` where the writing itself may fail. */
+/** Notes that the host writes a range, which ends whatever was wrong with it. `outcome` is that of the write, where it may fail. */
 export function renew(gpu: Gpu, { storage, offset, bytes }: Use, outcome?: Outcome): void {
   const whole = offset === 0 && bytes >= storage.bytes;
   const fate = fates.get(storage);
   if (whole) fates.delete(storage);
   else if (fate) {
-    // Parts of a pack begin at multiples of 256 bytes; what is between them holds nothing.
+    // Packed tensors begin at multiples of 256 bytes; the gaps between them hold nothing.
     fate.renewed.push({ from: offset, to: Math.ceil((offset + bytes) / 256) * 256 });
     fate.renewed.sort((a, b) => a.from - b.from);
     if (isRenewed(fate, 0, storage.bytes)) fates.delete(storage);
@@ -149,7 +149,7 @@ export function renew(gpu: Gpu, { storage, offset, bytes }: Use, outcome?: Outco
   if (outcome) begin(gpu, { reads: [], writes: [{ storage, fresh: true }] }, outcome);
 }
 
-/** Throws why these contents cannot be had, once everything has reported. An update that was missed is told once. */
+/** Throws the error of these contents, once everything has reported. The error of a missed update is thrown once. */
 export function checkContents(gpu: Gpu, use: Use): void {
   const verdict = trouble(gpu, use)?.verdict;
   if (!verdict || verdict.kind === 'good') return;

@@ -1,7 +1,7 @@
 // Developer switches. Each Gpu has its own, `gpu.flags`, which it takes from the environment (WGRAD_…) when it is opened.
-// In a browser there is no environment: all are off.
+// A browser has no environment; there all are at their defaults.
 
-/** Developer switches. `gpu.flags` are a Gpu's own; they may be set while nothing is recorded. */
+/** Developer switches of a Gpu (`gpu.flags`). They may be set while nothing is recorded. */
 export interface Flags {
   /** 1: per capture launches, temporaries, bytes · 2: time of every launch · 3: the recorded list and its buffers · 4: WGSL. */
   debug: number;
@@ -11,19 +11,19 @@ export interface Flags {
   capture: boolean;
   /** 0: one buffer per tensor, nothing shared. */
   pool: boolean;
-  /** 0: every op is a launch of its own; nothing rides along with another. */
+  /** 0: every op has its own launch; nothing is fused. */
   fuse: boolean;
   /** 0: every kernel family runs its default; nothing measured is looked up. */
   tune: boolean;
   /** Fill every buffer of a temporary with NaN before use: finds reads of unwritten memory (use with WGRAD_POOL=0). */
   poison: boolean;
-  /** Check every launch's output; whoever reads a result hears of the first op that produced a NaN or an infinity. */
+  /** Check every launch's output; the next read rejects with the first op that produced a NaN or an infinity. */
   checkNan: boolean;
-  /** Check the labels of every loss; whoever reads the loss hears how many are neither a class nor ignored on purpose. */
+  /** Check the labels of every loss; reading the loss rejects with the number that are neither a class nor ignored on purpose. */
   checkLabels: boolean;
 }
 
-/** What the environment says now: the switches that a new Gpu starts from. */
+/** The switches that the environment sets now; a new Gpu starts from them. */
 export function environmentFlags(): Flags {
   const environment: Record<string, string | undefined> =
     (globalThis as { process?: { env?: Record<string, string | undefined> } }).process?.env ?? {};

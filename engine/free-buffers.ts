@@ -1,11 +1,11 @@
-// Buffers that nobody uses, by their size: the smallest that is large enough is found by bisection, however many there are.
+// Unused buffers by their size. Bisection finds the smallest one that is large enough.
 
 export class FreeBuffers {
   readonly #lists = new Map<number, GPUBuffer[]>();
-  /** The sizes that there are, ascending. */
+  /** The sizes of all free buffers, ascending. */
   readonly #sizes: number[] = [];
 
-  /** Of all of them together. */
+  /** Bytes of all free buffers. */
   get bytes(): number {
     return this.#sizes.reduce((sum, size) => sum + size * this.#lists.get(size)!.length, 0);
   }
@@ -20,7 +20,7 @@ export class FreeBuffers {
     this.#sizes.splice(this.#place(size), 0, size);
   }
 
-  /** The smallest of `least` to `most` bytes, which is no longer free; undefined if there is none. */
+  /** Removes and returns the smallest buffer of `least` to `most` bytes; undefined if there is none. */
   take(least: number, most: number): GPUBuffer | undefined {
     const size = this.#sizes[this.#place(least)];
     if (size === undefined || size > most) return undefined;
@@ -30,7 +30,7 @@ export class FreeBuffers {
     return buffer;
   }
 
-  /** Takes this one out, if it is free. */
+  /** Removes this buffer, if it is free. */
   remove(buffer: GPUBuffer, size: number): void {
     const list = this.#lists.get(size);
     const at = list?.indexOf(buffer) ?? -1;
@@ -39,7 +39,7 @@ export class FreeBuffers {
     if (!list!.length) this.#forget(size);
   }
 
-  /** Takes all of them. */
+  /** Removes and returns all buffers. */
   clear(): GPUBuffer[] {
     const all = [...this.#lists.values()].flat();
     this.#lists.clear();
@@ -52,7 +52,7 @@ export class FreeBuffers {
     this.#sizes.splice(this.#place(size), 1);
   }
 
-  /** Where the first size of at least `size` is, or would be. */
+  /** Index of the first size of at least `size`, or where it would be. */
   #place(size: number): number {
     let [low, high] = [0, this.#sizes.length];
     while (low < high) {

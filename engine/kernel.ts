@@ -8,18 +8,18 @@ type Element = 'f32' | 'f16' | 'u32' | 'i32';
 
 export interface Binding {
   readonly name: string;
-  readonly slot: number;
+  readonly index: number;
   readonly writes: boolean;
-  /** The scalars of its elements, where the text tells. */
+  /** Scalar type of its elements, where the text tells. */
   readonly element: Element | undefined;
-  /** Nothing is read from it. */
+  /** The kernel reads nothing from it. */
   readonly onlyStores: boolean;
   /** The fewest bytes it may be given; 0 where the text does not tell. */
   readonly leastBytes: number;
 }
 
 export interface Kernel {
-  /** What errors and profiles call it: the entry function's name, without what keeps it apart from WGSL's own `exp`, `max` …. */
+  /** Name in errors and profiles: the entry function's, without the affix that keeps it apart from WGSL's own `exp`, `max` …. */
   readonly label: string;
   readonly entry: string;
   readonly source: string;
@@ -28,11 +28,11 @@ export interface Kernel {
   readonly layout: GPUBindGroupLayout;
   pipeline: GPUComputePipeline | undefined;
   compiling: Promise<void> | undefined;
-  /** What the driver said of the pipeline. */
+  /** What the driver reported about the pipeline. */
   outcome: Outcome | undefined;
   /** Why this text can never run; every launch of it throws that. */
   error: GpuError | undefined;
-  /** Bytes of each binding with which it ran; undefined before it ran. */
+  /** Bytes of each binding with which the kernel has run; undefined before it has. */
   proven: number[] | undefined;
 }
 
@@ -42,8 +42,8 @@ const caches = new WeakMap<Gpu, Map<string, Kernel>>();
 export const mostKernels = 1024;
 
 /**
- * The kernel of a WGSL text: parsed and laid out, not yet compiled. The least recently asked for is forgotten when there are
- * more than `mostKernels`: launches that hold it keep it, and whoever asks again gets a new one.
+ * The kernel of a WGSL text: parsed and laid out, not yet compiled. A Gpu forgets the least recently used one when there are more
+ * than `mostKernels`; launches that hold it keep it, and another request makes it anew.
  */
 export function kernel(gpu: Gpu, source: string): Kernel {
   let cache = caches.get(gpu);
@@ -72,13 +72,13 @@ function parse(gpu: Gpu, source: string): Kernel {
   const sizes = new WgslSizes(text);
   const workgroupSize = checkWorkgroup(gpu, label, sizes);
   const declared = [...text.matchAll(/@group\((\d+)\)\s*@binding\((\d+)\)\s*var<storage(?:,\s*(\w+))?>\s*(\w+)/g)];
-  const bindings = declared.map(([, group, slot, access, name]) => {
+  const bindings = declared.map(([, group, index, access, name]) => {
     if (group !== '0')
       throw new GpuError(`${label}: binding '${name}' is in group ${group}; kernels use group 0 only.`);
     const writes = access === 'read_write';
     return {
       name: name!,
-      slot: Number(slot),
+      index: Number(index),
       writes,
       element: elementOf(text, name!),
       onlyStores: writes && sizes.onlyStores(name!),
@@ -96,8 +96,8 @@ function parse(gpu: Gpu, source: string): Kernel {
   }
   const layout = gpu.device.createBindGroupLayout({
     label,
-    entries: bindings.map(({ slot, writes }) => ({
-      binding: slot,
+    entries: bindings.map(({ index, writes }) => ({
+      binding: index,
       visibility: 4, // GPUShaderStage.COMPUTE
       buffer: { type: writes ? 'storage' : 'read-only-storage' },
     })),
@@ -130,7 +130,7 @@ function elementOf(text: string, name: string): Element | undefined {
   return short ? ({ f: 'f32', h: 'f16', u: 'u32', i: 'i32' } as const)[short as 'f'] : undefined;
 }
 
-/** Holds a workgroup against the device's limits, as far as the text tells; returns its threads along x. */
+/** Checks a workgroup against the device's limits, as far as the text tells; returns its threads along x. */
 function checkWorkgroup({ limits }: Gpu, label: string, sizes: WgslSizes): number {
   const size = sizes.workgroupSize();
   if (!size) throw new GpuError(`${label}: @workgroup_size must be whole numbers or constants of the text.`);
@@ -175,7 +175,7 @@ async function explainCompile(kernel: Kernel, module: GPUShaderModule | undefine
   return `${kernel.label}: the shader does not compile.${detail}\nWGRAD_DEBUG=4 prints the whole shader.`;
 }
 
-/** The pipeline, compiled now if it is not yet. A text that does not compile becomes the kernel's error, once that is known. */
+/** The pipeline, compiled now if needed. If the text does not compile, the kernel's `error` says so once that is known. */
 export function pipelineOf(gpu: Gpu, kernel: Kernel): GPUComputePipeline {
   if (!kernel.pipeline) {
     let module: GPUShaderModule | undefined;
@@ -192,7 +192,7 @@ export function pipelineOf(gpu: Gpu, kernel: Kernel): GPUComputePipeline {
     void outcome.done.then(() => {
       if (!outcome.error) return;
       if (outcome.kind === 'validation') kernel.error = outcome.error;
-      else kernel.pipeline = undefined; // out of memory, or the driver's fault: it may go better another time
+      else kernel.pipeline = undefined; // out of memory, or the driver's fault: another try may succeed
     });
   }
   return kernel.pipeline;
@@ -216,16 +216,16 @@ async function compile(gpu: Gpu, kernel: Kernel): Promise<void> {
   }
 }
 
-/** Compiles on a thread of the driver's, unless that has happened. Rejects when the text does not compile. */
+/** Compiles on one of the driver's threads, if needed. Rejects when the text does not compile. */
 export async function startCompiling(gpu: Gpu, kernel: Kernel): Promise<void> {
   if (!kernel.pipeline && !kernel.error) await (kernel.compiling ??= compile(gpu, kernel));
   if (kernel.error) throw kernel.error;
 }
 
-/** Told how many kernels are compiled, of how many: at first, and whenever that has grown. */
+/** Gets the number of compiled kernels and of all kernels: once at the start, then whenever the first number grows. */
 export type OnProgress = (compiled: number, total: number) => void;
 
-/** Compiles kernels side by side on the driver's threads; rejects with the first that does not compile, when all are done. */
+/** Compiles kernels in parallel on the driver's threads. When all are done, rejects with the first that does not compile. */
 export async function compileAll(gpu: Gpu, kernels: Iterable<Kernel>, onProgress?: OnProgress): Promise<void> {
   const different = [...new Set(kernels)];
   let done = different.filter(({ pipeline }) => pipeline).length;

@@ -1,6 +1,6 @@
-// Launches on their way to the GPU. A portion is a list of launches in one command buffer: all of them run, or none does. What
-// keeps one from running (a shader that does not compile, a buffer that could not be made) is the driver's to find, and is told
-// later; so a launch of which nothing is known yet goes apart from those that do not need it.
+// Gives launches to the GPU. A portion is a list of launches in one command buffer: all of them run, or none does. Only the driver
+// finds what keeps a launch from running (a shader that does not compile, a buffer that could not be made), and it reports that
+// later. So a launch that is not proven yet goes into a portion apart from launches that do not need it.
 import { type Gpu, GpuError, type Outcome } from './device.js';
 import { begin, type Effects, isClouded, type Use, withhold, wrongness } from './fate.js';
 import { type Kernel, type OnProgress, pipelineOf } from './kernel.js';
@@ -10,7 +10,7 @@ import { acquire, makingOf, type Plan, release, Storage } from './memory.js';
 export interface Bindable {
   readonly gpu: Gpu;
   readonly storage: Storage;
-  /** Where it begins in its storage, and how long it is: tensors that were packed share a storage. */
+  /** Where it begins in its storage, and how long it is: packed tensors share a storage. */
   readonly offset: number;
   readonly bytes: number;
   readonly shape: readonly number[];
@@ -20,7 +20,7 @@ export interface Bindable {
 /** What a launch is given: a tensor, or numbers, which the shader reads from an `array<f32>`. */
 export type Argument = Bindable | readonly number[];
 
-/** Numbers of a launch. They belong to it, as its grid does; `place` says where they lie, beside those of the other launches. */
+/** Numbers of a launch. They belong to the launch, as its grid does; `place` puts them beside those of the other launches. */
 export class Numbers implements Bindable {
   readonly gpu: Gpu;
   readonly values: Float32Array<ArrayBuffer>;
@@ -51,7 +51,7 @@ export interface Launch {
   readonly args: readonly Bindable[];
   readonly workgroups: readonly [number, number, number];
   bindGroup: GPUBindGroup | undefined;
-  /** What became of it when it last ran by itself. */
+  /** The outcome of its last run as a portion of one launch. */
   outcome: Outcome | undefined;
   /** Where the op was called (WGRAD_SYNC=1). */
   readonly stack: string | undefined;
@@ -62,15 +62,15 @@ export interface Portion {
   readonly launches: readonly Launch[];
   readonly kernels: readonly Kernel[];
   readonly effects: Effects;
-  /** Whether it has run: then it needs no more proof. */
+  /** Whether it has run; its kernels are then proven. */
   ran: boolean;
-  /** What the driver had against it, the last time that it did not run. */
+  /** The driver's error when it last failed to run. */
   refusal: GpuError | undefined;
 }
 
 /**
- * The portion of these launches. `own` are the storages whose contents begin in it; `told` says of which storages the fate is
- * to be kept (of what nobody can read there is none).
+ * The portion of these launches. `own` are the storages whose contents begin in it; `told` are those whose fate is kept (storages
+ * that cannot be read any more have none).
  */
 export function portionOf(
   launches: readonly Launch[],
@@ -102,8 +102,8 @@ export function portionOf(
 }
 
 /**
- * Gives a portion to the GPU by `work`, which encodes and submits it and may resolve with what is wrong with its results. A
- * portion that cannot run, or would compute from contents that are known to be wrong, is withheld; returns why.
+ * Gives a portion to the GPU. `work` encodes and submits it, and may resolve with what is wrong with its results. A portion that
+ * cannot run, or would compute from contents that are known to be wrong, is withheld; returns the reason.
  */
 export function attempt(
   gpu: Gpu,
@@ -121,7 +121,7 @@ export function attempt(
   const { value: flaw, outcome } = gpu.guard(work, async ({ message }) => {
     const found = await cause(launches, before);
     if (found) return found;
-    // The same fault at every call of a step is one error: who has heard it need not hear it again.
+    // A fault that repeats at every call of a step is one error, which a caller receives once.
     const words = inWords(launches, message);
     if (portion.refusal?.message !== words) portion.refusal = new GpuError(words);
     return portion.refusal;
@@ -132,7 +132,7 @@ export function attempt(
   return undefined;
 }
 
-/** Does with launches what `work` encodes and submits at once; rejects with what the GPU has against it. Leaves no trace on storages. */
+/** Runs `work`, which encodes and submits something with these launches; rejects with the GPU's error. Storages do not remember it. */
 export async function watched<T>(gpu: Gpu, launches: readonly Launch[], work: () => Promise<T>): Promise<T> {
   const { value, outcome } = gpu.guard(
     work,
@@ -148,7 +148,7 @@ export async function watched<T>(gpu: Gpu, launches: readonly Launch[], work: ()
   return ended.result;
 }
 
-/** What the driver said before of these launches, and of what they need: their pipelines, their buffers. */
+/** An error that the driver reported before about these launches, or about the pipelines and buffers that they need. */
 async function cause(
   launches: readonly Launch[],
   before: readonly (Outcome | undefined)[],
@@ -177,7 +177,7 @@ function inWords(launches: readonly Launch[], message: string): string {
   return `${label}: ${message} ${stack === undefined ? 'Run with WGRAD_SYNC=1 to see the op call.' : `\n${stack}`}`;
 }
 
-/** Remembers with which sizes kernels have run, once that is known. */
+/** Notes the binding sizes with which kernels have run, once that is known. */
 function prove(portion: Portion, outcome: Outcome): void {
   void outcome.done.then(() => {
     if (outcome.error) return;
@@ -190,7 +190,7 @@ function prove(portion: Portion, outcome: Outcome): void {
 
 const fits = ({ kernel, args }: Launch): boolean => args.every(({ bytes }, i) => bytes >= kernel.proven![i]!);
 
-/** Whether the GPU has run the like of this launch, on buffers that are known to exist, with contents that are known to be good. */
+/** Whether the GPU has run this kernel with bindings as small as these, on buffers known to exist and contents known to be good. */
 function isProven(launch: Launch): boolean {
   if (!launch.kernel.proven || launch.kernel.error || !fits(launch)) return false;
   return launch.args.every(
@@ -199,12 +199,12 @@ function isProven(launch: Launch): boolean {
 }
 
 /**
- * Portions of a pending list such that each launch runs if it can, whatever becomes of those it does not need, and nothing that
- * lasts is updated from results that never came to be. Where all launches are proven that is one portion. Else each launch is
- * one, and those that update in place are run, together with all that hangs together with them, once more as a whole.
+ * Splits a pending list into portions such that each launch runs if it can, even if launches that it does not need fail, and that
+ * no lasting tensor is updated from results that were never computed. If all launches are proven, they are one portion. Otherwise
+ * each launch is a portion; those that update in place then run as a whole, together with all launches that they are connected to.
  */
-export function portionsOf(launches: readonly Launch[], { slots }: Plan): Portion[] {
-  const placed = new Set(slots.flatMap(({ storages }) => storages));
+export function portionsOf(launches: readonly Launch[], { buffers }: Plan): Portion[] {
+  const placed = new Set(buffers.flatMap(({ storages }) => storages));
   const begins = (storage: Storage): boolean => placed.has(storage);
   const told = (storage: Storage): boolean => !storage.dead;
   if (launches.every(isProven)) return [portionOf(launches, begins, told)];
@@ -223,7 +223,7 @@ export function portionsOf(launches: readonly Launch[], { slots }: Plan): Portio
     for (const { storage } of written) begun.add(storage);
     return false;
   });
-  for (const group of groupsOf(launches, slots)) {
+  for (const group of groupsOf(launches, buffers)) {
     if (!group.some((i) => late[i])) continue;
     const list = group.map((i) => launches[i]!);
     portions.push(portionOf(list, begins, (storage) => unsettled.has(storage)));
@@ -231,8 +231,8 @@ export function portionsOf(launches: readonly Launch[], { slots }: Plan): Portio
   return portions;
 }
 
-/** Indices of launches that hang together: one writes what the other uses. What shares a lasting buffer does so, too. */
-function groupsOf(launches: readonly Launch[], slots: Plan['slots']): number[][] {
+/** Indices of connected launches: one writes what another uses, or they share a lasting buffer. */
+function groupsOf(launches: readonly Launch[], buffers: Plan['buffers']): number[][] {
   const parents = new Map<Storage, Storage>();
   const root = (storage: Storage): Storage => {
     let at = storage;
@@ -246,7 +246,10 @@ function groupsOf(launches: readonly Launch[], slots: Plan['slots']): number[][]
     ),
   );
   const involved = launches.map(({ args }) => args.map(({ storage }) => storage).filter((s) => written.has(s)));
-  for (const [first, ...others] of [...involved, ...slots.filter(({ kept }) => kept).map(({ storages }) => storages)]) {
+  for (const [first, ...others] of [
+    ...involved,
+    ...buffers.filter(({ kept }) => kept).map(({ storages }) => storages),
+  ]) {
     for (const other of others) join(first!, other);
   }
   const groups = new Map<Storage | undefined, number[]>();
@@ -257,7 +260,7 @@ function groupsOf(launches: readonly Launch[], slots: Plan['slots']): number[][]
   return [...groups.values()];
 }
 
-/** Gives the numbers of launches a place in one buffer, equal ones the same; undefined when there are none. */
+/** Puts the numbers of all launches into one buffer, equal ones at the same place; undefined when there are none. */
 function placeNumbers(gpu: Gpu, launches: readonly Launch[]): GPUBuffer | undefined {
   const stride = gpu.limits.minStorageBufferOffsetAlignment;
   const places = new Map<string, Numbers[]>();
@@ -286,31 +289,31 @@ function placeNumbers(gpu: Gpu, launches: readonly Launch[]): GPUBuffer | undefi
   storage.buffer = buffer;
   gpu.guard(
     () => gpu.device.queue.writeBuffer(buffer, 0, contents),
-    () => '', // the buffer's own error tells
+    () => '', // the buffer's own error says it
   );
   return buffer;
 }
 
 /**
- * Gives every storage of a planned list a buffer, and the launches' numbers theirs. Returns the buffers: one a slot, then the one
- * that holds the numbers, if there are any.
+ * Makes the buffers of a plan and gives them to the storages, and one more for the launches' numbers. Returns the buffers: those of
+ * the plan in its order, then that of the numbers, if there are any.
  */
 export function place(gpu: Gpu, launches: readonly Launch[], planned: Plan): GPUBuffer[] {
   const buffers: GPUBuffer[] = [];
   try {
-    for (const { bytes, storages } of planned.slots) buffers.push(acquire(gpu, bytes, storages[0]!.label));
+    for (const { bytes, storages } of planned.buffers) buffers.push(acquire(gpu, bytes, storages[0]!.label));
     const numbers = placeNumbers(gpu, launches);
     if (numbers) buffers.push(numbers);
   } catch (error) {
     for (const buffer of buffers) release(gpu, buffer);
     throw error;
   }
-  planned.slots.forEach(({ storages }, i) => {
+  planned.buffers.forEach(({ storages }, i) => {
     const buffer = buffers[i]!;
     if (gpu.flags.poison && !makingOf(buffer)?.error) {
       gpu.guard(
         () => gpu.device.queue.writeBuffer(buffer, 0, new Uint32Array(buffer.size / 4).fill(0x7fc00000)),
-        () => '', // the buffer's own error tells
+        () => '', // the buffer's own error says it
       );
     }
     for (const storage of storages) storage.buffer = buffer;
@@ -322,8 +325,8 @@ function bindGroupOf(gpu: Gpu, { kernel: k, args }: Launch): GPUBindGroup {
   return gpu.device.createBindGroup({
     label: k.label,
     layout: k.layout,
-    entries: k.bindings.map(({ slot }, i) => ({
-      binding: slot,
+    entries: k.bindings.map(({ index }, i) => ({
+      binding: index,
       resource: { buffer: args[i]!.storage.buffer!, offset: args[i]!.offset, size: args[i]!.bytes },
     })),
   });
@@ -338,8 +341,8 @@ export function dispatch(gpu: Gpu, pass: GPUComputePassEncoder, launch: Launch):
 }
 
 /**
- * Has a driver that compiles at the first dispatch (lavapipe) do so: a dispatch of every kernel without workgroups, which runs
- * nothing. The zeros lie in a buffer, since Dawn warns of those that are given as numbers.
+ * Makes a driver that compiles at the first dispatch (lavapipe) compile every kernel, by a dispatch of no workgroups, which runs
+ * nothing. The zeros lie in a buffer, since Dawn warns about a direct dispatch of none.
  */
 export async function dispatchNothing(gpu: Gpu, launches: readonly Launch[], onProgress?: OnProgress): Promise<void> {
   const { device } = gpu;

@@ -1,10 +1,10 @@
-// Storage of tensors: which buffer, for how long. Temporaries of a recorded list share whole buffers by their lifetimes
-// (a buffer bound for reading and writing in one launch is invalid even for disjoint ranges, so there is no arena).
+// Memory of tensors. Temporaries of a recorded list share whole buffers if their lifetimes do not overlap. There is no arena: one
+// launch may not bind a buffer for reading and for writing, even at disjoint ranges.
 
 import { type Gpu, GpuError, type Outcome } from './device.js';
 import { FreeBuffers } from './free-buffers.js';
 
-/** Contents that nobody has computed yet: `materialize` records the launch that does, from `reads`. */
+/** Contents that no launch has computed yet; `materialize` records the launch that computes them from `reads`. */
 export interface Deferred {
   readonly reads: readonly Storage[];
   materialize(): void;
@@ -22,7 +22,7 @@ export class Storage {
   owner: object | undefined;
   /** The buffer is an embedder's: never pooled, never destroyed. */
   external = false;
-  /** What the driver says, or will say, of an embedder's buffer. */
+  /** What the driver reports about an embedder's buffer. */
   probe: Outcome | undefined;
   /** Apart from the storage, so that the buffer can be released when the storage has been collected. */
   readonly cell: { buffer: GPUBuffer | undefined } = { buffer: undefined };
@@ -46,7 +46,7 @@ const collected = new FinalizationRegistry<{ gpu: Gpu; cell: { buffer: GPUBuffer
   cell.buffer = undefined;
 });
 
-/** Gives the storage's buffer back when nothing refers to the storage any more (for what no scope owns). */
+/** Releases the storage's buffer when nothing refers to the storage any more; for storages that no scope owns. */
 export const releaseWhenCollected = (gpu: Gpu, storage: Storage): void =>
   collected.register(storage, { gpu, cell: storage.cell });
 
@@ -80,7 +80,7 @@ function poolOf(gpu: Gpu): Pool {
 /** Destroys a buffer and forgets it. */
 function discard(pool: Pool, buffer: GPUBuffer): void {
   const size = pool.all.get(buffer);
-  if (size === undefined) return; // closed since
+  if (size === undefined) return; // the Gpu was closed
   pool.all.delete(buffer);
   pool.bytes -= size;
   pool.free.remove(buffer, size);
@@ -101,10 +101,10 @@ export const memoryOf = (gpu: Gpu): { bytes: number; peak: number; freeBytes: nu
 
 const megabytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
-/** Buffers of which the GPU has not said yet that they exist, or has said that they do not. */
+/** Buffers that the GPU has not confirmed yet, or could not make. */
 const made = new WeakMap<GPUBuffer, Outcome>();
 
-/** What the GPU says, or will say, of a buffer's making; undefined once it exists. */
+/** The outcome of making a buffer; undefined once it is known to exist. */
 export const makingOf = (buffer: GPUBuffer): Outcome | undefined => made.get(buffer);
 
 /** The error of a buffer that this device cannot make, or cannot bind. */
@@ -143,7 +143,7 @@ export function acquire(gpu: Gpu, bytes: number, label: string): GPUBuffer {
   return buffer;
 }
 
-/** Gives a buffer back. Launches submitted before may still use it: later ones run after them. */
+/** Returns a buffer to the pool. Launches submitted before may still use it, since later ones run after them. */
 export function release(gpu: Gpu, buffer: GPUBuffer): void {
   const pool = poolOf(gpu);
   const size = pool.all.get(buffer);
@@ -152,33 +152,33 @@ export function release(gpu: Gpu, buffer: GPUBuffer): void {
 }
 
 /**
- * Destroys every buffer that wgrad keeps for reuse and nobody uses (`memoryOf(gpu).freeBytes`). Worth it after something large
- * that does not come again; what comes next makes its buffers anew.
+ * Destroys every unused buffer that wgrad keeps for reuse (`memoryOf(gpu).freeBytes`). Worth it after large work that does not
+ * repeat; later work has to make new buffers.
  */
 export function trim(gpu: Gpu): void {
   const pool = poolOf(gpu);
   for (const buffer of pool.free.clear()) discard(pool, buffer);
 }
 
-/** One buffer-to-be and the storages that take turns in it. */
-export interface Slot {
+/** A buffer to be made, and the storages that share it one after another. */
+export interface PlannedBuffer {
   bytes: number;
   readonly storages: Storage[];
-  /** A storage in it outlives the list. */
+  /** Whether one of its storages outlives the list. */
   kept: boolean;
 }
 
 export interface Plan {
-  readonly slots: Slot[];
-  /** Sum of all temporaries, had each its own buffer. */
+  readonly buffers: PlannedBuffer[];
+  /** Bytes that the storages would take if each had its own buffer. */
   readonly unsharedBytes: number;
   readonly plannedBytes: number;
 }
 
 /**
- * Assigns the storages that have no buffer yet to slots: largest first, each into the smallest slot whose tenants'
- * lifetimes (first to last use, both inclusive) do not touch its own. `kept` storages live to the end of the list.
- * Without `share` each has a slot of its own.
+ * Plans buffers for the storages that have none: largest first, each into the smallest buffer whose other storages do not overlap
+ * it in lifetime (first to last use, both inclusive). `kept` storages live to the end of the list. Without `share` each storage has
+ * its own buffer.
  */
 export function plan(uses: readonly (readonly Storage[])[], kept: (storage: Storage) => boolean, share = true): Plan {
   const lives = new Map<Storage, { first: number; last: number }>();
@@ -190,22 +190,23 @@ export function plan(uses: readonly (readonly Storage[])[], kept: (storage: Stor
       else lives.set(storage, { first: i, last: i });
     }
   });
-  const slots: (Slot & { lives: { first: number; last: number }[] })[] = [];
+  const buffers: (PlannedBuffer & { lives: { first: number; last: number }[] })[] = [];
   const ordered = [...lives].sort(([a, p], [b, q]) => b.bytes - a.bytes || p.first - q.first);
   for (const [storage, life] of ordered) {
     const keep = kept(storage);
     if (keep) life.last = Number.POSITIVE_INFINITY;
-    const fits = (slot: (typeof slots)[number]) => slot.lives.every((l) => l.last < life.first || life.last < l.first);
-    // Slots are in decreasing size, so the last that fits is the smallest.
-    let slot = share ? slots.findLast(fits) : undefined;
-    if (!slot) slots.push((slot = { bytes: storage.bytes, storages: [], kept: false, lives: [] }));
-    slot.storages.push(storage);
-    slot.lives.push(life);
-    slot.kept ||= keep;
+    const fits = (buffer: (typeof buffers)[number]) =>
+      buffer.lives.every((l) => l.last < life.first || life.last < l.first);
+    // Buffers are in decreasing size, so the last that fits is the smallest.
+    let buffer = share ? buffers.findLast(fits) : undefined;
+    if (!buffer) buffers.push((buffer = { bytes: storage.bytes, storages: [], kept: false, lives: [] }));
+    buffer.storages.push(storage);
+    buffer.lives.push(life);
+    buffer.kept ||= keep;
   }
   return {
-    slots,
+    buffers,
     unsharedBytes: ordered.reduce((sum, [storage]) => sum + storage.bytes, 0),
-    plannedBytes: slots.reduce((sum, slot) => sum + slot.bytes, 0),
+    plannedBytes: buffers.reduce((sum, buffer) => sum + buffer.bytes, 0),
   };
 }

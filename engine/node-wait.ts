@@ -1,12 +1,12 @@
-// Waiting under Node for a driver that runs on the CPU. Dawn asks for news once in every turn of Node's event loop, and so a program
-// that waits keeps a whole core busy: one of those that the driver computes and compiles on.
+// Waits under Node for a driver that runs on the CPU. Dawn polls once in every turn of Node's event loop, so a program that waits
+// keeps a whole core busy, which the driver needs for computing and compiling.
 
 const never = new Int32Array(new SharedArrayBuffer(4));
 let waiting = 0;
 let since = 0;
 let isResting = false;
 
-/** Makes the turns of the event loop longer the longer the wait: by an eighth of it, at most a millisecond. */
+/** Lengthens each turn of the event loop by an eighth of the wait so far, at most a millisecond. */
 function rest(): void {
   isResting = waiting > 0;
   if (!isResting) return;

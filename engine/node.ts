@@ -17,14 +17,14 @@ export { saveTuning, tuningFile } from './tuner-cache.js';
  * or segfault). Each holds its list of adapters, so opening a device again makes no other.
  */
 const instances = new Map<string, GPU>();
-/** Instances whose GPU was lost under them: not asked again, and kept for the same reason. */
+/** Instances whose GPU was lost: never asked again, but kept for the same reason. */
 const retired: GPU[] = [];
 
 type Create = (options: string[]) => GPU;
 
 let dawn: Promise<Create> | undefined;
 
-/** @internal Where the package `webgpu` is: beside wgrad, or where the program runs (wgrad may be installed globally). */
+/** @internal The file of the package `webgpu`: beside wgrad, or where the program runs (wgrad may be installed globally). */
 export function dawnFile(): string | undefined {
   for (const from of [import.meta.url, join(process.cwd(), 'package.json')]) {
     try {
@@ -58,8 +58,8 @@ const loadDawn = (): Promise<Create> => {
 const enabled = 'enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia';
 const disabled = 'disable-dawn-features=timestamp_quantization';
 /**
- * SwiftShader compiles the driver's own clearing of workgroup memory store by store: 2.4 s for 16 KiB, and 18 ms for the loop that
- * Dawn writes instead (2026-11).
+ * Lets Dawn clear workgroup memory by a loop. SwiftShader compiles the driver's own clearing store by store: 2.4 s for 16 KiB,
+ * against 18 ms for Dawn's loop (2026-11).
  */
 const ownClearing = ',use_vulkan_zero_initialize_workgroup_memory_extension';
 
@@ -70,8 +70,8 @@ interface Found {
 }
 
 /**
- * Asks the Dawn instance of these options for its best adapter; undefined when it has none that fits. `drivers` is the
- * VK_DRIVER_FILES that this one question is asked under: the environment is restored before anything else runs.
+ * Asks the Dawn instance of these options for its best adapter; undefined when none fits. `drivers` is VK_DRIVER_FILES for this one
+ * request; the environment is restored before anything else runs.
  */
 async function ask(
   create: Create,
@@ -101,7 +101,7 @@ async function ask(
   return { adapter, software, driver: driver || info.description };
 }
 
-/** The names of all adapters, as Dawn spells them. It tells them only in the error about a name that does not exist. */
+/** The names of all adapters, as Dawn spells them. Dawn lists them only in its error about an unknown name. */
 async function adapterNames(create: Create, drivers: string | undefined): Promise<string[]> {
   const error = await ask(create, ['adapter=\u0001'], drivers).then(
     () => '',
@@ -122,7 +122,7 @@ const notInWorker = isMainThread
   ? ''
   : ' Or this worker has an environment of its own, which drivers do not see: start it with { env: SHARE_ENV }.';
 
-/** What `openDevice` of `wgrad/node` may be told. */
+/** Options of `openDevice` in `wgrad/node`. */
 export interface OpenOptions {
   /**
    * `'swiftshader'`, `'lavapipe'`, `'null'` (validates, computes nothing) or a part of a GPU's name. Default: the
@@ -136,8 +136,8 @@ export interface OpenOptions {
 }
 
 /**
- * Opens a GPU under Node. A software driver is announced in one line on stderr and never chosen over a GPU. A
- * worker thread that needs a software driver is started with `{ env: SHARE_ENV }`. Throws a GpuError that says what to install.
+ * Opens a GPU under Node. A software driver is announced in one line on stderr and never chosen over a GPU. To use one in a worker
+ * thread, start the worker with `{ env: SHARE_ENV }`. Throws a GpuError that says what to install.
  */
 export async function openDevice(options: OpenOptions = {}): Promise<Gpu> {
   const wanted = (options.adapter ?? process.env.WGRAD_ADAPTER ?? '').trim();

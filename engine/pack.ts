@@ -3,10 +3,10 @@ import { showValue } from './arguments.js';
 import { GpuError } from './device.js';
 import { release, type Storage } from './memory.js';
 import { ShapeError, show } from './shape.js';
-import { part, Tensor, tensor } from './tensor.js';
+import { Tensor, tensor, viewAt } from './tensor.js';
 import { copyTensors } from './transfer.js';
 
-/** Tensors that lie one after another in one f32 tensor, each from a multiple of 256 bytes on; what is between is 0. */
+/** Tensors that lie one after another in one f32 tensor, each at a multiple of 256 bytes; the gaps between them are 0. */
 export interface Pack {
   readonly flat: Tensor;
   readonly tensors: readonly Tensor[];
@@ -19,8 +19,8 @@ const packedSizes = (tensors: readonly Tensor[]): number[] =>
   tensors.map(({ size }) => Math.ceil(size / alignment) * alignment);
 
 /**
- * Moves f32 tensors made with `tensor()` into one buffer, so that one launch reaches them all; they keep identity and values.
- * Call it before anything uses them. Throws a ShapeError for other types and for tensors that are packed already.
+ * Moves f32 tensors made with `tensor()` into one buffer, so that one launch reaches them all. They stay the same tensors with the
+ * same values. Call it before anything uses them. Throws a ShapeError for other types and for tensors that are packed already.
  */
 export function pack(tensors: readonly Tensor[], label = 'pack'): Pack {
   const first = tensors[0]!;
@@ -56,11 +56,11 @@ export function pack(tensors: readonly Tensor[], label = 'pack'): Pack {
 /** The pack that a tensor is in. */
 export const packOf = (x: Tensor): Pack | undefined => packs.get(x.storage);
 
-/** Where each tensor of a pack would lie in `flat`, another tensor of the pack's size. */
+/** Views of `flat`, a tensor of the pack's size, at the places of the pack's tensors. */
 export function placesIn(flat: Tensor, tensors: readonly Tensor[]): Tensor[] {
   let at = 0;
   return packedSizes(tensors).map((size, i) => {
-    const t = part(flat, tensors[i]!.shape, 4 * at);
+    const t = viewAt(flat, tensors[i]!.shape, 4 * at);
     at += size;
     return t;
   });

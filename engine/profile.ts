@@ -1,6 +1,6 @@
-// Times of launches as a table: calls, milliseconds, share, and the bandwidth of what each launch binds.
+// Times of launches as a table: calls, milliseconds, share, and bandwidth over the bytes that each launch binds.
 
-/** What one launch took. */
+/** Time and bytes of one launch. */
 export interface LaunchTime {
   readonly label: string;
   readonly ms: number;

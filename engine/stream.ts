@@ -24,7 +24,7 @@ import { buffersOf, destroy, type Plan, plan, release, type Storage } from './me
 export type { Grid } from './check-launch.js';
 export type { Argument, Bindable, Launch } from './launch.js';
 
-/** What was created since `open`; it dies with the scope unless it is returned. */
+/** Storages created since `open`; they die with the scope unless they are returned. */
 export interface Scope {
   readonly created: Set<Storage>;
 }
@@ -34,20 +34,20 @@ interface Stream {
   /** Bytes of what the pending launches write for the first time. */
   pendingBytes: number;
   scopes: Scope[];
-  /** Storages whose contents wait for a reader. */
+  /** Storages whose contents wait for their first reader. */
   deferred: Set<Storage>;
-  /** Storages whose first contents are being recorded: nobody waits for older ones. */
+  /** Storages whose first contents are being recorded: no deferred storage reads older ones. */
   computing: Set<Storage>;
   /** Buffers of dead storages that pending launches may still use. */
   retiring: GPUBuffer[];
   capturing: boolean;
-  /** What a captured step did that it may not, though it went on. */
+  /** The first forbidden action of the step that is being captured, which may have caught the error. */
   offence: GpuError | undefined;
-  /** What a step that is recorded holds that this GPU cannot bind: it is planned all the same. */
+  /** The error of a tensor in the step that this GPU cannot bind; the step is planned all the same. */
   tooLarge: GpuError | undefined;
-  /** Told of every kernel that is recorded. */
+  /** Called with every kernel that is recorded. */
   onKernel: ((k: Kernel) => void) | undefined;
-  /** The op whose gradient is being recorded, and when it was recorded itself. */
+  /** The op whose gradient is being recorded, and the time of its own recording. */
   gradientOf: Recorded | undefined;
 }
 
@@ -76,7 +76,7 @@ function streamOf(gpu: Gpu): Stream {
   return stream;
 }
 
-/** What is pending is flushed when it is more: launches, and bytes that they write for the first time. */
+/** Most pending launches, and most bytes that they write for the first time; beyond either, they are flushed. */
 export const mostPending = { launches: 1024, bytes: 2 ** 28 };
 
 const isNumbers = (arg: Argument): arg is readonly number[] => Array.isArray(arg);
@@ -142,10 +142,10 @@ export function run(source: string, args: Record<string, Argument>, grid: Grid):
 }
 
 /**
- * Leaves the contents of a storage to its first reader. Until then another op may compute them on the way (fusion); whatever
- * binds the storage to a launch, or reads it, has `compute` record the launch that writes all of it. `reads` are what it is
- * computed from: before any of them is overwritten, it is computed. Where one of them is itself deferred, its first contents
- * are what is read, so recording those does not count as overwriting.
+ * Defers the contents of a storage to its first reader. Until then a fused op may compute them along the way. When a launch binds
+ * the storage, or it is read, `compute` records the launch that writes all of it. `reads` are the storages it is computed from; it is
+ * computed before any of them is overwritten. If one of them is itself deferred, recording its first contents does not count as
+ * overwriting, since those contents are what is read.
  */
 export function defer(gpu: Gpu, storage: Storage, reads: readonly Storage[], compute: () => void): void {
   const { deferred, computing } = streamOf(gpu);
@@ -166,10 +166,10 @@ export function defer(gpu: Gpu, storage: Storage, reads: readonly Storage[], com
   };
 }
 
-/** Records what computes a deferred storage; does nothing for others. */
+/** Records the launch that computes a deferred storage; does nothing for others. */
 export const materialize = (storage: Storage): void => storage.deferred?.materialize();
 
-/** Records what waits to read the contents that are about to be overwritten. */
+/** Records the deferred storages that read contents which are about to be overwritten. */
 function beforeWrite(gpu: Gpu, storage: Storage): void {
   const { deferred, computing } = streamOf(gpu);
   if (computing.has(storage)) return;
@@ -179,8 +179,8 @@ function beforeWrite(gpu: Gpu, storage: Storage): void {
 }
 
 /**
- * Records the gradient of an op by `work`. Throws a GpuError when that reads a tensor that has changed since the op was
- * recorded: the gradient would be that of other numbers.
+ * Records the gradient of an op by `work`. Throws a GpuError when `work` reads a tensor that has changed since the op was recorded:
+ * the gradient would be wrong.
  */
 export function recordGradient<T>(gpu: Gpu, recorded: Recorded, work: () => T): T {
   const stream = streamOf(gpu);
@@ -202,7 +202,7 @@ export function enroll(gpu: Gpu, storage: Storage): boolean {
 
 export const isCapturing = (gpu: Gpu): boolean => streamOf(gpu).capturing;
 
-/** Throws a GpuError inside a captured step; the step throws it, too, should it go on. */
+/** Throws a GpuError inside a captured step. The step throws it at its end, too, in case its code caught it. */
 export function refuseInStep(gpu: Gpu, message: string): void {
   const stream = streamOf(gpu);
   if (stream.capturing) throw (stream.offence ??= new GpuError(message));
@@ -214,7 +214,7 @@ export function openScope(gpu: Gpu): Scope {
   return scope;
 }
 
-/** Ends a scope: what it created dies, except `kept`, which moves to the enclosing scope. Returns what had none to move to. */
+/** Ends a scope: what it created dies, except `kept`, which moves to the enclosing scope. Returns `kept` storages without one. */
 export function closeScope(gpu: Gpu, scope: Scope, kept: ReadonlySet<Storage>): Storage[] {
   const stream = streamOf(gpu);
   for (const storage of kept) materialize(storage); // it may read what dies now
@@ -245,14 +245,14 @@ export function closeScope(gpu: Gpu, scope: Scope, kept: ReadonlySet<Storage>): 
   return orphans;
 }
 
-/** Whether results are looked at: then one list is one portion, so that a fault is named by its place in the list. */
+/** Whether results are checked. One list is then one portion, so that an error can name a launch by its place in the list. */
 const isWatching = ({ flags }: Gpu): boolean => flags.checkNan || flags.checkLabels;
 
-/** How a portion is given to the GPU under this Gpu's switches; returns why it is withheld, if it is. */
+/** Gives a portion to the GPU as this Gpu's switches ask; returns the reason if it is withheld. */
 function give(gpu: Gpu, portion: Portion): GpuError | undefined {
   const { launches } = portion;
   return attempt(gpu, portion, () => {
-    // All is encoded in this call; what is waited for are the results.
+    // Everything is encoded in this call; only the results are awaited.
     const nan = gpu.flags.checkNan ? findNonFinite(gpu, launches) : void submit(gpu, launches);
     if (!isWatching(gpu)) return undefined;
     const labels = gpu.flags.checkLabels ? judgeWatched(gpu, launches) : undefined;
@@ -263,7 +263,7 @@ function give(gpu: Gpu, portion: Portion): GpuError | undefined {
   });
 }
 
-/** With WGRAD_SYNC=1 every launch is a portion of its own, and its error carries the line that called the op. */
+/** With WGRAD_SYNC=1 every launch is a portion, and its error carries the line that called the op. */
 const alone = (launches: readonly Launch[], fresh: (storage: Storage) => boolean): Portion[] => {
   const begun = new Set<Storage>();
   return launches.map((launch) => {
@@ -276,7 +276,7 @@ const alone = (launches: readonly Launch[], fresh: (storage: Storage) => boolean
   });
 };
 
-/** Plans and submits what is pending. Storages of open scopes keep their buffers; those of ended scopes share. */
+/** Plans and submits the pending launches. Storages of open scopes keep their buffers; those of ended scopes share. */
 export function flush(gpu: Gpu): void {
   const stream = streamOf(gpu);
   if (stream.capturing) throw new GpuError('flush: inside a captured step. Return the tensor and read it afterwards.');
@@ -288,25 +288,25 @@ export function flush(gpu: Gpu): void {
     gpu.check();
     const planned = plan(usesOf(launches), (storage) => !storage.dead, gpu.flags.pool);
     const buffers = place(gpu, launches, planned);
-    const placed = new Set(planned.slots.flatMap(({ storages }) => storages));
+    const placed = new Set(planned.buffers.flatMap(({ storages }) => storages));
     const begins = (storage: Storage): boolean => placed.has(storage);
     let portions: Portion[];
     if (gpu.flags.sync) portions = alone(launches, begins);
     else if (isWatching(gpu)) portions = [portionOf(launches, begins, (storage) => !storage.dead)];
     else portions = portionsOf(launches, planned);
     for (const portion of portions) give(gpu, portion);
-    planned.slots.forEach((slot, i) => {
-      for (const storage of slot.storages) if (storage.dead) storage.buffer = undefined;
-      if (!slot.kept) release(gpu, buffers[i]!);
+    planned.buffers.forEach(({ storages, kept }, i) => {
+      for (const storage of storages) if (storage.dead) storage.buffer = undefined;
+      if (!kept) release(gpu, buffers[i]!);
     });
-    for (const numbers of buffers.slice(planned.slots.length)) release(gpu, numbers);
+    for (const numbers of buffers.slice(planned.buffers.length)) release(gpu, numbers);
   }
   for (const buffer of stream.retiring.splice(0)) release(gpu, buffer);
 }
 
 /**
- * Runs a placed recording, as a whole or not at all. Throws why it cannot, where that is known: the rest is heard by who reads
- * its results.
+ * Runs a recording that has buffers, as a whole or not at all. Throws the reason if it is already known that it cannot run; errors
+ * that the driver reports later reach whoever reads the results.
  */
 export function replay(gpu: Gpu, { launches, portion, temporaries, changes }: Recording): void {
   gpu.check();
@@ -325,21 +325,20 @@ export interface Recording {
   readonly constants: readonly Storage[];
   /** Storages whose contents begin in it. */
   readonly temporaries: ReadonlySet<Storage>;
-  /** What else it writes. */
+  /** Other ranges that it writes. */
   readonly changes: readonly Bindable[];
   readonly portion: Portion;
-  /** Why it can be planned here, but not run. */
+  /** Why this GPU can plan it but not run it. */
   readonly tooLarge: GpuError | undefined;
 }
 
 /**
- * Runs `step` with a recording of its own and plans it. `keptBy` names the storages that its result needs; `onKernel` is told
- * of every kernel at once. Nothing is allocated or submitted; throws if the step records nothing, captures, reads or is
- * asynchronous.
+ * Runs `work` with a separate recording and plans it. `keptBy` names the storages that the result needs; `onKernel` is called at
+ * once with every kernel. Nothing is allocated or submitted. Throws if the step records nothing, captures, reads or is asynchronous.
  */
 export function recordList<T>(
   gpu: Gpu,
-  step: () => T,
+  work: () => T,
   keptBy: (result: T) => ReadonlySet<Storage>,
   onKernel?: (k: Kernel) => void,
 ): { result: T; recording: Recording } {
@@ -355,7 +354,7 @@ export function recordList<T>(
   stream.onKernel = onKernel;
   let done = false;
   try {
-    const result = step();
+    const result = work();
     if (stream.offence) throw stream.offence;
     if (result instanceof Promise) {
       result.catch(() => {}); // its own error would come after this one
@@ -372,7 +371,7 @@ export function recordList<T>(
     const constants = [...scope.created].filter((storage) => storage.buffer);
     // What the step does not return shares its buffer with others: reading it afterwards would give someone else's values.
     for (const storage of scope.created) if (!storage.buffer && !kept.has(storage)) storage.dead = true;
-    const temporaries = new Set(planned.slots.flatMap(({ storages }) => storages));
+    const temporaries = new Set(planned.buffers.flatMap(({ storages }) => storages));
     const portion = portionOf(
       launches,
       (storage) => temporaries.has(storage),
@@ -390,13 +389,13 @@ export function recordList<T>(
     stream.capturing = false;
     stream.onKernel = undefined;
     stream.pending = [];
-    stream.deferred.clear(); // nobody read them
+    stream.deferred.clear(); // they were never read
     stream.scopes.splice(stream.scopes.indexOf(scope)); // the recording owns what was created
     if (!done) abandon(gpu, scope, buffers);
   }
 }
 
-/** Frees what a recording made that came to nothing: `buffers` were there before it. */
+/** Frees what a failed recording made; `buffers` existed before it. */
 function abandon(gpu: Gpu, { created }: Scope, buffers: ReadonlySet<GPUBuffer>): void {
   for (const storage of created) {
     const { buffer } = storage;
@@ -409,7 +408,7 @@ function abandon(gpu: Gpu, { created }: Scope, buffers: ReadonlySet<GPUBuffer>):
   }
 }
 
-/** Compiles every kernel of a recording side by side. */
+/** Compiles all kernels of a recording in parallel. */
 export const compileRecording = (gpu: Gpu, { launches }: Recording, onProgress?: OnProgress): Promise<void> =>
   compileAll(
     gpu,

@@ -32,11 +32,11 @@ export class Tensor {
   readonly gpu: Gpu;
   readonly shape: Shape;
   readonly dtype: Dtype;
-  /** @internal Shared with others, from `offset` bytes on, after `pack`. */
+  /** @internal After `pack`, shared with other tensors; this one begins at byte `offset`. */
   storage: Storage;
   /** @internal */
   offset = 0;
-  /** Gradients are wanted for this leaf: a parameter. */
+  /** Marks a leaf as a parameter, for which gradients are wanted. */
   requiresGrad = false;
   /** How an op made it; undefined for leaves, and under `noGrad`. */
   node: TapeNode | undefined;
@@ -85,7 +85,7 @@ export class Tensor {
 
   /**
    * The elements, after everything recorded so far has run. f16 comes back as f32. Not inside a captured step. Rejects with the
-   * error of the launch that should have written them, or of one that they were computed from; other tensors are none the worse.
+   * error of the launch that should have written them, or of one that they were computed from; other tensors are not affected.
    */
   read(): Promise<TypedArray> {
     const reading = download(this).then((bytes) => decodeElements(bytes, this.dtype, this.size));
@@ -109,7 +109,7 @@ function newStorage(shape: Shape, dtype: Dtype, label: string): Storage {
   return new Storage(bytesOf(shape, dtype), label);
 }
 
-/** The innermost scope owns a new storage; without one it lives as long as something refers to it. */
+/** Gives a new storage to the innermost scope; without a scope it lives as long as something refers to it. */
 function own(gpu: Gpu, storage: Storage): void {
   if (!enroll(gpu, storage)) releaseWhenCollected(gpu, storage);
 }
@@ -163,11 +163,11 @@ export function view(x: Tensor, shape: Shape): Tensor {
   if (sizeOf(shape) !== x.size) {
     throw new ShapeError(`reshape: ${show(shape)} has ${sizeOf(shape)} elements, ${show(x.shape)} has ${x.size}.`);
   }
-  return part(x, shape, 0);
+  return viewAt(x, shape, 0);
 }
 
-/** Elements of x from byte `offset` on, under a shape of their own: no copy. */
-export function part(x: Tensor, shape: Shape, offset: number): Tensor {
+/** The elements of x from byte `offset` on, with the given shape: no copy. */
+export function viewAt(x: Tensor, shape: Shape, offset: number): Tensor {
   const t = new Tensor(x.gpu, [...shape], x.dtype, x.storage);
   t.offset = x.offset + offset;
   return t;

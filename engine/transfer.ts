@@ -1,4 +1,4 @@
-// Between the CPU and tensors, and from one to another outside of launches: read, write, copy.
+// Copies between the CPU and tensors, and between tensors outside of launches.
 import { noteChange } from './changes.js';
 import { type Gpu, GpuError, type Outcome } from './device.js';
 import { mapped } from './diagnose.js';
@@ -45,7 +45,7 @@ export async function download(source: Bindable): Promise<ArrayBuffer> {
   return result;
 }
 
-/** Copies CPU data into a storage, after what is pending. What was wrong with its contents is over. */
+/** Copies CPU data into a storage, after what is pending. This ends whatever was wrong with its contents. */
 export function upload(target: Bindable, data: ArrayBufferView<ArrayBuffer>): void {
   const { gpu, storage, offset } = target;
   if (storage.dead)
@@ -63,12 +63,12 @@ export function upload(target: Bindable, data: ArrayBufferView<ArrayBuffer>): vo
   noteChange(target, 'write()');
   if (making || storage.external) renew(gpu, target, explained(gpu, write, storage.label, making));
   else {
-    write(); // within a buffer that is there: nothing can be wrong with that
+    write(); // a write within an existing buffer cannot fail
     renew(gpu, target);
   }
 }
 
-/** Guards a copy to or from buffers; if one of them could not be made, that is the error. */
+/** Runs a copy in error scopes; if one of its buffers could not be made, reports that error. */
 function explained(gpu: Gpu, work: () => void, label: string, making: Outcome | undefined): Outcome {
   return gpu.guard(work, async ({ message }) => {
     await making?.done;

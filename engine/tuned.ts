@@ -1,5 +1,5 @@
-// The choices that wgrad ships, for adapters measured so far. Written by `wgrad bench --tune --print-table`: do not edit
-// by hand. What a user measured on the same adapter wins over it.
+// The choices that wgrad ships, for adapters measured so far. `wgrad bench --tune --print-table` writes this file: do not edit it
+// by hand. A user's own measurements on the same adapter take precedence.
 // biome-ignore-all lint/suspicious/noApproximativeNumericConstant: a measured time may look like one
 import type { TunedTable } from './tuning.js';
 

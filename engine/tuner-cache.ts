@@ -1,5 +1,5 @@
-// What was tuned, on disk: one JSON file per adapter and driver version in the user's cache folder. A file that cannot be
-// read, or belongs to another adapter, is as good as none: nothing depends on it but speed.
+// Tuned choices on disk: one JSON file per adapter and driver version in the user's cache folder. A file that cannot be read, or
+// belongs to another adapter, is ignored: only speed depends on it.
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,7 +8,7 @@ import type { AdapterDescription, Gpu } from './device.js';
 import { cacheRoots } from './drivers.js';
 import type { Tuning } from './tuning.js';
 
-/** Of the layout below; another one is not read. */
+/** Version of the layout below; files of another version are not read. */
 const format = 1;
 
 interface Saved {
@@ -17,7 +17,7 @@ interface Saved {
   readonly choices: Readonly<Record<string, Tuning>>;
 }
 
-/** Where the choices of an adapter are kept. */
+/** The file that keeps the choices of an adapter. */
 export function tuningFile(adapter: AdapterDescription): string {
   const name = (adapter.driver || adapter.device || 'gpu')
     .toLowerCase()
@@ -26,13 +26,13 @@ export function tuningFile(adapter: AdapterDescription): string {
   return join(cacheRoots()[0]!, `tuned-${name}-${fnv1a(adapterIdentity(adapter))}.json`);
 }
 
-/** Remembers what the file holds for this adapter. Says under WGRAD_DEBUG why it is ignored, if it is. */
+/** Remembers the file's choices for this adapter. With WGRAD_DEBUG, says why a file is ignored. */
 export function loadTuning(gpu: Gpu): void {
   const saved = read(gpu);
   if (saved) remember(gpu, saved.choices);
 }
 
-/** Adds choices to the adapter's file: written beside it and renamed, so that nobody ever reads half of it. Returns its path. */
+/** Adds choices to the adapter's file, which is written beside it and renamed, so that no reader sees half of it. Returns its path. */
 export function saveTuning(gpu: Gpu, choices: Readonly<Record<string, Tuning>>): string {
   const file = tuningFile(gpu.adapter);
   const all = { ...read(gpu)?.choices, ...choices };

@@ -1,6 +1,6 @@
-// Measures the candidates of a kernel family on this adapter. A candidate may win only if its output is the reference
-// kernel's up to rounding; memory that it must write holds NaN before, so one that writes nothing or too little fails, too.
-// An op takes part by asking `choose` which candidate to record; what was asked is what a step needs tuned:
+// Measures the candidates of a kernel family on this adapter. A candidate may win only if its output equals the reference kernel's up
+// to rounding; its output memory starts as NaN, so a candidate that writes nothing or too little fails, too. An op takes part by
+// asking `choose` which candidate to record; the tuner measures what a step has asked:
 //
 //   const tile = choose(gpu, `scale f32 n${n}`, [{ width: 1 }, { width: 4 }], {
 //     reference: { width: 1 },
@@ -34,41 +34,41 @@ export {
   type TrialTensor,
 } from './choices.js';
 
-/** How long is measured, and who is told. */
+/** How long to measure, and what to report. */
 export interface TuneOptions {
-  /** How often each candidate gets its turn; the median of all its runs counts. 7 if not given. */
+  /** Turns of each candidate; the median of all its runs counts. 7 if not given. */
   readonly turns?: number;
-  /** How long one turn of a candidate takes, about; milliseconds. It runs as often as that allows. 20 if not given. */
+  /** Approximate length of one turn, in milliseconds; a candidate runs as often as fits. 20 if not given. */
   readonly turnMs?: number;
-  /** Told after every job; what was measured so far is remembered already. */
+  /** Called after every job, when its result is already remembered. */
   readonly onResult?: (result: TuneResult) => void;
 }
 
-/** What became of one candidate. */
+/** The result of one candidate. */
 export interface CandidateResult {
   readonly candidate: unknown;
   /** Median milliseconds; undefined if it was not timed. */
   readonly ms: number | undefined;
   /** Why it cannot win; undefined if it could. */
   readonly excluded: string | undefined;
-  /** It got one turn only: its best run was much slower than the best of all. */
+  /** It got only one turn, because its best run was much slower than the best of all. */
   readonly hopeless: boolean;
 }
 
-/** What became of one job. */
+/** The result of one job. */
 export interface TuneResult {
   readonly key: string;
   /** What is remembered from now on; undefined if nothing could be measured, and the default stays. */
   readonly tuning: Tuning | undefined;
-  /** In the order of the job's. */
+  /** In the order of the job's candidates. */
   readonly candidates: readonly CandidateResult[];
   /** Why nothing was measured: the reference itself fails. */
   readonly problem: string | undefined;
 }
 
-/** By how much a candidate must beat the default to replace it: less is noise, and changes results for nothing. */
+/** Least gain with which a candidate replaces the default: less is noise and would change results for nothing. */
 const leastGain = 0.03;
-/** Whose best run of the first turn takes this many times as long as the best of all gets no other turn. */
+/** A candidate whose best run of the first turn takes this many times as long as the best of all gets no further turn. */
 const hopelessAt = 2;
 
 /**
@@ -128,7 +128,7 @@ async function tuneOne(gpu: Gpu, job: Job, { turns = 7, turnMs = 20 }: TuneOptio
   await race(gpu, contenders, standard, turns, turnMs);
   let tuning = winner(job, resultsOf(contenders));
   if (tuning && tuning.choice !== standard && !excluded.has(standard)) {
-    // The fastest of many was also lucky: it has to beat the default once more, on new figures.
+    // The minimum of many noisy timings is biased, so the winner must beat the default again on fresh measurements.
     const duel = contenders.filter(({ candidate }) => candidate === standard || candidate === tuning!.choice);
     for (const { runs } of duel) runs.length = 0;
     await race(gpu, duel, standard, turns, turnMs);
@@ -175,7 +175,7 @@ async function attempt(
   try {
     recorded = record(gpu, job.build(candidate), tensors);
   } catch (error) {
-    gpu.check(); // a device that failed is no fault of the candidate's
+    gpu.check(); // a lost device is not the candidate's fault
     return `cannot be launched: ${(error as Error).message}`;
   }
   const { launches } = recorded;
@@ -218,12 +218,12 @@ function record(
     used.set(name, t);
     return t;
   };
-  // Outside of the recording, which would own them: they end with this scope.
+  // These tensors are made outside the recording, which would own them; they end with this scope.
   const bound = trial.launches.map(({ args }) =>
     Object.fromEntries(Object.entries(args).map(([name, spec]) => [name, bind(spec.name ?? name, spec)])),
   );
-  const step = (): void => trial.launches.forEach(({ source, grid }, i) => void run(source, bound[i]!, grid));
-  const { recording } = recordList(gpu, step, () => new Set());
+  const work = (): void => trial.launches.forEach(({ source, grid }, i) => void run(source, bound[i]!, grid));
+  const { recording } = recordList(gpu, work, () => new Set());
   place(gpu, recording.launches, recording.plan);
   const outputs = trial.outputs.map((name) => {
     const t = used.get(name);
@@ -233,10 +233,10 @@ function record(
   return { launches: recording.launches, outputs: new Map(outputs) };
 }
 
-/** By the first thing that a trial does with a tensor. `updated`: read first, written later. */
+/** What a trial does with a tensor. `updated`: read first, written later. */
 type Role = 'input' | 'updated' | 'result';
 
-/** The tensor of a name: the one of the candidates before, with its first contents again. */
+/** The tensor of a name, shared by all candidates, with its first contents restored. */
 function filled(gpu: Gpu, name: string, spec: TrialTensor, role: Role, tensors: Tensors): Tensor {
   const { shape, dtype = 'f32', values } = spec;
   const id = `${name} ${dtype} ${show(shape)} ${role}`;
@@ -252,7 +252,7 @@ function filled(gpu: Gpu, name: string, spec: TrialTensor, role: Role, tensors: 
   return t;
 }
 
-/** A prime: no image or row is as long, so no two of them are filled alike. */
+/** Period of the random values. It is prime, so rows and images are not all filled alike. */
 const period = 65521;
 
 /** Numbers in [−1, 1), fixed by the tensor's name; 0 for integers, which may be indices. */
@@ -287,7 +287,7 @@ function repeated({ buffer, byteLength }: ArrayBufferView, bytes: number): Uint8
   return result;
 }
 
-/** Compiles a candidate's kernel. What is wrong with it is the candidate's. */
+/** Compiles a candidate's kernel; resolves with what is wrong with it, if anything. */
 async function compile(gpu: Gpu, k: Kernel): Promise<string | undefined> {
   if (k.pipeline) return undefined;
   const { device } = gpu;
@@ -309,7 +309,7 @@ async function compile(gpu: Gpu, k: Kernel): Promise<string | undefined> {
   }
 }
 
-/** Compiles the kernels of all candidates side by side. What fails is left to `attempt`, which says why. */
+/** Compiles the kernels of all candidates in parallel. Failures are left to `attempt`, which reports them. */
 async function compileTogether(gpu: Gpu, job: Job): Promise<void> {
   const sources = new Set<string>();
   for (const candidate of job.candidates) {
@@ -342,7 +342,7 @@ async function refusal(gpu: Gpu, work: () => void): Promise<string | undefined> 
   return errors.find((error) => error !== null)?.message;
 }
 
-/** Why nothing can be checked against these outputs. */
+/** Why these outputs cannot serve as a reference, or undefined. */
 function flawOf(outputs: Outputs): string | undefined {
   for (const [name, { values }] of outputs) {
     if (!values.every(Number.isFinite)) return `leaves a NaN or an infinity in '${name}'`;
@@ -352,10 +352,10 @@ function flawOf(outputs: Outputs): string | undefined {
 }
 
 /**
- * How an output differs from the reference's by more than rounding. Two orders of summing n products of numbers in [−1, 1)
- * drift apart like a random walk, by about 0.1·√n·2⁻²⁴ of the largest sum, and 5 times that where it is worst; 4·√n·2⁻²⁴
- * are allowed. One product too few is off by some 0.2/√n of it, which is more than that up to n = 800 000. An f16 output is rounded once
- * more: one unit in its last place.
+ * How an output differs from the reference's by more than rounding. Two orders of summing n products of numbers in [−1, 1) drift
+ * apart like a random walk: by about 0.1·√n·2⁻²⁴ of the largest sum, at worst 5 times that; 4·√n·2⁻²⁴ is allowed. A missing product
+ * makes a difference of about 0.2/√n of it, which is more than that up to n = 800 000. An f16 output is rounded once more, so one
+ * unit in its last place is allowed besides.
  */
 function difference(expected: Outputs, got: Outputs, terms: number): string | undefined {
   for (const [name, { values, shape, dtype }] of expected) {
@@ -388,7 +388,7 @@ interface Contender {
   hopeless: boolean;
 }
 
-/** Times contenders in turns, so that whatever else the machine does meets all of them alike. The default runs to the end. */
+/** Times contenders in turns, so that other load on the machine affects all of them alike. The default runs to the end. */
 async function race(
   gpu: Gpu,
   contenders: readonly Contender[],
@@ -412,7 +412,7 @@ async function race(
       for (const contender of running) contender.hopeless = contender.candidate !== standard && best(contender) > limit;
       running = running.filter(({ hopeless }) => !hopeless);
     }
-    running.reverse(); // nobody always follows the same one
+    running.reverse(); // so that no contender always follows the same one
   }
 }
 

@@ -1,4 +1,4 @@
-// What is remembered of a measurement: in memory, on disk and in the shipped table.
+// What the tuner remembers of a measurement, in memory, on disk and in the shipped table.
 /** What was measured for one key. */
 export interface Tuning {
   /** The candidate that won: a plain object. */
@@ -6,7 +6,7 @@ export interface Tuning {
   /** Its time, and that of the family's default; milliseconds. */
   readonly ms: number;
   readonly defaultMs: number;
-  /** Of the text of both kernels: another text forgets the choice. */
+  /** Hash of the text of both kernels; a different text invalidates the choice. */
   readonly hash: string;
 }
 

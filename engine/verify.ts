@@ -1,13 +1,13 @@
-// A driver can accept everything and compute nothing: a training on it ends well, with loss 0. One launch with a known answer
-// tells.
+// Some drivers accept everything and compute nothing; a training on one ends without an error, with loss 0. One launch with a known
+// answer finds them.
 import { verifyDeviceShader } from '../shaders/verify-device.js';
 import { type Gpu, GpuError } from './device.js';
 import { run } from './stream.js';
 import { empty, scope, tensor } from './tensor.js';
 
 /**
- * Runs one small launch whose answer is known: sums of squares by workgroups. Rejects with a GpuError that names adapter, driver and
- * what to do if the answer is another. Worth its milliseconds before anything long, or anything that is kept.
+ * Runs one small launch whose answer is known: sums of squares by workgroups. If the result is wrong, rejects with a GpuError that
+ * names adapter, driver and what to do. It takes milliseconds: call it before anything long, or anything whose results are kept.
  */
 export async function verifyDevice(gpu: Gpu): Promise<void> {
   const groups = 4;

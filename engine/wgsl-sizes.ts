@@ -1,6 +1,6 @@
-// Sizes that a WGSL text tells: of what it binds, of its workgroup memory, of a workgroup. They are held against the device's
-// limits and the tensors' sizes while an op is recorded, long before a driver could say anything. What the text does not say in
-// plain numbers (overrides, attributes on members) is left to the driver.
+// Reads sizes from a WGSL text: of its bindings, its workgroup memory and its workgroups. They are checked against the device's
+// limits and the tensors' sizes while an op is recorded, long before a driver could report anything. Sizes that the text does not
+// give in plain numbers (overrides, attributes on members) are left to the driver.
 
 interface Layout {
   readonly size: number;
@@ -16,20 +16,20 @@ const roundUp = (value: number, multiple: number): number => Math.ceil(value / m
 export const withoutComments = (source: string): string =>
   source.replace(/\/\*[\s\S]*?\*\//g, ' ').replace(/\/\/[^\n]*/g, '');
 
-/** What stands between commas outside of brackets. */
+/** The pieces of a list, split at commas outside of brackets. */
 function split(list: string): string[] {
-  const parts: string[] = [];
+  const pieces: string[] = [];
   let depth = 0;
   let from = 0;
   for (let i = 0; i < list.length; i++) {
     if ('<([{'.includes(list[i]!)) depth++;
     else if ('>)]}'.includes(list[i]!)) depth--;
     else if (list[i] === ',' && depth === 0) {
-      parts.push(list.slice(from, i));
+      pieces.push(list.slice(from, i));
       from = i + 1;
     }
   }
-  return [...parts, list.slice(from)].map((part) => part.trim()).filter((part) => part !== '');
+  return [...pieces, list.slice(from)].map((piece) => piece.trim()).filter((piece) => piece !== '');
 }
 
 /** Reads sizes off one text (without comments). */
@@ -44,7 +44,7 @@ export class WgslSizes {
   /** Threads of a workgroup along x, y, z; undefined where the text computes them. */
   workgroupSize(): [number, number, number] | undefined {
     const list = /@workgroup_size\(([^)]*)\)/.exec(this.#text)?.[1];
-    const sizes = list === undefined ? [] : split(list).map((part) => this.#integer(part));
+    const sizes = list === undefined ? [] : split(list).map((piece) => this.#integer(piece));
     const [x, y = 1, z = 1] = sizes;
     return x === undefined || sizes.includes(undefined) ? undefined : [x, y, z];
   }
@@ -61,13 +61,13 @@ export class WgslSizes {
     return bytes;
   }
 
-  /** The fewest bytes that may be bound to a storage variable: of an array without a length, one element. */
+  /** The fewest bytes that may be bound to a storage variable; for an array without a length, one element. */
   leastBytes(name: string): number | undefined {
     const type = new RegExp(`var<storage[^>]*>\\s*${name}\\s*:\\s*([^;]+);`).exec(this.#text)?.[1];
     return type === undefined ? undefined : this.#layout(type)?.size;
   }
 
-  /** Whether every mention of a variable is `name[…] = …` or its length: nothing is read from it. */
+  /** Whether every use of a variable is `name[…] = …` or its length, so that nothing is read from it. */
   onlyStores(name: string): boolean {
     const text = this.#text;
     for (const { index } of text.matchAll(new RegExp(`\\b${name}\\b`, 'g'))) {
@@ -133,7 +133,7 @@ export class WgslSizes {
     return { size: roundUp(size, align), align };
   }
 
-  /** Nothing that is defined by itself has a size. */
+  /** Runs `work` unless it is running for this name already: a type or constant that refers to itself has no size. */
   #once<T>(name: string, work: () => T): T | undefined {
     if (this.#busy.has(name)) return undefined;
     this.#busy.add(name);
@@ -144,7 +144,7 @@ export class WgslSizes {
     }
   }
 
-  /** The value of an expression of whole numbers and constants; undefined if it is anything else. */
+  /** The value of an expression of whole numbers and constants; undefined for any other. */
   #integer(expression: string): number | undefined {
     const tokens = expression.match(/\w+|[^\s\w]/g) ?? [];
     let at = 0;

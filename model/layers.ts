@@ -2,17 +2,17 @@
 import { conv, convTranspose, normActivation, type Random, type Tensor } from '../engine/index.js';
 import { type ForwardOptions, markTransposed, type Parameters } from './module.js';
 
-/** How a convolution is made. */
+/** Options of a convolution layer. */
 export interface ConvLayerOptions {
-  /** Of the kernel and of the images: 2 (the default) or 3. */
+  /** Rank of kernel and images: 2 (the default) or 3. */
   rank?: 2 | 3;
   /** Default 1. */
   stride?: 1 | 2;
 }
 
 /**
- * A convolution with bias, kernel k along each axis, `same` padding; x [N, H, W, I] → [N, H/stride, W/stride, O], or with rank 3 x
- * [N, D, H, W, I]. Say `statistics` where a batch norm follows that uses the batch's.
+ * A convolution with bias, kernel k along each axis and `same` padding; x [N, H, W, I] → [N, H/stride, W/stride, O], or with rank 3 x
+ * [N, D, H, W, I]. Pass `statistics` if a batch norm follows that uses the batch's statistics.
  */
 export function convLayer(
   parameters: Parameters,

@@ -1,5 +1,5 @@
-// Named parameters and buffers of a model. Names are PyTorch's (`encoder.in_conv.conv_conv.0.weight`), so that weights can
-// travel; layout stays channels-last here and is converted where files are written.
+// Named parameters and buffers of a model. Names are PyTorch's (`encoder.in_conv.conv_conv.0.weight`), so that weights can be
+// exchanged. The layout here is channels-last; it is converted where files are written.
 import {
   ema,
   type Gpu,
@@ -12,7 +12,7 @@ import {
   uniformStream,
 } from '../engine/index.js';
 
-/** Whether batch statistics are used (and running ones updated), or running ones. */
+/** 'train' uses batch statistics and updates the running ones; 'eval' uses the running ones. */
 export type Mode = 'train' | 'eval';
 
 /** Creates parameters and buffers under a prefix, all in one table. */
@@ -38,7 +38,7 @@ export class Parameters {
     return new Parameters(this.gpu, this.seed, this, `${this.#prefix}${name}.`);
   }
 
-  /** A trainable tensor, uniform in ±bound; every parameter draws from a stream of its own, fixed by the seed. */
+  /** A trainable tensor, uniform in ±bound; every parameter draws from its own stream, fixed by the seed. */
   uniform(name: string, shape: Shape, bound: number): Tensor {
     const next = uniformStream(this.seed, this.trainable.size + 1);
     return this.#add(name, shape, () => (2 * next() - 1) * bound);
@@ -68,13 +68,13 @@ export class Parameters {
 
 const transposed = new WeakSet<Tensor>();
 
-/** Says that these are weights of a transposed convolution, [O, …kernel, I] here and [I, O, …kernel] in PyTorch. */
+/** Marks weights of a transposed convolution: [O, …kernel, I] here, [I, O, …kernel] in PyTorch. */
 export const markTransposed = (weight: Tensor): unknown => transposed.add(weight);
 
 /** Whether a tensor holds weights of a transposed convolution: `toPyTorch` and `fromPyTorch` need to know. */
 export const isTransposed = (weight: Tensor): boolean => transposed.has(weight);
 
-/** What every model has, whatever it computes. */
+/** The members of every model. */
 export interface Module {
   readonly gpu: Gpu;
   /** Trainable tensors in a fixed order. */
@@ -83,22 +83,22 @@ export interface Module {
   readonly state: ReadonlyMap<string, Tensor>;
 }
 
-/** How a model runs: `mode`, where dropout draws from, and which items norms take together. */
+/** Options of a model's call: `mode`, the source of dropout's numbers, and the groups of the norms. */
 export interface ForwardOptions {
   /** 'train': batch statistics and dropout. 'eval' (the default): running statistics, no dropout. */
   mode?: Mode;
-  /** Where dropout draws from; needed in train mode when any dropout rate is above 0. */
+  /** Source of dropout's numbers; needed in train mode if any dropout rate is above 0. */
   random?: Random;
   /**
-   * Items of each group of the batch, in order (labelled ones, unlabelled ones): in train mode every norm takes each group's
-   * statistics apart. Not given: all items are one group.
+   * Number of items in each group of the batch, in order (labelled ones, unlabelled ones): in train mode every norm uses separate
+   * statistics for each group. Not given: all items are one group.
    */
   groups?: readonly number[] | undefined;
   /** Indices of the groups that running statistics follow, one after another; all if not given, none if empty. */
   track?: readonly number[] | undefined;
 }
 
-/** A network that gives every pixel a class: what trainer, teacher and predictor know of a model. */
+/** A network that gives every pixel a class, as trainer, teacher and predictor see it. */
 export interface Segmenter extends Module {
   /** Logits [N, …, classes] of images x [N, …, inChannels], with `rank` axes between. */
   (x: Tensor, options?: ForwardOptions): Tensor;
@@ -111,7 +111,7 @@ export interface Segmenter extends Module {
   readonly rank: 2 | 3;
 }
 
-/** What a model's function is completed with: `Object.assign(forward, moduleOf(parameters))`. */
+/** The members that complete a model's function: `Object.assign(forward, moduleOf(parameters))`. */
 export const moduleOf = ({ gpu, trainable, buffers }: Parameters): Module => ({
   gpu,
   parameters: [...trainable.values()],

@@ -1,13 +1,13 @@
 // Weights as bytes: the safetensors format, which holds named arrays and text metadata, and PyTorch's layout of them. Checks are those
-// of safetensors' own implementation. Nothing here knows files, so that a browser reads and writes the same bytes as Node.
+// of safetensors' own implementation. No file access here, so that a browser reads and writes the same bytes as Node.
 import { fromHalf } from '../engine/index.js';
 
-/** Bytes that are not a whole, consistent safetensors file; the message says why, without a name. */
+/** Thrown for bytes that are not a whole, consistent safetensors file; the message says why, without a file name. */
 export class SafetensorsError extends Error {
   override name = 'SafetensorsError';
 }
 
-/** Numbers under a name: shape, and the elements with the last axis fastest. */
+/** One array of a file: its shape, and the elements with the last axis fastest. */
 export interface NamedArray {
   shape: readonly number[];
   data: Float32Array;
@@ -15,7 +15,7 @@ export interface NamedArray {
 
 const headerLimit = 100_000_000;
 
-/** Bytes of an element of the types that weights come in, and how they become numbers. */
+/** Element types of weights: bytes of an element, and its conversion to a number. */
 const readable: Record<string, { bytes: number; read(view: DataView, at: number): number }> = {
   F64: { bytes: 8, read: (view, at) => view.getFloat64(at, true) },
   F32: { bytes: 4, read: (view, at) => view.getFloat32(at, true) },
@@ -38,8 +38,8 @@ function numbersOf(bytes: Uint8Array, dtype: string): Float32Array {
 }
 
 /**
- * The bytes of a safetensors file of float32 arrays and text metadata; the metadata stand first in its header. Throws a RangeError for an
- * array that does not fill its shape.
+ * The bytes of a safetensors file of float32 arrays and text metadata; the metadata comes first in its header. Throws a RangeError for
+ * an array that does not fill its shape.
  */
 export function encodeSafetensors(
   arrays: ReadonlyMap<string, NamedArray>,
@@ -123,7 +123,7 @@ export function decodeSafetensors(bytes: Uint8Array): {
   return { arrays, metadata: metadata as Record<string, string> };
 }
 
-/** A name that valid JSON text gives twice in its outer object (JSON.parse would silently take the last). */
+/** A name that occurs twice in the outer object of valid JSON text (JSON.parse would silently take the last). */
 function duplicateKey(text: string): string | undefined {
   const names = new Set<string>();
   let depth = 0;

@@ -1,11 +1,11 @@
-// The UNet of the SSL4MIS protocol (github.com/HiLab-git/SSL4MIS), in 2-D and 3-D: two 3×3 convolutions a level, each with batch norm
-// and LeakyReLU 0.01, dropout between them in the encoder; up-path 1×1 conv, bilinear ×2, concat [skip, up]. With features
+// The UNet of the SSL4MIS protocol (github.com/HiLab-git/SSL4MIS), in 2-D and 3-D: two 3×3 convolutions per level, each with batch
+// norm and LeakyReLU 0.01, dropout between them in the encoder; up-path 1×1 conv, bilinear ×2, concat [skip, up]. With features
 // 16, 32, 64, 128, 256, one input channel and four classes it has 1 813 764 parameters.
 import { concat, type Gpu, maxPool, ShapeError, show, type Tensor, upsample } from '../engine/index.js';
 import { convLayer, normActivationLayer } from './layers.js';
 import { type ForwardOptions, moduleOf, Parameters, type Segmenter } from './module.js';
 
-/** Sizes of a UNet; those that are not given are SSL4MIS's. */
+/** Options of a UNet; the defaults are SSL4MIS's. */
 export interface UNetOptions {
   inChannels: number;
   classes: number;
@@ -13,13 +13,13 @@ export interface UNetOptions {
   features?: readonly number[];
   /** Dropout rate of each level of the encoder. */
   dropout?: readonly number[];
-  /** Fixes the initial weights. */
+  /** Seed of the initial weights. */
   seed?: number;
   /** 2 (the default): images [N, H, W, C]. 3: volumes [N, D, H, W, C], every kernel, pool and interpolation with a third axis. */
   rank?: 2 | 3;
 }
 
-/** Dropout rates of the protocol, continued by the last one for deeper networks. */
+/** Dropout rates of the protocol; deeper levels repeat the last one. */
 const protocolDropout = [0.05, 0.1, 0.2, 0.3, 0.5];
 
 function convBlock(parameters: Parameters, inputs: number, outputs: number, rate: number, rank: 2 | 3) {

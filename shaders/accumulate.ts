@@ -1,4 +1,4 @@
-// sum = a + b, elementwise: how autograd adds the gradients of a tensor that is used more than once.
+// sum = a + b, elementwise: adds the gradients of a tensor that is used more than once.
 import { enable, type Float, flatIndex, wgsl } from './wgsl.js';
 
 export function accumulateShader(dtype: Float, width: 1 | 4): string {

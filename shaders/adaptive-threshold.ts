@@ -1,10 +1,10 @@
-// Thresholds that follow the confidence c of the pixels, of student p and teacher q (consistency.ts), from pixel `first` on.
-//   quantile   τ_batch: a share `quantile` of the pixels has a c below it, from a histogram of c over [1/K, 1] with straight
-//              lines within its bins;   τ ← m τ + (1 − m) τ_batch
+// Thresholds that follow the pixels' confidence c, from student p and teacher q (consistency.ts), over the pixels from `first` on.
+//   quantile   τ_batch: the share `quantile` of the pixels has a c below it, from a histogram of c over [1/K, 1] with linear
+//              interpolation within its bins;   τ ← m τ + (1 − m) τ_batch
 //   classes    s_k ← m s_k + (1 − m) mean of c over pixels with argmax q = k, where there are any;   τ_k = base · s_k / max_j s_j
 //              (as FreeMatch, Wang et al. 2023: a class that the model is less sure of has a lower threshold), base where k
 //              was never seen
-// with m = min(1 − 1/(n + 1), momentum), n the updates so far. Counts are whole numbers: added atomically, any order gives the same.
+// with m = min(1 − 1/(n + 1), momentum), n the updates so far. Counts are integers, so atomic additions in any order give the same sum.
 import { argmaxOf, classArray, each, loadClasses, softmaxOf } from './classes.js';
 import { type Confidence, confidenceOf } from './consistency.js';
 import type { PixelSizes } from './cross-entropy.js';
@@ -22,7 +22,7 @@ import { enable, f32, isNan, u32, wgsl } from './wgsl.js';
 
 export interface ThresholdSizes extends PixelSizes {
   readonly confidence: Confidence;
-  /** Of the student's pixels, the first that counts. */
+  /** The first of the student's pixels that counts. */
   readonly first: number;
   /** The teacher's logits cover the pixels before it too. */
   readonly everywhere: boolean;
@@ -31,7 +31,7 @@ export interface ThresholdSizes extends PixelSizes {
 const bins = 1024;
 const histogramWorkgroup = 256;
 
-/** Workgroups of the histogram; each leaves one row of bins. */
+/** Workgroups of the histogram; each writes one row of bins. */
 export const histogramGroups = ({ pixels, first }: ThresholdSizes): number =>
   Math.min(128, Math.ceil((pixels - first) / (4 * histogramWorkgroup)));
 
@@ -48,7 +48,7 @@ const logits = ({ dtype, classes }: ThresholdSizes): string => wgsl`${enable(dty
 @group(0) @binding(0) var<storage, read> student: array<${classArray(dtype, classes)}>;
 @group(0) @binding(1) var<storage, read> teacher: array<${classArray(dtype, classes)}>;`;
 
-/** histograms u32 [groups, bins]. Thread = every so many-th pixel. */
+/** histograms u32 [groups, bins]. A thread takes every n-th pixel, n being the number of threads. */
 export function confidenceHistogram(sizes: ThresholdSizes): string {
   const { pixels, classes, first } = sizes;
   const low = f32(1 / classes);
@@ -72,7 +72,7 @@ ${pixel(sizes)}
 }`;
 }
 
-/** Moves value [] and updates []. One workgroup: a thread adds up four bins, the first finds the one with the quantile. */
+/** Updates value [] and updates []. One workgroup: each thread adds up four bins, then the first finds the bin of the quantile. */
 export function quantileUpdate(sizes: ThresholdSizes, quantile: number, momentum: number): string {
   const { pixels, first, classes } = sizes;
   const share = bins / histogramWorkgroup;
@@ -136,7 +136,7 @@ ${storePartials(walk, values)}
 }`;
 }
 
-/** Moves means [K] and updates [K], and writes thresholds [K]. */
+/** Updates means [K] and updates [K], and writes thresholds [K]. */
 export function classThresholdUpdate(sizes: ThresholdSizes, momentum: number): string {
   const { classes } = sizes;
   return wgsl`

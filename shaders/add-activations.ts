@@ -1,6 +1,6 @@
-// y = l_a(n_a) + l_b(n_b) with n = (z − μ)·s + β: the sum of two activations that nobody has written (conv/fusion.ts). One thread per
-// vector of four channels, or per element where the channels come in no fours.
-import { type Activation, activated, groupOf, normalized } from './conv/fusion.js';
+// y = l_a(n_a) + l_b(n_b) with n = (z − μ)·s + β: the sum of two deferred activations (conv/fusion.ts). One thread per vector
+// of four channels, or per element where their count is no multiple of four.
+import { type Activation, groupOf, leakyRelu, normalized } from './conv/fusion.js';
 import { enable, type Float, flatIndex, u32, wgsl } from './wgsl.js';
 
 /** Of both tensors: [items, …, channels]. */
@@ -27,7 +27,7 @@ export function addActivationsShader(dtype: Float, sizes: AddedSizes, a: Activat
     const at = (row: number): string =>
       `coefficients_${name}[${group ? `${group} * ${u32(4 * quads)} + ` : ''}${row ? `${u32(row * quads)} + ` : ''}quad]`;
     return wgsl`  let n${name} = ${normalized(`${V}(z${name}[i])`, at(0), at(1), at(2))};
-  let ${name} = ${activated(`n${name}`, V, of.slope)};`;
+  let ${name} = ${leakyRelu(`n${name}`, V, of.slope)};`;
   };
   return wgsl`${enable(dtype)}
 @group(0) @binding(0) var<storage, read> za: array<${S}>;

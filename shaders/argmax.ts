@@ -1,5 +1,5 @@
-// y[row] = the first k at which x[row, k] is NaN, else the first at which it is largest (as numpy), a byte each.
-// One thread per four rows: it writes one word.
+// y[row] = the first k at which x[row, k] is NaN, else the first at which it is largest (as numpy); one byte each.
+// One thread takes four rows and writes one word.
 import { enable, type Float, flatIndex, nanFunctions, u32, wgsl } from './wgsl.js';
 
 export const argmaxShader = (dtype: Float, rows: number, classes: number): string => wgsl`${enable(dtype)}

@@ -1,5 +1,5 @@
-// y = x in another storage type, rounded to the nearest; beyond f16's range it becomes an infinity. One thread per element, or
-// per four where their number allows.
+// y = x in another storage type, rounded to the nearest; beyond f16's range it becomes infinite. One thread per element, or per four
+// where the count is a multiple of four.
 import { type Float, flatIndex, wgsl } from './wgsl.js';
 
 export function castShader(from: Float, to: Float, width: 1 | 4): string {

@@ -1,5 +1,5 @@
 // found = 1 if any element of x is NaN or infinite. Tests bits, since WGSL may assume that floats are finite.
-// One invocation walks every (workgroups · 256)-th word; f16 is read as words of two halves each.
+// An invocation takes every (workgroups · 256)-th word; f16 is read as words of two elements.
 import { type Float, wgsl } from './wgsl.js';
 
 export const checkFiniteShader = (dtype: Float): string => wgsl`

@@ -1,12 +1,12 @@
-// What labels are no class and not the ignored value, for a report: found [11] = how many, the smallest and the largest (as i32
-// where the labels are, else u32; both shifted so that u32 order is theirs), and a bit for each value below 256. One thread a
-// label; found begins as [0, 2^32 − 1, 0, 0 …].
+// Reports labels that are neither a class nor the ignored value: found [11] = how many, the smallest and the largest (i32 labels are
+// shifted so that u32 order is theirs), and a bit for each value below 256. One thread per label; found starts as
+// [0, 2^32 − 1, 0, 0 …].
 import { byteAt, type LabelType } from './classes.js';
 import { flatIndex, u32, wgsl } from './wgsl.js';
 
 export interface CheckedLabels {
   readonly type: LabelType;
-  /** Labels that are looked at, from the first on. */
+  /** How many labels are checked, from the first on. */
   readonly pixels: number;
   readonly classes: number;
   /** The bits of the value that is ignored on purpose. */
@@ -16,7 +16,7 @@ export interface CheckedLabels {
 /** Words of `found`. */
 export const foundWords = 11;
 
-/** found as it begins. */
+/** Writes the initial values of `found`. */
 export const beginFound = (): string => wgsl`
 @group(0) @binding(0) var<storage, read_write> found: array<u32>;
 

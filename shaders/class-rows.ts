@@ -1,6 +1,6 @@
-// Snippets for kernels that walk the K class values of a pixel in a loop, where K is too large for named scalars. Up to 256
-// classes a thread walks a pixel; of more, a workgroup does, and its threads meet in a tree. Four classes at a time where K
-// allows. Every order is fixed.
+// Snippets for kernels that walk the K class values of a pixel in a loop, where K is too large for named scalars. Up to 256 classes
+// one thread takes a pixel; beyond that a workgroup does, and adds up in a tree. Classes go four at a time where K is a multiple of
+// four. Every order is fixed.
 import type { Float } from './wgsl.js';
 import { flatIndex, u32, wgsl } from './wgsl.js';
 
@@ -9,12 +9,12 @@ const workgroup = 64;
 
 /** How the classes of the pixels are walked. */
 export interface RowWalk {
-  /** A workgroup shares a pixel. */
+  /** Whether a workgroup shares a pixel. */
   readonly shared: boolean;
   /** Invocations of the whole grid. */
   readonly threads: number;
   readonly pixels: number;
-  /** Class values at a time: 4 or 1; `count` times that are K. */
+  /** Class values at a time: 4 or 1; `width` · `count` = K. */
   readonly width: 1 | 4;
   readonly count: number;
 }
@@ -28,7 +28,7 @@ export function rowWalk({ pixels, classes }: { pixels: number; classes: number }
 /** Element type of an array of [..., K] values. */
 export const storedAs = (dtype: Float, { width }: RowWalk): string => (width === 4 ? `vec4<${dtype}>` : dtype);
 
-/** Module scope: V, the working type of the class values, what folds one, and where threads meet. */
+/** Module scope: V, the working type of the class values, functions that fold one, and the workgroup memory where threads meet. */
 export const rowMemory = ({ shared, width }: RowWalk): string => wgsl`
 #if ${width === 4}
 alias V = vec4f;
@@ -43,7 +43,7 @@ fn total(v: V) -> f32 { return v; }
 var<workgroup> shared_values: array<f32, ${workgroup}>;
 #endif`;
 
-/** The head of the entry function (64 threads a workgroup), up to where `pixel` is known; its values begin at `begin`. */
+/** The head of the entry function (workgroups of 64 threads), which defines `pixel`, and `begin`, the index of its first value. */
 export const rowHead = (name: string, { shared, pixels, count }: RowWalk): string => wgsl`
 #if ${shared}
 fn ${name}(
@@ -57,7 +57,7 @@ fn ${name}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gr
   if (pixel >= ${u32(pixels)}) { return; }
   let begin = pixel * ${u32(count)};`;
 
-/** A loop over the class values of the pixel that are this thread's; `k` counts them, four at a time where `width` is 4. */
+/** A loop over this thread's class values of the pixel; `k` counts them, four at a time where `width` is 4. */
 export const overRow = ({ shared, count }: RowWalk, body: string): string =>
   shared
     ? `for (var k = thread; k < ${u32(count)}; k += ${u32(workgroup)}) { ${body} }`

@@ -1,5 +1,6 @@
-// Of each pixel's K class values x: m = max x and log Σ exp(x − m), so that softmax(x)_k = exp(x_k − m − log). For losses of
-// many classes. Where a logit is NaN or m infinite, m is NaN: not every driver's max and exp keep one, and Σ x does. Thread = pixel; of more than 256 classes, workgroup = pixel.
+// Statistics of each pixel's K class values x, for losses of many classes: m = max x and log Σ exp(x − m), so that
+// softmax(x)_k = exp(x_k − m − log). Where a logit is NaN or m is infinite, m is NaN; it comes from Σ x, since not every driver's max
+// and exp keep a NaN. Thread = pixel; beyond 256 classes, workgroup = pixel.
 import { meet, overRow, rowHead, rowMemory, rowWalk, storedAs } from './class-rows.js';
 import type { PixelSizes } from './cross-entropy.js';
 import { enable, isNan, isNotFinite, nanFrom, wgsl } from './wgsl.js';

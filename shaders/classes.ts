@@ -15,18 +15,19 @@ export const fold = (classes: number, join: (a: string, b: string) => string, it
     .slice(1)
     .reduce((text, k) => join(text, item(k)), item(0));
 
-export const total = (classes: number, item: (k: number) => string): string =>
-  `(${range(classes).map(item).join(' + ')})`;
+/** The sum of an expression over the classes, or over those from `first` on. */
+export const total = (classes: number, item: (k: number) => string, first = 0): string =>
+  `(${range(classes).slice(first).map(item).join(' + ')})`;
 
 /** `let x0 = …` to `x{K−1}`: the class values of pixel `pixel` in `array` (declared with `classArray`). */
 export function loadClasses(name: string, array: string, pixel: string, classes: number): string {
   if (classes % 4) return each(classes, (k) => `let ${name}${k} = f32(${array}[(${pixel}) * ${classes}u + ${k}u]);`);
   return range(classes / 4)
     .map((q) => {
-      const parts = ['x', 'y', 'z', 'w']
-        .map((part, k) => `let ${name}${4 * q + k} = ${name}_quad${q}.${part};`)
+      const components = ['x', 'y', 'z', 'w']
+        .map((component, k) => `let ${name}${4 * q + k} = ${name}_quad${q}.${component};`)
         .join(' ');
-      return `let ${name}_quad${q} = vec4f(${array}[(${pixel}) * ${classes / 4}u + ${q}u]); ${parts}`;
+      return `let ${name}_quad${q} = vec4f(${array}[(${pixel}) * ${classes / 4}u + ${q}u]); ${components}`;
     })
     .join('\n');
 }
@@ -42,15 +43,15 @@ export function storeClasses(
   if (classes % 4) return each(classes, (k) => `${array}[(${pixel}) * ${classes}u + ${k}u] = ${dtype}(${item(k)});`);
   return range(classes / 4)
     .map((q) => {
-      const parts = range(4).map((k) => item(4 * q + k));
-      return `${array}[(${pixel}) * ${classes / 4}u + ${q}u] = vec4<${dtype}>(vec4f(${parts.join(', ')}));`;
+      const items = range(4).map((k) => item(4 * q + k));
+      return `${array}[(${pixel}) * ${classes / 4}u + ${q}u] = vec4<${dtype}>(vec4f(${items.join(', ')}));`;
     })
     .join('\n');
 }
 
 /**
  * From logits x0…: their maximum `{p}_most`, the logarithm `{p}_log` of Σ exp(x − most), probabilities p0…. Where a logit is NaN or
- * the maximum infinite, maximum and probabilities are NaN: not every driver's max, exp and log keep one, and Σ x does.
+ * the maximum is infinite, maximum and probabilities are NaN; it comes from Σ x, since not every driver's max, exp and log keep one.
  */
 export const softmaxOf = (x: string, p: string, classes: number): string => wgsl`
 let ${p}_found = ${fold(
@@ -66,7 +67,7 @@ let ${p}_sum = select(${total(classes, (k) => `${p}_exp${k}`)}, ${p}_most, ${p}_
 let ${p}_log = log(${p}_sum);
 ${each(classes, (k) => `let ${p}${k} = ${p}_exp${k} / ${p}_sum;`)}`;
 
-/** `var name`: the index of the largest of x0…, the first of equals; of a NaN, where there is one (as argmax.ts). */
+/** `var name`: the index of the largest of x0…: the first of equals, or the first NaN if there is one (as argmax.ts). */
 export const argmaxOf = (name: string, x: string, classes: number): string => `var ${name} = 0u;
 {
 var best = ${x}0;
@@ -91,7 +92,7 @@ export const byteAt = (array: string, i: string): string => `((${array}[(${i}) >
 /** How labels are stored. */
 export type LabelType = 'u8' | 'u32' | 'i32';
 
-/** Labels of pixels; a value outside 0 … K − 1 is no class, and such a pixel is ignored. */
+/** Labels of pixels; a pixel whose label is outside 0 … K − 1 is ignored. */
 export interface Labels {
   readonly type: LabelType;
   /** A value in 0 … K − 1 that is ignored, too. */
@@ -108,8 +109,8 @@ export function labelAt(array: string, i: string, { type, ignored }: Labels): st
 }
 
 /**
- * Threads of a partial-sum pass over `items`: each walks every threads-th item. Up to 2048 partial sums are added up in one
- * launch; many items are worth a second one, to fill a large GPU.
+ * Threads of a partial-sum pass over `items`; each takes every threads-th item. One launch adds up to 2048 partial sums; for many
+ * items a second launch pays, since more threads fill a large GPU.
  */
 export const partialThreads = (items: number): number =>
   items < 2 ** 18 ? Math.min(2048, Math.ceil(items / 16)) : 16384;

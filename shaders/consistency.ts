@@ -1,20 +1,20 @@
-// Confidence and consistency of one pixel, from the class values that classes.ts loads: x and y are logits, p and q their softmax, of
-// student and teacher. Formulas in shaders/masked-consistency.ts.
+// Confidence and consistency of one pixel, from the class values that classes.ts loads: student's logits x with softmax p, teacher's
+// logits y with softmax q. masked-consistency.ts has the formulas.
 import { each, fold, pick, total } from './classes.js';
 import { isNan } from './wgsl.js';
 
 /**
- * Whose maximum class probability is a pixel's confidence: `mean` and `min` of both; 'given': a tensor with one number a pixel; 'none':
- * every pixel is kept.
+ * Whose maximum class probability is a pixel's confidence; 'mean' and 'min' are over both. 'given': a tensor has one number for each
+ * pixel. 'none': every pixel is kept.
  */
 export type Confidence = 'student' | 'teacher' | 'mean' | 'min' | 'given' | 'none';
 /**
  * Mean squared error of probabilities, Kullback–Leibler divergence, cross-entropy against the teacher's class, or half the sum of that
- * and of the soft Dice loss against it.
+ * cross-entropy and the soft Dice loss against the same class.
  */
 export type ConsistencyKind = 'mse' | 'kl' | 'ce' | 'ce-dice';
 
-/** Whether a kind compares with the teacher's class, not with its probabilities. */
+/** Whether a kind compares with the teacher's class instead of its probabilities. */
 export const isHard = (kind: string): boolean => kind === 'ce' || kind === 'ce-dice';
 
 /** ε of the soft Dice loss of 'ce-dice'. */
@@ -38,18 +38,18 @@ export const confidenceOf = (confidence: Confidence, classes: number): string =>
   return { student, teacher, min: `min(${student}, ${teacher})`, given: 'score', none: '0.0' }[confidence];
 };
 
-/** What is kept, and by which threshold. */
+/** Which pixels are kept, and by which threshold. */
 export interface Keeping {
   readonly confidence: Confidence;
   /** Keep the confident pixels instead. */
   readonly invert: boolean;
-  /** There is a threshold for each class, that of the teacher's argmax. */
+  /** Each class has its own threshold; a pixel's class is the teacher's argmax. */
   readonly perClass: boolean;
-  /** The pixels that are not kept have a loss, too: cross-entropy against the teacher's class. */
+  /** Pixels that are not kept have a loss, too: cross-entropy against the teacher's class. */
   readonly confident: boolean;
 }
 
-/** Expression: τ of a pixel whose class by the teacher is the expression `teacherClass`. */
+/** Expression: τ of a pixel; the expression `teacherClass` is the teacher's class. */
 export const limitOf = ({ perClass }: Pick<Keeping, 'perClass'>, teacherClass: string): string =>
   perClass ? `threshold[${teacherClass}]` : 'threshold[0]';
 
@@ -59,14 +59,14 @@ function doubtOf(keeping: Keeping, teacherClass: string): string {
   return `(p0 + q0${others}${keeping.confidence === 'given' ? ' + score' : ''})`;
 }
 
-/** Expression: whether a pixel is kept; `score` is its given confidence. What is NaN is kept, so that the loss shows it. */
+/** Expression: whether a pixel is kept; `score` is its given confidence. A pixel with a NaN is kept, so that the loss shows it. */
 export function keptBy(keeping: Keeping, classes: number, teacherClass: string): string {
   if (keeping.confidence === 'none') return 'true';
   const [confidence, limit] = [confidenceOf(keeping.confidence, classes), limitOf(keeping, teacherClass)];
   return `(${confidence} ${keeping.invert ? '>=' : '<'} ${limit} || ${isNan(doubtOf(keeping, teacherClass), 'f32')})`;
 }
 
-/** Expression: the consistency of a kept pixel; NaN where anything that it depends on is. */
+/** Expression: the consistency of a kept pixel; NaN where any of its inputs is. */
 export function pixelValue(kind: ConsistencyKind, classes: number, keeping: Keeping, teacherClass: string): string {
   const value = {
     mse: total(classes, (k) => `(p${k} - q${k}) * (p${k} - q${k})`),
@@ -78,11 +78,11 @@ export function pixelValue(kind: ConsistencyKind, classes: number, keeping: Keep
   return `select(${value}, ${doubt}, ${isNan(doubt, 'f32')})`;
 }
 
-/** Expression: the cross-entropy of a pixel that is not kept; nothing that it depends on is NaN. */
+/** Expression: the cross-entropy of a pixel that is not kept; none of its inputs is NaN. */
 export const confidentValue = (classes: number, teacherClass: string): string =>
   `p_log - (${pick(teacherClass, 'x', classes)} - p_most)`;
 
-/** Adds a pixel to Dice's sums (overlap, square, count of each class, named with what comes before), its class an expression. */
+/** Adds a pixel to the Dice sums (overlap, square, count of each class; names begin with `before`). `truth`: expression of its class. */
 export const diceSums = (classes: number, truth: string, before = ''): string =>
   each(
     classes,

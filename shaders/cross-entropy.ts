@@ -1,9 +1,9 @@
-// Mean over counted pixels of −log p_y, p = softmax(logits), y the label; a pixel whose label is no class is not counted:
+// Mean over counted pixels of −log p_y, p = softmax(logits), y the label; a pixel whose label is not a class is not counted:
 //   −log p_y = log Σ exp(x − m) − (x_y − m)          dlogits_k = (p_k − [k = y]) · dloss / counted, 0 where not counted
 // partials [threads, 3]: thread t adds up pixels t, t + threads, … in order: the sum, how many were counted, and NaN if a pixel
-// that was not counted has NaN. Nothing counted: the loss is that third sum, 0 unless there is a NaN.
-// Up to 16 classes: named scalars, gradient by a thread per pixel. More: m and log Σ come from class-statistics.ts, and the
-// gradient has a thread per class value, or four.
+// that was not counted has NaN. If no pixel is counted, the loss is that third sum: 0 unless there is a NaN.
+// Up to 16 classes: named scalars, and one thread per pixel in the gradient. More: m and log Σ come from class-statistics.ts, and the
+// gradient has one thread per class value, or per four.
 import { hereOf, rowWalk, storedAs } from './class-rows.js';
 import {
   classArray,
@@ -24,7 +24,7 @@ export interface PixelSizes {
   readonly classes: number;
 }
 
-/** Pixels with a label each. */
+/** Pixels, each with a label. */
 export interface LabeledSizes extends PixelSizes {
   readonly labels: Labels;
 }
@@ -56,7 +56,7 @@ ${storeSums}
 const storeSums =
   '  partials[3u * id.x] = sum; partials[3u * id.x + 1u] = counted; partials[3u * id.x + 2u] = spoiled;';
 
-/** As `crossEntropyForward`, of many classes: statistics [pixels, 2] are those of class-statistics.ts. */
+/** As `crossEntropyForward`, for many classes: statistics [pixels, 2] are those of class-statistics.ts. */
 export function crossEntropySums({ dtype, pixels, classes, labels }: LabeledSizes): string {
   const threads = partialThreads(pixels);
   return wgsl`${enable(dtype)}
@@ -113,7 +113,7 @@ ${softmaxOf('x', 'p', classes)}
 ${storeClasses('dlogits', 'i', dtype, classes, (k) => `(p${k} - select(0.0, 1.0, y == ${k}u)) * scale`)}
 }`;
 
-/** As `crossEntropyBackward`, of many classes. */
+/** As `crossEntropyBackward`, for many classes. */
 export function crossEntropySlopes(sizes: LabeledSizes): string {
   const { dtype, pixels, classes, labels } = sizes;
   const walk = rowWalk(sizes);

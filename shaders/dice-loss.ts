@@ -1,11 +1,12 @@
-// Soft Dice over all classes, the batch taken as one set of pixels, squared denominators (as SSL4MIS); a pixel whose label is
-// no class is not counted, in no sum and with no gradient:
+// Soft Dice over all classes, with the batch as one set of pixels and squared denominators (as SSL4MIS). A pixel whose label is not a
+// class is in no sum and has no gradient:
 //   loss = 1 − 1/K Σ_k (2 I_k + ε)/(D_k + ε),   I = Σ p·y,  D = Σ p² + Σ y²,  p = softmax(logits)
+// Over the foreground alone, k from 1 on, with K − 1 in place of K and ∂loss/∂p_0 = 0.
 //   ∂loss/∂p_k = −1/K (2 y_k (D_k + ε) − 2 p_k (2 I_k + ε))/(D_k + ε)²,   dlogits_k = p_k (g_k − Σ_j g_j p_j)
-// partials [threads, 3 K + 1]: sums of p·y, p², y, and NaN if a pixel that is not counted has NaN. Nothing counted: the loss is
-// that last sum, 0 unless there is a NaN.
-// Up to 16 classes: named scalars, thread = pixel. More: the maximum and log Σ of a pixel come from class-statistics.ts; the sums
-// have a thread for a chunk of pixels and a class value, or four; the gradient walks the classes of a pixel twice.
+// partials [threads, 3 K + 1]: sums of p·y, p², y, and NaN if a pixel that is not counted has NaN. If no pixel is counted, the loss is
+// that last sum: 0 unless there is a NaN.
+// Up to 16 classes: named scalars, thread = pixel. More: the maximum and log Σ of a pixel come from class-statistics.ts; in the sums a
+// thread takes one class value, or four, of a chunk of pixels; the gradient walks the classes of a pixel twice.
 import { hereOf, meet, overRow, rowHead, rowMemory, rowWalk, storedAs } from './class-rows.js';
 import {
   classArray,
@@ -58,7 +59,7 @@ ${each(classes, (k) => `  partials[at + ${k}u] = overlap${k}; partials[at + ${cl
 const ratio = (k: number, classes: number, epsilon: number): string =>
   `let top${k} = 2.0 * sums[${k}] + ${f32(epsilon)}; let bottom${k} = sums[${classes + k}] + sums[${2 * classes + k}] + ${f32(epsilon)};`;
 
-export const diceLossValue = (classes: number, epsilon: number): string => wgsl`
+export const diceLossValue = (classes: number, epsilon: number, foreground = false): string => wgsl`
 @group(0) @binding(0) var<storage, read> sums: array<f32>;
 @group(0) @binding(1) var<storage, read_write> loss: array<f32>;
 
@@ -69,12 +70,13 @@ fn dice_loss() {
     return;
   }
 ${each(classes, (k) => `  ${ratio(k, classes, epsilon)}`)}
-  loss[0] = 1.0 - ${total(classes, (k) => `top${k} / bottom${k}`)} / ${f32(classes)};
+  loss[0] = 1.0 - ${total(classes, (k) => `top${k} / bottom${k}`, foreground ? 1 : 0)} / ${f32(foreground ? classes - 1 : classes)};
 }`;
 
 export const diceLossBackward = (
   { dtype, pixels, classes, labels }: LabeledSizes,
   epsilon: number,
+  foreground = false,
 ): string => wgsl`${enable(dtype)}
 @group(0) @binding(0) var<storage, read> logits: array<${classArray(dtype, classes)}>;
 @group(0) @binding(1) var<storage, read> labels: array<${labelArray(labels)}>;
@@ -91,12 +93,13 @@ fn dice_loss_backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_wor
 ${storeClasses('dlogits', 'i', dtype, classes, () => '0.0')}
     return;
   }
-  let scale = dloss[0] * ${f32(-2 / classes)};
+  let scale = dloss[0] * ${f32(-2 / (foreground ? classes - 1 : classes))};
 ${loadClasses('x', 'logits', 'i', classes)}
 ${softmaxOf('x', 'p', classes)}
-${each(
-  classes,
-  (k) => `  ${ratio(k, classes, epsilon)}
+${each(classes, (k) =>
+  foreground && k === 0
+    ? '  let g0 = 0.0;'
+    : `  ${ratio(k, classes, epsilon)}
   let g${k} = scale * (select(0.0, 1.0, y == ${k}u) - p${k} * (top${k} / bottom${k})) / bottom${k};`,
 )}
   let mean = ${total(classes, (k) => `g${k} * p${k}`)};
@@ -107,11 +110,11 @@ ${storeClasses('dlogits', 'i', dtype, classes, (k) => `p${k} * (g${k} - mean)`)}
 const probability = (V: string, logit: string): string =>
   `select(exp((${V}(${logit}) - softmax_of.x) - softmax_of.y), ${V}(softmax_of.x), ${isNan('softmax_of.x', 'f32')})`;
 
-/** Of many classes: chunks of pixels whose sums are added up in a second pass; no more than 16 MiB of partials. */
+/** Chunks of pixels for many classes: a second pass adds up their sums. Partials take at most 16 MiB. */
 export const diceChunks = ({ pixels, classes }: { pixels: number; classes: number }): number =>
   Math.max(1, Math.min(1024, Math.ceil(pixels / 64), Math.floor(2 ** 22 / (3 * classes + 1))));
 
-/** As `diceSums`, of many classes: partials [chunks, 3 K + 1]. Thread = (chunk, class values). */
+/** As `diceSums`, for many classes: partials [chunks, 3 K + 1]. Thread = (chunk, class values). */
 export function diceSumsOfMany(sizes: LabeledSizes): string {
   const { dtype, pixels, classes, labels } = sizes;
   const walk = rowWalk(sizes);
@@ -155,11 +158,11 @@ fn dice_sums_of_many(@builtin(global_invocation_id) id: vec3u, @builtin(num_work
 }`;
 }
 
-/** Threads of the one workgroup that works out the value of many classes. */
+/** Threads of the one workgroup that computes the value for many classes. */
 const valueThreads = 256;
 
 /** loss [] and factors [2, K] from sums [3 K + 1]: −2/(K (D_k + ε)), and (2 I_k + ε)/(D_k + ε). */
-export const diceValueOfMany = (classes: number, epsilon: number): string => wgsl`
+export const diceValueOfMany = (classes: number, epsilon: number, foreground = false): string => wgsl`
 @group(0) @binding(0) var<storage, read> sums: array<f32>;
 @group(0) @binding(1) var<storage, read_write> loss: array<f32>;
 @group(0) @binding(2) var<storage, read_write> factors: array<f32>;
@@ -172,9 +175,9 @@ fn dice_loss_of_many(@builtin(local_invocation_index) thread: u32) {
   for (var k = thread; k < ${u32(classes)}; k += ${u32(valueThreads)}) {
     let top = 2.0 * sums[k] + ${f32(epsilon)};
     let bottom = sums[${u32(classes)} + k] + sums[${u32(2 * classes)} + k] + ${f32(epsilon)};
-    factors[k] = ${f32(-2 / classes)} / bottom;
+    factors[k] = ${foreground ? `select(${f32(-2 / (classes - 1))}, 0.0, k == 0u)` : f32(-2 / classes)} / bottom;
     factors[${u32(classes)} + k] = top / bottom;
-    ratio += top / bottom;
+    ratio += ${foreground ? 'select(top / bottom, 0.0, k == 0u)' : 'top / bottom'};
     count += sums[${u32(2 * classes)} + k];
   }
   ratios[thread] = ratio;
@@ -184,10 +187,10 @@ fn dice_loss_of_many(@builtin(local_invocation_index) thread: u32) {
     if (thread < half) { ratios[thread] += ratios[thread + half]; counts[thread] += counts[thread + half]; }
   }
   if (thread > 0u) { return; }
-  if (counts[0] > 0.0) { loss[0] = 1.0 - ratios[0] / ${f32(classes)}; } else { loss[0] = sums[${3 * classes}]; }
+  if (counts[0] > 0.0) { loss[0] = 1.0 - ratios[0] / ${f32(foreground ? classes - 1 : classes)}; } else { loss[0] = sums[${3 * classes}]; }
 }`;
 
-/** As `diceLossBackward`, of many classes. */
+/** As `diceLossBackward`, for many classes. */
 export function diceSlopesOfMany(sizes: LabeledSizes): string {
   const { dtype, classes, labels } = sizes;
   const walk = rowWalk(sizes);
@@ -223,8 +226,12 @@ export const variants = (): string[] =>
     [2, 4, 5, 17, 20, 257, 1000].flatMap((classes, i) => {
       const labels = { type: (['u8', 'u32', 'i32'] as const)[i % 3]!, ignored: i === 1 || i === 4 ? 1 : undefined };
       const sizes = { dtype, pixels: 1000, classes, labels };
-      return classes <= 16
-        ? [diceSums(sizes), diceLossValue(classes, 1e-5), diceLossBackward(sizes, 1e-5)]
-        : [diceSumsOfMany(sizes), diceValueOfMany(classes, 1e-5), diceSlopesOfMany(sizes)];
+      const shared = classes <= 16 ? [diceSums(sizes)] : [diceSumsOfMany(sizes), diceSlopesOfMany(sizes)];
+      const values = [false, true].flatMap((foreground) =>
+        classes <= 16
+          ? [diceLossValue(classes, 1e-5, foreground), diceLossBackward(sizes, 1e-5, foreground)]
+          : [diceValueOfMany(classes, 1e-5, foreground)],
+      );
+      return [...shared, ...values];
     }),
   );

@@ -1,5 +1,5 @@
-// y = x / (1 − rate) where u ≥ rate, else 0; u is uniform in [0, 1), one per element, or per item and channel. The gradient is the same
-// kernel on dy.
+// y = x / (1 − rate) where u ≥ rate, else 0; u is uniform in [0, 1), one for each element, or for each item and channel. The gradient
+// is the same kernel on dy.
 // One thread per four elements: block b draws philox(counter = (b, step, 0, 0), key = (seed, stream)), so that no mask is kept.
 import { philox } from './philox.js';
 import { enable, type Float, flatIndex, u32, wgsl } from './wgsl.js';
@@ -40,8 +40,8 @@ fn dropout(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gr
 }`;
 
 /**
- * Whole channels: one number for each of the [items, channels], of which an item has `size / items` elements. One thread per four
- * elements where the channels come in fours, else per element.
+ * Drops whole channels: one number for each of [items, channels]; an item has `size / items` elements. One thread per four elements
+ * where the channel count is a multiple of four, else per element.
  */
 export function channelDropoutShader(
   dtype: Float,

@@ -1,7 +1,7 @@
 // y = expression(operands), elementwise with numpy's broadcasting. `V` in an expression is the working type, f32 or vec4f.
 // One thread per element, or per four neighbours where every operand has four in a row (or one value for all four).
-// Operands of y's own shape need no sizes in the text: one pipeline serves all shapes. An operand that is one number is data,
-// too: it comes in `numbers`, so that one pipeline serves all numbers. Expressions may call what `nanFunctions` defines.
+// Operands of y's own shape need no sizes in the text, so one pipeline serves all shapes. An operand that is a number is data in
+// `numbers`, so one pipeline serves all numbers. Expressions may call the functions of `nanFunctions`.
 import { enable, type Float, flatIndex, nanFunctions, u32, wgsl } from './wgsl.js';
 
 /** Sizes of the loop over y, slowest first, and by operand name its strides in elements (0: repeated). */
@@ -10,7 +10,7 @@ export interface ElementwiseLayout {
   readonly strides: Readonly<Record<string, readonly number[]>>;
 }
 
-/** Strides of broadcast operands over y, with axes merged that every operand walks in one piece. */
+/** Strides of broadcast operands over y. Axes that are contiguous in every operand are merged. */
 export function elementwiseLayout(
   shape: readonly number[],
   operands: Readonly<Record<string, readonly number[]>>,
@@ -65,9 +65,9 @@ export function elementwiseShader(
     }
   }
   const index = (operand: string): string => {
-    const step = strides[operand]!;
-    if (sizes.length === 1) return step[0] ? 'i' : '0u';
-    const terms = step.flatMap((stride, axis) => {
+    const along = strides[operand]!;
+    if (sizes.length === 1) return along[0] ? 'i' : '0u';
+    const terms = along.flatMap((stride, axis) => {
       if (!stride) return [];
       const scaled = wide(operand) && axis !== inner ? stride / 4 : stride;
       return [`c${axis} * ${u32(scaled)}`];
@@ -75,7 +75,7 @@ export function elementwiseShader(
     return sizes.length ? terms.join(' + ') || '0u' : '0u';
   };
   const bindings = names.map(
-    (operand, slot) => `@group(0) @binding(${slot}) var<storage, read> ${operand}_: array<${type(wide(operand))}>;`,
+    (operand, n) => `@group(0) @binding(${n}) var<storage, read> ${operand}_: array<${type(wide(operand))}>;`,
   );
   const loads = names.map(
     (operand) => `let ${operand} = V(${wide(operand) ? 'vec4f' : 'f32'}(${operand}_[${index(operand)}]));`,

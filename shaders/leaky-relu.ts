@@ -1,5 +1,5 @@
 // y = x > 0 ? x : slope·x          dx = (x > 0 ? 1 : slope)·dy          NaN where x is; slope 0 gives 0 for −∞, too
-// One thread per element, or per four where their number allows.
+// One thread per element, or per four where the count is a multiple of four.
 import { enable, type Float, flatIndex, nanFunctions, wgsl } from './wgsl.js';
 
 export function leakyReluShader(dtype: Float, pass: 'forward' | 'backward', width: 1 | 4): string {

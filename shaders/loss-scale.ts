@@ -1,5 +1,6 @@
-// Dynamic loss scaling: after a backward pass whose gradients were all finite, unscale = 1/scale, and after `interval` such
-// passes in a row scale doubles; after any other, unscale = 0 (nobody moves) and scale halves. Powers of two: exact. One thread.
+// Dynamic loss scaling: after a backward pass with finite gradients only, unscale = 1/scale, and after `interval` such passes in a
+// row scale doubles. After any other pass, unscale = 0 (the optimizer changes nothing) and scale halves. Powers of two are exact. One
+// thread.
 import { f32, wgsl } from './wgsl.js';
 
 export interface LossScaleLimits {

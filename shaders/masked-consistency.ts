@@ -1,14 +1,14 @@
 // Consistency of student p and teacher q (softmax of their logits) on the pixels that are kept:
-//   confidence c of p, of q, their mean or minimum, or given;   M = [c < τ] (inverted: [c ≥ τ]; 'none': every pixel); τ may be
-//   one number or one for each class j = argmax q
+//   confidence c: of p, of q, their mean or minimum, or given;   M = [c < τ] (inverted: [c ≥ τ]; 'none': every pixel); τ is one
+//   number, or one for each class j = argmax q
 //   mse  Σ M Σ_k (p_k − q_k)² / (K ΣM)      g_k = 2 (p_k − q_k)/(K ΣM),  dlogits_k = p_k (g_k − Σ_j g_j p_j)
 //   kl   Σ M Σ_k q_k log(q_k/p_k) / ΣM      dlogits_k = (p_k − q_k)/ΣM
 //   ce   Σ M (−log p_j) / ΣM, j = argmax q  dlogits_k = (p_k − [k = j])/ΣM
 //   ce-dice   ½ (ce + Dice), Dice = 1 − 1/K Σ_k (2 Σ M p_k [k = j] + ε)/(Σ M p_k² + Σ M [k = j] + ε); gradient as in dice-loss.ts
-// and with a weight w of the confident pixels, of which there are Σ (1 − M):  + w · Σ (1 − M)(−log p_j) / Σ (1 − M)
-// A thread of the forward pass walks words of four pixels (the mask is packed four to a word): partials [threads, sums] hold
-// ΣM, the sum and, as far as they are wanted, Dice's sums of each class (overlap, square, count), then that of the confident pixels.
-// Nothing kept, or nothing confident: that part of loss and gradient is 0.
+// and with a weight w for the Σ (1 − M) confident pixels:  + w · Σ (1 − M)(−log p_j) / Σ (1 − M)
+// A thread of the forward pass walks words of four pixels (the mask is packed four to a word). partials [threads, sums] hold ΣM, the
+// sum and, if wanted, the Dice sums of each class (overlap, square, count), then the sum of the confident pixels.
+// If no pixel is kept, or none is confident, that term of loss and gradient is 0.
 import {
   argmaxOf,
   byteAt,
@@ -38,7 +38,7 @@ export interface ConsistencySizes extends PixelSizes, Keeping {
   readonly kind: ConsistencyKind | 'mask';
 }
 
-/** Where the sums lie: Dice's of class 0, that of the confident pixels; and how many there are. */
+/** Indices of the sums: the Dice sums of class 0, the sum of the confident pixels; and the number of sums. */
 const placesOf = ({ classes, kind, confident }: ConsistencySizes) => {
   const ofConfident = 2 + (kind === 'ce-dice' ? 3 * classes : 0);
   return {
@@ -50,7 +50,7 @@ const placesOf = ({ classes, kind, confident }: ConsistencySizes) => {
   };
 };
 
-/** How many sums the forward pass leaves. */
+/** Number of sums of the forward pass. */
 export const consistencySums = (sizes: ConsistencySizes): number => placesOf(sizes).sums;
 
 export function consistencyForward(sizes: ConsistencySizes): string {
@@ -131,7 +131,7 @@ function ratio(sizes: ConsistencySizes, k: number): string {
   let bottom${k} = sums[${square + k}] + sums[${count + k}] + ${f32(consistencyEpsilon)};`;
 }
 
-/** Expression: how many pixels are not kept, 1 if all are. */
+/** Expression: the number of pixels that are not kept; 1 if all are. */
 const confidentCount = ({ pixels }: ConsistencySizes): string => `max(${f32(pixels)} - sums[0], 1.0)`;
 
 /** loss [] from the sums; with confident pixels, `numbers` [1] holds their weight. */

@@ -1,5 +1,5 @@
-// y[b] = A[b] · B[b], [m, k] × [k, n].   dA = dy · Bᵀ   dB = Aᵀ · dy: layouts 'nn', 'nt' and 'tn' say which factor is stored
-// transposed, so that nothing is transposed in memory.
+// y[b] = A[b] · B[b], [m, k] × [k, n].   dA = dy · Bᵀ   dB = Aᵀ · dy
+// Layouts 'nn', 'nt' and 'tn' tell which factor is stored transposed, so that nothing is transposed in memory.
 // One thread computes 4 rows × 4 columns in four vec4 accumulators, four k at a time; a workgroup covers a tile of at most
 // 8 × 8 such blocks. With splits > 1 thread blocks share k and write partial results [splits, batch, m, n] in f32.
 import { enable, type Float, flatIndex, u32, wgsl } from './wgsl.js';
@@ -12,7 +12,7 @@ export interface Matmul {
   readonly m: number;
   readonly n: number;
   readonly k: number;
-  /** How many parts k is cut into, each of `chunk` (a multiple of 4) but the last. */
+  /** Splits of k, each of `chunk` (a multiple of 4) but the last. */
   readonly splits: number;
   readonly chunk: number;
 }

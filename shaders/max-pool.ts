@@ -3,10 +3,10 @@
 //   y = max of the window          dx = dy at the window's first maximum (row by row), 0 elsewhere
 // A NaN is larger than any number.
 // One thread per window and quad of channels. The backward pass finds the window's maximum again, so nothing is stored, and
-// writes each of its dx once. Where x is a norm's activation that nobody has computed (conv/fusion.ts), both passes compute it
-// from z as they load; the backward pass may add another gradient of x, of which x's channels are a slot, and give
-// g = dx · l'(n) with the sums of g and g·(z − μ).
-import { type Activation, activated, activatedGradient } from './conv/fusion.js';
+// writes each of its dx once. Where x is a deferred activation (conv/fusion.ts), both passes compute it from z on load. The backward
+// pass may add another gradient of x, which may lie in a slot of a wider tensor, and give g = dx · l'(n) with the sums of g and
+// g·(z − μ).
+import { type Activation, leakyRelu, leakyReluDerivative } from './conv/fusion.js';
 import type { Parts } from './conv/geometry.js';
 import {
   coordinates,
@@ -28,18 +28,18 @@ export interface PoolSizes extends ImageSizes {
 }
 
 export interface PoolFusion {
-  /** x is z, and `coefficients` are bound. No dropout. */
-  readonly load?: Activation | undefined;
-  /** Backward: `base` is bound and added; its pixels have `row` channels, x's begin at `offset`. */
+  /** Applies the input's deferred activation, which has no dropout: x is then z, and `coefficients` are bound. */
+  readonly onLoad?: Activation | undefined;
+  /** Backward: binds `base` and adds it; its pixels have `row` channels, of which x's begin at `offset`. */
   readonly base?: { readonly row: number; readonly offset: number } | undefined;
-  /** Backward, with `load`: writes g and `partials` [parts, 2, C]. */
+  /** Backward, with `onLoad`: writes g and `partials` [parts, 2, C]. */
   readonly sums?: boolean;
 }
 
-const tailFunction = (V: string, { slope }: Activation): string => wgsl`
-fn tail(n: ${V}) -> ${V} { return ${activated('n', V, slope)}; }`;
+const activationFunction = (V: string, { slope }: Activation): string => wgsl`
+fn tail(n: ${V}) -> ${V} { return ${leakyRelu('n', V, slope)}; }`;
 
-/** One pixel of a window: its name, where it is, and its index from the first. */
+/** One pixel of a window: its name, its position, and its index relative to the first. */
 interface WindowPixel {
   readonly name: string;
   readonly at: Triple;
@@ -64,20 +64,20 @@ const largestOf = (values: readonly string[]): string =>
 const firstPixel = ({ input, window }: PoolSizes): string =>
   pixelIndex(input, `${u32(window[0])} * plane`, '2u * row', '2u * column');
 
-export function maxPoolForward(sizes: PoolSizes, { load }: PoolFusion = {}): string {
+export function maxPoolForward(sizes: PoolSizes, { onLoad }: PoolFusion = {}): string {
   const { V, S, quads } = vectorsOf(sizes);
   const value = ({ apart }: WindowPixel): string => {
     const stored = `${V}(x[at + ${u32(apart * quads)}])`;
-    return load ? `tail((${stored} - mean) * scale + shift)` : stored;
+    return onLoad ? `tail((${stored} - mean) * scale + shift)` : stored;
   };
   return wgsl`${enable(sizes.dtype)}
 alias V = ${V};
 ${nanFunctions(V === 'vec4f')}
 @group(0) @binding(0) var<storage, read> x: array<${S}>;
 @group(0) @binding(1) var<storage, read_write> y: array<${S}>;
-#if ${load !== undefined}
+#if ${onLoad !== undefined}
 @group(0) @binding(2) var<storage, read> coefficients: array<${V}>;
-${load ? tailFunction(V, load) : ''}
+${onLoad ? activationFunction(V, onLoad) : ''}
 #endif
 
 @compute @workgroup_size(64)
@@ -87,16 +87,16 @@ fn max_pool(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) g
   let quad = i % ${u32(quads)};
   ${coordinatesOf(`(i / ${u32(quads)})`, sizes.output)}
   let at = ${firstPixel(sizes)} * ${u32(quads)} + quad;
-#if ${load !== undefined}
-${coefficientsAt(quads, load, 'i', product(sizes.output) * quads)}
+#if ${onLoad !== undefined}
+${coefficientsAt(quads, onLoad, 'i', product(sizes.output) * quads)}
 #endif
   y[i] = ${S}(${largestOf(pixelsOf(sizes).map(value))});
 }`;
 }
 
-/** The coefficients of a channel quad; those of the group of `at`, of which an item has `each`, if there are several groups. */
-function coefficientsAt(quads: number, load: Activation | undefined, at: string, each: number): string {
-  const first = load?.groups ? `${groupAt(at, load.groups, each)} * ${u32(4 * quads)} + quad` : 'quad';
+/** The coefficients of a channel quad; with several groups those of the group of `at`, an index of which each item has `each`. */
+function coefficientsAt(quads: number, onLoad: Activation | undefined, at: string, each: number): string {
+  const first = onLoad?.groups ? `${groupAt(at, onLoad.groups, each)} * ${u32(4 * quads)} + quad` : 'quad';
   return wgsl`
   let mean = coefficients[${first}];
   let scale = coefficients[${u32(quads)} + ${first}];
@@ -106,21 +106,21 @@ function coefficientsAt(quads: number, load: Activation | undefined, at: string,
 /** Windows of one item. */
 const itemWindows = (sizes: PoolSizes): number => product(windowsOf(sizes));
 
-/** How a backward pass with sums is cut: the windows of a run of items have parts of their own, each every so-many-th window. */
+/** Division of a backward pass with sums: the windows of a run of items are dealt out in turn to that run's parts. */
 function poolRun(sizes: PoolSizes, { groups }: Partial<Activation> = {}): { windows: number; parts: number } {
   const items = groups ? commonDivisor(groups) : sizes.batch;
   const windows = items * itemWindows(sizes);
   return { windows, parts: Math.min(4096, Math.ceil(windows / 8)) };
 }
 
-/** Parts of a backward pass with sums: at least eight windows each, and no more than what adds them up takes in its stride. */
-export function poolParts(sizes: PoolSizes, load?: Activation): Parts {
-  const { windows, parts } = poolRun(sizes, load);
+/** Parts of a backward pass with sums: about eight windows or more each, and at most 4096 parts for a run, which add up quickly. */
+export function poolParts(sizes: PoolSizes, onLoad?: Activation): Parts {
+  const { windows, parts } = poolRun(sizes, onLoad);
   const items = windows / itemWindows(sizes);
   return { count: (sizes.batch / items) * parts, pixelsOf: '0u', run: { pixels: items * product(sizes.input), parts } };
 }
 
-/** Windows along each axis, those that an odd size cuts off included. */
+/** Windows along each axis, including those that an odd size cuts off. */
 const windowsOf = ({ input, window }: PoolSizes): Triple =>
   input.map((n, axis) => Math.ceil(n / window[axis]!)) as unknown as Triple;
 
@@ -128,22 +128,22 @@ const windowsOf = ({ input, window }: PoolSizes): Triple =>
 export const poolWindows = (sizes: PoolSizes): number =>
   sizes.batch * product(windowsOf(sizes)) * vectorsOf(sizes).quads;
 
-export function maxPoolBackward(sizes: PoolSizes, { load, base, sums = false }: PoolFusion = {}): string {
+export function maxPoolBackward(sizes: PoolSizes, { onLoad, base, sums = false }: PoolFusion = {}): string {
   const { V, S, quads } = vectorsOf(sizes);
   const { input, output, window: sides } = sizes;
   const width = sizes.channels / quads;
   const pixels = pixelsOf(sizes);
   const cut = coordinates.filter((_, axis) => input[axis]! % sides[axis]! !== 0);
   const windows = u32(sizes.batch * product(windowsOf(sizes)));
-  const run = poolRun(sizes, load);
-  const grouped = load?.groups !== undefined;
-  const ofItem = (window: string): string => coefficientsAt(quads, load, window, itemWindows(sizes));
+  const run = poolRun(sizes, onLoad);
+  const grouped = onLoad?.groups !== undefined;
+  const ofItem = (window: string): string => coefficientsAt(quads, onLoad, window, itemWindows(sizes));
   const start = grouped ? `\n  let start = part / ${u32(run.parts)} * ${u32(run.windows)};${ofItem('start')}` : '';
-  let slot = 3;
+  let index = 3;
   // One of the window's pixels: its activation, and what its gradient becomes.
   const loadPixel = ({ name: p, apart }: WindowPixel): string => wgsl`
     let pixel_${p} = pixel + ${u32(apart)};
-#if ${load !== undefined}
+#if ${onLoad !== undefined}
     let centered_${p} = ${V}(x[pixel_${p} * ${u32(quads)} + quad]) - mean;
     let n_${p} = centered_${p} * scale + shift;
     let ${p} = tail(n_${p});
@@ -156,12 +156,12 @@ export function maxPoolBackward(sizes: PoolSizes, { load, base, sums = false }: 
     g_${p} += ${V}(base[pixel_${p} * ${u32((base?.row ?? 0) / width)} + ${u32((base?.offset ?? 0) / width)} + quad]);
 #endif
 #if ${sums}
-    g_${p} *= ${activatedGradient(`n_${p}`, V, load?.slope ?? 0)};
+    g_${p} *= ${leakyReluDerivative(`n_${p}`, V, onLoad?.slope ?? 0)};
     sum += g_${p};
     product += g_${p} * centered_${p};
 #endif
     dx[pixel_${p} * ${u32(quads)} + quad] = ${S}(g_${p});`;
-  // A window that is cut off has no maximum; its last pixel lies outside in any case.
+  // A window that is cut off has no maximum; its last pixel always lies outside.
   const insideOf = ({ at }: WindowPixel): string =>
     coordinates.flatMap((name, axis) => (at[axis] ? [`2u * ${name} + 1u < ${u32(input[axis]!)}`] : [])).join(' && ') ||
     'true';
@@ -201,27 +201,27 @@ ${nanFunctions(V === 'vec4f')}
 @group(0) @binding(0) var<storage, read> x: array<${S}>;
 @group(0) @binding(1) var<storage, read> dy: array<${S}>;
 @group(0) @binding(2) var<storage, read_write> dx: array<${S}>;
-#if ${load !== undefined}
-@group(0) @binding(${slot++}) var<storage, read> coefficients: array<${V}>;
-${load ? tailFunction(V, load) : ''}
+#if ${onLoad !== undefined}
+@group(0) @binding(${index++}) var<storage, read> coefficients: array<${V}>;
+${onLoad ? activationFunction(V, onLoad) : ''}
 #endif
 #if ${base !== undefined}
-@group(0) @binding(${slot++}) var<storage, read> base: array<${S}>;
+@group(0) @binding(${index++}) var<storage, read> base: array<${S}>;
 #endif
 #if ${sums}
-@group(0) @binding(${slot++}) var<storage, read_write> partials: array<${V}>;
+@group(0) @binding(${index++}) var<storage, read_write> partials: array<${V}>;
 #endif
 
 @compute @workgroup_size(64)
 fn max_pool_backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = ${flatIndex(64)};
   let quad = i % ${u32(quads)};
-#if ${load !== undefined && !grouped}
-${coefficientsAt(quads, load, '', 0)}
+#if ${onLoad !== undefined && !grouped}
+${coefficientsAt(quads, onLoad, '', 0)}
 #endif
 #if ${sums}
   let part = i / ${u32(quads)};
-  if (part >= ${u32(poolParts(sizes, load).count)}) { return; }${start}
+  if (part >= ${u32(poolParts(sizes, onLoad).count)}) { return; }${start}
   var sum = ${V}(0.0);
   var product = ${V}(0.0);
   for (var window = ${grouped ? `start + part % ${u32(run.parts)}` : 'part'}; window < ${grouped ? `start + ${u32(run.windows)}` : windows}; window += ${u32(run.parts)}) {
@@ -251,20 +251,20 @@ export const variants = (): string[] =>
         },
       });
       const solid: PoolSizes = { ...flat(5), input: [3, 5, 6], output: [1, 2, 3], window: [2, 2, 2] };
-      const load = { slope: 0.01, dropout: 0 };
-      const grouped = { ...load, groups: [1, 1] };
+      const activation = { slope: 0.01, dropout: 0 };
+      const grouped = { ...activation, groups: [1, 1] };
       const base = { row: 4 * channels, offset: channels };
       return [
         ...[flat(5), flat(4), solid].flatMap((s) => [
           maxPoolForward(s),
-          maxPoolForward(s, { load }),
+          maxPoolForward(s, { onLoad: activation }),
           maxPoolBackward(s),
-          maxPoolBackward(s, { load }),
+          maxPoolBackward(s, { onLoad: activation }),
           maxPoolBackward(s, { base }),
-          maxPoolBackward(s, { load, base, sums: true }),
-          maxPoolForward(s, { load: grouped }),
-          maxPoolBackward(s, { load: grouped }),
-          maxPoolBackward(s, { load: grouped, base, sums: true }),
+          maxPoolBackward(s, { onLoad: activation, base, sums: true }),
+          maxPoolForward(s, { onLoad: grouped }),
+          maxPoolBackward(s, { onLoad: grouped }),
+          maxPoolBackward(s, { onLoad: grouped, base, sums: true }),
         ]),
       ];
     }),

@@ -1,5 +1,5 @@
 // Entropy of a mean prediction (UA-MT, Yu et al. 2019): P = Σ softmax(logits) / T over T passes,   u = −Σ_k P_k ln(P_k + 1e-6).
-// A launch a pass adds its softmax to the mean, in place and in f32; the last writes the entropy. Thread = pixel.
+// The launch of each pass adds its softmax to the mean, in place and in f32; the last one writes the entropy. Thread = pixel.
 import { classArray, each, loadClasses, softmaxOf, storeClasses, total } from './classes.js';
 import type { PixelSizes } from './cross-entropy.js';
 import { enable, f32, flatIndex, u32, wgsl } from './wgsl.js';

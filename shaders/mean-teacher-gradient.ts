@@ -1,5 +1,5 @@
-// The gradient of mean-teacher-loss.ts, where its formulas are: a pixel has that of its labelled part, of the consistency, or none.
-// Thread = pixel.
+// The gradient of mean-teacher-loss.ts, which has the formulas: a pixel has the gradient of the supervised losses, of the consistency,
+// or none. Thread = pixel.
 import {
   argmaxOf,
   byteAt,
@@ -22,7 +22,7 @@ import {
 } from './mean-teacher-sizes.js';
 import { enable, flatIndex, u32, wgsl } from './wgsl.js';
 
-/** Stores the gradient of a cross-entropy and a Dice loss, the pixel's class being the expression `truth`; where their factors lie. */
+/** Stores the gradient of a cross-entropy and a Dice loss from their factors; the expression `truth` is the pixel's class. */
 const slopesOf = (
   { dtype, classes }: MeanTeacherSizes,
   truth: string,
@@ -118,5 +118,5 @@ ${teacher ? teacherSlopes(sizes, teacher) : ''}
 }`;
 }
 
-/** As those of mean-teacher-loss.ts. */
+/** Texts with the same sizes as in mean-teacher-loss.ts. */
 export const variants = (): string[] => meanTeacherExamples().map(meanTeacherBackward);

@@ -2,7 +2,7 @@
 // and computes every value, and the gradient. p = softmax(student), q = softmax(teacher), y the label; the first pixels are
 // labelled, the others are not:
 //   loss = ½ (CE + Dice) over labelled pixels + λ·consistency over unlabelled pixels that are kept
-// with the formulas of cross-entropy.ts, dice-loss.ts and masked-consistency.ts, which stay as the plain composition.
+// with the formulas of cross-entropy.ts, dice-loss.ts and masked-consistency.ts, which remain as the plain composition.
 // Thread = word of four pixels (bytes are packed four to a word) in the walk, pixel in the gradient.
 import { argmaxOf, classArray, each, labelArray, labelAt, loadClasses, pick, softmaxOf, total } from './classes.js';
 import {
@@ -37,7 +37,7 @@ import {
 } from './partial-sums.js';
 import { also, enable, f32, isNan, u32, wgsl } from './wgsl.js';
 
-/** A label that is no class: such a pixel adds nothing to cross-entropy and Dice. */
+/** Adds a labelled pixel to the sums; one whose label is not a class adds nothing to cross-entropy and Dice. */
 function labeledSums({ classes, labeledPixels }: MeanTeacherSizes): string {
   if (!labeledPixels) return '';
   return wgsl`
@@ -98,7 +98,7 @@ ${argmaxOf('student_class', 'x', classes)}
   return everywhere || !labeledPixels ? body : `if (i >= ${u32(labeledPixels)}) {${body}\n}`;
 }
 
-/** The walk: partials [rows, sums], and of every pixel what is wanted: mask u8, classes u8, weights f32. */
+/** The walk: writes partials [rows, sums] and, if wanted, of every pixel mask u8, class u8 and weight f32. */
 export function meanTeacherForward(sizes: MeanTeacherSizes): string {
   const { dtype, pixels, classes, labeledPixels, teacher } = sizes;
   const [names, beside] = [sumNames(sizes), namesBeside(sizes)];
@@ -163,7 +163,8 @@ ${storePartials(walk, names, beside)}
 
 /** loss [], terms [2 or 3], statistics [4] (as selection-statistics.ts) and the gradient's factors, from the partials. */
 export function meanTeacherValues(sizes: MeanTeacherSizes): string {
-  const { pixels, classes, labeledPixels, epsilon, teacher } = sizes;
+  const { pixels, classes, labeledPixels, epsilon, foreground = false, teacher } = sizes;
+  const diceMean = foreground ? classes - 1 : classes;
   const [names, beside] = [sumNames(sizes), namesBeside(sizes)];
   const all = [...names, ...beside];
   const sumOf = (name: string): string => (all.includes(name) ? `totals[${all.indexOf(name)}]` : '0.0');
@@ -208,9 +209,9 @@ ${each(
   classes,
   (k) => `  let top${k} = 2.0 * ${sumOf(`overlap${k}`)} + ${f32(epsilon)};
   let bottom${k} = ${sumOf(`square${k}`)} + ${sumOf(`count${k}`)} + ${f32(epsilon)};
-  factors[${2 + 2 * k}] = ${f32(-1 / classes)} / bottom${k}; factors[${3 + 2 * k}] = top${k} / bottom${k};`,
+  factors[${2 + 2 * k}] = ${foreground && k === 0 ? '0.0' : `${f32(-1 / diceMean)} / bottom${k}`}; factors[${3 + 2 * k}] = top${k} / bottom${k};`,
 )}
-  var dice = 1.0 - ${total(classes, (k) => `top${k} / bottom${k}`)} / ${f32(classes)};
+  var dice = 1.0 - ${total(classes, (k) => `top${k} / bottom${k}`, foreground ? 1 : 0)} / ${f32(diceMean)};
   if (counted == 0.0) { cross_entropy = ${sumOf('spoiled')}; dice = ${sumOf('spoiled')}; }
   terms[0] = cross_entropy;
   terms[1] = dice;
@@ -239,6 +240,6 @@ ${each(
 }`;
 }
 
-/** Every kernel with every kind and confidence, with parts switched on and off. */
+/** Every kernel with every kind and confidence, with options on and off. */
 export const variants = (): string[] =>
   meanTeacherExamples().flatMap((sizes) => [meanTeacherForward(sizes), meanTeacherValues(sizes)]);

@@ -1,9 +1,9 @@
 // Batch normalisation, LeakyReLU l and dropout d as one: a = d · l(n), n = (z − μ)·s + β with s = γ·r, r = 1/√(σ² + ε).
 //   g = da · d · l'(n),   dβ = Σ g,   dγ = r Σ g·(z − μ),   dz = s·g − (s·dβ + (z − μ)·s·r·dγ)/R     with R rows
-// `coefficients` [groups, 4, C] hold μ, s, β and r; `totals` [groups, 2, C] hold s·dβ and s·r·dγ, where these are a group's; dβ and dγ
-// of all groups are added up. The means and sums may come as partial ones from the convolution that made z and from the kernel that
-// made da (conv/fusion.ts); da is then g already. The parts of a group lie one after another.
-import { type Activation, activated, activatedGradient, dropoutFactors, normalized } from './conv/fusion.js';
+// `coefficients` [groups, 4, C] hold μ, s, β and r; `totals` [groups, 2, C] hold s·dβ and s·r·dγ of each group; the results dβ and dγ
+// are sums over the groups. Partial means and sums may come from the convolution that made z and from the kernel that made da
+// (conv/fusion.ts); da is then g already. The parts of a group lie one after another.
+import { type Activation, dropoutFactors, leakyRelu, leakyReluDerivative, normalized } from './conv/fusion.js';
 import type { Parts } from './conv/geometry.js';
 import { blocksOf, chunksOf, groupAt, type NormSizes, ofGroup, quadsOf } from './norm-sizes.js';
 import { enable, f32, flatIndex, u32, wgsl } from './wgsl.js';
@@ -13,7 +13,7 @@ const types = (sizes: NormSizes) =>
     ? ({ V: 'vec4f', S: `vec4<${sizes.dtype}>`, width: 4 } as const)
     : ({ V: 'f32', S: sizes.dtype, width: 1 } as const);
 
-/** The parts that `normStatistics` and `normActivationSums` write: every chunks-th row of a block each. */
+/** The parts that `normStatistics` and `normActivationSums` write; each holds every chunks-th row of a block. */
 export function chunkParts(sizes: NormSizes): Parts {
   const chunks = u32(chunksOf(sizes));
   const blocks = blocksOf(sizes);
@@ -25,7 +25,7 @@ export function chunkParts(sizes: NormSizes): Parts {
   };
 }
 
-/** The most groups that these kernels take: a workgroup adds up all of a channel quad. */
+/** The most groups that these kernels take: one workgroup adds up all groups of a channel quad. */
 export const mostGroups = 64;
 
 /** Threads that share the parts of a channel quad of one of the groups: a few parts each, and 256 for all groups at most. */
@@ -34,7 +34,7 @@ function lanesOf(parts: number, groups: number): number {
   return Math.min(lanes, 2 ** Math.floor(Math.log2(256 / groups)));
 }
 
-/** How partial sums are added up: `groups` of them, of which the largest has `parts`. With more than one, `starts` is bound. */
+/** How partial sums are added up: in `groups` groups, the largest of which has `parts` parts. Several groups bind `starts`. */
 export interface Adding {
   readonly width: 1 | 4;
   readonly groups: number;
@@ -45,7 +45,7 @@ export interface Adding {
 const bindStarts = (binding: number, groups: number): string =>
   groups > 1 ? `\n@group(0) @binding(${binding}) var<storage, read> starts: array<f32>;` : '';
 
-/** What a thread of several groups has: its `group` and `lane`, the group's parts from `start` to `end`, its `first` coefficient. */
+/** Where there are several groups: a thread's `group` and `lane`, the group's parts from `start` to `end`, its `first` coefficient. */
 const shared = (lanes: number): string => wgsl`  let group = thread / ${u32(lanes)};
   let lane = thread % ${u32(lanes)};
   let start = u32(starts[group]);
@@ -76,7 +76,7 @@ export function normCoefficients(
     pixels: string,
   ): string => wgsl`  running_mean[quad] = mix(running_mean[quad], ${mean}, ${f32(momentum ?? 0)});
   running_variance[quad] = mix(running_variance[quad], ${square} / max(${pixels} - 1.0, 1.0), ${f32(momentum ?? 0)});`;
-  // Groups have become moments at their first lanes. One thread then takes them in order.
+  // The first lane of each group now has its moments. One thread then takes the groups in order.
   const toFirstLane = grouped
     ? `
   counts[thread] = pixels;
@@ -287,7 +287,7 @@ ${dropoutBindings(3, activation, width)}
 @compute @workgroup_size(64)
 fn norm_activation(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {${preamble(sizes)}
   let n = ${normalized(`${V}(z[i])`, 'mean', 'scale', `coefficients[${u32(2 * quads)} + ${at}]`)};
-  a[${target}] = ${S}(${activated('n', V, activation.slope)}${activation.dropout > 0 ? ' * factors_at(i)' : ''});
+  a[${target}] = ${S}(${leakyRelu('n', V, activation.slope)}${activation.dropout > 0 ? ' * factors_at(i)' : ''});
 }`;
 }
 
@@ -322,7 +322,7 @@ fn norm_activation_sums(@builtin(global_invocation_id) id: vec3u, @builtin(num_w
     let i = row * ${quads} + quad;
     let centered = ${V}(z[i]) - mean;
     let n = centered * scale + shift;
-    let g = ${V}(da[i]) * ${activatedGradient('n', V, activation.slope)}${activation.dropout > 0 ? ' * factors_at(i)' : ''};
+    let g = ${V}(da[i]) * ${leakyReluDerivative('n', V, activation.slope)}${activation.dropout > 0 ? ' * factors_at(i)' : ''};
     sum += g;
     product += g * centered;
   }
@@ -395,7 +395,7 @@ ${grouped ? ofGroups : ofAll}
 }`;
 }
 
-/** dz from da, or from g; `constant` says that the statistics were running ones, which do not depend on z. */
+/** dz from da, or from g; `constant` means that the statistics were the running ones, which do not depend on z. */
 export function normActivationBackward(
   sizes: NormSizes,
   activation: Activation,
@@ -429,7 +429,7 @@ fn norm_activation_backward(@builtin(global_invocation_id) id: vec3u, @builtin(n
 #endif
 #if ${derivative}
   let n = centered * scale + coefficients[2u * ${quads} + ${at}];
-  let g = ${V}(dy[i]) * ${activatedGradient('n', V, activation.slope)}${factors};
+  let g = ${V}(dy[i]) * ${leakyReluDerivative('n', V, activation.slope)}${factors};
 #else
   let g = ${V}(dy[i]);
 #endif

@@ -1,5 +1,6 @@
-// The sizes of a normalisation, and how its rows are cut. Rows lie in blocks of equal length; some consecutive blocks are a group,
-// which is normalised by its own statistics; sums over a block are made in chunks. One group has one block, however many items it is.
+// The sizes of a normalisation, and the division of its rows. Rows lie in blocks of equal length. One or more consecutive blocks form
+// a group, which is normalised by its own statistics. Sums over a block are made in chunks. A single group is one block, however many
+// items it has.
 import { type Float, u32 } from './wgsl.js';
 
 export interface NormSizes {
@@ -28,14 +29,14 @@ export const commonDivisor = (numbers: readonly number[]): number => {
   return numbers.reduce(ofTwo);
 };
 
-/** Where each group of so many begins, and the end of the last one. */
+/** The start of each group, given the groups' sizes, and the end of the last one. */
 export function startsOf(groups: readonly number[]): number[] {
   const starts = [0];
   for (const n of groups) starts.push(starts.at(-1)! + n);
   return starts;
 }
 
-/** Expression, u32: the group of the integer `at`, where a group is as many consecutive integers as `groups` says, times `each`. */
+/** Expression, u32: the group of the integer `at`, where group i takes `groups[i]` · `each` consecutive integers. */
 export const groupAt = (at: string, groups: readonly number[], each = 1): string =>
   `(${
     startsOf(groups)
@@ -44,7 +45,7 @@ export const groupAt = (at: string, groups: readonly number[], each = 1): string
       .join(' + ') || '0u'
   })`;
 
-/** Expression: the value of the group `group`, a u32. */
+/** Expression: that of `values` for the group `group`, a u32. */
 export const ofGroup = (group: string, values: readonly string[]): string =>
   values.reduce((others, value, g) =>
     value === values[g - 1] ? others : `select(${others}, ${value}, ${group} >= ${u32(g)})`,

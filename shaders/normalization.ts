@@ -1,30 +1,30 @@
-// Normalisation over rows, per channel and group (batch norm: one group of all rows, or one for some items each; instance norm: a
-// group per sample):
+// Normalisation over rows, per channel and group (batch norm: one group of all rows, or several groups of items; instance norm: one
+// group per item):
 //   y = γ (x − μ)·r + β,   r = 1/√(σ² + ε)
 //   dβ = Σ dy,   dγ = Σ dy·x̂,   dx = γ r (dy − (dβ + x̂·dγ)/R)      with x̂ = (x − μ)·r and R rows in a group
-// Sums take two passes in a fixed order. A thread of the first pass walks every chunks-th row of one channel quad, relative
-// to its own first value, so that data with a large offset keep their digits; the second combines (count, mean, M2) as
-// Chan et al. (1979). Channels go four at a time where their count is a multiple of four.
+// Sums take two passes in a fixed order. A thread of the first pass takes every chunks-th row of one channel quad, relative to its own
+// first value, so that data with a large offset keep their digits. The second pass combines (count, mean, M2) as Chan et al. (1979).
+// Channels go four at a time where their count is a multiple of four.
 import { blocksOf, chunksOf, groupAt, type NormSizes, ofGroup, quadsOf, startsOf, wide } from './norm-sizes.js';
 import { enable, f32, flatIndex, u32, wgsl } from './wgsl.js';
 
 const types = (sizes: NormSizes) =>
   wide(sizes) ? { V: 'vec4f', S: `vec4<${sizes.dtype}>` } : { V: 'f32', S: sizes.dtype };
 
-/** Whether each block is a group of its own. */
+/** Whether each block is a group. */
 const alone = ({ groups }: NormSizes): boolean => groups.every((blocks) => blocks === 1);
 
 /** Expression: the group of a block. */
 const groupOf = (sizes: NormSizes, block: string): string => (alone(sizes) ? block : groupAt(block, sizes.groups));
 
-/** Expression: what follows from the rows of the group `group`. */
+/** Expression: a value computed from the number of rows of the group `group`. */
 const byRows = ({ groups, rows }: NormSizes, value: (rows: number) => number): string =>
   ofGroup(
     'group',
     groups.map((blocks) => f32(value(blocks * rows))),
   );
 
-/** The block (`group`, as where each is one), chunk and channel quad of a thread that makes sums. */
+/** The block (named `group`, as if each were one), chunk and channel quad of a thread that makes sums. */
 const place = (sizes: NormSizes): string => wgsl`
   let i = ${flatIndex(64)};
   if (i >= ${u32(blocksOf(sizes) * chunksOf(sizes) * quadsOf(sizes))}) { return; }
@@ -60,7 +60,7 @@ ${place(sizes)}
 }`;
 }
 
-/** The loop of a lane over the chunks of group `group`, as they lie in a group of one block or, `uneven`, of several. */
+/** The loop of a lane over the chunks of group `group`, which is one block or, with `uneven`, several. */
 function eachChunk(sizes: NormSizes, uneven: boolean, indent = ''): string {
   const chunks = u32(chunksOf(sizes));
   const quads = u32(quadsOf(sizes));
@@ -73,7 +73,7 @@ function eachChunk(sizes: NormSizes, uneven: boolean, indent = ''): string {
 ${indent}    let at = ${at} * 2u * ${quads} + quad;`;
 }
 
-/** Whether one workgroup takes all groups of a channel quad, one after another: where they differ in size, or update what runs. */
+/** Whether one workgroup takes all groups of a channel quad in turn: if they differ in size, or update the running statistics. */
 const inTurn = (sizes: NormSizes, momentum: number | undefined): boolean =>
   sizes.groups.length > 1 && (momentum !== undefined || !alone(sizes));
 
@@ -268,7 +268,7 @@ ${eachChunk(sizes, !alone(sizes), '  ')}
 }`;
 }
 
-/** dx; `constant` says that the moments were running ones, which do not depend on x. */
+/** dx; `constant` means that the moments were the running ones, which do not depend on x. */
 export function normBackward(sizes: NormSizes, constant: boolean): string {
   const { V, S } = types(sizes);
   const quads = u32(quadsOf(sizes));

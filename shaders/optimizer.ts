@@ -1,14 +1,14 @@
-// Optimizer steps for several parameters in one launch, in place; a thread updates one element of one of them. Sizes are read
-// from the bindings, so launches with equally many parameters share one pipeline.
+// Optimizer steps for several parameters in one launch, in place; a thread updates one element of one parameter, or four. Sizes are
+// read from the bindings, so launches with the same number of parameters share one pipeline.
 //   SGD     v ← m·v + (g + w·p),   p ← p − lr·v                                                      (PyTorch's momentum)
 //   AdamW   p ← p − lr·w·p,   a ← β₁a + (1 − β₁)g,   b ← β₂b + (1 − β₂)g²,
 //           p ← p − lr · (a/(1 − β₁ᵗ)) / (√(b/(1 − β₂ᵗ)) + ε)
-//   EMA     p ← α·p + (1 − α)·q;  SGD can carry the teacher's with it
-// With a guard (the loss), nothing changes when that number is NaN or infinite; bits are tested, since WGSL may assume finite.
-// With `unscale`, gradients are multiplied by that number first, and 0 means that nothing changes (loss scaling).
+//   EMA     p ← α·p + (1 − α)·q;  SGD can update the teacher in the same launch
+// With a guard (the loss), nothing changes if that number is NaN or infinite; bits are tested, since WGSL may assume finite numbers.
+// With `unscale`, gradients are first multiplied by that number; if it is 0, nothing changes (loss scaling).
 import { f32, flatIndex, wgsl } from './wgsl.js';
 
-/** Bindings named p0, g0, v0, p1, g1, … for `count` parameters; what each element does is `body`. */
+/** A kernel with bindings p0, g0, v0, p1, g1, … for `count` parameters, which applies `body` to each element. */
 function multiTensor(
   name: string,
   count: number,
@@ -18,9 +18,9 @@ function multiTensor(
   body: (parameter: number) => string,
   width: 1 | 4 = 1,
 ): string {
-  let slot = 0;
+  let index = 0;
   const declare = (array: string, writes: boolean, V = 'f32') =>
-    `@group(0) @binding(${slot++}) var<storage, ${writes ? 'read_write' : 'read'}> ${array}: array<${V}>;`;
+    `@group(0) @binding(${index++}) var<storage, ${writes ? 'read_write' : 'read'}> ${array}: array<${V}>;`;
   const parameters = Array.from({ length: count }, (_, k) => k);
   const declared = [
     ...parameters.flatMap((k) =>
@@ -59,7 +59,7 @@ export interface SgdOptions {
   readonly width: 1 | 4;
 }
 
-// Decay 0 copies and decay 1 keeps exactly: 0·p is not 0 where p is NaN or infinite, and −0 + 0 is 0.
+// Decay 0 copies and decay 1 keeps, both exactly. The formula would not: 0·p is not 0 where p is NaN or infinite, and −0 + 0 is 0.
 const average = (to: string, from: string, decay: string): string =>
   `    let d = ${decay}[0];
     if (d == 0.0) { ${to} = ${from}; } else if (d != 1.0) { ${to} = d * ${to} + (1.0 - d) * ${from}; }`;

@@ -1,7 +1,7 @@
-// Snippets for kernels that add up several numbers over many items: threads add up their own items and leave rows of partial
-// sums (`storePartials`); one workgroup adds up the rows (`addPartials`). Every order is fixed, and no chain of additions is
-// long, so little is lost in f32. Many items: the threads of a workgroup meet in shared memory and leave one row. Few: each
-// thread leaves its own, because drivers on a CPU pay for every barrier more than for reading the rows.
+// Snippets for kernels that add up several numbers over many items. Threads add up their own items and write rows of partial sums
+// (`storePartials`); one workgroup adds up the rows (`addPartials`). Every order is fixed, and no chain of additions is long, so
+// little is lost in f32. With many items, the threads of a workgroup add up in shared memory and write one row. With few, each thread
+// writes its own, because on CPU drivers a barrier costs more than reading the rows.
 import { u32, wgsl } from './wgsl.js';
 
 /** Threads of a workgroup that stores partials. */
@@ -9,17 +9,17 @@ export const partialWorkgroup = 64;
 /** Threads of the one workgroup that adds partials up. */
 export const totalsWorkgroup = 256;
 
-/** How a walk over items is shared. */
+/** How threads share a walk over items. */
 export interface Walk {
   /** Thread t takes items t, t + threads, …; a multiple of the workgroup. */
   readonly threads: number;
   /** Rows of the partials. */
   readonly rows: number;
-  /** The threads of a workgroup leave one row. */
+  /** Whether the threads of a workgroup write one row together. */
   readonly meet: boolean;
 }
 
-/** The walk over `items`: eight a thread where they are few, else two, as long as they all fit on a large GPU. */
+/** The walk over `items`: about eight for each thread where they are few, else two, as long as all threads fit on a large GPU. */
 export function walkOver(items: number): Walk {
   const meet = items >= 2 ** 14;
   const groups = Math.min(1024, Math.ceil(items / ((meet ? 2 : 8) * partialWorkgroup)));
@@ -73,23 +73,23 @@ var<workgroup> shared_values: array<f32, ${totalsWorkgroup}>;
 var<workgroup> totals: array<f32, ${count}>;`;
 
 /**
- * Leaves the sums over the rows of `partials` [rows, count] in `totals`, for all threads of the one workgroup. With `behind`, those
- * of the values stored beside so many others, behind their totals.
+ * Puts the sums over the rows of `partials` [rows, count] in `totals`, for all threads of the one workgroup. With `behind`, adds up
+ * the `beside` values that follow that many other values, and puts their sums behind the totals of those.
  */
 export function addPartials({ rows }: Walk, count: number, behind = 0): string {
-  const parts = Math.min(rows, Math.floor(totalsWorkgroup / count));
+  const lanes = Math.min(rows, Math.floor(totalsWorkgroup / count));
   const partial = behind ? `partials[${u32(rows * behind)} + at]` : 'partials[at]';
   const total = behind ? `totals[${u32(behind)} + thread]` : 'totals[thread]';
   return wgsl`
-  if (thread < ${u32(parts * count)}) {
+  if (thread < ${u32(lanes * count)}) {
     var sum = 0.0;
-    for (var at = thread; at < ${u32(rows * count)}; at += ${u32(parts * count)}) { sum += ${partial}; }
+    for (var at = thread; at < ${u32(rows * count)}; at += ${u32(lanes * count)}) { sum += ${partial}; }
     shared_values[thread] = sum;
   }
   workgroupBarrier();
   if (thread < ${u32(count)}) {
     var sum = 0.0;
-    for (var at = thread; at < ${u32(parts * count)}; at += ${u32(count)}) { sum += shared_values[at]; }
+    for (var at = thread; at < ${u32(lanes * count)}; at += ${u32(count)}) { sum += shared_values[at]; }
     ${total} = sum;
   }
   workgroupBarrier();`;

@@ -1,5 +1,5 @@
 // The distance of features z [pixels, D] to class prototypes μ [K, D]: value and gradient of class separation. Features go four at a
-// time where D allows.
+// time where D is a multiple of four.
 import { byteAt, each, fold, pick, total } from './classes.js';
 import {
   addPartials,
@@ -14,14 +14,14 @@ import {
 import { type PrototypeSizes, vector } from './prototype-sizes.js';
 import { enable, f32, flatIndex, isNan, u32, wgsl } from './wgsl.js';
 
-/** Cosine distance to the own prototype, cross-entropy over cosines, or over squared distances. */
+/** Cosine distance to the prototype of the pixel's class, cross-entropy over cosines, or cross-entropy over squared distances. */
 export type SeparationKind = 'pull' | 'proto-ce' | 'distance';
 
-/** Distances, their gradients and the value bind vectors [K, D] as they are; 1/‖μ_k‖ of seen classes is worked out once. */
+/** Sizes of the distance's kernels. All bind vectors [K, D] as they are; 1/‖μ_k‖ of seen classes is computed once. */
 export interface DistanceSizes extends PrototypeSizes {
   readonly kind: SeparationKind;
   readonly temperature: number;
-  /** Only pixels whose mask is 1 count; else all. */
+  /** Whether only pixels whose mask is 1 count. */
   readonly masked: boolean;
 }
 
@@ -29,8 +29,8 @@ const counted = ({ classes, masked }: DistanceSizes): string =>
   `${masked ? `${byteAt('mask', 'i')} != 0u && ` : ''}class_of < ${u32(classes)} && counts[class_of] > 0.0`;
 
 /**
- * A feature's quads: up to eight are loaded once, by name, and what is done with each is written out; `body` gets the index
- * and the value as expressions. More are read where they are used, in a loop.
+ * A feature's quads. Up to eight are loaded once into named values, and the code for each is unrolled; more are read in a loop where
+ * they are used. `body` gets index and value as expressions.
  */
 function features(sizes: PrototypeSizes): { load: string; over: (body: (q: string, v: string) => string) => string } {
   const { V, quads } = vector(sizes);
@@ -47,13 +47,13 @@ function features(sizes: PrototypeSizes): { load: string; over: (body: (q: strin
   };
 }
 
-/** Expressions of 1/‖μ‖: of the pixel's own class, and of class k. */
+/** Expressions for 1/‖μ‖ of the pixel's own class and of class k. */
 interface InverseLengths {
   readonly own: string;
   readonly of: (k: number) => string;
 }
 
-// What forward and backward compute alike of one pixel: its own score s, or scores s_k of seen classes.
+// The scores of one pixel, in forward and backward alike: s of its own class, or s_k of all seen classes.
 //   pull       s = cos(z, μ_class)         proto-ce   s_k = cos(z, μ_k)/T           distance   s_k = −‖z − μ_k‖²
 function pixelScores(sizes: DistanceSizes, lengths: InverseLengths): string {
   const { quads, dot } = vector(sizes);
@@ -138,14 +138,14 @@ ${storePartials(walk, values)}
 }`;
 }
 
-/** What the distance is added to: total = base + weight · factor · distance. */
+/** The sum that a distance is added to: total = base + weight · factor · distance. */
 export interface DistanceSum {
   readonly factor: number;
 }
 
 /**
- * loss [] from the partials, and factors [2, K] of the gradient: by class, what a pixel counts for and 1/‖μ_k‖. With
- * `onto`, also the total that the loss is a part of; the factors are then those of the total.
+ * loss [] from the partials, and factors [2, K] of the gradient: for each class the weight of a pixel and 1/‖μ_k‖. With `onto`, also
+ * the total that includes the loss; the factors are then those of the total.
  */
 export function prototypeDistanceValue(sizes: DistanceSizes, onto?: DistanceSum): string {
   const { classes, width, kind, temperature } = sizes;

@@ -1,4 +1,4 @@
-// Sizes of the kernels of prototypes, and how a feature vector lies in memory.
+// Sizes of the kernels of prototypes, and the vectors in which they read features.
 import type { PixelSizes } from './cross-entropy.js';
 
 export interface PrototypeSizes extends PixelSizes {

@@ -1,7 +1,8 @@
-// Class prototypes μ [K, D]: their update and their cosines. The distance of features to them is prototype-distance.ts.
-// Update: weight w_i = q_ik (hard: 1) of the teacher's own class k on labelled pixels it gets right, ρ times that on unlabelled
+// Class prototypes μ [K, D]: their update and their cosines. prototype-distance.ts computes the distance of features to them.
+// Update: weight w_i = q_ik (hard: 1) for the teacher's class k on labelled pixels that it gets right, ρ times that on unlabelled
 // pixels whose confidence is at least τ, or the τ of class k; batch mean Σ w z'/Σ w; μ_k ← m μ_k + (1 − m) mean with
-// m = min(1 − 1/(n_k + 1), momentum), n_k the updates so far, only where Σ w > 0. Features go four at a time where D allows.
+// m = min(1 − 1/(n_k + 1), momentum), n_k the updates so far, only where Σ w > 0. Features go four at a time where D is a multiple of
+// four.
 import { argmaxOf, byteAt, classArray, each, fold, loadClasses, softmaxOf } from './classes.js';
 import { limitOf } from './consistency.js';
 import type { PixelSizes } from './cross-entropy.js';
@@ -9,7 +10,7 @@ import { totalsWorkgroup } from './partial-sums.js';
 import { type PrototypeSizes, vector } from './prototype-sizes.js';
 import { enable, type Float, f32, flatIndex, u32, wgsl } from './wgsl.js';
 
-/** Per pixel: the teacher's class (the label of the first `labeledPixels`), u8. */
+/** The teacher's class of each pixel, u8; on the first `labeledPixels` the label. */
 export const pseudoClassesShader = (
   dtype: Float,
   pixels: number,
@@ -40,13 +41,13 @@ ${argmaxOf('best_class', 'x', classes)}
 }`;
 
 export interface WeightingSizes extends PixelSizes {
-  /** Reliable pixels count 1, not the teacher's confidence. */
+  /** Gives reliable pixels the weight 1 instead of the teacher's confidence. */
   readonly hard: boolean;
-  /** There is a threshold for each class. */
+  /** Whether each class has its own threshold. */
   readonly perClass: boolean;
 }
 
-/** weights [pixels], ρ not yet in them, and the teacher's classes u8 [pixels]. */
+/** weights [pixels], not yet multiplied by ρ, and the teacher's classes u8 [pixels]. */
 export const prototypeWeights = (sizes: WeightingSizes, labeledPixels: number): string => wgsl`${enable(sizes.dtype)}
 @group(0) @binding(0) var<storage, read> teacher: array<${classArray(sizes.dtype, sizes.classes)}>;
 @group(0) @binding(1) var<storage, read> labels: array<u32>;
@@ -82,7 +83,7 @@ ${argmaxOf('best_class', 'x', sizes.classes)}
   classes[word] = bytes;
 }`;
 
-/** Chunks of pixels whose sums are added up in a second pass: many, because a class has one workgroup there. */
+/** Chunks of pixels, whose sums a second pass adds up: many, because each class has a workgroup in that pass. */
 export const prototypeChunks = (pixels: number): number => Math.min(4096, Math.ceil(pixels / 64));
 
 /** partials [chunks, K, D]: Σ w z' per class; partialWeights [chunks, K]: Σ w. Thread = (chunk, quad of features). */
@@ -119,11 +120,11 @@ ${each(sizes.classes, (k) => `    partial_weights[chunk * ${u32(sizes.classes)} 
 }`;
 }
 
-/** Workgroup = class. Its threads share the chunks of Σ w, then those of as many features as there is room for at a time. */
+/** Workgroup = class. Its threads share the chunks of Σ w, then the chunks of as many features at a time as fit. */
 export function prototypeUpdate({ pixels, classes, width }: PrototypeSizes, momentum: number): string {
   const chunks = prototypeChunks(pixels);
   const columns = Math.min(width, totalsWorkgroup);
-  const parts = Math.floor(totalsWorkgroup / columns);
+  const lanes = Math.floor(totalsWorkgroup / columns);
   return wgsl`
 @group(0) @binding(0) var<storage, read> partials: array<f32>;
 @group(0) @binding(1) var<storage, read> partial_weights: array<f32>;
@@ -149,14 +150,14 @@ fn prototype_update(@builtin(workgroup_id) group: vec3u, @builtin(local_invocati
   for (var first = 0u; first < ${u32(width)}; first += ${u32(columns)}) {
     let d = first + thread % ${u32(columns)};
     var sum = 0.0;
-    if (part < ${u32(parts)} && d < ${u32(width)}) {
-      for (var chunk = part; chunk < ${u32(chunks)}; chunk += ${u32(parts)}) { sum += partials[(chunk * ${u32(classes)} + k) * ${u32(width)} + d]; }
+    if (part < ${u32(lanes)} && d < ${u32(width)}) {
+      for (var chunk = part; chunk < ${u32(chunks)}; chunk += ${u32(lanes)}) { sum += partials[(chunk * ${u32(classes)} + k) * ${u32(width)} + d]; }
     }
     workgroupBarrier();
     shared_values[thread] = sum;
     workgroupBarrier();
     if (part == 0u && d < ${u32(width)} && weight > 0.0) {
-      for (var other = 1u; other < ${u32(parts)}; other++) { sum += shared_values[thread + other * ${u32(columns)}]; }
+      for (var other = 1u; other < ${u32(lanes)}; other++) { sum += shared_values[thread + other * ${u32(columns)}]; }
       let at = k * ${u32(width)} + d;
       vectors[at] = m * vectors[at] + (1.0 - m) * (sum / weight);
     }

@@ -1,6 +1,6 @@
 // y[o, i] = scale · Σ_r x[o, r, i], or the maximum over r (NaN if one is). x is seen as [outer, count, inner].
-// 'threads': one thread per (o, s, i) walks r = s, s + splits, …: neighbours read neighbours, four running values each.
-// 'workgroup': 256 threads per (o, i) do the same and meet in a tree. Both orders are fixed, so results repeat bit for bit.
+// 'threads': one thread per (o, s, i) walks r = s, s + splits, … with four running values; neighbouring threads read neighbours.
+// 'workgroup': 256 threads per (o, i) do the same and combine in a tree. Both orders are fixed, so results repeat bit for bit.
 import { enable, type Float, flatIndex, nanFunctions, u32, wgsl } from './wgsl.js';
 
 export interface Reduction {
@@ -13,7 +13,7 @@ export interface Reduction {
   readonly inner: number;
   /** Partial results per (o, i): y is [outer, splits, inner]. */
   readonly splits: number;
-  /** `numbers` is bound, too: it holds the scale. */
+  /** Whether `numbers` is bound; it holds the scale. */
   readonly scaled: boolean;
 }
 
@@ -38,7 +38,7 @@ ${nanFunctions(false)}
 
 export function reduceByThreads(reduction: Reduction): string {
   const { kind, to, outer, count, inner, splits, scaled } = reduction;
-  const step = u32(splits * inner);
+  const stride = u32(splits * inner);
   const four = Math.floor(count / splits / 4) * 4; // every split has at least these
   return wgsl`${head(reduction)}
 
@@ -57,12 +57,12 @@ fn reduce_${kind}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgro
 #endif
   for (var r = 0u; r < ${u32(four)}; r += 4u) {
     a = ${combine(kind, 'a', 'f32(x[at])')};
-    b = ${combine(kind, 'b', `f32(x[at + ${step}])`)};
-    c = ${combine(kind, 'c', `f32(x[at + 2u * ${step}])`)};
-    d = ${combine(kind, 'd', `f32(x[at + 3u * ${step}])`)};
-    at += 4u * ${step};
+    b = ${combine(kind, 'b', `f32(x[at + ${stride}])`)};
+    c = ${combine(kind, 'c', `f32(x[at + 2u * ${stride}])`)};
+    d = ${combine(kind, 'd', `f32(x[at + 3u * ${stride}])`)};
+    at += 4u * ${stride};
   }
-  for (; at < end; at += ${step}) { a = ${combine(kind, 'a', 'f32(x[at])')}; }
+  for (; at < end; at += ${stride}) { a = ${combine(kind, 'a', 'f32(x[at])')}; }
   y[item] = ${to}((${combine(kind, combine(kind, 'a', 'b'), combine(kind, 'c', 'd'))})${scaled ? ' * numbers[0]' : ''});
 }`;
 }

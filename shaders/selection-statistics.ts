@@ -1,6 +1,6 @@
-// What the mask kept: over pixels, with prediction = argmax of logits,
+// Statistics of a mask over pixels, with prediction = argmax of logits:
 //   [kept / pixels, correct kept / kept, correct dropped / dropped, mean max probability]; −1 where nothing was kept or dropped
-// A pixel whose label is no class is neither right nor wrong: the two in the middle are over the others.
+// A pixel whose label is not a class is neither right nor wrong; the two accuracies leave it out.
 // partials [threads, 6]: kept, correct kept, correct dropped, Σ confidence, labelled kept, labelled dropped.
 import { argmaxOf, byteAt, classArray, fold, loadClasses, partialThreads, softmaxOf } from './classes.js';
 import type { PixelSizes } from './cross-entropy.js';

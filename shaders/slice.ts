@@ -3,17 +3,17 @@
 // One thread per element, or per four where every length and offset is a multiple of four.
 import { enable, flatIndex, u32, wgsl } from './wgsl.js';
 
-/** Bits are moved as they are; u8 moves as words of u32. */
+/** Types that are moved bit for bit; u8 moves as words of u32. */
 export type MovedType = 'f32' | 'f16' | 'u32' | 'i32';
 
 export interface Rows {
   readonly rows: number;
   /** Elements moved per row. */
   readonly length: number;
-  /** Row length of x, and where in it a piece begins. */
+  /** Row length of x, and the offset of the piece in it. */
   readonly fromRow: number;
   readonly from: number;
-  /** Row length of y, and where in it the piece goes. */
+  /** Row length of y, and the offset of the piece in it. */
   readonly toRow: number;
   readonly to: number;
 }

@@ -1,8 +1,8 @@
 // Over the last axis, k = 0 … classes − 1, with m = max x:
 //   softmax      y = exp(x − m) / Σ exp(x − m)        dx = y · (dy − Σ y·dy)
 //   logSoftmax   y = x − m − log Σ exp(x − m)         dx = dy − exp(y) · Σ dy
-// A row whose m is infinite or NaN becomes NaN: not every driver's exp and max keep one.
-// (x − m first: m + log Σ would lose the digits of a small difference of large logits.)
+// A row whose m is infinite or NaN becomes NaN explicitly, since not every driver's exp and max keep a NaN.
+// x − m comes first: m + log Σ would lose the digits of a small difference of large logits.
 // One thread per row (pixel) walks its classes, four at a time where their count is a multiple of four.
 import { enable, type Float, flatIndex, isNotFinite, nanFrom, nanFunctions, u32, wgsl } from './wgsl.js';
 

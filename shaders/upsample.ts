@@ -2,8 +2,8 @@
 //   linear   aligned corners: output i of an axis of n reads input position i·(n − 1)/(f·n − 1); y = Σ over the 2^rank neighbours of
 //            the product of 1 − distance. dx gathers, in order, the outputs whose position lies within one input of it
 //   nearest  output i reads input ⌊i/f⌋; dx = Σ over its f^rank outputs, in order
-// One thread per quad of channels of an output (forward) or input (backward) pixel. Positions are whole-number ratios, so
-// both passes find the same row exactly. An axis of factor 1 is not touched: a picture's depth, for instance.
+// One thread per quad of channels of an output (forward) or input (backward) pixel. Positions are ratios of integers, so both passes
+// find exactly the same row. An axis of factor 1 stays as it is, for instance the depth of a 2-D image.
 import { coordinates, coordinatesOf, type ImageSizes, pixelIndex, product, vectorsOf } from './image-sizes.js';
 import { enable, type Float, flatIndex, u32, wgsl } from './wgsl.js';
 
@@ -13,7 +13,7 @@ export interface UpsampleSizes extends ImageSizes {
   readonly mode: 'linear' | 'nearest';
 }
 
-/** Channels a pixel has in memory, and where this tensor's begin: it may be a slot of a concatenation. */
+/** A slot of a wider tensor: the channels of a pixel there, and the offset of this tensor's. */
 export interface PixelSlot {
   readonly row: number;
   readonly offset: number;
@@ -37,14 +37,14 @@ const axesOf = ({ input, output }: UpsampleSizes): Axis[] =>
 
 const isScaled = ({ inputs, outputs }: Axis): boolean => inputs !== outputs;
 
-/** The two inputs that an output of an axis lies between, and how far it is from the first. */
+/** The two inputs between which an output of an axis lies, and its distance from the first. */
 const between = ({ name, inputs, outputs }: Axis): string => wgsl`
   let ${name}_position = ${name} * ${u32(inputs - 1)};
   let ${name}_0 = ${name}_position / ${u32(outputs - 1)};
   let ${name}_1 = min(${name}_0 + 1u, ${u32(inputs - 1)});
   let ${name}_apart = f32(${name}_position % ${u32(outputs - 1)}) / f32(${u32(outputs - 1)});`;
 
-/** The value between the neighbours along all `axes`, of which the others lie at `at`. */
+/** The value interpolated along all `axes`; `at` are the coordinates that are fixed already. */
 function interpolated(axes: readonly Axis[], at: readonly string[]): string {
   const [axis, ...rest] = axes;
   if (!axis) return `pixel(item, ${at.join(', ')}, quad)`;
@@ -53,7 +53,7 @@ function interpolated(axes: readonly Axis[], at: readonly string[]): string {
   return `mix(${low}, ${high}, ${axis.name}_apart)`;
 }
 
-/** y may be a slot of wider pixels (multiples of 4 where the channels are). */
+/** y may be a slot of a wider tensor; where the channels are a multiple of 4, so are its row and offset. */
 export function upsampleForward(sizes: UpsampleSizes, slot?: PixelSlot): string {
   const { V, S, quads } = vectorsOf(sizes);
   const axes = axesOf(sizes);
@@ -84,7 +84,7 @@ ${axes.filter(isScaled).map(between).join('')}
 }`;
 }
 
-/** dy may be a slot of wider pixels. */
+/** dy may be a slot of a wider tensor. */
 export function upsampleBackward(sizes: UpsampleSizes, slot?: PixelSlot): string {
   const { V, S, quads } = vectorsOf(sizes);
   const { mode, input, output } = sizes;

@@ -1,5 +1,5 @@
-// y[g] = Σ x[i]² over the 256 elements of workgroup g: loads, arithmetic, workgroup memory, barriers and stores, each needed for
-// the right answer. One thread an element; they meet in a tree.
+// y[g] = Σ x[i]² over the 256 elements of workgroup g. The right answer needs loads, arithmetic, workgroup memory, barriers and stores.
+// One thread per element; threads add up in a tree.
 import { wgsl } from './wgsl.js';
 
 export const verifyDeviceShader = (): string => wgsl`

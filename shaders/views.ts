@@ -1,11 +1,12 @@
-// Views of the items of a batch, drawn from one table with a row an item. With s the item that a pixel p of item i comes from (i, or
-// its partner where p lies in its box) and t the turn of s:
+// Views of the items of a batch, from one table with a row for each item. Let s be the item that a pixel p of item i comes from (i, or
+// its partner where p lies in its box), and t the turn of s:
 //   mixed    y_i(p) = x_s(t(p))                        dx_j(q) = Σ over items i that show x_j(q), in order, of dy_i(t⁻¹(q))
 //   strong   v = blur(x_s)(t(p));  v ← sign(v)·|v|^γ;  v ← m + contrast · (v − m) + brightness;  y_i(p) = v + noise · N(0, 1)
-// where m is the mean of x_s and every number that of s; blur is Gaussian in the plane, 7 × 7, its weights normalised inside the image.
+// where m is the mean of x_s and all numbers are those of s; blur is Gaussian in the plane, 7 × 7, its weights normalised inside the image.
 // Mixed: one thread per quad of channels of a pixel, or per word of four labels. Strong: one thread per four elements, as gaussian-noise.
 import { coordinatesOf, pixelIndex, product, type Triple, vectorsOf } from './image-sizes.js';
 import { philox } from './philox.js';
+import { planeTurns, turnBits } from './plane-turns.js';
 import { enable, type Float, flatIndex, u32, wgsl } from './wgsl.js';
 
 /** The columns of the table, in order. */
@@ -22,7 +23,7 @@ export interface ViewSizes {
   readonly channels: number;
 }
 
-/** Expression: a number of an item's row. */
+/** Expression: a number in an item's row. */
 const drawn = (item: string, column: (typeof viewColumns)[number]): string =>
   `draws[${item} * ${u32(viewColumns.length)} + ${u32(viewColumns.indexOf(column))}]`;
 
@@ -35,24 +36,12 @@ const inBox = (item: string): string =>
     })
     .join(' && ');
 
-/** Expression: the item that another shows in its box. */
+/** Expression: the item that `item` shows in its box. */
 const partnerOf = (item: string): string => `u32(i32(${item}) + i32(${drawn(item, 'partner')}))`;
 
-/** Functions `turn_of(item)`, `turned(turn, at)` and `turned_back(turn, at)`, where `at` is (row, column). Quarter turns need a square. */
-const turns = ([, height, width]: Triple): string => wgsl`
-fn turn_of(item: u32) -> u32 { return u32(${drawn('item', 'turn')}) & ${u32(height === width ? 7 : 6)}; }
-// What quarter turns counter-clockwise show at a place was here.
-fn before_turns(quarters: u32, at: vec2u) -> vec2u {
-  var here = at;
-#if ${height === width}
-  if ((quarters & 1u) != 0u) { here = vec2u(here.y, ${u32(width - 1)} - here.x); }
-#endif
-  if ((quarters & 2u) != 0u) { here = vec2u(${u32(height - 1)} - here.x, ${u32(width - 1)} - here.y); }
-  return here;
-}
-fn mirrored(turn: u32, at: vec2u) -> vec2u { return vec2u(at.x, select(at.y, ${u32(width - 1)} - at.y, turn >= 4u)); }
-fn turned(turn: u32, at: vec2u) -> vec2u { return before_turns(turn & 3u, mirrored(turn, at)); }
-fn turned_back(turn: u32, at: vec2u) -> vec2u { return mirrored(turn, before_turns((4u - (turn & 3u)) & 3u, at)); }`;
+/** Functions `turn_of(item)` and those of planeTurns. */
+const turns = (size: Triple): string => wgsl`
+fn turn_of(item: u32) -> u32 { return u32(${drawn('item', 'turn')}) & ${u32(turnBits(size))}; }${planeTurns(size)}`;
 
 /** Function `source_of(pixel)`: the item that an output pixel shows, and the pixel's index in the whole batch. */
 const sources = (size: Triple): string => wgsl`${turns(size)}
@@ -80,7 +69,7 @@ fn mix_items(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) 
 }`;
 }
 
-/** dx of images. A pixel lies at one place in every view that may show it. */
+/** dx of images. A pixel has one place in each view that may show it. */
 export function mixedBackward(sizes: ViewSizes): string {
   const { V, S, quads } = vectorsOf(sizes);
   const { batch, size } = sizes;
@@ -111,7 +100,7 @@ fn mix_items_backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_wor
 }`;
 }
 
-/** y of labels x, a byte a pixel. */
+/** y of labels x, one byte per pixel. */
 export const mixedLabels = (batch: number, size: Triple): string => wgsl`
 @group(0) @binding(0) var<storage, read> draws: array<f32>;
 @group(0) @binding(1) var<storage, read> x: array<u32>;
@@ -130,7 +119,7 @@ fn mix_labels(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups)
   y[i] = label(4u * i) | (label(4u * i + 1u) << 8u) | (label(4u * i + 2u) << 16u) | (label(4u * i + 3u) << 24u);
 }`;
 
-/** Strong views of images x, of which `means` holds one number an item. What a row leaves alone is left to the bit. */
+/** Strong views of images x; `means` holds the mean of each item. Pixels that a row does not change are copied bit for bit. */
 export function strongViewsShader({ dtype, batch, size, channels }: ViewSizes): string {
   const [, height, width] = size;
   const elements = batch * product(size) * channels;
@@ -197,15 +186,15 @@ fn strong_views(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroup
 
 /** Representative texts of every kernel in this file. */
 export const variants = (): string[] => {
-  const grids: Triple[] = [
+  const shapes: Triple[] = [
     [1, 6, 6],
     [3, 4, 6],
   ];
   const images = (['f32', 'f16'] as const).flatMap((dtype) =>
-    grids.flatMap((size) => [1, 8].map((channels): ViewSizes => ({ dtype, batch: 3, size, channels }))),
+    shapes.flatMap((size) => [1, 8].map((channels): ViewSizes => ({ dtype, batch: 3, size, channels }))),
   );
   return [
     ...images.flatMap((sizes) => [mixedForward(sizes), mixedBackward(sizes), strongViewsShader(sizes)]),
-    ...grids.map((size) => mixedLabels(3, size)),
+    ...shapes.map((size) => mixedLabels(3, size)),
   ];
 };

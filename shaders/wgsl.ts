@@ -29,16 +29,16 @@ export function wgsl(strings: TemplateStringsArray, ...values: (string | number 
   return preprocess(strings, ...values);
 }
 
-/** A further line of a text, where it is wanted: put it behind the line before, so that without it the text is what it was. */
+/** An optional line of a text. Append it directly to the line before, so that the text without it does not change. */
 export const also = (isWanted: boolean, text: string): string => (isWanted ? `\n${text}` : '');
 
 /**
- * A WGSL f32 literal that parses back to the same number: `f32(2)` is `2.0f`. Each literal makes a text, and so a kernel, of its own:
- * for what follows from the sizes, and for what is fixed with a model or a run. Those are: the slope and dropout rate that ride
- * along with a convolution or pooling, ε and momentum of norms (a driver rounds a mean with a constant weight in another way),
- * constants of the optimizers (with guard, scale and teacher a launch binds all the eight buffers that WebGPU guarantees), the loss
- * scale's limits, ε of Dice losses, temperature, momentum and quantile of prototypes and thresholds. What a caller may change from
- * call to call goes in as data: `run` binds an array of numbers as `array<f32>`.
+ * A WGSL f32 literal that parses back to the same number: `f32(2)` is `2.0f`. Each value makes a text, and so a kernel, of its own.
+ * Use it for numbers that follow from the sizes or are fixed with a model or a run: slope and dropout rate of a fused activation,
+ * ε and momentum of norms (a driver rounds a mean with a constant weight differently), constants of the optimizers (with guard,
+ * scale and teacher a launch binds all eight buffers that WebGPU guarantees), limits of the loss scale, ε of Dice losses, and
+ * temperature, momentum and quantile of prototypes and thresholds. Bind a number that a caller may change from call to call as data:
+ * `run` binds an array of numbers as `array<f32>`.
  */
 export function f32(value: number): string {
   if (!Number.isFinite(Math.fround(value))) {
@@ -68,7 +68,7 @@ export const flatIndex = (workgroupSize: number): string => wgsl`(id.y * groups.
 /** The type of the bits of f32 or vec2f to vec4f: u32, vec2u to vec4u. */
 export const bitsOf = (V: string): string => V.replace(/f32$/, 'u32').replace(/f$/, 'u');
 
-/** Expression: where v, of type V, is NaN. By the bits: compilers may take it that no NaN exists, and drop comparisons. */
+/** Expression: where v, of type V, is NaN. Tests the bits, since compilers may assume that no NaN exists and drop comparisons. */
 export const isNan = (v: string, V: string): string =>
   `((bitcast<${bitsOf(V)}>(${v}) & ${bitsOf(V)}(0x7fffffffu)) > ${bitsOf(V)}(0x7f800000u))`;
 

@@ -35,7 +35,7 @@ export interface FileResult {
 /** The files that take longest, longest first, as the seconds printed by a run say: begun last, one would be waited for alone. */
 export const longestFirst: readonly string[] = [
   ...['train/run-folder', 'train/sweep', 'browser-example/page', 'train/trainer', 'train/training', 'fuzz'],
-  ...['grouped-norm', 'train/gradients', 'train/copy-paste'],
+  ...['grouped-norm', 'train/gradients', 'train/copy-paste', 'train/volumes'],
   ...['train/killed', 'readme', 'fusion', 'package/package', 'ops/mean-teacher-loss', 'train/export', 'train/predict'],
 ];
 

@@ -110,6 +110,7 @@ export async function run(args: string[]): Promise<number> {
         ...{
           name: row.row.name,
           about: row.row.about,
+          recipe: row.row.recipe ?? 'acdc-strong',
           settings: row.row.settings,
           lambda: row.lambda,
           seeds: row.seeds,

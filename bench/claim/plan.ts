@@ -1,5 +1,5 @@
 // What the claim compares: the rows of its table, each a set of settings beyond the shared budget, and the studies that go with it.
-// Everything else is the recipe: train/protocols/acdc-strong.json.
+// Everything else is a recipe: a file of train/protocols, acdc-strong unless a row names another.
 
 import { readProtocol } from '../../train/settings/config-file.js';
 import { resolveConfig } from '../../train/settings/settings.js';
@@ -10,6 +10,8 @@ export interface Row {
   readonly name: string;
   /** What it is, for the table's reader. */
   readonly about: string;
+  /** Its protocol; acdc-strong unless given. */
+  readonly recipe?: string;
   readonly settings: Readonly<Record<string, unknown>>;
   /** Its λ_max comes from the grid, which is the same for all rows. */
   readonly tuned?: boolean;
@@ -46,11 +48,11 @@ const supervisedStrong: Row = {
   about: 'labelled slices only, strong views and copy-paste',
   settings: { method: 'supervised' },
 };
-// Where nothing is tuned, λ_max is what suits a row's loss: a mean over all pixels weighs each of them less, cross-entropy more.
 const mt: Row = {
   name: 'mt',
   about: 'mean teacher: MSE on all pixels',
-  settings: { method: 'mt', consistencyWeight: 12 },
+  recipe: 'acdc-mt',
+  settings: {},
   tuned: true,
 };
 const lccs: Row = {
@@ -62,13 +64,15 @@ const lccs: Row = {
 const pseudoLabels: Row = {
   name: 'ce-all',
   about: "cross-entropy against the teacher's classes on all pixels",
-  settings: { method: 'mt', consistency: 'ce', consistencyWeight: 1 },
+  recipe: 'acdc-cutmix',
+  settings: {},
   tuned: true,
 };
 const plus: Row = {
   name: 'lccs+',
   about: 'cross-entropy on all pixels, more on unsure ones, and class separation',
-  settings: { method: 'lccs', consistency: 'ce', confidentWeight: 1, consistencyWeight: 1 },
+  recipe: 'acdc-plus',
+  settings: {},
   tuned: true,
 };
 
@@ -83,7 +87,7 @@ const main: Study = {
     { name: 'lccs-separation', about: 'its second half', settings: { method: 'lccs-separation' }, tuned: true },
     lccs,
     pseudoLabels,
-    { name: 'bcp', about: 'bidirectional copy-paste', settings: { method: 'bcp' } },
+    { name: 'bcp', about: 'bidirectional copy-paste', recipe: 'acdc-bcp', settings: {} },
     plus,
   ],
   seeds: [1, 2, 3],
@@ -132,10 +136,11 @@ export const studies: Readonly<Record<string, Study>> = {
   labels: {
     about: '1 and 7 labelled patients',
     rows: [1, 7].flatMap((labeled) =>
-      [supervised, supervisedStrong, mt, lccs, plus].map(({ name, about, settings }) => ({
-        name: `${name}-${labeled}`,
-        about: `${about}; ${labeled} labelled`,
-        settings: { ...settings, labeled },
+      [supervised, supervisedStrong, mt, lccs, plus].map(({ tuned: _, ...row }) => ({
+        ...row,
+        name: `${row.name}-${labeled}`,
+        about: `${row.about}; ${labeled} labelled`,
+        settings: { ...row.settings, labeled },
       })),
     ),
     seeds: [1],
@@ -163,7 +168,7 @@ export interface Planned extends SweepRun {
 /** The run of a row; `lambda` replaces the recipe's. */
 export function planned(row: Row, seed: number, lambda?: number): Planned {
   const own = { ...row.settings, seed, ...(lambda !== undefined && { consistencyWeight: lambda }) };
-  const config = resolveConfig({ ...budget, ...own }, readProtocol('acdc-strong'));
+  const config = resolveConfig({ ...budget, ...own }, readProtocol(row.recipe ?? 'acdc-strong'));
   const group = `${row.name}${lambda === undefined ? '' : `_lambda-${lambda}`}`;
   return { row, seed, lambda: config.consistencyWeight, config, group, name: `${group}_seed-${seed}` };
 }

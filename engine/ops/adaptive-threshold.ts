@@ -1,5 +1,5 @@
-// Thresholds that the GPU keeps itself, from the confidence of student and teacher (formulas in shaders/adaptive-threshold.ts).
-// Their state is persistent: it is read by the launches that follow the update, and saved with a run.
+// Thresholds that the GPU updates from the confidence of student and teacher (formulas in shaders/adaptive-threshold.ts). Their
+// state persists: later launches read it, and a run saves it.
 
 import {
   classConfidence,
@@ -19,13 +19,13 @@ import { empty, type Tensor, tensor } from '../tensor.js';
 import { floatType } from './float-type.js';
 import { pixelSizes } from './labeled-pixels.js';
 
-/** What both kinds of threshold are told. */
+/** Options of both kinds of threshold. */
 export interface AnyThreshold {
-  /** Whose maximum class probability counts. */
+  /** Whose maximum class probability is the confidence. */
   confidence: Exclude<Confidence, 'given' | 'none'>;
-  /** Of the student's pixels, the first that counts: the labelled ones come first. */
+  /** The first of the student's pixels that counts; the labelled ones come before it. */
   firstPixel: number;
-  /** Upper bound of the moving average's momentum; 0: every batch stands for itself. */
+  /** Upper bound of the moving average's momentum; 0 uses each batch alone. */
   momentum: number;
 }
 
@@ -42,7 +42,7 @@ export interface ClassThresholds {
   readonly updates: Tensor;
 }
 
-/** A quantile of nothing yet. */
+/** A threshold that was never updated. */
 export const createQuantileThreshold = (gpu: Gpu): QuantileThreshold => ({
   value: tensor(gpu, 0, [], { label: 'threshold.value' }),
   updates: tensor(gpu, 0, [], { label: 'threshold.updates' }),
@@ -56,8 +56,8 @@ export const createClassThresholds = (gpu: Gpu, classes: number): ClassThreshold
 });
 
 /**
- * Moves τ, in place, towards the quantile (0 to 1) of the confidence of logits [..., K]: that share of the pixels lies below it,
- * to within a bin of (1 − 1/K)/1024. The teacher's logits are of all pixels, or of those that count. No gradient.
+ * Moves τ in place towards the quantile (0 to 1) of the confidence of logits [..., K]: that share of the pixels lies below it, to
+ * within a bin of (1 − 1/K)/1024. The teacher's logits cover all pixels, or those that count. No gradient.
  */
 export function updateQuantileThreshold(
   { value, updates }: QuantileThreshold,
@@ -75,7 +75,7 @@ export function updateQuantileThreshold(
   run(quantileUpdate(sizes, quantile, momentum), { histograms, value, updates }, { workgroups: [1] });
 }
 
-/** Moves τ_k, in place: `base` (one number) times the mean confidence of class k over the largest of a class. No gradient. */
+/** Moves τ_k in place: `base` (one number) times the mean confidence of class k over the largest mean of a class. No gradient. */
 export function updateClassThresholds(
   { values, means, updates }: ClassThresholds,
   student: Tensor,

@@ -5,7 +5,7 @@ import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
 import { floatType } from './float-type.js';
 
-/** Index of the largest value over the last axis (the first of equals; of a NaN, where there is one), as u8 [...]; has no gradient. */
+/** Index of the largest value over the last axis, as u8 [...]: the first of equals, or the first NaN if there is one. No gradient. */
 export function argmax(x: Tensor): Tensor {
   const classes = x.shape.at(-1) ?? 0;
   if (classes < 1 || classes > 256) {

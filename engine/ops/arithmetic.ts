@@ -1,6 +1,6 @@
 // Arithmetic with numpy's broadcasting. Gradients of operands that were repeated are summed over the repeated axes.
-// A JavaScript number as an operand is data (any value, infinite ones and NaN too, rounded to f32): all share one kernel. A captured
-// step freezes it.
+// A JavaScript number as an operand is data, rounded to f32 (any value, infinities and NaN included), so all values share one kernel.
+// A captured step freezes it.
 import { addActivationsShader, addActivationsThreads } from '../../shaders/add-activations.js';
 import { record } from '../autograd.js';
 import { broadcastShapes, type Shape, ShapeError, sameShape } from '../shape.js';
@@ -8,7 +8,7 @@ import { run } from '../stream.js';
 import { empty, Tensor, view } from '../tensor.js';
 import { elementwise } from './elementwise.js';
 import { floatType } from './float-type.js';
-import { activationToLoad } from './fusion.js';
+import { deferredActivation } from './fusion.js';
 import { reduced } from './reduce.js';
 
 /** Sums a gradient over the axes along which an operand of `shape` was repeated. */
@@ -23,7 +23,7 @@ function unbroadcast(dy: Tensor, shape: Shape): Tensor {
 export type Operand = Tensor | number;
 type Gradient = (dy: Tensor) => Tensor;
 
-/** y = expression over a and b; `gradients` give the full-shape gradient of either. */
+/** y = expression over a and b; `gradients` give the gradient of each operand in the shape of y. */
 function binary(
   name: string,
   a: Operand,
@@ -47,7 +47,7 @@ function binary(
   );
 }
 
-/** A gradient whose launch reads dy and whichever operands its expression names. */
+/** A gradient whose launch reads dy and the operands that its expression names. */
 function gradient(name: string, expression: string, a: Operand, b: Operand): Gradient {
   return (dy) => {
     const used = Object.entries({ a, b }).filter(([key]) => new RegExp(`\\b${key}\\b`).test(expression));
@@ -55,14 +55,14 @@ function gradient(name: string, expression: string, a: Operand, b: Operand): Gra
   };
 }
 
-/** a + b. Two activations that wait (`normActivation`) are computed as they are added: neither is written. */
+/** a + b. Two deferred activations (`normActivation`) are computed as they are added: neither is written. */
 export const add = (a: Operand, b: Operand): Tensor =>
   addedActivations(a, b) ?? binary('add', a, b, 'a + b', { a: (dy) => dy, b: (dy) => dy });
 
-/** The sum where both operands are activations of one shape that nobody has computed yet. */
+/** The sum where both operands are deferred activations of one shape. */
 function addedActivations(a: Operand, b: Operand): Tensor | undefined {
   if (!(a instanceof Tensor && b instanceof Tensor)) return undefined;
-  const [ofA, ofB] = [activationToLoad(a), activationToLoad(b)];
+  const [ofA, ofB] = [deferredActivation(a), deferredActivation(b)];
   if (!ofA || !ofB || ofA.z.storage === ofB.z.storage || !sameShape(a.shape, b.shape)) return undefined;
   const dtype = floatType('add', a, b);
   const y = empty(a.gpu, a.shape, dtype, 'add');
@@ -84,8 +84,8 @@ export const mul = (a: Operand, b: Operand): Tensor =>
   binary('mul', a, b, 'a * b', { a: gradient('mul', 'dy * b', a, b), b: gradient('mul', 'dy * a', a, b) });
 
 /**
- * −dy · a/b · 1/b: of three factors the largest meets the smallest first, so that no product leaves the range of f32 unless
- * the result does.
+ * −dy · a/b · 1/b. The largest of the three factors is multiplied by the smallest first, so that no product leaves the range of f32
+ * unless the result does.
  */
 const divisorGradient = (() => {
   const between = (v: string, p: string, q: string): string =>
@@ -95,6 +95,6 @@ const divisorGradient = (() => {
   return `select(${slopeFirst}, -(dy * (a / b)) / b, ${between(inverse, slope, ratio)})`;
 })();
 
-/** a / b, elementwise, as IEEE has it: x/0 is infinite, 0/0 NaN. */
+/** a / b, elementwise, as IEEE 754 defines it: x/0 is infinite, 0/0 is NaN. */
 export const div = (a: Operand, b: Operand): Tensor =>
   binary('div', a, b, 'a / b', { a: gradient('div', 'dy / b', a, b), b: gradient('div', divisorGradient, a, b) });

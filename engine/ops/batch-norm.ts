@@ -6,7 +6,7 @@ import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
 import { apply, groupsOf, normalize, type RunningStatistics, sizesOf } from './normalization.js';
 
-/** What `batchNorm` normalises by; `momentum` 0.1 and `epsilon` 1e-5 if not given, as PyTorch. */
+/** Options of `batchNorm`; `momentum` is 0.1 and `epsilon` 1e-5 if not given, as in PyTorch. */
 export interface BatchNormOptions {
   running?: RunningStatistics;
   /** True: normalise by the batch's statistics and update the running ones. False: normalise by the running ones. */
@@ -14,8 +14,8 @@ export interface BatchNormOptions {
   momentum?: number;
   epsilon?: number;
   /**
-   * Items of each group, in order, of a batch in which some were drawn otherwise than others (Zając et al. 2019, split batch
-   * normalisation): in training each group is normalised by its own statistics. Not given: all items are one group.
+   * Number of items in each group, in order, for a batch whose items come from several distributions (Zając et al. 2019, split
+   * batch normalisation): in training each group is normalised by its own statistics. Not given: all items are one group.
    */
   groups?: readonly number[] | undefined;
   /** Indices of the groups that the running statistics follow, one after another as if they were passes; all if not given. */
@@ -24,9 +24,9 @@ export interface BatchNormOptions {
 
 /**
  * Batch normalisation of x [..., C] over all axes but the last: γ (x − μ)/√(σ² + ε) + β, with the biased variance of the
- * batch in training (Ioffe & Szegedy 2015); running variance is the unbiased one, as in PyTorch. γ, β and running statistics are
- * f32 [C]. Throws a ShapeError for others, for groups that do not add up to x's items, and in training where a channel has one value
- * only in some group.
+ * batch in training (Ioffe & Szegedy 2015); the running variance is the unbiased one, as in PyTorch. γ, β and running statistics are
+ * f32 [C]. Throws a ShapeError for other shapes or types, for groups that do not add up to x's items, and in training if some group
+ * has only one value in a channel.
  */
 export function batchNorm(x: Tensor, gamma: Tensor, beta: Tensor, options: BatchNormOptions): Tensor {
   const { running, training, momentum = 0.1, epsilon = 1e-5 } = options;

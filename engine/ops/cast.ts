@@ -8,7 +8,7 @@ import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
 import { floatType } from './float-type.js';
 
-/** x stored as f32 or f16, rounded to the nearest; x itself if it is stored so already. Its gradient is cast back. */
+/** x stored as f32 or f16, rounded to the nearest; x itself if it has that type already. The gradient is cast back. */
 export function cast(x: Tensor, dtype: Float): Tensor {
   const from = floatType('cast', x);
   if (dtype !== 'f32' && dtype !== 'f16')

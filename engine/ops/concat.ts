@@ -1,5 +1,5 @@
-// Along the last axis, an input whose values nobody has computed yet is computed into its slot of the result; any other is
-// copied there, one launch an input (the kernels of shaders/slice.ts). Gradients stay in their slots until somebody needs them in a row.
+// Concatenation. Along the last axis, a deferred input is computed straight into its slot of the result; other inputs are copied
+// there, one launch each (the kernels of shaders/slice.ts). Gradients stay in their slots until an op needs them contiguous.
 import { copyRows } from '../../shaders/slice.js';
 import { showValue } from '../arguments.js';
 import { record } from '../autograd.js';
@@ -7,7 +7,7 @@ import { normalizeAxes, ShapeError, show, sizeOf } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
 import { expectTensors } from './float-type.js';
-import { deferSlot, waitingWriter } from './fusion.js';
+import { deferredWriter, deferSlot } from './fusion.js';
 import { moved, slice } from './slice.js';
 
 /** The inputs one after another along `axis`; all other sizes and the element types must agree. */
@@ -39,7 +39,7 @@ export function concat(xs: readonly Tensor[], axis: number): Tensor {
   const last = at === first.shape.length - 1 && first.gpu.flags.fuse;
   const aligned = counts.every((n) => n % 4 === 0);
   xs.forEach((x, i) => {
-    const write = last && aligned ? waitingWriter(x) : undefined;
+    const write = last && aligned ? deferredWriter(x) : undefined;
     if (write) {
       write({ source: y, row: total, offset: starts[i]! });
       return;

@@ -1,4 +1,4 @@
-// Cross-entropy of logits and labels in one pass; labels that are no class are ignored and counted out of the mean.
+// Cross-entropy of logits and labels in one pass; labels that are not a class are ignored and left out of the mean.
 import { rowWalk } from '../../shaders/class-rows.js';
 import { partialThreads } from '../../shaders/classes.js';
 import {

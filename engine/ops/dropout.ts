@@ -9,10 +9,10 @@ import { ShapeError, show } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor, tensor } from '../tensor.js';
 import { floatType } from './float-type.js';
-import { activationToLoad, deferWrite, setActivation } from './fusion.js';
+import { deferredActivation, deferWrite, setActivation } from './fusion.js';
 import { expectRandom, type Random } from './random.js';
 
-/** What is dropped. */
+/** Options of `dropout`. */
 export interface DropoutOptions {
   /** 'element' (the default), or 'channel': whole channels of an item of x [N, …, C], as PyTorch's Dropout2d and Dropout3d. */
   per?: 'element' | 'channel';
@@ -20,8 +20,8 @@ export interface DropoutOptions {
 
 /**
  * Sets elements, or whole channels, to 0 with probability `rate` in [0, 1) and divides the others by 1 − rate (Srivastava et al., JMLR
- * 2014; channels: Tompson et al., CVPR 2015). Takes one stream of `random` when it is recorded. Whole channels of an activation that waits (`normActivation`) wait, too:
- * consumers compute both on load.
+ * 2014; channels: Tompson et al., CVPR 2015). Takes one stream of `random` when it is recorded. Where whole channels of a deferred
+ * activation (`normActivation`) are dropped, the result is deferred, too: consumers compute both on load.
  */
 export function dropout(x: Tensor, rate: number, random: Random, options: DropoutOptions = {}): Tensor {
   checkOptions('dropout', options, ['per']);
@@ -46,7 +46,7 @@ export function dropout(x: Tensor, rate: number, random: Random, options: Dropou
     else run(channelDropoutShader(dtype, sizes), args, { threads: x.size / (sizes.channels % 4 === 0 ? 4 : 1) });
     return y;
   };
-  const of = per === 'channel' && sizes.items <= mostGroups ? activationToLoad(x) : undefined;
+  const of = per === 'channel' && sizes.items <= mostGroups ? deferredActivation(x) : undefined;
   if (!of) return record('dropout', masked(x), [x], (dy) => [masked(dy)]);
 
   const { z, coefficients, activation } = of;

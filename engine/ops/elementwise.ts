@@ -7,7 +7,7 @@ import { floatType } from './float-type.js';
 
 /**
  * Launches y = expression over named operands, broadcast to `shape`. The expression is WGSL over the operands' names;
- * `V` is its working type, `result` and `numbers` are taken. An operand that is a number is rounded to f32 and goes in as data.
+ * `V` is its working type; the names `result` and `numbers` are reserved. A number as an operand is rounded to f32 and bound as data.
  * Records no gradient.
  */
 export function elementwise(

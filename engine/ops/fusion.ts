@@ -1,17 +1,19 @@
-// What ops tell each other about a tensor, so that work can ride along with a launch that touches the data anyway. A fact
-// belongs to one tensor: a view of it, or whatever else shares its memory, has none of its own.
+// Facts about a tensor that ops tell each other, so that a launch which touches the data anyway can do more of the work. A fact
+// belongs to one tensor: a view of it, or whatever else shares its memory, has none.
 //
-// | fact                               | set by                      | read by                               | who ignores it gets             |
-// |------------------------------------|-----------------------------|---------------------------------------|---------------------------------|
-// | activation: a is d·l(norm z)       | normActivation, leakyRelu,  | convolutions and maxPool, forward,    | a, computed by its first reader |
-// |                                    | dropout of whole channels   | backward; add                         |                                 |
-// | statistics: partial moments of y   | convolutions, when asked    | normActivation                        | a pass of their own             |
-// | slot: x is columns of a source     | concat's backward           | upsample's and maxPool's backward     | a copy in a row                 |
+// | fact                                | set by                      | read by                               | an op that ignores it gets      |
+// |-------------------------------------|-----------------------------|---------------------------------------|---------------------------------|
+// | activation: a is d·l(norm z)        | normActivation, leakyRelu,  | convolutions and maxPool, forward,    | a, computed by its first reader |
+// |                                     | dropout of whole channels   | backward; add                         |                                 |
+// | statistics: partial moments of y    | convolutions, when asked    | normActivation                        | a pass that computes them       |
+// | slot: x is some columns of a source | concat's backward           | upsample's and maxPool's backward     | a contiguous copy               |
 // | writer: y can be computed elsewhere | normActivation, upsample    | concat                                | y, which concat then copies     |
-// | derivative taken: g, not da        | backward of these           | the op that made the activation       | nothing: autograd refuses       |
+// | derivative taken: g in place of da  | convolutions' and maxPool's | the op that made the activation       | nothing: autograd refuses       |
+// |                                     | backward                    |                                       |                                 |
 //
-// A fact ends when the contents that it is about change. The last one changes what a tensor means, so it is no note beside a tensor but a type, `ActivatedGradient` (autograd.ts): ops
-// return one where `flow.activated` allows it, and autograd neither adds it to another gradient nor gives it to another op.
+// A fact ends when the tensor's contents change. The last fact changes what a tensor means, so it is a type, `ActivatedGradient`
+// (autograd.ts), and not a note beside a tensor. Ops return one where `flow.activated` allows it, and autograd neither adds it to
+// another gradient nor gives it to another op.
 import type { Activation } from '../../shaders/conv/fusion.js';
 import type { PartialSums } from '../autograd.js';
 import { changedSince, now } from '../changes.js';
@@ -24,7 +26,7 @@ export interface ActivationOf {
   /** [groups, 4, C], see shaders/norm-activation.ts. */
   readonly coefficients: Tensor;
   readonly activation: Activation;
-  /** Bound by kernels that draw dropout. */
+  /** Tensors that kernels bind to draw dropout. */
   readonly draws: Record<string, Tensor>;
 }
 
@@ -43,20 +45,20 @@ const statistics = new WeakMap<Tensor, PartialSums & { time: number }>();
 const slots = new WeakMap<Tensor, SlotOf>();
 const writers = new WeakMap<Tensor, WriteInto>();
 
-/** Says of what `a` is the activation. The op that says so takes an ActivatedGradient of `a` (`recordActivation`). */
+/** Notes that `a` is an activation. The op that notes it must accept an ActivatedGradient of `a` (`recordActivation`). */
 export const setActivation = (a: Tensor, of: ActivationOf): unknown => activations.set(a, { ...of, time: now(a.gpu) });
 export function activationOf(a: Tensor): ActivationOf | undefined {
   const of = activations.get(a);
   const from = of && [a, of.z, of.coefficients, ...Object.values(of.draws)];
   return from?.some((x) => changedSince(x, of!.time)) ? undefined : of;
 }
-/** The same as long as nobody has computed `a`; with dropout only for a consumer that `draws` it again. */
-export function activationToLoad(a: Tensor, draws = false): ActivationOf | undefined {
+/** The same while `a` is deferred. An activation with dropout is given only to a consumer that `draws` it again. */
+export function deferredActivation(a: Tensor, draws = false): ActivationOf | undefined {
   const of = activations.get(a);
   return a.storage.deferred && (draws || of?.activation.dropout === 0) ? of : undefined;
 }
 
-/** Says what the partial means and Σ (y − mean)² of y are. */
+/** Notes the partial means and Σ (y − mean)² of y. */
 export const setStatistics = (y: Tensor, sums: PartialSums): unknown =>
   statistics.set(y, { ...sums, time: now(y.gpu) });
 export function statisticsOf(y: Tensor): PartialSums | undefined {
@@ -64,15 +66,15 @@ export function statisticsOf(y: Tensor): PartialSums | undefined {
   return sums && changedSince(y, sums.time) ? undefined : sums;
 }
 
-/** A tensor whose values are found in `slot` until somebody needs them in a row: `copy` records that. */
+/** Defers x, whose values lie in `slot`. `copy` makes them contiguous; it is called when an op needs that. */
 export function deferSlot(x: Tensor, slot: SlotOf, copy: () => void): Tensor {
   slots.set(x, slot);
   defer(x.gpu, x.storage, [slot.source.storage], copy);
   return x;
 }
-export const waitingSlot = (x: Tensor): SlotOf | undefined => (x.storage.deferred ? slots.get(x) : undefined);
+export const deferredSlot = (x: Tensor): SlotOf | undefined => (x.storage.deferred ? slots.get(x) : undefined);
 
-/** Leaves computing `y` to its reader: `write` records the launch, into y itself or into the slot of a concatenation. */
+/** Defers y until its first reader. `write` records the launch that computes it, into y itself or into a concatenation's slot. */
 export function deferWrite(y: Tensor, reads: readonly Tensor[], write: WriteInto): void {
   writers.set(y, write);
   const channels = y.shape.at(-1)!;
@@ -83,4 +85,4 @@ export function deferWrite(y: Tensor, reads: readonly Tensor[], write: WriteInto
     () => write({ source: y, row: channels, offset: 0 }),
   );
 }
-export const waitingWriter = (y: Tensor): WriteInto | undefined => (y.storage.deferred ? writers.get(y) : undefined);
+export const deferredWriter = (y: Tensor): WriteInto | undefined => (y.storage.deferred ? writers.get(y) : undefined);

@@ -1,4 +1,4 @@
-// Clipped Gaussian noise, drawn from counters: nothing is kept for the backward pass, whose gradient is dy itself.
+// Clipped Gaussian noise from counter-based random numbers. The gradient is dy itself, so nothing is kept for the backward pass.
 import { gaussianNoiseShader } from '../../shaders/gaussian-noise.js';
 import { checkOptions } from '../arguments.js';
 import { record } from '../autograd.js';

@@ -20,6 +20,7 @@ export { cast } from './cast.js';
 export { concat } from './concat.js';
 export { convTranspose } from './conv/blocks.js';
 export { type ConvOptions, conv } from './conv/conv.js';
+export { addCrops, type Crop, crop, cropTable } from './crop.js';
 export { crossEntropy } from './cross-entropy.js';
 export { type DiceOptions, diceLoss } from './dice-loss.js';
 export { type DropoutOptions, dropout } from './dropout.js';

@@ -1,4 +1,4 @@
-// Instance norm: each item and channel has statistics of its own.
+// Instance norm: each item and channel has its own statistics.
 import { checkOptions } from '../arguments.js';
 import { ShapeError, show } from '../shape.js';
 import type { Tensor } from '../tensor.js';

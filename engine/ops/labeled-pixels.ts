@@ -1,5 +1,5 @@
-// What losses over pixels with labels check: logits [..., K] and one label a pixel. A label outside 0 … K − 1 is no class, and
-// its pixel is ignored: it counts in no sum and no mean, and has no gradient.
+// Checks for losses over labelled pixels: logits [..., K] and one label for each pixel. A label outside 0 … K − 1 is not a class, and
+// its pixel is ignored: it counts in no sum or mean, and has no gradient.
 import { beginFound, type CheckedLabels, checkLabelsShader, foundWords } from '../../shaders/check-labels.js';
 import type { Labels } from '../../shaders/classes.js';
 import type { LabeledSizes, PixelSizes } from '../../shaders/cross-entropy.js';
@@ -9,19 +9,19 @@ import { run } from '../stream.js';
 import { type Tensor, tensor } from '../tensor.js';
 import { floatType } from './float-type.js';
 
-/** Classes that kernels hold in named scalars. */
+/** Most classes that kernels hold in named scalars. */
 export const namedClasses = 16;
 
-/** Which labels are no class. */
+/** Options for labels. */
 export interface LabelOptions {
   /**
-   * A label that is ignored; default 255, unless there are so many classes that it is one of them. So is every other value
-   * outside 0 … K − 1. WGRAD_CHECK_LABELS=1 reports those others.
+   * A label that is ignored; default 255, unless there are so many classes that 255 is one of them. All other values outside
+   * 0 … K − 1 are ignored, too; WGRAD_CHECK_LABELS=1 reports those.
    */
   ignoreIndex?: number | undefined;
 }
 
-/** Sizes of logits [..., K]; throws unless 2 ≤ K ≤ `most` and every tensor of `perPixel` is u8 with one element a pixel. */
+/** Sizes of logits [..., K]; throws unless 2 ≤ K ≤ `most` and every tensor of `perPixel` is u8 with one element for each pixel. */
 export function pixelSizes(
   op: string,
   logits: Tensor,
@@ -60,7 +60,7 @@ export function labeledSizes(op: string, logits: Tensor, labels: Tensor, options
 export const isLabelType = (dtype: string): dtype is Labels['type'] =>
   dtype === 'u8' || dtype === 'u32' || dtype === 'i32';
 
-/** How the first `looked` labels are read; throws unless they are whole numbers. Reports what is no class if that is asked for. */
+/** How kernels read labels; throws unless they are integers. With WGRAD_CHECK_LABELS, reports the first `looked` that are not a class. */
 export function labelsOf(
   op: string,
   labels: Tensor,
@@ -76,13 +76,14 @@ export function labelsOf(
   if (!Number.isInteger(ignoreIndex) || ignoreIndex < -(2 ** 31) || ignoreIndex >= 2 ** 32) {
     throw new ShapeError(`${op}: ignoreIndex is a label, a whole number — got ${ignoreIndex}.`);
   }
-  const ignored = given !== undefined && given >= 0 && given < classes ? given : undefined; // of so many classes, 255 is one of them
+  // A value outside the classes is ignored anyway; the default 255 is not ignored where it is a class.
+  const ignored = given !== undefined && given >= 0 && given < classes ? given : undefined;
   if (labels.gpu.flags.checkLabels && looked > 0)
     report(op, labels, { type: dtype, pixels: looked, classes, ignored: ignoreIndex >>> 0 });
   return { type: dtype, ignored };
 }
 
-/** Has the next read fail with a sentence when labels are neither a class nor ignored on purpose. */
+/** Makes the next read reject if labels are neither a class nor ignored on purpose. */
 function report(op: string, labels: Tensor, checked: CheckedLabels): void {
   const found = tensor(labels.gpu, 0, [foundWords], { dtype: 'u32', label: 'check_labels' });
   run(beginFound(), { found }, { threads: foundWords });

@@ -1,4 +1,4 @@
-// LeakyReLU whose output waits until a consumer needs it: convolution, pooling and norms compute it as they load.
+// LeakyReLU with a deferred output: convolution and pooling compute it on load.
 import { leakyReluShader } from '../../shaders/leaky-relu.js';
 import { ActivatedGradient, record, recordActivation } from '../autograd.js';
 import type { Gpu } from '../device.js';
@@ -14,7 +14,7 @@ export function leakyRelu(x: Tensor, slope = 0.01): Tensor {
   const y = empty(x.gpu, x.shape, dtype, 'leakyRelu');
   const write = (): void =>
     run(leakyReluShader(dtype, 'forward', width), { x, y, numbers: [slope] }, { threads: x.size / width });
-  // An image that a convolution may load: the activation of a norm that changes nothing. (0·∞ is NaN, so relu stays a pass.)
+  // For images, which a convolution may load, y is the activation of an identity norm. (relu is computed at once: 0·∞ is NaN.)
   const waits = x.gpu.flags.fuse && x.shape.length >= 4 && slope > 0 && slope <= 1;
   if (waits) {
     const coefficients = identity(x.gpu, x.shape.at(-1)!);

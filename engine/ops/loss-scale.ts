@@ -1,5 +1,5 @@
 // Dynamic loss scaling for gradients that are stored as f16 (Micikevicius et al., Mixed Precision Training, ICLR 2018): the loss
-// is multiplied by a scale so that small gradients do not vanish; a step with an overflow is left out and the scale halves.
+// is multiplied by a scale so that small gradients do not vanish; on overflow the step is skipped and the scale is halved.
 import { checkFiniteShader } from '../../shaders/check-finite.js';
 import { fillShader } from '../../shaders/fill.js';
 import { lossScaleShader } from '../../shaders/loss-scale.js';
@@ -16,8 +16,8 @@ export interface LossScale {
   /** What must be saved to continue: the scale and how many good steps it has had. */
   readonly state: readonly Tensor[];
   /**
-   * Records the check of the parameters' gradients and the update of the scale; returns what the optimizer multiplies
-   * gradients by, 0 where a step must be left out.
+   * Records the check of the parameters' gradients and the update of the scale; returns the factor by which the optimizer
+   * multiplies gradients, 0 where it must skip the step.
    */
   unscale(gradients: Gradients, parameters: readonly Tensor[]): Tensor;
 }

@@ -1,4 +1,4 @@
-// Consistency of student and teacher on kept pixels, and the mask that keeps them. With few enough bytes one launch does both.
+// Consistency of student and teacher on kept pixels, and the mask that selects them.
 import { partialThreads } from '../../shaders/classes.js';
 import type { Confidence, ConsistencyKind, Keeping } from '../../shaders/consistency.js';
 import {
@@ -20,7 +20,7 @@ import { sum } from './reduce.js';
 export interface MaskOptions {
   /** Whose maximum class probability is compared with the threshold, or 'given' by `scores`; 'none' keeps every pixel. */
   confidence: Confidence;
-  /** τ, one number or [K], one for each class (of the teacher's argmax): pixels of confidence below it are kept. */
+  /** τ: one number, or [K], one for each class of the teacher's argmax. Pixels with a confidence below it are kept. */
   threshold: Tensor;
   /** The given confidence, f32 [...] as the teacher's pixels. */
   scores?: Tensor | undefined;
@@ -32,13 +32,13 @@ export interface MaskOptions {
 export interface ConsistencyOptions extends MaskOptions {
   kind: ConsistencyKind;
   /**
-   * w ≥ 0, default 0: to the consistency is added w times the mean, over the pixels that are not kept, of the cross-entropy against the
-   * teacher's class. Those are the confident ones, or whatever `confidence`, `threshold` and `invert` leave over; none of 'none'.
+   * w ≥ 0, default 0: adds w times the mean cross-entropy against the teacher's class over the pixels that are not kept. Those are
+   * the confident ones, or whatever `confidence`, `threshold` and `invert` leave over; with 'none' there are none.
    */
   confidentWeight?: number;
 }
 
-/** The names of `ConsistencyOptions`; who has them may ask for the mask alone with the same ones. */
+/** The names of `ConsistencyOptions`; the same object may serve as the options of the mask alone. */
 export const consistencyOptions = ['kind', 'confidence', 'threshold', 'invert', 'scores', 'confidentWeight'];
 
 function sizesOf(
@@ -57,7 +57,7 @@ function sizesOf(
   return { ...sizes, kind, ...keepingOf(op, options, sizes.pixels, sizes.classes) };
 }
 
-/** Which pixels are kept, of the teacher's `pixels`; throws unless threshold and scores fit. */
+/** How the teacher's `pixels` are selected; throws unless threshold and scores fit. */
 export function keepingOf(
   op: string,
   {
@@ -92,7 +92,7 @@ export function keepingOf(
 
 const given = ({ scores }: MaskOptions): Record<string, Tensor> => (scores ? { scores } : {});
 
-/** Which pixels are kept: u8 [...], 1 where the confidence is below τ (at least τ: `invert`). Logits [..., K]. No gradient. */
+/** The kept pixels: u8 [...], 1 where the confidence is below τ (with `invert`, at least τ). Logits [..., K]. No gradient. */
 export function lowConfidenceMask(student: Tensor, teacher: Tensor, options: MaskOptions): Tensor {
   checkOptions('lowConfidenceMask', options, consistencyOptions);
   const sizes = sizesOf('lowConfidenceMask', student, teacher, 'mask', options);
@@ -107,8 +107,8 @@ export function lowConfidenceMask(student: Tensor, teacher: Tensor, options: Mas
 
 /**
  * Low-confidence consistency (Gao & Yu 2023; formulas in shaders/masked-consistency.ts) of student and teacher logits
- * [..., K]: `loss` [], the `mask` u8 [...] of kept pixels and `sums`, whose first number is how many. The gradient goes
- * to the student only; with nothing kept, loss and gradient are 0 but for what confident pixels add.
+ * [..., K]: `loss` [], the `mask` u8 [...] of kept pixels and `sums`, whose first number is their count. The gradient goes to the
+ * student only. If no pixel is kept, loss and gradient are 0, apart from what confident pixels add.
  */
 export function maskedConsistency(
   student: Tensor,

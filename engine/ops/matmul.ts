@@ -1,5 +1,5 @@
-// Matrix product. Few large outputs of a long inner dimension (the gradient of a weight) are computed in two passes: parts
-// of the inner dimension side by side, then their sum.
+// Matrix product. A small output with a long inner dimension (the gradient of a weight) takes two passes: splits of the inner
+// dimension in parallel, then their sum.
 import { type Matmul, matmulShader, matmulTiles } from '../../shaders/matmul.js';
 import { record } from '../autograd.js';
 import { type Shape, ShapeError, sameShape, show, sizeOf } from '../shape.js';

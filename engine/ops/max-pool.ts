@@ -1,11 +1,11 @@
-// Max pooling in 2-D and 3-D. It computes a deferred activation as it loads, and its gradient is taken on the way out.
+// Max pooling in 2-D and 3-D. It applies a deferred activation on load, and its backward pass takes the activation's derivative.
 import { maxPoolBackward, maxPoolForward, type PoolSizes, poolParts, poolWindows } from '../../shaders/max-pool.js';
 import { checkNoMore } from '../arguments.js';
 import { ActivatedGradient, record } from '../autograd.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
 import { expectTensors, floatType } from './float-type.js';
-import { activationToLoad, waitingSlot } from './fusion.js';
+import { deferredActivation, deferredSlot } from './fusion.js';
 import { ofRank, pooledSizes } from './image-sizes.js';
 
 /**
@@ -19,10 +19,10 @@ export function maxPool(x: Tensor, ...others: never[]): Tensor {
   const sizes: PoolSizes = { dtype: floatType('maxPool', x), batch, input, output, channels, window };
   const lanes = channels % 4 === 0 ? 4 : 1;
   const y = empty(x.gpu, [batch, ...ofRank(rank, output), channels], x.dtype, 'maxPool');
-  const waiting = activationToLoad(x);
+  const deferred = deferredActivation(x);
   run(
-    maxPoolForward(sizes, { load: waiting?.activation }),
-    { x: waiting?.z ?? x, y, ...(waiting && { coefficients: waiting.coefficients }) },
+    maxPoolForward(sizes, { onLoad: deferred?.activation }),
+    { x: deferred?.z ?? x, y, ...(deferred && { coefficients: deferred.coefficients }) },
     { threads: y.size / lanes },
   );
 
@@ -32,19 +32,19 @@ export function maxPool(x: Tensor, ...others: never[]): Tensor {
       run(maxPoolBackward(sizes), { x, dy, dx }, { threads: poolWindows(sizes) });
       return [dx];
     }
-    const load = activationToLoad(x);
+    const deferred = deferredActivation(x);
     const base = flow.take(0);
-    const slot = base && (waitingSlot(base) ?? { source: base, row: channels, offset: 0 });
-    const parts = poolParts(sizes, load?.activation);
+    const slot = base && (deferredSlot(base) ?? { source: base, row: channels, offset: 0 });
+    const parts = poolParts(sizes, deferred?.activation);
     const sums =
-      load && flow.activated(0) ? empty(x.gpu, [parts.count, 2, channels], 'f32', 'maxPool.partials') : undefined;
+      deferred && flow.activated(0) ? empty(x.gpu, [parts.count, 2, channels], 'f32', 'maxPool.partials') : undefined;
     run(
-      maxPoolBackward(sizes, { load: load?.activation, base: slot, sums: sums !== undefined }),
+      maxPoolBackward(sizes, { onLoad: deferred?.activation, base: slot, sums: sums !== undefined }),
       {
-        x: load?.z ?? x,
+        x: deferred?.z ?? x,
         dy,
         dx,
-        ...(load && { coefficients: load.coefficients }),
+        ...(deferred && { coefficients: deferred.coefficients }),
         ...(slot && { base: slot.source }),
         ...(sums && { partials: sums }),
       },

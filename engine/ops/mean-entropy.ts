@@ -9,7 +9,7 @@ import { pixelSizes } from './labeled-pixels.js';
 
 /**
  * Entropy f32 [...], in nats, of the mean softmax of the logits [..., K] on `gpu` that `passes` calls of `pass` give (formula in
- * shaders/mean-entropy.ts). What a pass made is free for the next one; only the mean is kept. No gradient.
+ * shaders/mean-entropy.ts). Each pass reuses the buffers of the one before; only the mean is kept. No gradient.
  */
 export function meanEntropy(gpu: Gpu, passes: number, pass: () => Tensor): Tensor {
   if (!Number.isSafeInteger(passes) || passes < 1) {

@@ -1,5 +1,5 @@
-// Every loss over the student's logits, what the mask selects and the statistics of it, in two launches and one for the
-// gradient. The ops it fuses (crossEntropy, diceLoss, maskedConsistency, …) stay; the test holds it against their composition.
+// All losses over the student's logits, the mask and its statistics, in two launches and one for the gradient. The ops that it fuses
+// (crossEntropy, diceLoss, maskedConsistency, …) remain; the test compares it with their composition.
 import { meanTeacherBackward } from '../../shaders/mean-teacher-gradient.js';
 import { meanTeacherForward, meanTeacherValues } from '../../shaders/mean-teacher-loss.js';
 import {
@@ -14,66 +14,69 @@ import { record } from '../autograd.js';
 import { ShapeError, show } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
+import { isForeground } from './dice-loss.js';
 import { floatType } from './float-type.js';
 import { isLabelType, type LabelOptions, labelsOf, pixelSizes } from './labeled-pixels.js';
 import { type ConsistencyOptions, consistencyOptions, keepingOf } from './masked-consistency.js';
 
-/** What `meanTeacherLoss` computes beside the supervised losses. */
+/** Options of the supervised losses of `meanTeacherLoss`. */
 export interface MeanTeacherOptions extends LabelOptions {
   /**
-   * u8, u32 or i32 [...]: one of every pixel, or of the first `labeledPixels` only. A label outside 0 … K − 1, or equal to
-   * `ignoreIndex`, is ignored as by `crossEntropy` and `diceLoss`; in the statistics such a pixel is neither right nor wrong.
+   * u8, u32 or i32 [...]: one for every pixel, or for the first `labeledPixels` only. A label outside 0 … K − 1, or equal to
+   * `ignoreIndex`, is ignored as in `crossEntropy` and `diceLoss`; in the statistics such a pixel is neither right nor wrong.
    */
   labels: Tensor;
-  /** Pixels, from the first on, that are supervised; the others are what the consistency is about. */
+  /** How many pixels, from the first on, are supervised; the consistency is over the others. */
   labeledPixels: number;
   /** ε of the Dice loss; default 1e-5. */
   epsilon?: number;
+  /** Which classes the supervised Dice loss is over, as `classes` of `diceLoss`; default all. */
+  diceClasses?: 'all' | 'foreground';
 }
 
 /** The teacher's side of `meanTeacherLoss`: its predictions, and how they are compared. */
 export interface TeacherOptions extends ConsistencyOptions {
-  /** Logits [..., K]: of every pixel, or of the unlabelled ones only. */
+  /** Logits [..., K] of every pixel, or of the unlabelled ones only. */
   logits: Tensor;
   /** λ, one number. */
   weight: Tensor;
-  /** Reliable pixels count 1 for the prototypes, not the teacher's confidence. */
+  /** Gives reliable pixels the weight 1 for the prototypes instead of the teacher's confidence. */
   hard?: boolean;
 }
 
-/** Numbers of the supervised loss alone. */
+/** Result without a teacher. */
 export interface SupervisedTerms {
-  /** ½ (cross-entropy + Dice) + λ·consistency [], of which the student's logits have the gradient. */
+  /** ½ (cross-entropy + Dice) + λ·consistency []; its gradient goes to the student's logits. */
   loss: Tensor;
   /** For the log, f32 [2]: cross-entropy, Dice; with a teacher [3], the consistency last. */
   terms: Tensor;
 }
 
-/** What is there with a teacher. */
+/** Result with a teacher. */
 export interface MeanTeacherTerms extends SupervisedTerms {
-  /** Kept pixels, u8 [...] as the labels of all; 0 where the teacher has no logits. Absent when all are kept and nobody asks. */
+  /** Kept pixels, u8 [...] over all pixels; 0 where the teacher has no logits. Undefined if all are kept and no selection is wanted. */
   mask: Tensor | undefined;
 }
 
-/** What is there when the selection is wanted. */
+/** Result with a selection. */
 export interface SelectionTerms extends MeanTeacherTerms {
   mask: Tensor;
-  /** Labels of labelled pixels, the teacher's class of the others, u8 [...] (as `pseudoClasses`). */
+  /** Labels of labelled pixels and the teacher's class of the others, u8 [...] (as `pseudoClasses`). */
   classes: Tensor;
   /**
-   * How much a pixel counts for the prototype of its class, f32 [...]: the teacher's confidence (`hard`: 1) where it says what the
-   * label says, and on unlabelled pixels where that confidence is at least τ; else 0. For `updatePrototypes`, which multiplies ρ in.
+   * Weight of a pixel for the prototype of its class, f32 [...]: the teacher's confidence (`hard`: 1) where its class is the label's,
+   * and on unlabelled pixels where that confidence is at least τ; else 0. For `updatePrototypes`, which multiplies by ρ.
    */
   weights: Tensor;
-  /** Of the unlabelled pixels, f32 [4], as `selectionStatistics`. */
+  /** Statistics of the unlabelled pixels, f32 [4], as from `selectionStatistics`. */
   statistics: Tensor;
 }
 
 /**
- * ½ (cross-entropy + Dice) of the labelled pixels + λ·consistency of the unlabelled ones that are kept, of logits [..., K], K
- * from 2 to 16, whose labelled items come first (formulas in shaders/mean-teacher-loss.ts). Without a teacher every pixel must be
- * labelled. With `selection` (teacher's logits and labels of all pixels) also what the class separation needs. The gradient
- * goes to `logits` only; where nothing is kept it is 0, and so is the consistency, but for what confident pixels add.
+ * ½ (cross-entropy + Dice) of the labelled pixels + λ·consistency of the kept unlabelled ones. Logits [..., K], K from 2 to 16, with
+ * the labelled items first (formulas in shaders/mean-teacher-loss.ts). Without a teacher every pixel must be labelled. `selection`
+ * (which needs the teacher's logits and labels of all pixels) adds what class separation needs. The gradient goes to `logits` only;
+ * if no pixel is kept, the consistency and its gradient are 0, apart from what confident pixels add.
  */
 export function meanTeacherLoss(logits: Tensor, options: MeanTeacherOptions): SupervisedTerms;
 export function meanTeacherLoss(
@@ -91,7 +94,7 @@ export function meanTeacherLoss(
   options: MeanTeacherOptions,
   teacher?: TeacherOptions & { selection?: boolean },
 ): SupervisedTerms & Partial<SelectionTerms> {
-  checkOptions('meanTeacherLoss', options, ['labels', 'labeledPixels', 'ignoreIndex', 'epsilon']);
+  checkOptions('meanTeacherLoss', options, ['labels', 'labeledPixels', 'ignoreIndex', 'epsilon', 'diceClasses']);
   checkOptions('meanTeacherLoss', teacher, ['logits', 'weight', 'hard', 'selection', ...consistencyOptions]);
   const { gpu } = logits;
   const { labels, labeledPixels } = options;
@@ -155,7 +158,7 @@ export function meanTeacherLoss(
 /** The sizes; throws unless labels and teacher's logits fit the student's logits. */
 function sizesOf(
   logits: Tensor,
-  { labels, labeledPixels, epsilon = 1e-5, ignoreIndex }: MeanTeacherOptions,
+  { labels, labeledPixels, epsilon = 1e-5, ignoreIndex, diceClasses }: MeanTeacherOptions,
   teacher: (TeacherOptions & { selection?: boolean }) | undefined,
 ): MeanTeacherSizes {
   const op = 'meanTeacherLoss';
@@ -174,7 +177,8 @@ function sizesOf(
     );
   }
   const read = labelsOf(op, labels, classes, { ignoreIndex }, labeledPixels);
-  const supervised = { pixels, classes, labels: read, labeledPixels, epsilon };
+  const foreground = isForeground(op, 'diceClasses', diceClasses);
+  const supervised = { pixels, classes, labels: read, labeledPixels, epsilon, foreground };
   if (!teacher) return { dtype: floatType(op, logits), ...supervised, teacher: undefined };
   const { logits: q, kind, confidence, weight, hard = false } = teacher;
   const everywhere = q.size === logits.size;

@@ -1,5 +1,5 @@
-// Batch norm, LeakyReLU and dropout as one op whose output nobody writes if its consumers can compute it on load. The kernels
-// are in shaders/norm-activation.ts; with fusing off it is the composition of the three ops.
+// Batch norm, LeakyReLU and dropout as one op with a deferred output: it is never written if all consumers compute it on load. The
+// kernels are in shaders/norm-activation.ts. With fusion off it is the composition of the three ops.
 import type { Activation } from '../../shaders/conv/fusion.js';
 import { partStarts } from '../../shaders/conv/geometry.js';
 import {
@@ -32,9 +32,9 @@ import { leakyRelu } from './leaky-relu.js';
 import { groupsOf, sizesOf } from './normalization.js';
 import { expectRandom, type Random } from './random.js';
 
-/** What follows the norm: LeakyReLU, then dropout. */
+/** Options of `normActivation`: those of the norm, of LeakyReLU and of dropout. */
 export interface NormActivationOptions extends BatchNormOptions {
-  /** Of LeakyReLU, in [0, 1]. */
+  /** Slope of LeakyReLU, in [0, 1]. */
   slope: number;
   /** Rate in [0, 1) and where it draws from; needed only when the rate is above 0. */
   dropout?: { rate: number; random: Random };
@@ -77,7 +77,7 @@ export function normActivation(z: Tensor, gamma: Tensor, beta: Tensor, options: 
     partials: empty(gpu, [chunks, 2, channels], 'f32', 'normActivation.partials'),
     parts: chunkParts(sizes),
   });
-  /** How partial sums are added up by group; undefined where a part lies in two groups. */
+  /** How partial sums are added up by group; undefined where a part spans two groups. */
   const addingOf = ({ parts }: PartialSums): { adding: Adding; bound: Record<string, number[]> } | undefined => {
     const starts = partStarts(
       parts,
@@ -90,7 +90,7 @@ export function normActivation(z: Tensor, gamma: Tensor, beta: Tensor, options: 
 
   /** The same of so few parts that one launch adds them up: where there are more, `slice` is the launch that combines them. */
   const fewer = (sums: PartialSums, slice: (of: Adding) => string, counted?: Tensor) => {
-    const { adding, bound } = addingOf(sums)!; // whoever gave sums has the activation, which says where groups begin
+    const { adding, bound } = addingOf(sums)!; // an op that gave sums knows the activation, so its parts respect the groups
     const { partials, parts } = sums;
     if (parts.count <= mostParts) return { adding, bound, partials, isSliced: false };
     const rows = apart.length * slices;

@@ -1,4 +1,4 @@
-// What batch and instance normalisation share: they differ in which rows form a group.
+// Shared by batch and instance normalisation, which differ only in the rows that form a group.
 import { blocksOf, chunksOf, commonDivisor, type NormSizes, quadsOf } from '../../shaders/norm-sizes.js';
 import {
   momentsWorkgroups,
@@ -22,13 +22,13 @@ export interface RunningStatistics {
   variance: Tensor;
 }
 
-/** How running statistics follow: by the groups `track`, in order, each by `momentum`. */
+/** Running statistics and how they follow: they move towards the groups `track`, in order, each time by `momentum`. */
 export interface Following extends RunningStatistics {
   readonly momentum: number;
   readonly track: readonly number[];
 }
 
-/** Of a batch norm: what its options say of groups. */
+/** The options of a batch norm about groups. */
 interface Grouping {
   readonly groups?: readonly number[] | undefined;
   readonly track?: readonly number[] | undefined;
@@ -38,8 +38,9 @@ const whole = (n: unknown, from: number, below: number): boolean =>
   Number.isInteger(n) && (n as number) >= from && (n as number) < below;
 
 /**
- * The items of each group of x [N, ..., C], all N if not given, and the groups that running statistics follow, all if not given.
- * Throws a ShapeError where the groups are not whole numbers of at least 1 that add up to N, or `track` names none of them.
+ * The number of items in each group of x [N, ..., C] (one group of N if not given), and the groups that running statistics follow
+ * (all if not given). Throws a ShapeError unless the groups are whole numbers of at least 1 that add up to N, and `track` are indices
+ * of groups.
  */
 export function groupsOf(op: string, x: Tensor, grouping: Grouping): { groups: readonly number[]; track: number[] } {
   expectTensors(op, x);
@@ -67,9 +68,9 @@ export function groupsOf(op: string, x: Tensor, grouping: Grouping): { groups: r
 }
 
 /**
- * Sizes of x [N, ..., C] in groups of so many items; throws a ShapeError unless γ, β and the running statistics are f32 [C], and
- * unless each group has more than one value a channel where `batch` statistics are taken: of one, the variance is 0 and the output
- * β, whatever x is.
+ * Sizes of x [N, ..., C] in groups of these numbers of items. Throws a ShapeError unless γ, β and the running statistics are f32 [C],
+ * and, where `batch` statistics are taken, unless each group has more than one value in a channel: with one value the variance is 0
+ * and the output is β, whatever x is.
  */
 export function sizesOf(
   op: string,

@@ -1,5 +1,5 @@
-// Optimizers and the teacher's moving average, in place. Packed parameters (`pack`) are one launch, which takes the teacher's
-// average along; others go several a launch, as many as the GPU binds buffers.
+// Optimizers and the teacher's moving average, in place. Packed parameters (`pack`) take one launch, which updates the teacher, too.
+// Other parameters go several to a launch, as many as the GPU can bind.
 import { adamwCorrectionShader, adamwShader, emaShader, sgdShader } from '../../shaders/optimizer.js';
 import { copyRows } from '../../shaders/slice.js';
 import { checkOptions, showValue } from '../arguments.js';
@@ -9,13 +9,13 @@ import { ShapeError, sameShape, show } from '../shape.js';
 import { run } from '../stream.js';
 import { Tensor, tensor } from '../tensor.js';
 
-/** What a step heeds and takes along. */
+/** Options of one optimizer step. */
 export interface StepOptions {
-  /** The loss: nothing changes when that number is NaN or infinite. */
+  /** The loss: if it is NaN or infinite, nothing changes. */
   guard?: Tensor;
-  /** One number that gradients are multiplied by; 0: nothing changes (see `createLossScale`). */
+  /** Factor of the gradients, one number; if it is 0, nothing changes (see `createLossScale`). */
   unscale?: Tensor;
-  /** Teacher tensors that follow the parameters, in their order, with this decay: as `ema` after the step. */
+  /** Teacher tensors, in the order of the parameters, and the decay with which they follow them, as by `ema` after the step. */
   average?: { tensors: readonly Tensor[]; decay: Tensor };
 }
 
@@ -26,11 +26,11 @@ export interface Optimizer {
    * a gradient.
    */
   step(gradients: Gradients, lr: Tensor, options?: StepOptions): void;
-  /** What must be saved, beside the parameters, to continue. */
+  /** Tensors that must be saved with the parameters to continue. */
   readonly state: Tensor[];
 }
 
-/** Throws a ShapeError unless parameters are leaves of f32, and there are some. */
+/** Throws a ShapeError unless `parameters` is a list of at least one f32 leaf. */
 function checkParameters(op: string, parameters: unknown): void {
   if (Array.isArray(parameters) && parameters.length === 0) {
     throw new ShapeError(`${op}: got no parameters — expected an array of at least one tensor.`);
@@ -46,7 +46,7 @@ function checkParameters(op: string, parameters: unknown): void {
   }
 }
 
-/** Throws a ShapeError unless a step was given gradients, and numbers that change as tensors. */
+/** Throws a ShapeError unless an optimizer step got gradients, and tensors for numbers that change. */
 function checkStep(op: string, gradients: unknown, lr: unknown, options: StepOptions): void {
   if (typeof (gradients as Partial<Gradients> | undefined)?.get !== 'function') {
     throw new ShapeError(`${op}: got gradients ${showValue(gradients)} — expected what backward(loss) gives.`);
@@ -74,7 +74,7 @@ const settingsOfAdam = ['beta1', 'beta2', 'epsilon', 'weightDecay'];
 const rateGoesToStep = 'The learning rate goes to step(gradients, lr), as a tensor.';
 const hints = { lr: rateGoesToStep, learningRate: rateGoesToStep, betas: 'Write beta1 and beta2.' };
 
-/** Splits rows of tensors (one row a parameter) into launches that bind at most what the GPU allows. */
+/** Splits rows of tensors (one row for each parameter) into launches that bind at most what the GPU allows. */
 function inLaunches(
   op: string,
   rows: readonly Tensor[][],
@@ -96,15 +96,15 @@ function inLaunches(
   const perLaunch = Math.max(1, Math.floor((most - Object.keys(scalars).length) / names.length));
   const width = gpu.flags.fuse && rows.length === 1 && rows[0]![0]!.size % 4 === 0 ? 4 : 1;
   for (let first = 0; first < rows.length; first += perLaunch) {
-    const part = rows.slice(first, first + perLaunch);
+    const chunk = rows.slice(first, first + perLaunch);
     const args: Record<string, Tensor> = {};
-    part.forEach((row, k) => {
+    chunk.forEach((row, k) => {
       row.forEach((t, n) => {
         args[`${names[n]}${k}`] = t;
       });
     });
-    const threads = part.reduce((sum, [p]) => sum + p!.size, 0) / width;
-    run(shader(part.length, width), { ...args, ...scalars }, { threads });
+    const threads = chunk.reduce((sum, [p]) => sum + p!.size, 0) / width;
+    run(shader(chunk.length, width), { ...args, ...scalars }, { threads });
   }
 }
 
@@ -118,7 +118,7 @@ function gradientOf(op: string, parameter: Tensor, gradients: Gradients): Tensor
   return gradient;
 }
 
-/** Zeros of the parameters' shapes, packed as they are. */
+/** Zeros of the parameters' shapes; packed if the parameters are. */
 function zerosLike(parameters: readonly Tensor[], label: string): Tensor[] {
   const zeros = parameters.map((t) => tensor(t.gpu, 0, t.shape, { label: `${t.label}.${label}` }));
   if (wholePack(parameters)) pack(zeros, label);
@@ -134,8 +134,8 @@ function wholePack(tensors: readonly Tensor[]): Pack | undefined {
 }
 
 /**
- * Rows of what belongs to one parameter each, or a single row of flat tensors where all are packed. A gradient that lies
- * elsewhere (a sum of several) is copied to its place first.
+ * One row of tensors for each parameter, or a single row of flat tensors where all are packed. A gradient that lies elsewhere (a sum
+ * of several) is first copied to its place.
  */
 function rowsOf(
   op: string,
@@ -161,7 +161,7 @@ function rowsOf(
 
 /**
  * Stochastic gradient descent with momentum and L2 weight decay, as PyTorch's SGD: v ← m·v + g + w·p, p ← p − lr·v. Both are 0 if not
- * given; the learning rate goes to `step`. Throws a ShapeError without parameters, and for options that it does not know.
+ * given; the learning rate goes to `step`. Throws a ShapeError without parameters, and for unknown options.
  */
 export function createSgd(
   parameters: readonly Tensor[],
@@ -208,7 +208,7 @@ export function createSgd(
 
 /**
  * Adam with decoupled weight decay (Loshchilov & Hutter 2019), as PyTorch's AdamW: beta1 0.9, beta2 0.999, epsilon 1e-8, weightDecay
- * 0.01 if not given; the learning rate goes to `step`. Throws a ShapeError without parameters, and for options that it does not know.
+ * 0.01 if not given; the learning rate goes to `step`. Throws a ShapeError without parameters, and for unknown options.
  */
 export function createAdamW(
   parameters: readonly Tensor[],

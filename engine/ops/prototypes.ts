@@ -1,4 +1,4 @@
-// Class prototypes: their update from the teacher's features, and the loss that draws low-confidence features to them
+// Class prototypes: their update from the teacher's features, and the loss that pulls low-confidence features to them
 // (Gao & Yu 2023, class separation; formulas in shaders/prototypes.ts).
 
 import {
@@ -76,15 +76,15 @@ export interface PrototypeUpdate extends AnyUpdate {
   labels: Tensor;
   /** τ, one number or [K], one for each class: unlabelled pixels of at least this confidence count. */
   threshold: Tensor;
-  /** Reliable pixels count 1, not the teacher's confidence. */
+  /** Gives reliable pixels the weight 1 instead of the teacher's confidence. */
   hard?: boolean;
 }
 
-/** Reliable pixels are known, from `meanTeacherLoss`. */
+/** Reliable pixels are those of `meanTeacherLoss`. */
 export interface WeightedPrototypeUpdate extends AnyUpdate {
-  /** f32 [...]: what a pixel counts for, before ρ; 0 where it is not reliable. */
+  /** f32 [...]: weight of a pixel, before ρ; 0 where it is not reliable. */
   weights: Tensor;
-  /** u8 [...]: the class of every pixel that counts for something. */
+  /** u8 [...]: the class of every pixel with a weight above 0. */
   classes: Tensor;
 }
 
@@ -93,7 +93,7 @@ const updateOptions = [
   ...['teacherLogits', 'labels', 'threshold', 'hard', 'weights', 'classes'],
 ];
 
-/** Moves the prototypes, in place, towards the mean features of reliable pixels of their class. No gradient. */
+/** Moves the prototypes in place towards the mean features of the reliable pixels of their class. No gradient. */
 export function updatePrototypes(prototypes: Prototypes, update: PrototypeUpdate | WeightedPrototypeUpdate): void {
   checkOptions('updatePrototypes', update, updateOptions);
   const { features, labeledPixels, unlabeledWeight, momentum } = update;
@@ -122,7 +122,7 @@ export function updatePrototypes(prototypes: Prototypes, update: PrototypeUpdate
   );
 }
 
-/** What every pixel counts for (before ρ) and its class, from the teacher's logits. */
+/** The weight (before ρ) and the class of every pixel, from the teacher's logits. */
 function reliablePixels(
   sizes: PrototypeSizes,
   { features, teacherLogits, labels, labeledPixels, threshold, hard = false }: PrototypeUpdate,
@@ -162,14 +162,14 @@ export function prototypeCosines({ vectors, counts }: Prototypes): Tensor {
   return cosines;
 }
 
-/** How features are pulled to the prototypes of their classes. */
+/** Options of class separation. */
 export interface SeparationOptions {
   /** pull: 1 − cos to the own prototype; proto-ce: cross-entropy over cosines/T; distance: over −‖z − μ‖². */
   kind: SeparationKind;
   temperature?: number;
 }
 
-/** A loss that a separation is added to: total = loss + weight · factor · separation. */
+/** The loss to which a separation is added: total = loss + weight · factor · separation. */
 export interface AddedTo {
   loss: Tensor;
   /** λ, one number. */
@@ -180,7 +180,7 @@ export interface AddedTo {
 
 /**
  * Class separation of features z [..., D]: the loss [] over pixels with `mask` 1 (u8 [...]; undefined: all) whose class
- * (`classes`, u8 [...]) has a prototype. The gradient goes to z only; with nothing kept, loss and gradient are 0.
+ * (`classes`, u8 [...]) has a prototype. The gradient goes to z only. If no pixel counts, loss and gradient are 0.
  */
 export function prototypeDistance(
   z: Tensor,
@@ -193,8 +193,8 @@ export function prototypeDistance(
 }
 
 /**
- * `prototypeDistance` and the sum of it and another loss, without a launch of its own: the `separation` [] is for the log, the
- * `total` [] has the gradient, to z and to the other loss.
+ * `prototypeDistance`, and its sum with another loss without a launch for the sum. The `separation` [] is for the log; the gradient
+ * of the `total` [] goes to z and to the other loss.
  */
 export function addPrototypeDistance(
   onto: AddedTo,

@@ -1,19 +1,19 @@
-// Randomness on the GPU: a tensor holds seed and step, and every op that draws takes a stream number of its own when it is
-// recorded. The same seed, step and stream give the same numbers, so dropout stores no mask and a resumed run repeats.
+// Randomness on the GPU: a tensor holds seed and step, and every op that draws takes a new stream number when it is recorded. The
+// same seed, step and stream give the same numbers, so dropout stores no mask and a resumed run repeats.
 import { showValue } from '../arguments.js';
 import { expectGpu, type Gpu } from '../device.js';
 import { ShapeError } from '../shape.js';
 import { Tensor, tensor } from '../tensor.js';
 
-/** Where dropout and noise draw from: a seed, a step, and a number a stream. */
+/** The source of dropout's and noise's numbers: a seed, a step, and a number for each stream. */
 export interface Random {
   /** u32 [2]: seed, step. Kernels use key = (seed, stream) and counter = (index, step, 0, 0). */
   readonly state: Tensor;
-  /** A stream number nobody else has; called by ops while they are recorded. */
+  /** A new stream number; ops call this while they are recorded. */
   next(): number;
-  /** Begins anew with the first stream: what is recorded next draws the numbers of what was recorded first. */
+  /** Starts again at the first stream: the ops recorded next draw the same numbers as those recorded first. */
   restart(): void;
-  /** Sets the step: call it before each run of a captured step. */
+  /** Sets the step, usually the iteration's number: call it before each run of a captured step. */
   setStep(step: number): void;
 }
 
@@ -22,7 +22,7 @@ function checkWord(op: string, what: string, value: unknown): void {
   throw new ShapeError(`${op}: ${what} is ${showValue(value)} — expected a whole number from 0 to ${2 ** 32 - 1}.`);
 }
 
-/** Throws a ShapeError unless this is what an op can draw from. */
+/** Throws a ShapeError unless an op can draw from `random`. */
 export function expectRandom(op: string, random: unknown): asserts random is Random {
   const { state, next } = (random ?? {}) as Partial<Random>;
   if (state instanceof Tensor && typeof next === 'function') return;
@@ -33,7 +33,7 @@ export function expectRandom(op: string, random: unknown): asserts random is Ran
 
 /**
  * Random numbers for one model: give student and teacher one each, with different seeds. Throws a ShapeError unless seed and step are
- * whole numbers from 0 to 2^32 − 1: others would be those of another seed.
+ * whole numbers from 0 to 2^32 − 1; any other would act as another seed or step.
  */
 export function createRandom(gpu: Gpu, seed: number): Random {
   let streams = 0;

@@ -44,11 +44,11 @@ const folded = (count: number): [number, number] => {
   return [x, Math.ceil(count / x)];
 };
 
-/** The reduction over `axes` (sorted, not negative), which keep a size of 1. Records no gradient. */
+/** The reduction over `axes` (sorted, not negative), which remain with size 1. Records no gradient. */
 export function reduced(kind: Reduction['kind'], x: Tensor, axes: readonly number[], scale = 1): Tensor {
   const dtype = floatType(kind, x);
   const shape: number[] = [...x.shape];
-  // From the last axis to the first, so that what is still to come keeps its place.
+  // The last axes go first, so that those still to be reduced keep their indices.
   const groups: { from: number; to: number }[] = [];
   for (let axis = x.shape.length - 1; axis >= 0; axis--) {
     if (!axes.includes(axis)) continue;
@@ -85,9 +85,9 @@ function linear(name: string, x: Tensor, axes: Axes | undefined, keepDims: boole
   ]);
 }
 
-/** Of a reduction. */
+/** Options of a reduction. */
 export interface ReduceOptions {
-  /** Leaves sizes of 1 in the place of what was reduced; default false. */
+  /** Keeps the reduced axes with size 1; default false. */
   readonly keepDims?: boolean;
 }
 

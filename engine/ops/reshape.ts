@@ -1,4 +1,4 @@
-// Another view of the same elements.
+// Reshape: another shape for the same elements.
 import { record } from '../autograd.js';
 import type { Shape } from '../shape.js';
 import { type Tensor, view } from '../tensor.js';

@@ -1,4 +1,4 @@
-// How many pixels were kept, how right the kept and the dropped ones are, and how sure: one pass for the log.
+// Statistics for the log, in one pass: how many pixels were kept, the accuracy of kept and dropped ones, and the mean confidence.
 import { partialThreads } from '../../shaders/classes.js';
 import { selectionSums, selectionValue } from '../../shaders/selection-statistics.js';
 import { noGrad } from '../autograd.js';

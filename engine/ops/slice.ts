@@ -1,4 +1,4 @@
-// A contiguous range along one axis. Seen as rows of everything from that axis on, the range is one piece of each row.
+// Slice: a contiguous range along one axis. In rows that hold everything from that axis on, the range is one piece of each row.
 import { copyRows, type MovedType, padRows, type Rows } from '../../shaders/slice.js';
 import { record } from '../autograd.js';
 import { normalizeAxes, ShapeError, show, sizeOf } from '../shape.js';

@@ -1,5 +1,5 @@
-// Functions of one number, applied to every element. NaN gives NaN, in value and gradient: where a driver may drop it (min, max,
-// sign, exp, log and comparisons), `keep_nan` tests the bits.
+// Functions of one number, applied to every element. NaN gives NaN, in value and gradient. Drivers may drop a NaN in min, max, sign,
+// exp, log and comparisons; there `keep_nan` tests the bits.
 import { record } from '../autograd.js';
 import { ShapeError } from '../shape.js';
 import type { Tensor } from '../tensor.js';
@@ -29,7 +29,7 @@ export const exp = (x: Tensor): Tensor => unary('exp', x, 'keep_nan(x, exp(x))',
 
 /** Natural logarithm of x: −∞ at 0, NaN below. */
 export const log = (x: Tensor): Tensor => {
-  // Not every driver's log knows 0, infinity and negative numbers.
+  // Not every driver's log handles 0, infinity and negative numbers.
   const above = 'select(log(x), infinity, x == infinity)';
   const expression = `keep_nan(x, select(select(${above}, -infinity, x == V(0.0)), nan, x < V(0.0)))`;
   return unary('log', x, expression, 'dy / x', { infinity: Number.POSITIVE_INFINITY, nan: Number.NaN });

@@ -1,4 +1,4 @@
-// Upsampling in 2-D and 3-D. A concatenation that takes its output has it written into the slot.
+// Upsampling in 2-D and 3-D. The output is deferred, so that a concatenation can have it written into its slot.
 import type { Triple } from '../../shaders/image-sizes.js';
 import { type UpsampleSizes, upsampleBackward, upsampleForward } from '../../shaders/upsample.js';
 import { checkOptions, showValue } from '../arguments.js';
@@ -7,10 +7,10 @@ import { ShapeError } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
 import { expectTensors, floatType } from './float-type.js';
-import { deferWrite, type SlotOf, waitingSlot } from './fusion.js';
+import { deferredSlot, deferWrite, type SlotOf } from './fusion.js';
 import { alongAxes, imageSizes, ofRank } from './image-sizes.js';
 
-/** How an image is made larger. */
+/** Options of `upsample`. */
 export interface UpsampleOptions {
   /** How many times longer each side becomes; a whole number of at least 2. Default 2. */
   factor?: number;
@@ -48,7 +48,7 @@ export function upsample(x: Tensor, options: UpsampleOptions = {}): Tensor {
 
   return record('upsample', y, [x], (dy) => {
     const dx = empty(x.gpu, x.shape, x.dtype, 'dupsample');
-    const slot = waitingSlot(dy);
+    const slot = deferredSlot(dy);
     run(upsampleBackward(sizes, slot), { dy: slot?.source ?? dy, dx }, { threads: x.size / lanes });
     return [dx];
   });

@@ -1,5 +1,5 @@
-// Views of a batch's items by a table of draws: mixed with each other and turned, and for images with other intensities. Both ops read
-// one table and take every pixel from the same place, so what one says of the views is what the other shows.
+// Views of a batch's items by a table of draws: items are mixed and turned, and images also change their intensities. Both ops read
+// one table and take every pixel from the same place, so labels and features mixed by one match the images of the other.
 import type { Triple } from '../../shaders/image-sizes.js';
 import { mixedBackward, mixedForward, mixedLabels, strongViewsShader, viewColumns } from '../../shaders/views.js';
 import { checkNoMore, checkOptions, showValue } from '../arguments.js';
@@ -13,24 +13,24 @@ import { type Image, imageSizes } from './image-sizes.js';
 import { expectRandom, type Random } from './random.js';
 import { mean } from './reduce.js';
 
-/** How an item of a batch is seen: a row of the table that `mixItems` and `strongViews` read. Left out: as it is. */
+/** The view of one item: a row of the table that `mixItems` and `strongViews` read. A field that is left out changes nothing. */
 export interface View {
   /** Exponent of the intensities' size, above 0; default 1. */
   readonly gamma?: number;
   /** Factor of the distance from the item's mean; default 1. */
   readonly contrast?: number;
-  /** What is added; default 0. */
+  /** Number that is added; default 0. */
   readonly brightness?: number;
   /** Standard deviation of the blur in pixels; default 0: none. */
   readonly blur?: number;
   /** Standard deviation of the noise; default 0. */
   readonly noise?: number;
   /**
-   * Turn of the planes, 0 to 7: so many quarter turns counter-clockwise (turn modulo 4), then from 4 on a flip from left to right. Planes
-   * that are no squares turn by half turns only: 1 and 3 are 0 and 2 there. Default 0.
+   * Turn of the planes, 0 to 7: turn modulo 4 quarter turns counter-clockwise, then from 4 on a flip from left to right. Planes that
+   * are not square make half turns only: there 1 and 3 act as 0 and 2. Default 0.
    */
   readonly turn?: number;
-  /** The item whose view is seen inside the box, as a distance in the batch from this one; default 0: itself. */
+  /** The item that is shown inside the box, as its distance in the batch from this one; default 0: itself. */
   readonly partner?: number;
   /** The box: its first plane, row and column (default 0), and those after its last (default plane 1, row 0, column 0: an empty box). */
   readonly firstPlane?: number;
@@ -45,7 +45,7 @@ type Column = (typeof viewColumns)[number];
 
 const defaults: Partial<Record<Column, number>> = { gamma: 1, contrast: 1, endPlane: 1 };
 
-/** What a number of view `item` must be, where it is not. */
+/** What the number `name` of view `item` must be, if it is something else. */
 function objection(name: Column, value: unknown, item: number, items: number): string | undefined {
   if (typeof value !== 'number' || !Number.isFinite(value)) return 'a finite number';
   if (name === 'gamma') return value > 0 ? undefined : 'a number above 0';
@@ -58,8 +58,8 @@ function objection(name: Column, value: unknown, item: number, items: number): s
 }
 
 /**
- * The rows of a table, [views, columns], for a tensor that `mixItems` and `strongViews` take as `draws`. Throws a ShapeError for a number
- * that no view has.
+ * The rows of a table, [views, columns], for a tensor that `mixItems` and `strongViews` take as `draws`. Throws a ShapeError for a
+ * number out of its range.
  */
 export function viewTable(views: readonly View[]): Float32Array<ArrayBuffer> {
   const table = new Float32Array(views.length * viewColumns.length);
@@ -104,10 +104,10 @@ function labelSizes({ shape }: Tensor): Pick<Image, 'batch' | 'size'> {
 }
 
 /**
- * Items as the views of `draws` (f32, a row an item, from `viewTable`) show them: each pixel from the item itself or, inside its box,
- * from its partner, turned as the item that it comes from. x: images or features [N, H, W, C] or [N, D, H, W, C], f32 or f16, or labels
- * u8 [N, H, W] or [N, D, H, W]. Moves bits; the gradient adds up what shows a pixel. Throws a ShapeError for other shapes. A partner must
- * lie in the batch, and a box in the image.
+ * Items as the views of `draws` (f32, one row for each item, from `viewTable`) show them. Each pixel comes from the item itself or,
+ * inside its box, from its partner, turned as that source is. x: images or features [N, H, W, C] or [N, D, H, W, C], f32 or f16, or
+ * labels u8 [N, H, W] or [N, D, H, W]. Values are copied bit for bit; the gradient of a pixel is the sum over all views that show it.
+ * Throws a ShapeError for other shapes. A partner must lie in the batch, and a box in the image.
  */
 export function mixItems(x: Tensor, draws: Tensor, ...others: never[]): Tensor {
   expectTensors('mixItems', x);
@@ -135,8 +135,8 @@ export function mixItems(x: Tensor, draws: Tensor, ...others: never[]): Tensor {
 /**
  * The strong views of images x [N, H, W, C] or [N, D, H, W, C]: mixed and turned as `mixItems` does by the same `draws`, with the
  * intensities of the item that each pixel comes from: blur in the plane, power, contrast about the item's mean, brightness, noise
- * (formulas in shaders/views.ts). Nothing is clipped. What a row leaves alone comes back bit for bit. Takes one stream of `random` when
- * it is recorded. No gradient. Throws a ShapeError for other shapes.
+ * (formulas in shaders/views.ts). Nothing is clipped. Pixels that a row does not change are copied bit for bit. Takes one stream of
+ * `random` when it is recorded. No gradient. Throws a ShapeError for other shapes.
  */
 export function strongViews(x: Tensor, draws: Tensor, random: Random, ...others: never[]): Tensor {
   expectTensors('strongViews', x);

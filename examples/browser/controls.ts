@@ -4,6 +4,7 @@ import { download, labelFile } from './files.js';
 import { attempt, closeNotice } from './messages.js';
 import { layers, type Shown } from './show.js';
 import { phantomStudy, type Study } from './study.js';
+import type { Convention } from './viewer.js';
 import { encodeWeights } from './weights.js';
 
 export interface Controls {
@@ -77,6 +78,13 @@ export function listenToControls(page: Shown, on: Controls, moved: () => void, c
       view[layer] = checked;
     });
   }
+  onInput('planes', changed, ({ checked }) => {
+    view.planes = checked;
+  });
+  select('convention').addEventListener('change', () => {
+    view.convention = select('convention').value as Convention;
+    moved();
+  });
   onInput('labelled', changed, ({ checked }) => {
     if (page.study) page.study.labelled[view.z] = checked;
   });

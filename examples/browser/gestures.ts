@@ -1,11 +1,13 @@
 // What mouse, pen and fingers do on the picture. The wheel turns slices; a drag looks (window and level) or paints; a finger
-// that looks swipes through the slices; two fingers, or the wheel with Ctrl, zoom; two fingers or the middle button move.
+// that looks swipes through the slices; a click picks a pixel; two fingers, or the wheel with Ctrl, zoom; two fingers or the middle button move.
 
 export interface Gestures {
   /** Whether a drag paints. */
   paints(): boolean;
   turn(slices: number): void;
   window(dx: number, dy: number): void;
+  /** A click, where nothing is painted. */
+  pick(x: number, y: number): void;
   /** Zooms by a factor about a point of the canvas, and moves by pixels of the canvas. */
   zoom(factor: number, x: number, y: number, dx: number, dy: number): void;
   fit(): void;
@@ -23,6 +25,7 @@ const pixelsPerSlice = 24; // of a swipe, and of the wheel's finer steps
 export function listen(canvas: HTMLCanvasElement, on: Gestures): void {
   const pointers = new Map<number, { x: number; y: number }>();
   let mode: 'none' | 'stroke' | 'window' | 'swipe' | 'move' = 'none';
+  let begun: { x: number; y: number } | undefined; // where a press began that may be a click
   let rest = 0; // of a swipe or the wheel, less than a slice
   const at = (event: PointerEvent | WheelEvent) => ({ x: event.offsetX, y: event.offsetY });
   const turnBy = (pixels: number) => {
@@ -48,6 +51,7 @@ export function listen(canvas: HTMLCanvasElement, on: Gestures): void {
       mode = 'move';
     } else if (pointers.size === 1) {
       rest = 0;
+      begun = event.button === 0 ? where : undefined;
       if (event.button === 1) mode = 'move';
       else if (event.button === 0 && on.paints()) {
         mode = 'stroke';
@@ -58,6 +62,7 @@ export function listen(canvas: HTMLCanvasElement, on: Gestures): void {
   canvas.addEventListener('pointermove', (event) => {
     const before = pointers.get(event.pointerId);
     const where = at(event);
+    if (begun && Math.hypot(where.x - begun.x, where.y - begun.y) > 3) begun = undefined;
     if (event.pointerType !== 'touch') on.hover(where);
     if (!before) return;
     const old = pointers.size === 2 ? pair() : undefined;
@@ -67,6 +72,8 @@ export function listen(canvas: HTMLCanvasElement, on: Gestures): void {
       const now = pair();
       on.zoom(now.apart / old.apart, now.x, now.y, now.x - old.x, now.y - old.y);
     } else if (mode === 'move') on.zoom(1, where.x, where.y, dx, dy);
+    else if (begun)
+      return; // too short to be a drag
     else if (mode === 'window') on.window(dx, dy);
     else if (mode === 'swipe') turnBy(-dy);
     else if (mode === 'stroke') {
@@ -77,6 +84,7 @@ export function listen(canvas: HTMLCanvasElement, on: Gestures): void {
   const lift = (event: PointerEvent) => {
     if (!pointers.delete(event.pointerId)) return;
     if (mode === 'stroke') on.strokeEnd(false);
+    else if (begun && (mode === 'window' || mode === 'swipe')) on.pick(begun.x, begun.y);
     if (!pointers.size || mode === 'stroke') mode = 'none';
   };
   canvas.addEventListener('pointerup', lift);

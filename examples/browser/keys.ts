@@ -16,7 +16,7 @@ export interface Keys {
   help(): void;
   takeSegmentation(): void;
   toggleLabelled(): void;
-  toggle(layer: 'showSegmentation' | 'showLabels' | 'showConfidence'): void;
+  toggle(layer: 'showSegmentation' | 'showLabels' | 'showConfidence' | 'planes'): void;
   chooseTool(tool: 'look' | 'brush' | 'erase' | 'fill'): void;
   chooseClass(k: number): void;
   resize(by: number): void;
@@ -46,6 +46,7 @@ export function listenToKeys(on: Keys): void {
     g: () => on.toggle('showSegmentation'),
     l: () => on.toggle('showLabels'),
     c: () => on.toggle('showConfidence'),
+    x: () => on.toggle('planes'),
     m: on.toggleLabelled,
     p: on.takeSegmentation,
     s: on.segment,

@@ -13,11 +13,12 @@ import { createLossCharts } from './loss-charts.js';
 import { attempt, notice, say } from './messages.js';
 import { sortFiles, studyFor } from './opening.js';
 import { listenToPicture } from './picture.js';
+import { listenToPlanes } from './planes.js';
 import { createSession } from './session.js';
 import { type layers, type Shown, showAll, showPicture } from './show.js';
 import { type Study, sliceAt, studyOf, takeLabels } from './study.js';
 import { newView } from './viewer.js';
-import { decodeWeights } from './weights.js';
+import { decodeWeights, learnsHere } from './weights.js';
 
 const demonstration = decodeWeights(demonstrationBytes, 'Demonstration weights (phantom hearts)');
 const charts = createLossCharts();
@@ -42,6 +43,7 @@ const page: Shown = {
   study: undefined,
   view,
   cursor: undefined,
+  pointer: undefined,
   progress: 0,
 };
 
@@ -75,7 +77,10 @@ function openStudy(opened: Study): void {
 
 function choose(chosen: Study): void {
   page.study = chosen;
-  Object.assign(view, { z: Math.floor(chosen.depth / 2), zoom: 1, centre: { x: 0.5, y: 0.5 }, window: 1, level: 0.5 });
+  const { depth, height, width } = chosen;
+  Object.assign(view, { z: Math.floor(depth / 2), y: Math.floor(height / 2), x: Math.floor(width / 2) });
+  page.pointer = undefined;
+  Object.assign(view, { zoom: 1, centre: { x: 0.5, y: 0.5 }, window: 1, level: 0.5 });
   const [x, y, along] = chosen.spacing.map((mm) => Number(mm.toPrecision(3)));
   say(`${chosen.name}: ${chosen.width} × ${chosen.height} × ${chosen.depth} voxels of ${x} × ${y} × ${along} mm.`);
   show();
@@ -128,12 +133,17 @@ async function segment(): Promise<void> {
     show();
   });
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
-  if (done) say(`Segmented ${study.depth} slices in ${seconds} s on ${nameOf(session.gpu!)}.`);
+  const what = session.weights.patch.length === 3 ? 'the volume' : `${study.depth} slices`;
+  if (done) say(`Segmented ${what} in ${seconds} s on ${nameOf(session.gpu!)}.`);
 }
 
 async function train(): Promise<void> {
   if (!page.study) return;
   if (session.busy === 'learning') return session.stop();
+  if (!learnsHere(session.weights))
+    throw new Error(
+      'The page learns from whole slices, scaled from least to greatest, and these weights are for others. Open weights of such slices.',
+    );
   const number = (id: string): number => {
     const field = input(id);
     if (field.validity.valid) return field.valueAsNumber;
@@ -190,7 +200,7 @@ const actions = {
   takeSegmentation: () => takeOver(page.study?.segmentation?.labels),
   takeTruth: () => takeOver(page.study?.truth),
   isOpen: () => page.study !== undefined,
-  toggle(layer: (typeof layers)[number][1]) {
+  toggle(layer: (typeof layers)[number][1] | 'planes') {
     view[layer] = !view[layer];
     show();
   },
@@ -212,6 +222,7 @@ const actions = {
     showSlice();
   },
 };
+listenToPlanes(page, showSlice);
 listenToKeys(actions);
 listenToControls(page, actions, showSlice, show);
 

@@ -3,7 +3,7 @@ import { element, input } from './elements.js';
 import { listen } from './gestures.js';
 import { say } from './messages.js';
 import { isPainting, type Shown } from './show.js';
-import { keepInSight, pixelAt } from './viewer.js';
+import { keepInSight, mirroring, pixelAt, voxelAt } from './viewer.js';
 
 const canvas = element<HTMLCanvasElement>('picture');
 
@@ -60,9 +60,13 @@ export function listenToPicture(page: Shown, moved: () => void, painted: () => v
       const { study } = page;
       if (!study) return;
       if (!paints()) return picture.zoom(1, 0, 0, -24 * dx, -24 * dy);
+      const { across, down } = mirroring(study, view, 'axial');
       const from = page.cursor ?? pixel(canvas.clientWidth / 2, canvas.clientHeight / 2);
       const within = (value: number, sides: number) => Math.max(0, Math.min(sides - 1, Math.floor(value))) + 0.5;
-      const [x, y] = [within(from.x + dx, study.width), within(from.y + dy, study.height)];
+      const [x, y] = [
+        within(from.x + (across ? -dx : dx), study.width),
+        within(from.y + (down ? -dy : dy), study.height),
+      ];
       page.cursor = { x, y, diameter: diameter() };
       if (brush.isDown && !input('fill').checked) paint(x, y);
       say(`Brush at column ${Math.ceil(x)}, row ${Math.ceil(y)}.`);
@@ -88,6 +92,11 @@ export function listenToPicture(page: Shown, moved: () => void, painted: () => v
       view.level = Math.max(0, Math.min(1, view.level + share(dy)));
       moved();
     },
+    pick(x, y) {
+      page.pointer = { name: 'axial', x, y };
+      if (page.study) Object.assign(view, voxelAt(page.study, view, canvas, x, y, 'axial'));
+      moved();
+    },
     zoom: picture.zoom,
     fit: picture.fit,
     strokeStart(x, y) {
@@ -106,7 +115,8 @@ export function listenToPicture(page: Shown, moved: () => void, painted: () => v
     },
     hover(point) {
       page.cursor = point && page.study ? { ...pixel(point.x, point.y), diameter: diameter() } : undefined;
-      if (isPainting()) moved();
+      page.pointer = point && { name: 'axial', ...point };
+      if (page.study) moved();
     },
   });
   return picture;

@@ -8,11 +8,14 @@ import {
   minMaxScaled,
   type NativeSample,
   orientationCode,
+  percentileScaled,
   pictureOrder,
   toFile,
   toPicture,
   type Volume,
+  zScored,
 } from 'wgrad/data';
+import type { Weights } from './weights.js';
 
 export interface Segmentation {
   /** Class of every voxel. */
@@ -39,7 +42,7 @@ export interface Study {
   /** Known for phantoms only. */
   readonly truth: Uint8Array | undefined;
   segmentation: Segmentation | undefined;
-  /** Letters of the directions that x and y of a picture point to; empty where the header does not say. */
+  /** Letters of the directions that x, y and z point to; empty where the header does not say. */
   readonly directions: string;
   /** What exported labels are written like; none for a phantom. */
   readonly volume: Volume | undefined;
@@ -70,7 +73,7 @@ export function studyOf(volume: Volume): Study {
     labelled: new Array(depth).fill(false),
     truth: undefined,
     segmentation: undefined,
-    directions: code && code[order.axes[0]]! + code[order.axes[1]]!,
+    directions: code && order.axes.map((axis) => code[axis]!).join(''),
   };
 }
 
@@ -96,6 +99,18 @@ export function phantomStudy(index: number, size = 128): Study {
 /** The pixels of slice z of something that has one number a voxel. */
 export const sliceAt = <A extends Uint8Array | Float32Array>({ height, width }: Study, voxels: A, z: number): A =>
   voxels.subarray(z * height * width, (z + 1) * height * width) as A;
+
+/** The study's image as a network's are scaled: the voxels of its file, but for a phantom's, which are stored as they are shown. */
+export function scaledImage(
+  study: Study,
+  { intensity, intensityPercentiles }: Pick<Weights, 'intensity' | 'intensityPercentiles'>,
+): Float32Array {
+  const { volume, order, image } = study;
+  if (intensity === 'minmax') return image;
+  const stored = volume ? toPicture(volume.data, volume.shape, order) : image;
+  if (intensity === 'stored') return stored;
+  return intensity === 'zscore' ? zScored(stored) : percentileScaled(stored, intensityPercentiles);
+}
 
 /** Slice z for the trainer, with its label where it counts as labelled. */
 export const nativeSlice = (study: Study, z: number): NativeSample => ({

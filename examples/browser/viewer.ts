@@ -1,11 +1,21 @@
-// Draws one slice with what lies over it, scaled to the canvas with the pixels' true proportions, and knows which pixel is
-// under which point of the canvas.
+// Draws one plane of a volume with what lies over it, scaled to the canvas with the pixels' true proportions, and knows which pixel
+// is under which point of the canvas.
+import { type Plane, type PlaneName, planeThrough } from 'wgrad/data';
 import { colorOf } from './classes.js';
-import { type Study, sliceAt } from './study.js';
+import type { Study } from './study.js';
 
-/** How a slice is looked at. */
+/** Which side of an axial or coronal picture the patient's right is on; `stored`: where the file has it. */
+export type Convention = 'radiological' | 'neurological' | 'stored';
+
+/** How a volume is looked at. */
 export interface View {
+  /** The voxel that all planes go through. */
   z: number;
+  y: number;
+  x: number;
+  /** Whether the coronal and the sagittal plane are shown beside the axial one, with lines where planes meet. */
+  planes: boolean;
+  convention: Convention;
   /** Window and level as shares of the volume's range. */
   window: number;
   level: number;
@@ -22,28 +32,90 @@ export interface View {
 }
 
 export const newView = (classes: number): View => ({
-  ...{ z: 0, window: 1, level: 0.5, zoom: 1, centre: { x: 0.5, y: 0.5 }, opacity: 0.45 },
+  ...{ z: 0, y: 0, x: 0, planes: true, convention: 'radiological' as Convention },
+  ...{ window: 1, level: 0.5, zoom: 1, centre: { x: 0.5, y: 0.5 }, opacity: 0.45 },
   ...{ showSegmentation: true, showLabels: true, showConfidence: false },
   visible: new Array(classes).fill(true),
 });
 
-/** Where the slice lies on a canvas of `width`×`height`: its left top corner and the size of a pixel. */
-export function placeOf(study: Study, { zoom, centre }: View, width: number, height: number) {
-  const [mmX, mmY] = study.spacing;
-  const perMm = zoom * Math.min(width / (study.width * mmX), height / (study.height * mmY));
+const opposite: Record<string, string> = { R: 'L', L: 'R', A: 'P', P: 'A', S: 'I', I: 'S' };
+
+/** A plane through the voxel that is looked at. */
+export const planeOf = (
+  { depth, height, width, spacing: [mmX, mmY, mmZ] }: Study,
+  { z, y, x }: View,
+  name: PlaneName,
+): Plane => planeThrough(name, [z, y, x], [depth, height, width], [mmZ, mmY, mmX]);
+
+/** Letters of the directions that the columns and the rows of a plane lead to; empty where the header does not say. */
+function directionsOf({ directions: [x = '', y = '', z = ''] }: Study, name: PlaneName): [string, string] {
+  if (name === 'axial') return [x, y];
+  return [name === 'coronal' ? x : y, opposite[z] ?? '']; // the last slice is the first row
+}
+
+/** Whether a plane is drawn mirrored across and down: front, or the head, at the top; right and left as the convention has it. */
+export function mirroring(study: Study, { convention }: View, name: PlaneName): { across: boolean; down: boolean } {
+  if (convention === 'stored') return { across: false, down: false };
+  const [across, down] = directionsOf(study, name);
+  const towards = convention === 'radiological' ? 'R' : 'L';
+  return { across: across === towards || across === 'A', down: down === 'A' || down === 'S' };
+}
+
+/** Where a plane lies on a canvas of `width`×`height`, before it is mirrored: its left top corner and the size of a pixel. */
+function placeOf(plane: Plane, { zoom, centre }: Pick<View, 'zoom' | 'centre'>, width: number, height: number) {
+  const [mmY, mmX] = plane.spacing;
+  const perMm = zoom * Math.min(width / (plane.width * mmX), height / (plane.height * mmY));
   const [scaleX, scaleY] = [perMm * mmX, perMm * mmY];
   return {
-    left: width / 2 - centre.x * study.width * scaleX,
-    top: height / 2 - centre.y * study.height * scaleY,
+    left: width / 2 - centre.x * plane.width * scaleX,
+    top: height / 2 - centre.y * plane.height * scaleY,
     scaleX,
     scaleY,
   };
 }
+type Place = ReturnType<typeof placeOf>;
 
-/** The slice's continuous pixel coordinates under a point of the canvas. */
-export function pixelAt(study: Study, view: View, canvas: HTMLCanvasElement, x: number, y: number) {
-  const { left, top, scaleX, scaleY } = placeOf(study, view, canvas.clientWidth, canvas.clientHeight);
-  return { x: (x - left) / scaleX, y: (y - top) / scaleY };
+/** Only the axial plane is zoomed. */
+const sightOf = (view: View, name: PlaneName) => (name === 'axial' ? view : { zoom: 1, centre: { x: 0.5, y: 0.5 } });
+
+/** A plane's continuous pixel coordinates under a point of the canvas. */
+export function pixelAt(
+  study: Study,
+  view: View,
+  canvas: HTMLCanvasElement,
+  x: number,
+  y: number,
+  name: PlaneName = 'axial',
+) {
+  const { clientWidth: width, clientHeight: height } = canvas;
+  const { left, top, scaleX, scaleY } = placeOf(planeOf(study, view, name), sightOf(view, name), width, height);
+  const { across, down } = mirroring(study, view, name);
+  return { x: ((across ? width - x : x) - left) / scaleX, y: ((down ? height - y : y) - top) / scaleY };
+}
+
+/** A voxel of a volume. */
+export interface Voxel {
+  readonly z: number;
+  readonly y: number;
+  readonly x: number;
+}
+
+/** The voxel under a point of the canvas; undefined beside the plane. */
+export function voxelAt(
+  study: Study,
+  view: View,
+  canvas: HTMLCanvasElement,
+  x: number,
+  y: number,
+  name: PlaneName,
+): Voxel | undefined {
+  const { width, height, voxels } = planeOf(study, view, name);
+  const at = pixelAt(study, view, canvas, x, y, name);
+  const [column, row] = [Math.floor(at.x), Math.floor(at.y)];
+  if (column < 0 || row < 0 || column >= width || row >= height) return undefined;
+  const voxel = voxels[row * width + column]!;
+  const inPlane = study.height * study.width;
+  return { z: Math.floor(voxel / inPlane), y: Math.floor((voxel % inPlane) / study.width), x: voxel % study.width };
 }
 
 /** The middle must stay on the slice; what fits is not moved. */
@@ -56,15 +128,14 @@ export function keepInSight(view: View): void {
 
 const layer = document.createElement('canvas');
 
-/** Draws pixels at the study's own size, then scaled onto the canvas. */
+/** Draws pixels at the plane's own size, then scaled onto the canvas. */
 function paint(
   context: CanvasRenderingContext2D,
-  study: Study,
-  place: ReturnType<typeof placeOf>,
+  { width, height }: Plane,
+  place: Place,
   smooth: boolean,
   fill: (rgba: Uint8ClampedArray) => void,
 ): void {
-  const { width, height } = study;
   if (layer.width !== width || layer.height !== height) Object.assign(layer, { width, height });
   const small = layer.getContext('2d')!;
   const pixels = small.createImageData(width, height);
@@ -75,8 +146,14 @@ function paint(
   context.drawImage(layer, place.left, place.top, width * place.scaleX, height * place.scaleY);
 }
 
-/** Draws the slice, the confidence, the segmentation filled, and labels outlined (filled where they stand alone). */
-export function draw(canvas: HTMLCanvasElement, study: Study | undefined, view: View, cursor?: Cursor): void {
+/** Draws a plane, the confidence, the segmentation filled, labels outlined (filled where they stand alone), and where other planes meet it. */
+export function draw(
+  canvas: HTMLCanvasElement,
+  study: Study | undefined,
+  view: View,
+  cursor?: Cursor,
+  name: PlaneName = 'axial',
+): void {
   const density = Math.min(devicePixelRatio, 2);
   const [width, height] = [canvas.clientWidth, canvas.clientHeight];
   if (canvas.width !== Math.round(width * density)) canvas.width = Math.round(width * density);
@@ -86,12 +163,21 @@ export function draw(canvas: HTMLCanvasElement, study: Study | undefined, view: 
   context.fillStyle = '#000';
   context.fillRect(0, 0, width, height);
   if (!study) return;
-  const place = placeOf(study, view, width, height);
-  const { z, window, level, visible } = view;
+  const plane = planeOf(study, view, name);
+  const place = placeOf(plane, sightOf(view, name), width, height);
+  const { across, down } = mirroring(study, view, name);
+  const [signX, signY] = [across ? -density : density, down ? -density : density];
+  context.setTransform(signX, 0, 0, signY, across ? density * width : 0, down ? density * height : 0);
+  const { window, level, visible } = view;
+  const shown = <A extends Uint8Array | Float32Array>(voxels: A): A => {
+    const pixels = new (voxels.constructor as new (count: number) => A)(plane.voxels.length);
+    for (let i = 0; i < pixels.length; i++) pixels[i] = voxels[plane.voxels[i]!]!;
+    return pixels;
+  };
 
-  const image = sliceAt(study, study.image, z);
+  const image = shown(study.image);
   const [black, span] = [level - window / 2, Math.max(window, 1e-6)];
-  paint(context, study, place, true, (rgba) => {
+  paint(context, plane, place, true, (rgba) => {
     for (let i = 0; i < image.length; i++) {
       const grey = (255 * (image[i]! - black)) / span;
       rgba[4 * i] = rgba[4 * i + 1] = rgba[4 * i + 2] = grey;
@@ -109,10 +195,10 @@ export function draw(canvas: HTMLCanvasElement, study: Study | undefined, view: 
     }
   };
   const filled = view.showSegmentation && segmentation;
-  if (filled) paint(context, study, place, false, tinted(sliceAt(study, segmentation.labels, z), view.opacity));
+  if (filled) paint(context, plane, place, false, tinted(shown(segmentation.labels), view.opacity));
   if (view.showConfidence && segmentation) {
-    const confidence = sliceAt(study, segmentation.confidence, z);
-    paint(context, study, place, false, (rgba) => {
+    const confidence = shown(segmentation.confidence);
+    paint(context, plane, place, false, (rgba) => {
       for (let i = 0; i < confidence.length; i++) {
         const doubt = (255 - confidence[i]!) / 128; // 1 at a confidence of one half
         rgba.set([255, 235 - 200 * Math.min(1, doubt), 60], 4 * i);
@@ -121,19 +207,25 @@ export function draw(canvas: HTMLCanvasElement, study: Study | undefined, view: 
     });
   }
   if (view.showLabels) {
-    const labels = sliceAt(study, study.labels, z);
-    if (!filled) paint(context, study, place, false, tinted(labels, view.opacity));
-    outline(context, study, place, labels, visible);
+    const labels = shown(study.labels);
+    if (!filled) paint(context, plane, place, false, tinted(labels, view.opacity));
+    outline(context, plane, place, labels, visible);
   }
-  if (study.directions) lettersOf(context, study.directions, width, height);
+  if (view.planes && study.depth > 1) cross(context, study, view, name, place, width, height);
   if (cursor) ring(context, place, cursor);
+  context.setTransform(density, 0, 0, density, 0, 0);
+  if (study.directions) {
+    const [columns, rows] = directionsOf(study, name);
+    const turned = (letter: string, is: boolean) => (is ? (opposite[letter] ?? '') : letter);
+    lettersOf(context, turned(columns, across), turned(rows, down), width, height);
+  }
 }
 
 /** Lines between pixels of different classes, in the colour of the class inside. */
 function outline(
   context: CanvasRenderingContext2D,
-  { width, height }: Study,
-  { left, top, scaleX, scaleY }: ReturnType<typeof placeOf>,
+  { width, height }: Plane,
+  { left, top, scaleX, scaleY }: Place,
   labels: Uint8Array,
   visible: readonly boolean[],
 ): void {
@@ -164,9 +256,36 @@ function outline(
   }
 }
 
-const opposite: Record<string, string> = { R: 'L', L: 'R', A: 'P', P: 'A', S: 'I', I: 'S' };
+/** Dashed lines where the other two planes meet this one, open about the voxel that they share. */
+function cross(
+  context: CanvasRenderingContext2D,
+  study: Study,
+  { z, y, x }: View,
+  name: PlaneName,
+  { left, top, scaleX, scaleY }: Place,
+  width: number,
+  height: number,
+): void {
+  const column = left + ((name === 'sagittal' ? y : x) + 0.5) * scaleX;
+  const row = top + ((name === 'axial' ? y : study.depth - 1 - z) + 0.5) * scaleY;
+  const gap = 9;
+  context.beginPath();
+  for (const [x1, y1, x2, y2] of [
+    [0, row, column - gap, row],
+    [column + gap, row, width, row],
+    [column, 0, column, row - gap],
+    [column, row + gap, column, height],
+  ] as const) {
+    context.moveTo(x1, y1);
+    context.lineTo(x2, y2);
+  }
+  context.setLineDash([5, 4]);
+  Object.assign(context, { strokeStyle: 'rgb(125 182 255 / 75%)', lineWidth: 1 });
+  context.stroke();
+  context.setLineDash([]);
+}
 
-function lettersOf(context: CanvasRenderingContext2D, [right = '', down = '']: string, width: number, height: number) {
+function lettersOf(context: CanvasRenderingContext2D, right: string, down: string, width: number, height: number) {
   context.font = '600 13px system-ui, sans-serif';
   context.textAlign = 'center';
   context.textBaseline = 'middle';
@@ -194,7 +313,7 @@ export interface Cursor {
 
 function ring(
   context: CanvasRenderingContext2D,
-  { left, top, scaleX, scaleY }: ReturnType<typeof placeOf>,
+  { left, top, scaleX, scaleY }: Place,
   { x, y, diameter }: Cursor,
 ): void {
   const radii = [(diameter / 2) * scaleX, (diameter / 2) * scaleY] as const;

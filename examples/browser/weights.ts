@@ -1,7 +1,7 @@
 // A network's weights outside of the GPU: read from and written to safetensors in memory, in PyTorch's names and layout, as
 // the trainer's checkpoints are. They survive a lost device, since the page keeps the last copy.
 import type { Gpu } from 'wgrad';
-import { resolveConfig } from 'wgrad/method';
+import { resolveConfig, resolveSaved } from 'wgrad/method';
 import {
   decodeSafetensors,
   encodeSafetensors,
@@ -17,12 +17,21 @@ export interface Weights {
   /** Where they come from, for people. */
   readonly name: string;
   readonly arrays: ReadonlyMap<string, NamedArray>;
-  /** The network's shape and the grid that slices are resized to. */
+  /** The network's shape and the grid that slices, or volumes, are resized to or cut at. */
   readonly classes: number;
   readonly features: readonly number[];
   readonly patch: readonly number[];
   readonly spacing: readonly number[];
+  readonly sample: 'whole' | 'patches';
+  readonly downsample: number;
+  /** How the network's images are scaled. */
+  readonly intensity: 'minmax' | 'percentile' | 'zscore' | 'stored';
+  readonly intensityPercentiles: readonly number[];
 }
+
+/** Whether the page can go on training these weights: it learns from whole slices, scaled from the least to the greatest value. */
+export const learnsHere = ({ patch, sample, intensity }: Weights): boolean =>
+  patch.length === 2 && sample === 'whole' && intensity === 'minmax';
 
 /** Reads the bytes of a safetensors file. Throws an Error that says what is wrong with it. */
 export function decodeWeights(bytes: Uint8Array, name: string): Weights {
@@ -51,13 +60,19 @@ function architectureOf(arrays: Map<string, NamedArray>, text: string | undefine
     if (!shape) break;
     features.push(shape[0]!);
   }
-  const config = text ? resolveConfig(JSON.parse(text) as Record<string, unknown>) : undefined;
-  return { features, classes: last[0]!, patch: config?.patch ?? [256, 256], spacing: config?.spacing ?? [0, 0] };
+  const config = text ? resolveSaved(JSON.parse(text) as Record<string, unknown>) : undefined;
+  const rank = first.length - 2;
+  const { patch, spacing, sample, downsample, intensity, intensityPercentiles } = config ?? resolveConfig({});
+  if (patch.length !== rank)
+    refuse(
+      `its network takes ${rank === 3 ? 'volumes' : 'slices'}, and its patch is ${config ? patch.join('×') : 'not told'}`,
+    );
+  return { features, classes: last[0]!, patch, spacing, sample, downsample, intensity, intensityPercentiles };
 }
 
 /** The bytes of a safetensors file that `wgrad predict --weights` and this page read. */
-export const encodeWeights = ({ arrays, classes, features, patch, spacing }: Weights): Uint8Array =>
-  encodeSafetensors(arrays, { format: 'pt', config: JSON.stringify({ classes, features, patch, spacing }) });
+export const encodeWeights = ({ arrays, name: _, ...config }: Weights): Uint8Array =>
+  encodeSafetensors(arrays, { format: 'pt', config: JSON.stringify(config) });
 
 /** Writes weights into a model; an Error lists what does not fit. */
 export function writeInto(model: Segmenter, { arrays, name: file }: Weights): void {
@@ -74,7 +89,12 @@ export function writeInto(model: Segmenter, { arrays, name: file }: Weights): vo
 
 /** A model on the GPU with these weights. */
 export function modelOf(gpu: Gpu, weights: Weights): Segmenter {
-  const model = unet(gpu, { inChannels: 1, classes: weights.classes, features: weights.features });
+  const model = unet(gpu, {
+    inChannels: 1,
+    classes: weights.classes,
+    features: weights.features,
+    rank: weights.patch.length === 3 ? 3 : 2,
+  });
   writeInto(model, weights);
   return model;
 }

@@ -1,18 +1,18 @@
-// ONNX's messages, of which a graph of nodes over named values is made. Field numbers are those of onnx.proto; operators those of
-// opset 17 and IR 8 (2022), which every runtime of today reads.
+// Builds a graph of nodes over named values from ONNX's messages. Field numbers are those of onnx.proto; operators are those of
+// opset 17 and IR 8 (2022), which every current runtime reads.
 import { Message } from './protobuf.js';
 
-/** What the file asks of a runtime. */
+/** The operator set that the file requires of a runtime. */
 export const opset = 17;
 const irVersion = 8;
 
 /** Element types, by onnx.proto's numbers. */
 const elementTypes = { float: 1, uint8: 2 } as const;
 
-/** An attribute of a node: `ints` are arrays, `number` must be told to be a float, texts are texts. */
+/** An attribute of a node: an array is a list of integers, a single number is marked as int or float. */
 export type Attribute = readonly number[] | string | { readonly int: number } | { readonly float: number };
 
-/** A value that goes into the graph or comes out of it; axes that are known at run time only have names. */
+/** An input or output of the graph; axes whose size is known only at run time have names. */
 export interface ValueInfo {
   readonly name: string;
   readonly type: keyof typeof elementTypes;
@@ -20,7 +20,7 @@ export interface ValueInfo {
   readonly doc: string;
 }
 
-/** Collects nodes and constants; values are known by their names, each made once. */
+/** Collects nodes and constants. Values have names; each is made once. */
 export class Graph {
   readonly #message = new Message();
   readonly #names = new Set<string>();
@@ -29,7 +29,7 @@ export class Graph {
     this.#message.value(2, name);
   }
 
-  /** Adds a node of one output, called `name` as the node is; returns that name. */
+  /** Adds a node with one output; `name` is the name of both. Returns it. */
   node(operator: string, name: string, inputs: readonly string[], attributes: Record<string, Attribute> = {}): string {
     const node = new Message();
     for (const input of inputs) {
@@ -43,7 +43,7 @@ export class Graph {
     return name;
   }
 
-  /** Adds a constant of float32; returns its name. Adding one of the same name again does nothing. */
+  /** Adds a float32 constant; returns its name. Adding the same name again does nothing. */
   constant(name: string, shape: readonly number[], data: Float32Array): string {
     if (this.#names.has(name)) return name;
     const tensor = new Message();
@@ -58,7 +58,7 @@ export class Graph {
     return this.#make(info.name);
   }
 
-  /** Declares a value that a node has made as one that comes out. */
+  /** Declares a value that a node has made as an output of the graph. */
   output(info: ValueInfo): void {
     if (!this.#names.has(info.name)) throw new Error(`internal: onnx output '${info.name}' is made by no node.`);
     this.#message.value(12, valueInfo(info));

@@ -1,27 +1,27 @@
 // What the ONNX files of all networks share: weights that are checked by name and shape, convolutions with the batch norms behind them,
-// and what comes out. PyTorch's names and layout are ONNX's, so no number changes.
+// and what comes out. ONNX uses PyTorch's names and layout, so no number changes.
 import { ShapeError, show } from '../../engine/index.js';
 import { Graph } from './graph.js';
 
 /** Weights under PyTorch's names (`encoder.in_conv.conv_conv.0.weight`) in PyTorch's layout ([O, I, kH, kW]). */
 export type OnnxWeights = ReadonlyMap<string, { readonly shape: readonly number[]; readonly data: Float32Array }>;
 
-/** What a network's weights say about it. */
+/** Sizes of a network, read from its weights. */
 export interface NetworkSizes {
   readonly inChannels: number;
   readonly classes: number;
   readonly features: readonly number[];
-  /** The image's sides must be multiples of it. */
+  /** The image's sides must be multiples of this number. */
   readonly multiple: number;
 }
 
-/** What goes into the file beside the graph. */
+/** Options of the ONNX file. */
 export interface OnnxOptions {
-  /** Batch norms become part of the convolutions before them; default false: runtimes do that themselves when they load. */
+  /** Folds batch norms into the convolutions before them; default false, since runtimes do that themselves when they load the file. */
   readonly fold?: boolean;
-  /** Texts under names that travel with the file (metadata_props). */
+  /** Named texts that are stored in the file (metadata_props). */
   readonly metadata?: Readonly<Record<string, string>>;
-  /** Of the program that writes. */
+  /** Version of the program that writes the file. */
   readonly version?: string;
 }
 
@@ -96,9 +96,9 @@ export function onnxNetwork(
     const probabilities = graph.node('Softmax', 'probabilities', [logits], { axis: { int: 1 } });
     const best = graph.node('ArgMax', 'argmax', [logits], { axis: { int: 1 }, keepdims: { int: 0 } });
     const labels = graph.node('Cast', 'labels', [best], { to: { int: 2 } });
-    const grid = ['batch', classes, ...axes];
-    graph.output({ name: logits, type: 'float', shape: grid, doc: 'before the softmax' });
-    graph.output({ name: probabilities, type: 'float', shape: grid, doc: 'softmax of the logits over the classes' });
+    const shape = ['batch', classes, ...axes];
+    graph.output({ name: logits, type: 'float', shape, doc: 'before the softmax' });
+    graph.output({ name: probabilities, type: 'float', shape, doc: 'softmax of the logits over the classes' });
     graph.output({ name: labels, type: 'uint8', shape: ['batch', ...axes], doc: 'class of the largest logit' });
     return graph.model({
       version,
@@ -109,7 +109,7 @@ export function onnxNetwork(
   return { graph, image, conv, finish };
 }
 
-/** Reads weights by name and shape, notes what does not fit, and says it all at `finish`. */
+/** Reads weights by name and shape, and collects what does not fit; `finish` throws all of it. */
 function checked(op: string, weights: OnnxWeights) {
   const wrong: string[] = [];
   const used = new Set<string>();

@@ -1,10 +1,10 @@
-// The UNet as an ONNX file, for every other runtime. The graph is rebuilt from the weights alone, whose names and shapes say what
-// network it is. The up-path's Resize has scales, not sizes: an image
-// whose sides the levels do not divide then fails at Concat, where sizes would stretch it in silence.
+// The UNet as an ONNX file, for other runtimes. The graph is rebuilt from the weights alone, whose names and shapes determine the
+// network. The up-path's Resize has scales instead of sizes: an image whose sides the levels do not divide then fails at Concat, whereas
+// sizes would silently stretch it.
 import { ShapeError } from '../../engine/index.js';
 import { type NetworkSizes, type OnnxOptions, type OnnxWeights, onnxNetwork } from './network.js';
 
-/** Channels, classes and levels of a UNet, from the shapes of its weights. Throws a ShapeError where they are no UNet's. */
+/** Channels, classes and levels of a UNet, from the shapes of its weights. Throws a ShapeError if they are not a UNet's. */
 export function unetSizes(weights: OnnxWeights): NetworkSizes {
   const features: number[] = [];
   for (;;) {

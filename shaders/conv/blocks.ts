@@ -133,12 +133,12 @@ export function blockShader(kernel: BlockKernel, g: BlockGeometry, options: Bloc
           .join(' ');
   const loaded = (at: string): string => {
     const stored = `${float(I)}(x[${at}])`;
-    return fusion.load ? `tail(${stored}, mean, scale, shift)` : stored;
+    return fusion.onLoad ? `tail(${stored}, mean, scale, shift)` : stored;
   };
-  const group = fusion.load && groupOf(fusion.load);
+  const group = fusion.onLoad && groupOf(fusion.onLoad);
   const coefficient = (row: number): string =>
     `coefficients[${group ? 'ofGroup + ' : ''}${row ? `${u32(row * inputQuads)} + ` : ''}c]`;
-  const coefficients = fusion.load
+  const coefficients = fusion.onLoad
     ? `
       let mean = ${coefficient(0)};
       let scale = ${coefficient(1)};
@@ -224,11 +224,11 @@ export const blockWeightThreads = (g: BlockGeometry): number => weightThreads(g)
 
 /**
  * dWeight [chunks, outputs, t, inputs] and, with `bias`, dBias [bias chunks, outputs], f32, from x and dy, which are the fine and the
- * coarse image or, where the op makes the fine one, the other way round. `load` is what x lacks.
+ * coarse image or, where the op makes the fine one, the other way round. `onLoad`: the deferred activation of x.
  */
 export function blockWeightShader(
   g: BlockGeometry,
-  { dtype, bias, load }: { dtype: Float; bias: boolean; load: Activation | undefined },
+  { dtype, bias, onLoad }: { dtype: Float; bias: boolean; onLoad: Activation | undefined },
 ): string {
   const down = g.makes === 'coarse';
   const [inputs, outputs] = down ? [g.fine, g.coarse] : [g.coarse, g.fine];
@@ -238,17 +238,17 @@ export function blockWeightShader(
   const { planes } = g;
   const sizes = { coarse: g.batch * all * g.coarse, fine: g.batch * all * taps * g.fine };
   const [xSize, dySize] = down ? [sizes.fine, sizes.coarse] : [sizes.coarse, sizes.fine];
-  const group = load && groupOf(load);
+  const group = onLoad && groupOf(onLoad);
   const binding = bindings();
   const four = range(4);
-  const coefficients = load
+  const coefficients = onLoad
     ? ['mean', 'scale', 'shift'].map(
         (name, row) => `  let ${name} = coefficients[${group ? 'ofGroup + ' : ''}${u32(row * quads)} + c];`,
       )
     : [];
   const x = (at: string): string => {
     const stored = `${float(I)}(x[(${at}) * ${u32(quads)} + c])`;
-    return load ? `tail(${stored}, mean, scale, shift)` : stored;
+    return onLoad ? `tail(${stored}, mean, scale, shift)` : stored;
   };
   const dy = (at: string): string => `${float(O)}(dy[(${at}) * ${u32(outputQuads)} + o])`;
   const add = (t: number): string =>
@@ -265,7 +265,7 @@ ${bind(binding, 'read', 'x')(vector(dtype, I), I, xSize)}
 ${bind(binding, 'read', 'dy')(vector(dtype, O), O, dySize)}
 ${bind(binding, 'read_write', 'dWeight')(float(I), I, chunks * taps * inputs * outputs)}
 ${bias ? bind(binding, 'read_write', 'dBias')(float(O), O, blockBiasChunks(g) * outputs) : ''}
-${lines(ridingAlong(binding, { load }, { dtype, loaded: I, stored: 1 }))}
+${lines(ridingAlong(binding, { onLoad }, { dtype, loaded: I, stored: 1 }))}
 ${places(g)}
 
 @compute @workgroup_size(64)
@@ -292,7 +292,7 @@ ${!bias ? '' : down ? `  if (c == 0u && plane == 0u) { dBias[chunk * ${u32(outpu
 
 /** Representative texts of every kernel in this file. */
 export function variants(): string[] {
-  const load: Activation = { slope: 0, dropout: 0 };
+  const activation: Activation = { slope: 0, dropout: 0 };
   const channels = [
     [4, 8],
     [3, 4],
@@ -310,10 +310,10 @@ export function variants(): string[] {
     geometries.flatMap((g) => {
       const fusions: ConvFusion[] = [
         {},
-        { load, statistics: true },
-        { load: { ...load, groups: [1, 1] } },
+        { onLoad: activation, statistics: true },
+        { onLoad: { ...activation, groups: [1, 1] } },
         { gradient: { slope: 0.01, dropout: 0.5 } },
-        { gradient: { ...load, groups: [1, 1] }, base: true },
+        { gradient: { ...activation, groups: [1, 1] }, base: true },
       ];
       const texts = (kernel: BlockKernel): string[] =>
         fusions.map((fusion, i) =>
@@ -322,8 +322,8 @@ export function variants(): string[] {
       return [
         ...texts('gather'),
         ...texts('scatter'),
-        ...[undefined, load, { ...load, groups: [1, 1] }].map((of, i) =>
-          blockWeightShader(g, { dtype, bias: i > 0, load: of }),
+        ...[undefined, activation, { ...activation, groups: [1, 1] }].map((onLoad, i) =>
+          blockWeightShader(g, { dtype, bias: i > 0, onLoad }),
         ),
       ];
     }),

@@ -1,4 +1,4 @@
-// Weight gradient without workgroup memory, first pass of split-K: each slice of the output rows is summed by threads of its own.
+// Weight gradient without workgroup memory, first pass of split-K: separate threads sum each slice of the output rows.
 //
 //   dWeight[slice,o,tap,c] = Σ_{n,p of the slice} dy[n,p,o] · x[n, p·stride + tap − padding, c]      dBias[slice,o] = Σ dy[n,p,o]
 //
@@ -35,7 +35,7 @@ export interface WeightGradientTile {
   readonly unroll: number;
   /** Quads share loads of dy by quadBroadcast; needs the feature `subgroups`. */
   readonly quad: boolean;
-  /** Slices of output rows, each summed by threads of its own. */
+  /** Slices of the output rows; separate threads sum each. */
   readonly slices: number;
   readonly workgroup: number;
 }
@@ -49,25 +49,25 @@ const inputThreads = (g: ConvGeometry, tile: WeightGradientTile): number => {
 export const weightGradientThreads = (g: ConvGeometry, tile: WeightGradientTile): number =>
   inputThreads(g, tile) * (tile.allRows ? 1 : g.kernel[0] * g.kernel[1]) * (g.outputs / tile.outputs);
 
-/** What the pieces of one kernel share. */
+/** Derived values that the functions of this generator share. */
 interface Plan {
   readonly g: ConvGeometry;
   readonly tile: WeightGradientTile;
-  readonly load: Activation | undefined;
+  readonly onLoad: Activation | undefined;
   /** Type of an accumulator, the input channels of a thread. */
   readonly V: string;
-  /** Rows of the output, of all images, and of a slice. */
+  /** Output rows of all images, and of one slice. */
   readonly rows: number;
   readonly sliceRows: number;
-  /** Elements of one load of dy, and loads for the output channels of a thread (of a quad). */
+  /** Elements of one load of dy, and loads that a thread makes for its output channels (with `quad`, for its quarter of them). */
   readonly dyWidth: number;
   readonly dyLoads: number;
-  /** Rows of the kernel that a thread has, of all its depths. */
+  /** Kernel rows that a thread sums, over all kernel depths. */
   readonly ownRows: readonly number[];
-  /** Columns of the window that stay from the turn before, and those that a turn loads. */
+  /** Columns of the window that are kept from the previous turn, and those that a turn loads. */
   readonly carried: number;
   readonly columnsLoaded: readonly number[];
-  /** Whether turns end with the image's rows. */
+  /** Whether turns divide a row of the image without remainder. */
   readonly wholeColumns: boolean;
   /** One for each row r and column kx of the kernel, and output channel o of the thread. */
   readonly accumulators: readonly Accumulator[];
@@ -79,7 +79,7 @@ interface Accumulator {
   readonly name: string;
 }
 
-function planOf(g: ConvGeometry, tile: WeightGradientTile, load: Activation | undefined): Plan {
+function planOf(g: ConvGeometry, tile: WeightGradientTile, onLoad: Activation | undefined): Plan {
   const [kernelDepth, kernelHeight, kernelWidth] = g.kernel;
   const { quad, unroll } = tile;
   const rows = g.batch * g.output[0] * g.output[1];
@@ -89,7 +89,7 @@ function planOf(g: ConvGeometry, tile: WeightGradientTile, load: Activation | un
   const used = (j: number): boolean =>
     range(unroll).some((u) => j - u * g.stride >= 0 && j - u * g.stride < kernelWidth);
   return {
-    ...{ g, tile, load, rows, dyWidth, ownRows, carried },
+    ...{ g, tile, onLoad, rows, dyWidth, ownRows, carried },
     V: float(tile.inputs),
     sliceRows: Math.ceil(rows / tile.slices),
     dyLoads: quad ? 1 : tile.outputs / dyWidth,
@@ -101,7 +101,7 @@ function planOf(g: ConvGeometry, tile: WeightGradientTile, load: Activation | un
   };
 }
 
-/** Where row r of a thread's meets the input, for one row of the output. */
+/** The input row under kernel row r of a thread, for one row of the output. */
 function rowAt({ g, tile }: Plan, r: number): string {
   const [depth, height, width] = g.input;
   const kernelHeight = g.kernel[1];
@@ -112,12 +112,12 @@ function rowAt({ g, tile }: Plan, r: number): string {
     let row${r} = (((image * ${depth} + iz${r}) * ${height} + iy${r}) * ${width}) * ${g.inputs / tile.inputs} + i;`;
 }
 
-function loadAt({ g, tile, load, V }: Plan, r: number, column: string, inside: string): string {
+function loadAt({ g, tile, onLoad, V }: Plan, r: number, column: string, inside: string): string {
   const stored = `${V}(x[u32(row${r} + (${column}) * ${g.inputs / tile.inputs})])`;
-  return `select(${V}(0.0), ${load ? `tail(${stored}, mean, scale, shift)` : stored}, ${inside})`;
+  return `select(${V}(0.0), ${onLoad ? `tail(${stored}, mean, scale, shift)` : stored}, ${inside})`;
 }
 
-/** Column j of the window, which lies j − padding from the turn's first pixel. */
+/** Loads column j of the window, which lies j − padding from the turn's first pixel. */
 function loadColumn(plan: Plan, r: number, j: number): string {
   const { g, tile, wholeColumns } = plan;
   const [width, padding] = [g.input[2], g.padding[2]];
@@ -129,7 +129,7 @@ function loadColumn(plan: Plan, r: number, j: number): string {
   return `      let v${r}_${j} = ${loadAt(plan, r, column, inside)};`;
 }
 
-/** What the first turn of a row has of the window. */
+/** Columns of the window that the first turn of a row starts with. */
 function firstColumns(plan: Plan, r: number): string[] {
   const { g, V, carried } = plan;
   return range(carried).map((j) => {
@@ -153,7 +153,7 @@ function loadDy({ g, tile, rows, dyWidth, dyLoads, wholeColumns }: Plan, u: numb
   });
 }
 
-/** dy of pixel u as the whole quad has it. */
+/** The values of dy at pixel u; with `quad`, those that all four lanes loaded. */
 const spread = ({ tile, dyLoads }: Plan, u: number): string[] =>
   tile.quad
     ? range(4).map((lane) => `      let e${u}_${lane} = quadBroadcast(d${u}_0, ${lane}u);`)
@@ -180,12 +180,12 @@ function store({ g, tile }: Plan, { r, kx, o, name }: Accumulator): string {
 export function weightGradientShader(
   dtype: Float,
   g: ConvGeometry,
-  { tile, bias, load }: { tile: WeightGradientTile; bias: boolean; load?: Activation | undefined },
+  { tile, bias, onLoad }: { tile: WeightGradientTile; bias: boolean; onLoad?: Activation | undefined },
 ): string {
-  if (load?.dropout) {
+  if (onLoad?.dropout) {
     throw new TypeError('weightGradientShader: dropout is not drawn on load; compute the input first.');
   }
-  const plan = planOf(g, tile, load);
+  const plan = planOf(g, tile, onLoad);
   const { V, rows, sliceRows, dyWidth, dyLoads, ownRows, carried, columnsLoaded, accumulators } = plan;
   const [outDepth, outHeight, outWidth] = g.output;
   const taps = product(g.kernel);
@@ -193,7 +193,7 @@ export function weightGradientShader(
   const perSlice = weightGradientThreads(g, tile);
   const rowThreads = tile.allRows ? 1 : g.kernel[0] * g.kernel[1];
   const dyType = float(dyWidth);
-  const group = load && groupOf(load);
+  const group = onLoad && groupOf(onLoad);
   const coefficient = (row: number): string =>
     `coefficients[u32(${group ? 'ofGroup + ' : ''}${(row * g.inputs) / tile.inputs} + i)]`;
   const coefficients = `  let mean = ${coefficient(0)};
@@ -210,8 +210,8 @@ enable subgroups;
 #if ${bias}
 @group(0) @binding(3) var<storage, read_write> dBias: array<f32, ${slices * g.outputs}>;
 #endif
-#if ${load !== undefined}
-${lines(ridingAlong(bindings(bias ? 4 : 3), { load }, { dtype, loaded: tile.inputs, stored: 1 }))}
+#if ${onLoad !== undefined}
+${lines(ridingAlong(bindings(bias ? 4 : 3), { onLoad }, { dtype, loaded: tile.inputs, stored: 1 }))}
 #endif
 
 @compute @workgroup_size(${tile.workgroup})
@@ -224,7 +224,7 @@ fn conv_weight_gradient(@builtin(global_invocation_id) id: vec3u, @builtin(num_w
   let o = i32(clamped / ${u32(inputThreads(g, tile) * rowThreads)} % ${u32(g.outputs / tile.outputs)}) * ${tile.outputs};
   let slice = i32(clamped / ${u32(perSlice)});
   let dyStart = o / ${dyWidth}${quad ? ' + i32(thread & 3u)' : ''};
-#if ${load !== undefined && !group}
+#if ${onLoad !== undefined && !group}
 ${coefficients}
 #endif
 ${lines(accumulators.map(({ name }) => `  var ${name} = ${V}(0.0);`))}
@@ -286,9 +286,9 @@ export function variants(): string[] {
         [true, false].flatMap((allRows) => {
           const cut = { allRows, quad: quad && outputs === 4, unroll: 2, slices: 2, workgroup: 64 };
           const tile = { ...cut, inputs: widthOf(g.inputs), outputs };
-          const load = { slope: 0.01, dropout: 0 };
-          return [allRows ? load : undefined, { ...load, groups: [1, 1] }].map((load) =>
-            weightGradientShader(dtype, g, { tile, bias: quad, load }),
+          const activation = { slope: 0.01, dropout: 0 };
+          return [allRows ? activation : undefined, { ...activation, groups: [1, 1] }].map((onLoad) =>
+            weightGradientShader(dtype, g, { tile, bias: quad, onLoad }),
           );
         }),
       );

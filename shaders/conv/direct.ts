@@ -3,9 +3,9 @@
 //
 //   y[n,p,o] = bias[o] + Σ_{tap,c} x[n, p·stride + tap − padding, c] · weight[o,tap,c]
 //
-// Loads are what a convolution pays for, above all on CPU drivers, where one costs as much as 10 to 30 multiply-adds
-// whatever its address pattern. So a thread keeps a tile of pixels × channels in named accumulators, and with `quad` the four
-// invocations of a quad load one value each of what all four need and pass it round by quadBroadcast (an eighth of a load).
+// Loads dominate a convolution's cost, above all on CPU drivers: there one load costs as much as 10 to 30 multiply-adds,
+// whatever its address pattern. So a thread keeps a tile of pixels × channels in named accumulators. With `quad`, each of the
+// four invocations of a quad loads one of the values that all four need and shares it by quadBroadcast (an eighth of a load).
 
 import { enable, type Float, flatIndex, u32, wgsl } from '../wgsl.js';
 import { epilogue, type KernelOptions, type Results, ridingAlong } from './epilogue.js';
@@ -40,7 +40,7 @@ export interface ConvTile {
   readonly workgroup: number;
 }
 
-/** Threads that compute output channels of one pixel tile; whole quads where quads share. */
+/** Threads over the output channels of one pixel tile, rounded up to whole quads where quads share loads. */
 const channelThreads = (g: ConvGeometry, tile: ConvTile): number => {
   const threads = Math.ceil(g.outputs / tile.channels);
   return tile.quad ? 4 * Math.ceil(threads / 4) : threads;
@@ -50,14 +50,14 @@ const channelThreads = (g: ConvGeometry, tile: ConvTile): number => {
 export const convThreads = (g: ConvGeometry, tile: ConvTile): number =>
   channelThreads(g, tile) * product(tilesOf(g, tile));
 
-/** What the pieces of one kernel share. */
+/** Derived values that the functions of this generator share. */
 interface Plan {
   readonly dtype: Float;
   readonly g: ConvGeometry;
   readonly tile: ConvTile;
   readonly options: Required<KernelOptions>;
   /** Input channels of one turn of the inner loop, and whether quads share them. */
-  readonly step: 1 | 4;
+  readonly turnChannels: 1 | 4;
   readonly quad: boolean;
   /** Elements of a vector of x, and of the weights. */
   readonly xWidth: 1 | 4;
@@ -67,21 +67,21 @@ interface Plan {
   /** The pixels of a thread. */
   readonly rows: readonly number[];
   readonly columns: readonly number[];
-  /** Whether tiles end with the image's rows. */
+  /** Whether tiles divide a row of the image without remainder. */
   readonly wholeColumns: boolean;
-  /** Columns that some pixel of a thread meets; column j lies j − padding from the first pixel's. */
+  /** Input columns that some pixel of a thread reads; column j lies j − padding from the first pixel's. */
   readonly columnsLoaded: readonly number[];
 }
 
 function planOf(dtype: Float, g: ConvGeometry, tile: ConvTile, options: Required<KernelOptions>): Plan {
-  const step = widthOf(g.inputs);
-  const quad = tile.quad && step === 4;
+  const turnChannels = widthOf(g.inputs);
+  const quad = tile.quad && turnChannels === 4;
   const columns = range(tile.columns);
   const met = (j: number) => (p: number) => j - p * g.stride >= 0 && j - p * g.stride < g.kernel[2];
   return {
-    ...{ dtype, g, tile, options, step, quad, columns },
-    xWidth: quad ? 1 : step,
-    weightWidth: options.weights === 'outputs-first' ? step : tile.channels,
+    ...{ dtype, g, tile, options, turnChannels, quad, columns },
+    xWidth: quad ? 1 : turnChannels,
+    weightWidth: options.weights === 'outputs-first' ? turnChannels : tile.channels,
     V: float(tile.channels),
     rows: range(tile.rows),
     wholeColumns: g.output[2] % tile.columns === 0,
@@ -98,7 +98,7 @@ const maybeOutside = (plan: Plan, j: number): boolean => {
   return column < 0 || !wholeColumns || (g.output[2] - tile.columns) * g.stride + column >= g.input[2];
 };
 
-/** Where row r of a thread meets the input, for one row of the kernel. */
+/** The input row under row r of a thread, for one row of the kernel. */
 function rowAt({ g, tile }: Plan, r: number): string {
   const [depth, height, width] = g.input;
   const [kernelDepth, kernelHeight] = g.kernel;
@@ -110,17 +110,17 @@ function rowAt({ g, tile }: Plan, r: number): string {
     let row${r} = ((image * ${depth} + iz) * ${height} + iy${r}) * ${width} + tx * ${g.stride};`;
 }
 
-/** Vector of x at row r, column j, with what x lacks; 0 outside the image. */
+/** Loads the vector of x at row r, column j and applies `onLoad`; 0 outside the image. */
 function load(plan: Plan, r: number, j: number): string {
   const { g, xWidth, options } = plan;
   const inside = maybeOutside(plan, j) ? `rowInside${r} && columnInside${j}` : `rowInside${r}`;
   const index = `u32(x${r} + ${(columnOf(plan, j) * g.inputs) / xWidth})`;
   const stored = `${float(xWidth)}(x[${index}])`;
-  const value = options.fusion.load ? `tail(${stored}, mean, scale, shift)` : stored;
+  const value = options.fusion.onLoad ? `tail(${stored}, mean, scale, shift)` : stored;
   return `      let v${r}_${j} = select(${float(xWidth)}(0.0), ${value}, ${inside});`;
 }
 
-/** Index of the first weight of a thread at input channel c; the columns of the kernel are constants away from it. */
+/** Index of the first weight of a thread at input channel c; the kernel's other columns lie at constant offsets from it. */
 function weightStart({ g, options, weightWidth }: Plan): string {
   const { inputs, outputs } = g;
   const taps = product(g.kernel);
@@ -132,29 +132,33 @@ function weightStart({ g, options, weightWidth }: Plan): string {
   }[options.weights];
 }
 
-/** Weights that are loaded ahead of a turn: those that lie side by side for its input channels. */
-const loadWeights = ({ g, tile, options, step }: Plan): string[] =>
+/** Loads the weights of a turn up front where those of its input channels are adjacent in memory. */
+const loadWeights = ({ g, tile, options, turnChannels }: Plan): string[] =>
   options.weights !== 'outputs-first'
     ? []
     : range(g.kernel[2]).flatMap((kx) =>
         range(tile.channels).map(
           (q) =>
-            `      let k${kx}_${q} = ${float(step)}(weight[u32(w + ${((q * product(g.kernel) + kx) * g.inputs) / step})]);`,
+            `      let k${kx}_${q} = ${float(turnChannels)}(weight[u32(w + ${((q * product(g.kernel) + kx) * g.inputs) / turnChannels})]);`,
         ),
       );
 
 /** The weights of a thread's channels at column kx of the kernel and input channel c + u. */
-function weightOf({ g, tile, options: { weights }, step, weightWidth, V }: Plan, kx: number, u: number): string {
+function weightOf(
+  { g, tile, options: { weights }, turnChannels, weightWidth, V }: Plan,
+  kx: number,
+  u: number,
+): string {
   if (weights === 'outputs-first') {
     return `${V}(${range(tile.channels)
-      .map((q) => element(`k${kx}_${q}`, step, u))
+      .map((q) => element(`k${kx}_${q}`, turnChannels, u))
       .join(', ')})`;
   }
   const apart = weights === 'outputs-last' ? kx * g.inputs + u : u * product(g.kernel) - kx;
   return `${V}(weight[u32(w + ${(apart * g.outputs) / weightWidth})])`;
 }
 
-/** The products with input channel c + u of one row of the kernel. */
+/** Multiply-adds of input channel c + u with one row of the kernel. */
 function multiply(plan: Plan, u: number): string {
   const { g, tile, quad, xWidth, V, rows, columns, columnsLoaded } = plan;
   const taps = range(g.kernel[2]);
@@ -172,7 +176,7 @@ function multiply(plan: Plan, u: number): string {
   ]);
 }
 
-/** A thread's sums, for the epilogue: it has its channels, of one tile, alone. */
+/** A thread's sums, for the epilogue. No other thread has the same channels of the same tile. */
 function resultsOf({ dtype, g, tile, V, rows, columns, wholeColumns }: Plan): Results {
   const [, outHeight, outWidth] = g.output;
   const { channels } = tile;
@@ -205,24 +209,24 @@ function resultsOf({ dtype, g, tile, V, rows, columns, wholeColumns }: Plan): Re
 
 /**
  * Forward kernel. Thread = `channels` neighbouring output channels × a tile of `rows` × `columns` pixels; neighbouring threads
- * take neighbouring channels of one tile. Loops: kernel depth and rows, then input channels in steps of 4 (1 where they are
- * no multiple of 4); columns of the kernel, pixels and channels are unrolled.
+ * take neighbouring channels of one tile. Loops: kernel depth and rows, then input channels four at a time (one where their
+ * count is not a multiple of 4). Columns of the kernel, pixels and channels are unrolled.
  */
 export function convShader(
   dtype: Float,
   g: ConvGeometry,
   { tile, fusion = {}, parameters = dtype, name = 'conv', ...given }: KernelOptions & { tile: ConvTile },
 ): string {
-  if (fusion.load?.dropout) throw new TypeError('convShader: dropout is not drawn on load; compute the input first.');
+  if (fusion.onLoad?.dropout) throw new TypeError('convShader: dropout is not drawn on load; compute the input first.');
   const { bias } = given;
   const plan = planOf(dtype, g, tile, { ...given, fusion, parameters, name });
-  const { step, quad, xWidth, weightWidth, V, rows, columns, columnsLoaded } = plan;
+  const { turnChannels, quad, xWidth, weightWidth, V, rows, columns, columnsLoaded } = plan;
   const { inputs, outputs, stride } = g;
   const [outDepth, outHeight, outWidth] = g.output;
   const [kernelDepth, kernelHeight] = g.kernel;
   const { channels } = tile;
   const [, tilesY, tilesX] = tilesOf(g, tile);
-  const group = fusion.load && groupOf(fusion.load);
+  const group = fusion.onLoad && groupOf(fusion.onLoad);
   const ofGroup = group ? `\n  let ofGroup = i32(${group}) * ${(4 * inputs) / xWidth};` : '';
   const coefficient = (row: number): string =>
     `coefficients[u32(${group ? 'ofGroup + ' : ''}${(row * inputs) / xWidth} + c${xWidth === 4 ? ' / 4' : ''}${quad ? ' + i32(thread & 3u)' : ''})]`;
@@ -266,9 +270,9 @@ ${lines(rows.flatMap((r) => columns.map((p) => `  var ${cell(r, p)} = start;`)))
     let ky = kernelRow % ${kernelHeight};
     let iz = oz * ${stride} + kernelRow / ${kernelHeight} - ${g.padding[0]};
 ${lines(rows.map((r) => rowAt(plan, r)))}
-    for (var c = 0; c < ${inputs}; c += ${step}) {
+    for (var c = 0; c < ${inputs}; c += ${turnChannels}) {
       let w = ${weightStart(plan)};
-#if ${fusion.load !== undefined}
+#if ${fusion.onLoad !== undefined}
       let mean = ${coefficient(0)};
       let scale = ${coefficient(1)};
       let shift = ${coefficient(2)};
@@ -276,7 +280,7 @@ ${lines(rows.map((r) => rowAt(plan, r)))}
 ${lines(rows.map((r) => `      let x${r} = (row${r} * ${inputs} + c) / ${xWidth}${quad ? ' + i32(thread & 3u)' : ''};`))}
 ${lines(rows.flatMap((r) => columnsLoaded.map((j) => load(plan, r, j))))}
 ${lines(loadWeights(plan))}
-${lines(range(step).map((u) => multiply(plan, u)))}
+${lines(range(turnChannels).map((u) => multiply(plan, u)))}
     }
   }
   if (thread != clamped || channel != o) { return; }
@@ -290,8 +294,8 @@ ${lines(epilogue(fusion, resultsOf(plan)))}
 
 /** Representative texts of every kernel in this file. */
 export function variants(): string[] {
-  const load: Activation = { slope: 0.01, dropout: 0 };
-  const grouped: Activation = { ...load, groups: [1, 1] };
+  const activation: Activation = { slope: 0.01, dropout: 0 };
+  const grouped: Activation = { ...activation, groups: [1, 1] };
   const geometries = [
     squareGeometry(16, 16, 3, 1, 12),
     squareGeometry(8, 4, 1, 1, 12),
@@ -313,7 +317,7 @@ export function variants(): string[] {
             tile,
             weights: 'outputs-first',
             bias: quad,
-            fusion: { load, statistics: true },
+            fusion: { onLoad: activation, statistics: true },
             parameters: 'f32',
           }),
           ...[0, 0.5].map((dropout) =>
@@ -324,7 +328,7 @@ export function variants(): string[] {
               fusion: { gradient: { slope: 0.01, dropout }, base: dropout === 0 },
             }),
           ),
-          ...[{ load: grouped }, { gradient: grouped }].map((fusion) =>
+          ...[{ onLoad: grouped }, { gradient: grouped }].map((fusion) =>
             convShader(dtype, g, { tile, weights: 'gradient', bias: false, fusion }),
           ),
         ];

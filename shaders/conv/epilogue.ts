@@ -1,9 +1,16 @@
-// What rides along with a convolution's kernel and what follows its sums, once for all families: storing, statistics for a norm,
-// the derivative of an activation with its norm's sums, an earlier gradient (`base`) that is added. The formulas are in fusion.ts.
-// A family says in `Results` how its threads hold their sums; vectors of channels are numbered q, as in `sum0`. White space in the
-// texts is kept as it is: a choice that the tuner remembered counts only for the very text that was measured.
+// The epilogue of a convolution kernel, written once for all families. It stores the sums, computes statistics for the norm that
+// follows, or takes the derivative of an activation and adds up what its norm needs, after adding an earlier gradient (`base`).
+// fusion.ts has the formulas. A family describes in `Results` how its threads hold their sums; vectors of channels are numbered q,
+// as in `sum0`. Leave the white space of the texts alone: the tuner remembers a choice for exactly the text that it measured.
 import type { Float } from '../wgsl.js';
-import { activatedGradient, type ConvFusion, dropoutFactors, groupOf, normalized, tailFunction } from './fusion.js';
+import {
+  activationFunction,
+  type ConvFusion,
+  dropoutFactors,
+  groupOf,
+  leakyReluDerivative,
+  normalized,
+} from './fusion.js';
 import { type bindings, float, type Parts, vector, type WeightOrder } from './geometry.js';
 
 /** What a launch of a forward kernel computes, whatever its family and tile. */
@@ -11,17 +18,17 @@ export interface KernelOptions {
   readonly weights: WeightOrder;
   readonly bias: boolean;
   readonly fusion?: ConvFusion;
-  /** Storage of weight and bias, that of x if not given: f32 masters serve f16 activations as they are. */
+  /** Element type of weight and bias, that of x if not given: a kernel on f16 tensors can read f32 master weights. */
   readonly parameters?: Float;
-  /** Of the entry point. */
+  /** Name of the entry point. */
   readonly name?: string;
 }
 
-/** One vector of output channels of one pixel that lies inside the output, in WGSL expressions. */
+/** One vector of output channels at one pixel inside the output, as WGSL expressions. */
 interface Output {
   readonly q: number;
   readonly value: string;
-  /** Where it lies in y, z and base, as the family counts, and its first channel. */
+  /** Its index in y, z and base, and its first channel, in whatever unit the family counts. */
   readonly at: string;
   readonly channel: string;
 }
@@ -32,11 +39,11 @@ export interface Vectors {
   readonly V: string;
   load(name: 'z' | 'base', at: string, channel: string): string;
   store(at: string, value: string, channel: string): string;
-  /** What dropout multiplies the vector at `at` by. */
+  /** Dropout factors of the vector at `at`. */
   factors(at: string): string;
-  /** Of the vector's channels: a row of `zCoefficients`, of those of group `group` if there are several. */
+  /** Row `row` of `zCoefficients` for the channels of vector q; of group `group` where there are several. */
   coefficient(row: number, q: number, group: string | undefined): string;
-  /** Writes a row of the part `part` of `partials`. */
+  /** Writes row `row` of part `part` of `partials`. */
   storePart(row: 0 | 1, q: number, value: string): string;
 }
 
@@ -45,39 +52,42 @@ export interface Results extends Vectors {
   readonly parts: Parts;
   /** Vectors of channels that the thread has, by number; those of a set are finished together. */
   readonly sets: readonly (readonly number[])[];
-  /** Statements that do `body` with every output of a set. */
+  /** Statements that apply `body` to every output of a set. */
   each(set: readonly number[], body: (output: Output) => string): readonly string[];
   /** Statements that define `total`: the sum of `value` over the threads of the same channels, in a fixed order. */
   addUp(value: string, total: string): string;
-  /** The condition of the threads that write the part of their channels; all do if not given. */
+  /** Condition under which a thread writes the part of its channels; if not given, every thread does. */
   readonly writesPart?: string;
   /** The statement sum += a · b. */
   addProduct(sum: string, a: string, b: string): string;
 }
 
-/** What else a kernel binds, in this order, and the functions for it. `loaded` and `stored` are elements of a vector of x and y. */
+/** The extra bindings of a fused kernel, in order, and their functions. `loaded` and `stored`: elements of a vector of x and y. */
 export function ridingAlong(
   binding: ReturnType<typeof bindings>,
-  { load, statistics = false, gradient, base = false }: ConvFusion,
+  { onLoad, statistics = false, gradient, base = false }: ConvFusion,
   { dtype, loaded, stored }: { dtype: Float; loaded: number; stored: 1 | 2 | 4 },
 ): string[] {
-  const draws = Boolean(load?.dropout || gradient?.dropout);
+  const draws = Boolean(onLoad?.dropout || gradient?.dropout);
   return [
-    ...(load ? [binding('read', 'coefficients', float(loaded)), tailFunction(float(loaded), load)] : []),
+    ...(onLoad ? [binding('read', 'coefficients', float(loaded)), activationFunction(float(loaded), onLoad)] : []),
     ...(statistics || gradient ? [binding('read_write', 'partials', float(stored))] : []),
     ...(gradient ? [binding('read', 'z', vector(dtype, stored)), binding('read', 'zCoefficients', float(stored))] : []),
     ...(draws ? [binding('read', 'random', 'u32'), binding('read', 'stream', 'u32')] : []),
     ...(base ? [binding('read', 'base', vector(dtype, stored))] : []),
-    ...(load?.dropout ? [dropoutFactors(load.dropout, loaded)] : []),
+    ...(onLoad?.dropout ? [dropoutFactors(onLoad.dropout, loaded)] : []),
     ...(gradient?.dropout ? [dropoutFactors(gradient.dropout, stored)] : []),
   ];
 }
 
-/** What a kernel does with its sums. Needs `part`, the number of its part of `partials`, where there are any. */
-export function epilogue({ load, statistics = false, gradient, base = false }: ConvFusion, results: Results): string[] {
-  if (gradient && (load || statistics)) {
+/** Statements that finish a kernel's sums. Where they write `partials`, they need `part`, the index of the thread's part. */
+export function epilogue(
+  { onLoad, statistics = false, gradient, base = false }: ConvFusion,
+  results: Results,
+): string[] {
+  if (gradient && (onLoad || statistics)) {
     throw new TypeError(
-      `epilogue: gradient and ${load ? 'load' : 'statistics'} — expected one of them. An input gradient loads and leaves plain numbers.`,
+      `epilogue: gradient and ${onLoad ? 'onLoad' : 'statistics'} — expected one of them. An input gradient applies nothing on load and writes no statistics.`,
     );
   }
   if (gradient) {
@@ -96,7 +106,7 @@ export function epilogue({ load, statistics = false, gradient, base = false }: C
   ];
 }
 
-/** From the sums, in two passes: mean, then squares around it. */
+/** Statistics of a set in two passes over its sums: the mean, then the squares around it. */
 function statisticsOf(results: Results, set: readonly number[]): string[] {
   const { V, each, store, addUp, addProduct } = results;
   return [
@@ -125,7 +135,7 @@ function gradientOf(
     let da = ${base ? `${value} + ${load('base', 'place', channel)}` : value};
     let centered = ${load('z', 'place', channel)} - mean${q};
     let n = ${normalized('centered', `${V}(0.0)`, `scale${q}`, `shift${q}`)};
-    let g = da * ${activatedGradient('n', V, slope)}${dropout ? ` * ${factors('place')}` : ''};
+    let g = da * ${leakyReluDerivative('n', V, slope)}${dropout ? ` * ${factors('place')}` : ''};
     sum${q} += g;
     ${addProduct(`product${q}`, 'g', 'centered')}
     ${store('place', 'g', channel)}

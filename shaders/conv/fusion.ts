@@ -1,5 +1,5 @@
-// What may ride along with a convolution, so that it needs no pass of its own over the activations:
-//   on load    a = d · l((z − μ)·s + β)      the norm, LeakyReLU l and dropout d that the input still lacks; 0 outside the image
+// What a convolution kernel can do on the side, which saves a pass over memory:
+//   on load    a = d · l((z − μ)·s + β)      the input's deferred activation: norm, LeakyReLU l, dropout d; 0 outside the image
 //   statistics mean and Σ (y − mean)² of the outputs, for the norm that follows
 //   gradient   g = da · l'(n) · d, Σ g and Σ g·(z − μ), with n = (z − μ)·s + β, in an input gradient da of such an input
 // Per group of images (Activation) and channel, `coefficients` [groups, 4, C] hold μ, s = γ·r, β and r = 1/√(σ² + ε). Sums are
@@ -8,22 +8,22 @@ import { groupAt } from '../norm-sizes.js';
 import { philox } from '../philox.js';
 import { bitsOf, f32, isNan, wgsl } from '../wgsl.js';
 
-/** What follows a norm. The slope is in [0, 1]; `dropout` is a rate, 0 for none. */
+/** What an activation computes after its norm: LeakyReLU with `slope` in [0, 1], then dropout at the rate `dropout`, 0 for none. */
 export interface Activation {
   readonly slope: number;
   readonly dropout: number;
-  /** Images of each group of the norm, one group after another; each has coefficients of its own. Not given: one group. */
+  /** Number of images in each group of the norm, in order; each group has its own coefficients. Not given: one group. */
   readonly groups?: readonly number[];
 }
 
 export interface ConvFusion {
-  /** What x still lacks: x is the norm's input z, and `coefficients` (`random`, `stream` with dropout) are bound too. */
-  readonly load?: Activation | undefined;
+  /** Applies the input's deferred activation: x is then z, and `coefficients` (with dropout also `random`, `stream`) are bound. */
+  readonly onLoad?: Activation | undefined;
   /** Also writes `partials`: mean and Σ (y − mean)² of each part. */
   readonly statistics?: boolean;
-  /** Writes g instead of da, and `partials`: Σ g and Σ g·(z − μ); `z` and `zCoefficients` (`random`, `stream`) are bound too. */
+  /** Writes g instead of da, and `partials`: Σ g and Σ g·(z − μ). Binds `z`, `zCoefficients` (with dropout `random`, `stream`). */
   readonly gradient?: Activation | undefined;
-  /** With `gradient`: adds `base`, what other readers of the tensor gave, to da first. */
+  /** With `gradient`: first adds `base`, the gradient from the tensor's other consumers, to da. */
   readonly base?: boolean;
 }
 
@@ -35,28 +35,28 @@ export const normalized = (v: string, mean: string, scale: string, shift: string
   `fma(${v} - ${mean}, ${scale}, ${shift})`;
 
 /**
- * l(n), for a slope in [0, 1] and the vector type V; the name n is used twice. A NaN stays: both sides of the maximum are NaN. With
- * slope 0 compilers make them one number, and the bits are tested: what is not in [−∞, −0] is kept.
+ * l(n), for a slope in [0, 1] and the vector type V; n appears twice, so pass a name. A NaN stays: both arguments of the maximum
+ * are NaN. With slope 0 a compiler folds 0 · n to 0, so the bits are tested instead: whatever is not in [−∞, −0] is kept.
  */
-export const activated = (n: string, V: string, slope: number): string =>
+export const leakyRelu = (n: string, V: string, slope: number): string =>
   slope > 0
     ? `max(${n}, ${f32(slope)} * ${n})`
     : `select(${V}(0.0), ${n}, bitcast<${bitsOf(V)}>(${n}) - ${bitsOf(V)}(0x80000000u) > ${bitsOf(V)}(0x7f800000u))`;
 
-/** `tail(z, mean, scale, shift)`: what the input still lacks but dropout. */
-export const tailFunction = (V: string, load: Activation): string => wgsl`
+/** Defines `tail(z, mean, scale, shift)`: an activation without its dropout. */
+export const activationFunction = (V: string, { slope }: Activation): string => wgsl`
 fn tail(z: ${V}, mean: ${V}, scale: ${V}, shift: ${V}) -> ${V} {
   let n = ${normalized('z', 'mean', 'scale', 'shift')};
-  return ${activated('n', V, load.slope)};
+  return ${leakyRelu('n', V, slope)};
 }`;
 
 /** l'(n); NaN where n is. */
-export const activatedGradient = (n: string, V: string, slope: number): string =>
+export const leakyReluDerivative = (n: string, V: string, slope: number): string =>
   `select(select(${V}(${f32(slope)}), ${V}(1.0), ${n} > ${V}(0.0)), ${n}, ${isNan(n, V)})`;
 
 /**
- * Defines `dropout_factors(block: u32) -> vec4f`: 1/(1 − rate) or 0 for elements 4·block … 4·block + 3 of the tensor that is
- * dropped, the numbers of shaders/dropout.ts; and `factors_at(at: u32)`, the same for vector `at` of `width` elements. Needs the
+ * Defines `dropout_factors(block: u32) -> vec4f`: 1/(1 − rate) or 0 for elements 4·block … 4·block + 3 of the tensor under
+ * dropout, drawn as in shaders/dropout.ts; and `factors_at(at: u32)`, the same for vector `at` of `width` elements. Needs the
  * bindings `random` (seed, step) and `stream`.
  */
 export const dropoutFactors = (rate: number, width: number): string => wgsl`

@@ -6,7 +6,7 @@ import { type Float, u32 } from '../wgsl.js';
 
 export { product, type Triple };
 
-/** Sizes of one convolution, as [depth, height, width]. Beyond both ends of the image lie zeros. */
+/** Sizes of one convolution; triples are [depth, height, width]. Zeros pad the image at both ends. */
 export interface ConvGeometry {
   readonly batch: number;
   readonly input: Triple;
@@ -14,7 +14,7 @@ export interface ConvGeometry {
   readonly inputs: number;
   readonly outputs: number;
   readonly kernel: Triple;
-  /** Zeros before the image: element 0 of the output has tap 0 at −padding of the input. */
+  /** Zeros before the image: for output 0, tap 0 lies at input −padding. */
   readonly padding: Triple;
   readonly stride: 1 | 2;
 }
@@ -26,24 +26,24 @@ export interface ConvGeometry {
  */
 export type WeightOrder = 'outputs-first' | 'outputs-last' | 'gradient';
 
-/** Zeros before the image along each axis that `conv` has: ⌊(k − 1)/2⌋; beyond its end are as many as the output needs. */
+/** Zeros that `conv` puts before the image along each axis: ⌊(k − 1)/2⌋. After it come as many as the output needs. */
 export const paddingOf = (kernel: Triple): Triple => [
   Math.floor((kernel[0] - 1) / 2),
   Math.floor((kernel[1] - 1) / 2),
   Math.floor((kernel[2] - 1) / 2),
 ];
 
-/** Bindings of one kernel, numbered as they come. */
+/** Declares the bindings of one kernel, numbered in order from `first`. */
 export function bindings(first = 0): (access: 'read' | 'read_write', name: string, type: string) => string {
-  let slot = first;
-  return (access, name, type) => `@group(0) @binding(${slot++}) var<storage, ${access}> ${name}: array<${type}>;`;
+  let index = first;
+  return (access, name, type) => `@group(0) @binding(${index++}) var<storage, ${access}> ${name}: array<${type}>;`;
 }
 
-export const lines = (parts: readonly string[]): string => parts.join('\n');
+export const lines = (texts: readonly string[]): string => texts.join('\n');
 export const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
 
-/** The next multiple of `step`. */
-export const upTo = (size: number, step: number): number => Math.ceil(size / step) * step;
+/** `size` rounded up to a multiple of `multiple`. */
+export const upTo = (size: number, multiple: number): number => Math.ceil(size / multiple) * multiple;
 
 /** `vec4<f16>`, or `f16` for one element. */
 export const vector = (dtype: Float, width: number): string => (width === 1 ? dtype : `vec${width}<${dtype}>`);
@@ -52,7 +52,7 @@ export const element = (value: string, width: number, i: number): string =>
   width === 1 ? value : `${value}.${elements[i]}`;
 export const float = (width: number): string => (width === 1 ? 'f32' : `vec${width}f`);
 
-/** Vectors of 4 where the channels come in fours, else single numbers. */
+/** Elements of a vector of channels: 4 where the count is a multiple of 4, else 1. */
 export const widthOf = (channels: number): 1 | 4 => (channels % 4 === 0 ? 4 : 1);
 
 /** Input pixels under a row of `pixels` output pixels. */
@@ -65,14 +65,14 @@ export const tilesOf = (g: ConvGeometry, tile: { readonly rows: number; readonly
   Math.ceil(g.output[2] / tile.columns),
 ];
 
-/** The partial sums of a fused launch: one part a tile of pixels. */
+/** The partial sums of a fused launch: one part for each tile of pixels. */
 export function tileParts(g: ConvGeometry, tile: { readonly rows: number; readonly columns: number }): Parts {
   const [planes, tilesY, tilesX] = tilesOf(g, tile);
   const pixels = (size: number, per: number, at: string): string =>
     size % per ? `min(${u32(per)}, ${u32(size)} - ${at} * ${u32(per)})` : u32(per);
   const rows = pixels(g.output[1], tile.rows, `(part / ${u32(tilesX)} % ${u32(tilesY)})`);
   const columns = pixels(g.output[2], tile.columns, `(part % ${u32(tilesX)})`);
-  // The tiles of a plane are its own; where all pixels are one row, each tile is.
+  // Tiles never cross planes, so each plane has its own parts. Where all pixels form one row, each tile is a run.
   const run =
     planes === 1 && g.output[1] === 1
       ? { pixels: tile.columns, parts: 1 }
@@ -87,9 +87,9 @@ export function squareGeometry(inputs: number, outputs: number, k: number, strid
   return { batch: 2, ...sizes, inputs, outputs, stride };
 }
 const solid = { input: [4, 6, 7], output: [4, 6, 7], kernel: [3, 3, 3], padding: [1, 1, 1] } as const;
-/** The same in 3-D. */
+/** The sizes of a 3-D convolution. */
 export const solidGeometry: ConvGeometry = { ...squareGeometry(8, 8, 3), ...solid };
-/** And with a kernel that halves the size. */
+/** The sizes of a 3-D convolution whose kernel halves the image. */
 export const evenGeometry: ConvGeometry = {
   ...squareGeometry(8, 16, 2, 2),
   input: [4, 6, 7],
@@ -97,18 +97,18 @@ export const evenGeometry: ConvGeometry = {
   kernel: [2, 2, 2],
   padding: [0, 0, 0],
 };
-/** And a 1×1 convolution, whose pixels are one row. */
+/** The sizes of a 1×1 convolution, whose pixels form one row. */
 export const rowGeometry: ConvGeometry = { ...squareGeometry(8, 20, 1), input: [1, 1, 99], output: [1, 1, 99] };
 
-/** Partial sums of one launch: how many parts, and the pixels of part `part` as a WGSL expression of that u32. */
+/** The partial sums of one launch: how many parts, and how many pixels part `part` has, as a WGSL expression of that u32. */
 export interface Parts {
   readonly count: number;
   readonly pixelsOf: string;
-  /** Each `pixels` pixels of the tensor, one after another, have so many `parts` of their own. */
+  /** Every run of `pixels` consecutive pixels of the tensor has `parts` parts to itself. */
   readonly run: { readonly pixels: number; readonly parts: number };
 }
 
-/** The first part of each group of so many pixels, and the number of all parts; undefined where a part lies in two groups. */
+/** The first part of each group (`groups`: pixels of each), then the number of parts; undefined where a part spans two groups. */
 export function partStarts({ count, run }: Parts, groups: readonly number[]): number[] | undefined {
   const inner = startsOf(groups).slice(0, -1);
   if (inner.some((pixel) => pixel % run.pixels)) return undefined;

@@ -1,6 +1,6 @@
 // Matrix units (tensor cores) as WGSL's experimental subgroup matrices: C [M, N] += A [M, K] · B [K, N], multiplied by all
-// threads of a subgroup together. The emulation gives the same texts a second reading, in plain arithmetic, so that every offset
-// of a kernel is executed in tests on adapters that have no such units.
+// threads of a subgroup together. The emulation puts plain arithmetic in their place, so that tests execute every offset of a
+// kernel on adapters without such units.
 import type { Float } from '../wgsl.js';
 
 /** A size that an adapter multiplies, and how its subgroups are laid out. Sums are f32. */
@@ -10,11 +10,11 @@ export interface MatrixUnit {
   readonly K: number;
   /** Type of A and B. */
   readonly component: Float;
-  /** Threads set aside for a subgroup: its size, or where that is the driver's choice, the largest it may have. */
+  /** Threads reserved for a subgroup: its size, or the largest possible one where the driver chooses. */
   readonly lanes: number;
-  /** Whether the size is requested: then it is `lanes`. */
+  /** Whether the kernel requests subgroups of `lanes` threads. */
   readonly pinned: boolean;
-  /** Plain arithmetic. */
+  /** Computes with plain arithmetic instead. */
   readonly emulated?: boolean;
 }
 
@@ -25,13 +25,13 @@ interface Operand {
   readonly columnMajor?: boolean;
 }
 
-/** The words of one kernel's matrix products. Offsets are WGSL expressions in elements; the kernel has `local`, the local index. */
+/** WGSL for one kernel's matrix products. Offsets are WGSL expressions in elements; the kernel has `local`, the local index. */
 export interface MatrixWords {
   /** First lines of the shader. */
   readonly enable: string;
   /** Functions, after the declarations of the buffers. */
   readonly functions: string;
-  /** Type of C; `var` declarations start at 0. */
+  /** Type of C; a `var` of this type starts at 0. */
   readonly sum: string;
   /** Attribute of the entry point. */
   readonly attribute: string;
@@ -66,7 +66,7 @@ ${unit.pinned ? 'enable subgroup_size_control;' : ''}`,
       store: (offset, c) => `subgroupMatrixStore<row_major>(&${scratch}, ${offset}, ${c}, ${N});`,
     };
   }
-  // As in a unit, each lane holds some elements of C. A and B stay where they are: nobody writes there before the next barrier.
+  // As in a unit, each lane holds some elements of C. A and B are read in place: no thread overwrites them before the next barrier.
   const own = (M * N) / lanes;
   const C = `array<f32, ${own}>`;
   const at = (operand: Operand, offset: string, row: string, column: string): string =>
@@ -98,9 +98,10 @@ fn store_sum(offset: i32, c: ${C}, lane: i32) {
   };
 }
 
-/** The parameter of an entry point that has to ask for the size of its subgroups, and that size. */
+/** Parameter of the entry point that gives the subgroup size; empty where the size is fixed. */
 export const subgroupSize = (unit: MatrixUnit): string =>
   unit.pinned || unit.emulated ? '' : ', @builtin(subgroup_size) size: u32';
+/** The subgroup size, as an expression. */
 export const laneCount = (unit: MatrixUnit): string => (unit.pinned || unit.emulated ? `${unit.lanes}` : 'i32(size)');
 
 /** Elements of padding between rows in workgroup memory: 16 bytes keep rows aligned and off each other's banks. */
@@ -109,7 +110,7 @@ export const rowPadding = (component: Float): number => (component === 'f16' ? 8
 /** Bytes of a component. */
 export const componentBytes = (component: Float): number => (component === 'f16' ? 2 : 4);
 
-/** The sizes that adapters are known to list, as `variants` validates them: NVIDIA, Intel, Apple; subgroups pinned or not. */
+/** Sizes that adapters are known to list (NVIDIA, Intel, Apple), subgroups pinned or not; `variants` validates them. */
 export const knownUnits: readonly MatrixUnit[] = [
   { M: 16, N: 16, K: 16, component: 'f16', lanes: 32, pinned: true },
   { M: 8, N: 16, K: 16, component: 'f16', lanes: 32, pinned: true },

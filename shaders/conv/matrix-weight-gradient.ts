@@ -1,4 +1,4 @@
-// Weight gradient on matrix units, first pass of split-K: each slice of the output pixels is summed by workgroups of its own.
+// Weight gradient on matrix units, first pass of split-K: separate workgroups sum each slice of the output pixels.
 //
 //   dWeight[slice,o,tap,c] = Σ_{n,p of the slice} dy[n,p,o] · x[n, p·stride + tap − padding, c]      dBias[slice,o] = Σ dy[n,p,o]
 //
@@ -36,7 +36,7 @@ import {
   subgroupSize,
 } from './matrix-unit.js';
 import {
-  blockParts,
+  blockIndices,
   blocksOf,
   eachTile,
   insideGradient,
@@ -62,7 +62,7 @@ export interface MatrixWeightGradientTile extends SlicedTile {
 const outputGroups = (unit: MatrixUnit, tile: MatrixWeightGradientTile): number =>
   tile.outputs / unit.M / tile.ownOutputs;
 const inputGroups = (unit: MatrixUnit, tile: MatrixWeightGradientTile): number => tile.inputs / unit.N / tile.ownInputs;
-/** Subgroups that sum different things. */
+/** Subgroups with different channels or taps. */
 const jobsOf = (g: ConvGeometry, unit: MatrixUnit, tile: MatrixWeightGradientTile): number =>
   outputGroups(unit, tile) * inputGroups(unit, tile) * (tile.allRows ? 1 : g.kernel[1]);
 const subgroupsOf = (g: ConvGeometry, unit: MatrixUnit, tile: MatrixWeightGradientTile): number =>
@@ -89,13 +89,13 @@ function roomOf(
   };
 }
 
-/** Bytes of workgroup memory that a launch takes. */
+/** Bytes of workgroup memory that a workgroup takes. */
 export function weightGradientMatrixStorage(g: ConvGeometry, unit: MatrixUnit, tile: MatrixWeightGradientTile): number {
   const { x, dy, sums } = roomOf(g, unit, tile);
   return componentBytes(unit.component) * (x + dy) + 4 * sums;
 }
 
-/** What the pieces of one kernel share. */
+/** Derived values that the functions of this generator share. */
 interface Plan {
   readonly g: ConvGeometry;
   readonly unit: MatrixUnit;
@@ -106,7 +106,7 @@ interface Plan {
   /** Elements from pixel to pixel of staged x and dy. */
   readonly xStride: number;
   readonly dyStride: number;
-  /** A subgroup's: one for each row r and column kx of the kernel, block a of output channels and b of input channels. */
+  /** A subgroup's sums: one for each row r and column kx of the kernel, block a of output channels and b of input channels. */
   readonly sums: readonly Sum[];
 }
 interface Sum {
@@ -137,7 +137,7 @@ function planOf(dtype: Float, g: ConvGeometry, unit: MatrixUnit, tile: MatrixWei
   };
 }
 
-/** `body`, by the subgroups that have a part in the products. */
+/** `body`, executed only by the subgroups that compute products. */
 const active = ({ g, unit, tile }: Plan, body: string): string =>
   unit.pinned ? body : `if (subgroup < ${subgroupsOf(g, unit, tile)}) { ${body} }`;
 
@@ -191,7 +191,7 @@ ${lines(
     }`;
 }
 
-/** A sum goes through workgroup memory; what subgroups share is added up in their order. */
+/** Stores a sum by way of workgroup memory; sums that subgroups share are added in their order. */
 function store(plan: Plan, { r, kx, a, b, name }: Sum): string {
   const { g, unit, tile, words, threads } = plan;
   const { M, N } = unit;
@@ -224,8 +224,8 @@ export function weightGradientMatrixShader(
     unit,
     tile,
     bias,
-    load,
-  }: { unit: MatrixUnit; tile: MatrixWeightGradientTile; bias: boolean; load?: Activation | undefined },
+    onLoad,
+  }: { unit: MatrixUnit; tile: MatrixWeightGradientTile; bias: boolean; onLoad?: Activation | undefined },
 ): string {
   const plan = planOf(dtype, g, unit, tile);
   const { words, threads, patchColumns, xStride, dyStride, sums } = plan;
@@ -250,7 +250,7 @@ export function weightGradientMatrixShader(
     threads,
     width: 1,
     type: component,
-    tail: load,
+    onLoad,
     at: (c) => `(row * ${patchColumns} + column) * ${xStride} + ${c}`,
   })}
 ${stageGradient(plan)}
@@ -264,7 +264,7 @@ ${stageGradient(plan)}
 #endif
     ${active(plan, multiply(plan))}`;
   return wgsl`${words.enable}
-${lines(slicedOperands(bindings(), g, { dtype, V: 'f32', bias, load }))}
+${lines(slicedOperands(bindings(), g, { dtype, V: 'f32', bias, onLoad }))}
 var<workgroup> staged_x: array<${component}, ${room.x}>;
 var<workgroup> staged_dy: array<${component}, ${room.dy}>;
 var<workgroup> sums: array<f32, ${room.sums}>;
@@ -281,7 +281,7 @@ ${ownBlock(g, tile)}
 #if ${!allRows}
   let kernelRow = subgroup / ${inputGroups(unit, tile) * outputGroups(unit, tile)} % ${kernelHeight};
 #endif
-${blockParts(g, tile)}
+${blockIndices(g, tile)}
 ${lines(sums.map(({ name }) => `  var ${name}: ${words.sum};`))}
 #if ${bias}
   var bias = 0.0;
@@ -320,8 +320,8 @@ export function weightGradientMatrixCandidates(
           for (const ownInputs of [1, 2])
             for (const allRows of g.kernel[1] > 1 ? [true, false] : [true])
               for (const shares of [1, 2, 4, 8]) {
-                const part = { outputs, inputs, rows, columns, ownOutputs, ownInputs, allRows, shares };
-                const whole: MatrixWeightGradientTile = { ...part, slices: 1 };
+                const cut = { outputs, inputs, rows, columns, ownOutputs, ownInputs, allRows, shares };
+                const whole: MatrixWeightGradientTile = { ...cut, slices: 1 };
                 const groupsOf = [outputGroups(unit, whole), inputGroups(unit, whole)];
                 if (!groupsOf.every(Number.isInteger) || rows % shares) continue;
                 if ((ownSums(g, whole) * M * N) / lanes > 96) continue;
@@ -368,9 +368,9 @@ export function variants(): string[] {
           .flatMap((tile) => [
             weightGradientMatrixShader(dtype, g, { unit, tile, bias: false }),
             ...[0, 0.5].map((dropout) =>
-              weightGradientMatrixShader(dtype, g, { unit, tile, bias: true, load: { slope: 0.01, dropout } }),
+              weightGradientMatrixShader(dtype, g, { unit, tile, bias: true, onLoad: { slope: 0.01, dropout } }),
             ),
-            weightGradientMatrixShader(dtype, g, { unit, tile, bias: false, load: grouped }),
+            weightGradientMatrixShader(dtype, g, { unit, tile, bias: false, onLoad: grouped }),
           ]),
       );
     }),

@@ -5,9 +5,9 @@
 // An implicit matrix product: M pixels that are neighbours in a row × K input channels of one tap, times K input channels × N
 // output channels. A workgroup stages a patch of x with its halo and the weights of all taps of one kernel depth, in the units'
 // type; the pixels of a tap then lie in the staged patch as the rows of a matrix do, so nothing is gathered tap by tap. A
-// subgroup keeps the sums of some strips of M pixels × blocks of N channels. What follows the product (bounds, bias, sums for a
-// norm, an activation's derivative) is done by all threads on sums that go through workgroup memory, a matrix of each subgroup at
-// a time. Weights are rounded to the units' type as they are staged, as mixed precision does everywhere.
+// subgroup keeps the sums of some strips of M pixels × blocks of N channels. All threads share what follows the product (bounds,
+// bias, sums for a norm, an activation's derivative): for that the sums pass through workgroup memory, one matrix of each subgroup
+// at a time. Weights are rounded to the units' type as they are staged, as mixed precision does everywhere.
 
 import { type Float, u32, wgsl } from '../wgsl.js';
 import { epilogue, type KernelOptions, type Results, ridingAlong, type Vectors } from './epilogue.js';
@@ -86,13 +86,13 @@ function roomOf(g: ConvGeometry, unit: MatrixUnit, tile: MatrixConvTile): { x: n
   };
 }
 
-/** Bytes of workgroup memory that a launch takes. */
+/** Bytes of workgroup memory that a workgroup takes. */
 export function convMatrixStorage(g: ConvGeometry, unit: MatrixUnit, tile: MatrixConvTile): number {
   const { x, weights, sums } = roomOf(g, unit, tile);
   return componentBytes(unit.component) * (x + weights) + 4 * sums;
 }
 
-/** What the pieces of one kernel share. */
+/** Derived values that the functions of this generator share. */
 interface Plan {
   readonly g: ConvGeometry;
   readonly unit: MatrixUnit;
@@ -102,7 +102,7 @@ interface Plan {
   readonly patchColumns: number;
   /** Elements between rows in workgroup memory. */
   readonly gap: number;
-  /** Of a subgroup: strips of M pixels, blocks of N channels; strips across a tile. */
+  /** A subgroup's strips of M pixels and blocks of N channels; the number of strips across a tile. */
   readonly strips: readonly number[];
   readonly blocks: readonly number[];
   readonly rowStrips: number;
@@ -129,7 +129,7 @@ function planOf(g: ConvGeometry, unit: MatrixUnit, tile: MatrixConvTile, f16: bo
   };
 }
 
-/** `body`, by the subgroups that have a part in the products. */
+/** `body`, executed only by the subgroups that compute products. */
 const active = ({ unit, tile }: Plan, body: string): string =>
   unit.pinned ? body : `if (subgroup < ${subgroupsOf(tile)}) { ${body} }`;
 /** The sums of strip s and block b. */
@@ -186,7 +186,7 @@ ${lines(
 }
 
 const channelOf = ({ unit }: Plan, q: number): string => `(o0 + ${q * unit.N} + channelLane * 4)`;
-/** The vectors of channels of a thread: one of each block of all subgroups, number `b` of subgroup `x` across. */
+/** A thread's vectors of channels, one in each block of every subgroup: block `b` of subgroup `x` across. */
 const vectorsOf = ({ tile, blocks }: Plan): { x: number; b: number; q: number }[] =>
   range(tile.across).flatMap((x) => blocks.map((b) => ({ x, b, q: x * blocks.length + b })));
 
@@ -249,7 +249,7 @@ ${lines(range(4).map((e) => `  sums[local * 4 + ${e}] = ${element(value, 4, e)};
   };
 }
 
-/** The orders of weights that are staged as they lie. */
+/** Orders of weights that need no reordering as they are staged. */
 type MatrixWeightOrder = Exclude<WeightOrder, 'outputs-first'>;
 interface MatrixOptions extends KernelOptions {
   readonly unit: MatrixUnit;
@@ -319,7 +319,7 @@ ${stageInput(g, {
   threads,
   width: 1,
   type: component,
-  tail: fusion.load,
+  onLoad: fusion.onLoad,
   at: (c) => `(row * ${patchColumns} + column) * ${chunk + gap} + ${c}`,
 })}
 ${stageWeights(plan, weights)}
@@ -334,8 +334,8 @@ ${lines(epilogue(fusion, resultsOf(plan, vectors)))}
 }
 
 /**
- * Tiles worth trying on a unit, the likely best first. The model: products of whole tiles, times what loading operands from
- * workgroup memory and staging them add to each, over how busy 512 subgroups would be kept.
+ * Tiles worth trying on a unit, the likely best first. The cost model: products of whole tiles, times what loading operands from
+ * workgroup memory and staging them add to each, over how busy a GPU is kept (full at 1024 subgroups, 12 on one processor).
  */
 export function convMatrixCandidates(g: ConvGeometry, unit: MatrixUnit, limits: WorkgroupLimits): MatrixConvTile[] {
   const { M, N, K, lanes } = unit;
@@ -392,7 +392,7 @@ export function variants(): string[] {
               tile,
               weights: 'outputs-last',
               bias: dropout === 0,
-              fusion: { load: { slope, dropout }, statistics: true },
+              fusion: { onLoad: { slope, dropout }, statistics: true },
             }),
             convMatrixShader(dtype, g, {
               unit,
@@ -402,7 +402,7 @@ export function variants(): string[] {
               fusion: { gradient: { slope, dropout }, base: dropout === 0 },
             }),
           ]),
-          ...[{ load: grouped }, { gradient: grouped }].map((fusion) =>
+          ...[{ onLoad: grouped }, { gradient: grouped }].map((fusion) =>
             convMatrixShader(dtype, g, { unit, tile, weights: 'gradient', bias: false, fusion }),
           ),
         ]),

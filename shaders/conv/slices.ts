@@ -1,5 +1,5 @@
-// What the staged weight gradients, tiled and matrix, have in common: a workgroup has a block of output × input channels of one kernel
-// depth, and walks its slice of the tiles of output pixels.
+// What the staged weight gradients, tiled and matrix, have in common: a workgroup takes a block of output × input channels of one
+// kernel depth, and walks its slice of the tiles of output pixels.
 
 import type { Float } from '../wgsl.js';
 import { u32, wgsl } from '../wgsl.js';
@@ -31,21 +31,21 @@ export const slicedGrid = (g: ConvGeometry, tile: SlicedTile): Triple => folded(
 export const slicedOperands = (
   binding: ReturnType<typeof bindings>,
   g: ConvGeometry,
-  { dtype, V, bias, load }: { dtype: Float; V: string; bias: boolean; load: Activation | undefined },
+  { dtype, V, bias, onLoad }: { dtype: Float; V: string; bias: boolean; onLoad: Activation | undefined },
 ): string[] => [
   binding('read', 'x', vector(dtype, widthOf(g.inputs))),
   binding('read', 'dy', vector(dtype, widthOf(g.outputs))),
   binding('read_write', 'dWeight', V),
   ...(bias ? [binding('read_write', 'dBias', 'f32')] : []),
-  ...ridingAlong(binding, { load }, { dtype, loaded: widthOf(g.inputs), stored: 1 }),
+  ...ridingAlong(binding, { onLoad }, { dtype, loaded: widthOf(g.inputs), stored: 1 }),
 ];
 
-/** The index `block` of a workgroup; those beyond the grid end. */
+/** Defines `block`, the index of a workgroup; workgroups beyond the last block return. */
 export const ownBlock = (g: ConvGeometry, tile: SlicedTile): string => wgsl`  let block = ${block};
   if (block >= ${u32(blocksOf(g, tile) * tile.slices)}) { return; }`;
 
-/** What a block stands for: the first channels `o0` and `c0`, `inputBlock`, kernel depth `kz` and `slice`. */
-export function blockParts(g: ConvGeometry, tile: SlicedTile): string {
+/** Takes `block` apart: the first channels `o0` and `c0`, `inputBlock`, kernel depth `kz` and `slice`. */
+export function blockIndices(g: ConvGeometry, tile: SlicedTile): string {
   const [outputBlocks, inputBlocks] = [Math.ceil(g.outputs / tile.outputs), Math.ceil(g.inputs / tile.inputs)];
   return wgsl`  let o0 = i32(block % ${u32(outputBlocks)}) * ${tile.outputs};
   let inputBlock = i32(block / ${u32(outputBlocks)} % ${u32(inputBlocks)});
@@ -54,7 +54,10 @@ export function blockParts(g: ConvGeometry, tile: SlicedTile): string {
   let c0 = inputBlock * ${tile.inputs};`;
 }
 
-/** Does `body` for each tile of the slice: of output pixels from (`tileX`, `tileY`) of `plane`, and input ones from (`iz`, `iy0`, `ix0`) of `image`. */
+/**
+ * Runs `body` for each tile of the slice. The tile's output pixels start at (`tileX`, `tileY`) of `plane`, its input pixels at
+ * (`iz`, `iy0`, `ix0`) of `image`.
+ */
 export function eachTile(g: ConvGeometry, tile: SlicedTile, body: string): string {
   const tiles = product(tilesOf(g, tile));
   const [, tilesY, tilesX] = tilesOf(g, tile);
@@ -85,10 +88,10 @@ export function insideGradient(g: ConvGeometry, tile: SlicedTile): string {
   return conditions.join(' && ') || 'true';
 }
 
-/** Partial sums of weight gradients take no more bytes than this. */
+/** Most bytes that the partial sums of a weight gradient may take. */
 const mostPartialBytes = 2 ** 26;
 
-/** Slices for a weight gradient: some 512 workgroups in all, of 512 pixels at least. */
+/** Slices of a weight gradient: about 512 workgroups in all, with about 512 pixels or more in each slice. */
 export function slicesOf(g: ConvGeometry, tile: Omit<SlicedTile, 'slices'>): number {
   const tiles = product(tilesOf(g, tile));
   const most = Math.min(

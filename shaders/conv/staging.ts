@@ -1,6 +1,6 @@
-// What kernels that stage in workgroup memory are made of: folded grids, staging of x, vectors of four channels where they may not
-// come in fours. A kernel whose threads multiply what is staged holds it as f32 for both types (a conversion at every load would
-// cost more than the room); a matrix unit's operands have the unit's type.
+// Building blocks of kernels that stage in workgroup memory: folded grids, staging of x, vectors of four channels for any number of
+// channels. Kernels whose threads multiply what is staged hold it as f32 for both element types, since a conversion at every load
+// would cost more than the memory that f16 saves. Operands of a matrix unit have the unit's type.
 
 import { type Float, wgsl } from '../wgsl.js';
 import type { Vectors } from './epilogue.js';
@@ -36,28 +36,28 @@ interface Staging {
   /** Elements of a staged vector, and their type. */
   readonly width: 1 | 4;
   readonly type?: Float;
-  readonly tail: Activation | undefined;
+  readonly onLoad: Activation | undefined;
   /** Index in `staged_x` of vector `c` (of the chunk) of pixel (`row`, `column`). */
   readonly at: (c: string) => string;
 }
 
 /**
- * Fills `staged_x` with the patch whose first pixel is (`image`, `iz`, `iy0`, `ix0`) and whose first channel is `c0`, with what x
- * still lacks applied; 0 outside the image and beyond the channels. Needs `local`, the local index.
+ * Fills `staged_x` with the patch whose first pixel is (`image`, `iz`, `iy0`, `ix0`) and whose first channel is `c0`, and applies
+ * `onLoad`; 0 outside the image and beyond the channels. Needs `local`, the local index.
  */
 export function stageInput(
   g: ConvGeometry,
-  { rows, columns, channels, threads, width, type = 'f32', tail, at }: Staging,
+  { rows, columns, channels, threads, width, type = 'f32', onLoad, at }: Staging,
 ): string {
   const [depth, height, imageWidth] = g.input;
   const loaded = widthOf(g.inputs);
   const vectors = Math.ceil(channels / loaded);
   const V = float(loaded);
-  const group = tail && groupOf(tail);
+  const group = onLoad && groupOf(onLoad);
   const coefficient = (row: number): string =>
     `coefficients[${group ? 'ofGroup + ' : ''}${(row * g.inputs) / loaded} + c]`;
-  const value = tail
-    ? `tail(${V}(x[at]), ${coefficient(0)}, ${coefficient(1)}, ${coefficient(2)})${tail.dropout ? ' * factors_at(u32(at))' : ''}`
+  const value = onLoad
+    ? `tail(${V}(x[at]), ${coefficient(0)}, ${coefficient(1)}, ${coefficient(2)})${onLoad.dropout ? ' * factors_at(u32(at))' : ''}`
     : `${V}(x[at])`;
   const converted = (value: string): string => (type === 'f32' ? value : `${vector(type, width)}(${value})`);
   const inside = [
@@ -87,7 +87,7 @@ export function stageInput(
     }`;
 }
 
-/** Four neighbouring channels from `channel` on of `name` at `at`, as a vec4f: where they do not come in fours, 0 beyond `channels`. */
+/** Loads four neighbouring channels of `name` at `at`, the first being `channel`, as a vec4f; 0 beyond `channels`. */
 export const loadFour = (name: string, at: string, channels: number, channel: string): string =>
   channels % 4 === 0
     ? `vec4f(${name}[(${at}) / 4])`
@@ -114,7 +114,7 @@ export const storeFour = (
         )
         .join(' ');
 
-/** Element of the weights of tap (`kz`, `ky`, `kx`), input channel `c`, output channel `o`, where o is the fastest. */
+/** Index of the weight of tap (`kz`, `ky`, `kx`), input channel `c`, output channel `o`, in orders where `o` varies fastest. */
 export function weightAt(g: ConvGeometry, order: Exclude<WeightOrder, 'outputs-first'>): string {
   const [, height, width] = g.kernel;
   const tap = `((kz * ${height} + ky) * ${width} + kx)`;
@@ -153,7 +153,7 @@ export function fourChannels(
   };
 }
 
-/** What all kernels that stage bind first: x, weight, y and, if there is one, bias. */
+/** The first bindings of all kernels that stage: x, weight, y and, if there is one, bias. */
 export const operands = (
   binding: ReturnType<typeof bindings>,
   g: ConvGeometry,

@@ -1,4 +1,4 @@
-// Weight gradient for GPUs, first pass of split-K: each slice of the output pixels is summed by workgroups of its own.
+// Weight gradient for GPUs, first pass of split-K: separate workgroups sum each slice of the output pixels.
 //
 //   dWeight[slice,o,tap,c] = Σ_{n,p of the slice} dy[n,p,o] · x[n, p·stride + tap − padding, c]      dBias[slice,o] = Σ dy[n,p,o]
 //
@@ -28,7 +28,7 @@ import {
   widthOf,
 } from './geometry.js';
 import {
-  blockParts,
+  blockIndices,
   blocksOf,
   eachTile,
   insideGradient,
@@ -42,7 +42,7 @@ import { loadFour, stageInput, type WorkgroupLimits } from './staging.js';
 
 /** How the first pass is cut into workgroups and threads. Channels come in fours, inputs only where x has them in fours. */
 export interface TiledWeightGradientTile extends SlicedTile {
-  /** Of a thread: output channels (in fours), neighbouring input channels (4 only where x has them in fours). */
+  /** What a thread has: output channels (in fours), neighbouring input channels (4 only where x has them in fours). */
   readonly threadOutputs: number;
   readonly threadInputs: 1 | 4;
   /** True: a thread has all taps of one kernel depth; false: one row of them. */
@@ -62,7 +62,7 @@ const accumulatorsOf = (g: ConvGeometry, tile: TiledWeightGradientTile): number 
 export const weightGradientTiledWorkgroups = (g: ConvGeometry, tile: TiledWeightGradientTile): Triple =>
   slicedGrid(g, tile);
 
-/** Vectors of `staged_x`, which also carries the sums of threads that share, and of `staged_dy`, which those of the bias. */
+/** Vectors in `staged_x`, which also passes on the sums of threads that share, and in `staged_dy`, which does so for the bias. */
 function roomOf(g: ConvGeometry, tile: TiledWeightGradientTile): { x: number; dy: number } {
   const patch = halo(tile.rows, g.kernel[1], g.stride) * halo(tile.columns, g.kernel[2], g.stride);
   const sums = tile.shares > 1 ? channelThreads(g, tile) * accumulatorsOf(g, tile) : 0;
@@ -72,13 +72,13 @@ function roomOf(g: ConvGeometry, tile: TiledWeightGradientTile): { x: number; dy
   };
 }
 
-/** Bytes of workgroup memory that a launch takes. */
+/** Bytes of workgroup memory that a workgroup takes. */
 export function weightGradientTiledStorage(g: ConvGeometry, tile: TiledWeightGradientTile): number {
   const { x, dy } = roomOf(g, tile);
   return 4 * tile.threadInputs * x + 16 * dy;
 }
 
-/** What the pieces of one kernel share. */
+/** Derived values that the functions of this generator share. */
 interface Plan {
   readonly g: ConvGeometry;
   readonly tile: TiledWeightGradientTile;
@@ -138,14 +138,14 @@ function stageGradient({ g, tile, threads, tileFours }: Plan): string {
     }`;
 }
 
-/** The products of a thread's rows of a staged tile. Along a row the window of x slides. */
+/** The products of a thread's rows of a staged tile. The window of x slides along a row. */
 function walkTile({ g, tile, patchColumns, inputLanes, outputLanes, tileFours, ownRows, accumulators }: Plan): string {
   const { stride } = g;
   const kernelWidth = g.kernel[2];
   const { rows, columns, threadInputs, threadOutputs, allRows, shares, unroll } = tile;
   const V = float(threadInputs);
   const fours = range(threadOutputs / 4);
-  // Columns of the window before `carried` stay from the turn before.
+  // Columns of the window before `carried` are kept from the previous turn.
   const carried = stride === 1 ? kernelWidth - 1 : 0;
   const used = (j: number): boolean => range(unroll).some((u) => j - u * stride >= 0 && j - u * stride < kernelWidth);
   const loaded = range(halo(unroll, kernelWidth, stride)).filter((j) => j >= carried && used(j));
@@ -176,7 +176,7 @@ ${lines(ownRows.flatMap((r) => range(carried).map((j) => `        carry${r}_${j}
     }`;
 }
 
-/** The sums of all shares, in their order, become those of the first. */
+/** Adds the sums of all shares, in their order, to those of the first. */
 const addShares = ({ tile, perShare, accumulators }: Plan): string => wgsl`
   for (var other = 1; other < ${tile.shares}; other++) {
     workgroupBarrier();
@@ -205,7 +205,7 @@ function store({ g, tile, outputLanes }: Plan, { r, kx, o, name }: Accumulator):
 export function weightGradientTiledShader(
   dtype: Float,
   g: ConvGeometry,
-  { tile, bias, load }: { tile: TiledWeightGradientTile; bias: boolean; load?: Activation | undefined },
+  { tile, bias, onLoad }: { tile: TiledWeightGradientTile; bias: boolean; onLoad?: Activation | undefined },
 ): string {
   const plan = planOf(g, tile);
   const { threads, perShare, patchColumns, inputLanes, outputLanes, tileFours, accumulators } = plan;
@@ -223,7 +223,7 @@ export function weightGradientTiledShader(
     channels: tile.inputs,
     threads,
     width: threadInputs,
-    tail: load,
+    onLoad,
     at: (c) => `(row * ${patchColumns} + column) * ${inputLanes} + ${c}`,
   })}
 ${stageGradient(plan)}
@@ -235,7 +235,7 @@ ${stageGradient(plan)}
 #endif
 ${walkTile(plan)}`;
   return wgsl`${enable(dtype)}
-${lines(slicedOperands(bindings(), g, { dtype, V, bias, load }))}
+${lines(slicedOperands(bindings(), g, { dtype, V, bias, onLoad }))}
 var<workgroup> staged_x: array<${V}, ${room.x}>;
 var<workgroup> staged_dy: array<vec4f, ${room.dy}>;
 
@@ -248,7 +248,7 @@ ${ownBlock(g, tile)}
   let inputLane = channelThread % ${inputLanes};
   let outputLane = channelThread / ${inputLanes} % ${outputLanes};
   let kernelRow = channelThread / ${inputLanes * outputLanes};
-${blockParts(g, tile)}
+${blockIndices(g, tile)}
 ${lines(accumulators.map(({ name }) => `  var ${name} = ${V}(0.0);`))}
 #if ${bias}
   var bias = vec4f(0.0);
@@ -290,31 +290,22 @@ export function weightGradientTiledCandidates(g: ConvGeometry, limits: Workgroup
         [8, 8],
         [8, 16],
       ];
-  const sizes = (channels: number, step: number): number[] => [
-    ...new Set([4, 8, 16, 32, 64].map((n) => Math.min(n, upTo(channels, step)))),
+  const sizes = (channels: number, multiple: number): number[] => [
+    ...new Set([4, 8, 16, 32, 64].map((n) => Math.min(n, upTo(channels, multiple)))),
   ];
-  const step = widthOf(g.inputs);
+  const xWidth = widthOf(g.inputs);
   const found: { tile: TiledWeightGradientTile; cost: number }[] = [];
   for (const [rows, columns] of areas as [number, number][])
-    for (const inputs of sizes(g.inputs, step))
+    for (const inputs of sizes(g.inputs, xWidth))
       for (const outputs of sizes(g.outputs, 4))
-        for (const threadInputs of step === 4 ? ([1, 4] as const) : ([1] as const))
+        for (const threadInputs of xWidth === 4 ? ([1, 4] as const) : ([1] as const))
           for (const threadOutputs of [4, 8])
             for (const allRows of g.kernel[1] > 1 ? [true, false] : [true])
               for (const shares of [1, 2, 4, 8]) {
                 if (outputs % threadOutputs || rows % shares) continue;
-                const part = {
-                  inputs,
-                  outputs,
-                  rows,
-                  columns,
-                  threadInputs,
-                  threadOutputs,
-                  allRows,
-                  shares,
-                  unroll: 4,
-                };
-                const whole: TiledWeightGradientTile = { ...part, slices: 1 };
+                const block = { inputs, outputs, rows, columns };
+                const own = { threadInputs, threadOutputs, allRows, shares, unroll: 4 };
+                const whole: TiledWeightGradientTile = { ...block, ...own, slices: 1 };
                 const threads = threadsOf(g, whole);
                 const storage = weightGradientTiledStorage(g, whole);
                 const numbers = accumulatorsOf(g, whole) * threadInputs;
@@ -322,7 +313,7 @@ export function weightGradientTiledCandidates(g: ConvGeometry, limits: Workgroup
                 const tiles = product(tilesOf(g, whole));
                 const slices = slicesOf(g, whole);
                 const ownRows = allRows ? g.kernel[1] : 1;
-                // A pixel of a thread; single numbers take a quarter of a vector's time.
+                // Loads of a thread for one pixel; a single number takes a quarter of a vector's time.
                 const loads = (ownRows * g.stride * threadInputs + threadOutputs) / 4;
                 const staged = (roomOf(g, whole).x * threadInputs) / 4 + (rows * columns * outputs) / 4;
                 const turn = (numbers * rows * columns) / shares;
@@ -358,9 +349,9 @@ export function variants(): string[] {
         .flatMap((tile) => [
           weightGradientTiledShader(dtype, g, { tile, bias: false }),
           ...[0, 0.5].map((dropout) =>
-            weightGradientTiledShader(dtype, g, { tile, bias: true, load: { slope: 0.01, dropout } }),
+            weightGradientTiledShader(dtype, g, { tile, bias: true, onLoad: { slope: 0.01, dropout } }),
           ),
-          weightGradientTiledShader(dtype, g, { tile, bias: false, load: grouped }),
+          weightGradientTiledShader(dtype, g, { tile, bias: false, onLoad: grouped }),
         ]),
     ),
   );

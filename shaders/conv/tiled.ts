@@ -48,7 +48,7 @@ export interface TiledConvTile {
   readonly outputs: number;
   /** Input channels staged at a time: a multiple of 4 where `inputs` is one. */
   readonly chunk: number;
-  /** Of a thread: neighbouring rows, columns that are columns/threadColumns apart, output channels (a multiple of 4). */
+  /** What a thread has: neighbouring rows, columns that are columns/threadColumns apart, output channels (a multiple of 4). */
   readonly threadRows: number;
   readonly threadColumns: number;
   readonly threadOutputs: number;
@@ -67,11 +67,11 @@ const stagedWeights = (g: ConvGeometry, tile: TiledConvTile): number =>
   (g.kernel[1] * g.kernel[2] * tile.chunk * tile.outputs) / 4;
 const stagedInput = (g: ConvGeometry, tile: TiledConvTile): number =>
   (halo(tile.rows, g.kernel[1], g.stride) * halo(tile.columns, g.kernel[2], g.stride) * tile.chunk) / widthOf(g.inputs);
-/** Bytes of workgroup memory that a launch takes, fused or not. */
+/** Bytes of workgroup memory that a workgroup takes, fused or not. */
 export const convTiledStorage = (g: ConvGeometry, tile: TiledConvTile): number =>
   16 * Math.max(stagedWeights(g, tile), threadsOf(tile)) + 4 * widthOf(g.inputs) * stagedInput(g, tile);
 
-/** What the pieces of one kernel share. */
+/** Derived values that the functions of this generator share. */
 interface Plan {
   readonly dtype: Float;
   readonly g: ConvGeometry;
@@ -79,7 +79,7 @@ interface Plan {
   readonly options: Required<KernelOptions>;
   readonly threads: number;
   /** Elements of a vector of staged x. */
-  readonly step: 1 | 4;
+  readonly xWidth: 1 | 4;
   readonly patchColumns: number;
   readonly patch: number;
   /** Threads side by side along a row, and over the output channels. */
@@ -100,7 +100,7 @@ function planOf(dtype: Float, g: ConvGeometry, tile: TiledConvTile, options: Req
   return {
     ...{ dtype, g, tile, options, patchColumns },
     threads: threadsOf(tile),
-    step: widthOf(g.inputs),
+    xWidth: widthOf(g.inputs),
     patch: halo(tile.rows, g.kernel[1], g.stride) * patchColumns,
     across: tile.columns / tile.threadColumns,
     channelThreads: tile.outputs / tile.threadOutputs,
@@ -146,7 +146,7 @@ function stageWeights({ g, tile, options: { weights }, threads, tileFours, ragge
 }
 
 /** All products of one column of the kernel with one chunk of input channels. */
-function multiply({ g, tile, step, patch, patchColumns, tileFours, channelThreads, across, ...own }: Plan): string {
+function multiply({ g, tile, xWidth, patch, patchColumns, tileFours, channelThreads, across, ...own }: Plan): string {
   const { rows, columns, fours } = own;
   const [, kernelHeight] = g.kernel;
   const { stride } = g;
@@ -162,21 +162,21 @@ function multiply({ g, tile, step, patch, patchColumns, tileFours, channelThread
       ...rows.flatMap((r) =>
         columns.flatMap((p) =>
           fours.map((q) => {
-            const value = element(`v${r * stride + ky}_${p}`, step, u);
+            const value = element(`v${r * stride + ky}_${p}`, xWidth, u);
             return `        ${cell(r, p, q)} = fma(vec4f(${value}), w${u}_${ky}_${q}, ${cell(r, p, q)});`;
           }),
         ),
       ),
     ]);
-  return wgsl`        for (var c = 0; c < ${tile.chunk / step}; c++) {
+  return wgsl`        for (var c = 0; c < ${tile.chunk / xWidth}; c++) {
         let v = c * ${patch} + row0 * ${stride * patchColumns} + column0 * ${stride} + kx;
-        let w = (kx * ${tile.chunk} + c * ${step}) * ${kernelHeight * tileFours} + channelThread;
+        let w = (kx * ${tile.chunk} + c * ${xWidth}) * ${kernelHeight * tileFours} + channelThread;
 ${lines(
   windowRows.flatMap((j) =>
     columns.map((p) => `        let v${j}_${p} = staged_x[v + ${j * patchColumns + p * across * stride}];`),
   ),
 )}
-${lines(range(step).flatMap(products))}
+${lines(range(xWidth).flatMap(products))}
         }`;
 }
 
@@ -185,7 +185,7 @@ function resultsOf(plan: Plan, vectors: ReturnType<typeof fourChannels>): Result
   const { g, tile, channelThreads, across, rows, columns, fours, ragged } = plan;
   const { outputs } = g;
   const [, outHeight, outWidth] = g.output;
-  // What is masked anyhow in storeFour needs no mask of its own, unless whole vectors lie outside.
+  // storeFour masks single channels; a mask here is needed only where whole vectors lie outside.
   const insideOf = (r: number, p: number, q: number): string =>
     [
       ...(outHeight % tile.rows ? [`ty + ${r} < ${outHeight}`] : []),
@@ -217,8 +217,8 @@ function resultsOf(plan: Plan, vectors: ReturnType<typeof fourChannels>): Result
 /**
  * Forward kernel. Workgroup = a tile of pixels × a block of output channels; neighbouring workgroups take the blocks of one tile,
  * neighbouring threads the channels of one pixel, then pixels of one row. Loops: kernel depth, chunks of input channels (staged),
- * kernel columns, input channels of the chunk in steps of 4 (1 where they are no multiple of 4); kernel rows, pixels and output
- * channels are unrolled.
+ * kernel columns, input channels of the chunk four at a time (one where their count is not a multiple of 4). Kernel rows, pixels
+ * and output channels are unrolled.
  */
 export function convTiledShader(
   dtype: Float,
@@ -226,9 +226,9 @@ export function convTiledShader(
   { tile, fusion = {}, parameters = dtype, name = 'conv_tiled', ...given }: KernelOptions & { tile: TiledConvTile },
 ): string {
   const { weights, bias } = given;
-  const { load, statistics = false, gradient } = fusion;
+  const { onLoad, statistics = false, gradient } = fusion;
   const plan = planOf(dtype, g, tile, { ...given, fusion, parameters, name });
-  const { threads, step, patch, patchColumns, across, channelThreads, rows, columns, fours, ragged } = plan;
+  const { threads, xWidth, patch, patchColumns, across, channelThreads, rows, columns, fours, ragged } = plan;
   const { inputs, outputs, stride } = g;
   const [outDepth, outHeight, outWidth] = g.output;
   const [kernelDepth, kernelHeight, kernelWidth] = g.kernel;
@@ -239,13 +239,13 @@ export function convTiledShader(
   const weightWidth = weights === 'outputs-first' ? 1 : widthOf(outputs);
   const declared = [
     ...operands(binding, g, { dtype, parameters, bias, weightWidth }),
-    ...ridingAlong(binding, fusion, { dtype, loaded: step, stored: widthOf(outputs) }),
+    ...ridingAlong(binding, fusion, { dtype, loaded: xWidth, stored: widthOf(outputs) }),
   ];
   const roomForSums = statistics || gradient !== undefined ? threads : 0;
   const start = (q: number): string => (bias ? vectors.ofChannels('bias', 0, q) : 'vec4f(0.0)');
   return wgsl`${enable(dtype)}
 ${lines(declared)}
-var<workgroup> staged_x: array<${float(step)}, ${stagedInput(g, tile)}>;
+var<workgroup> staged_x: array<${float(xWidth)}, ${stagedInput(g, tile)}>;
 var<workgroup> staged_weights: array<vec4f, ${Math.max(stagedWeights(g, tile), roomForSums)}>;
 
 @compute @workgroup_size(${threads})
@@ -278,8 +278,8 @@ ${stageInput(g, {
   columns: patchColumns,
   channels: tile.chunk,
   threads,
-  width: step,
-  tail: load,
+  width: xWidth,
+  onLoad,
   at: (c) => `${c} * ${patch} + row * ${patchColumns} + column`,
 })}
 ${stageWeights(plan)}
@@ -299,13 +299,13 @@ ${lines(epilogue(fusion, resultsOf(plan, vectors)))}
 }
 
 /**
- * Tiles worth trying, the likely best on a discrete GPU first. The model: multiply-adds, or the loads from workgroup memory where
+ * Tiles worth trying, the likely best on a discrete GPU first. The cost model: multiply-adds, or loads from workgroup memory where
  * they take longer (16 multiply-adds each), and what staging costs a thread, times what ragged tiles and idle processors waste.
  */
 export function convTiledCandidates(g: ConvGeometry, limits: WorkgroupLimits): TiledConvTile[] {
   const height = g.output[1];
   const [, kernelHeight, kernelWidth] = g.kernel;
-  const step = widthOf(g.inputs);
+  const xWidth = widthOf(g.inputs);
   const flat = height === 1;
   const areas = flat
     ? [64, 128, 256].map((columns) => [1, columns] as const)
@@ -317,7 +317,7 @@ export function convTiledCandidates(g: ConvGeometry, limits: WorkgroupLimits): T
         [4, 4],
       ] as const);
   const outputs = [...new Set([4, 8, 16, 32, 64].map((n) => Math.min(n, upTo(g.outputs, 4))))];
-  const chunks = [...new Set([4, 8, 16, 32].map((n) => Math.min(n, upTo(g.inputs, step))))];
+  const chunks = [...new Set([4, 8, 16, 32].map((n) => Math.min(n, upTo(g.inputs, xWidth))))];
   const shares = flat
     ? [
         [1, 4],
@@ -342,10 +342,10 @@ export function convTiledCandidates(g: ConvGeometry, limits: WorkgroupLimits): T
             const threads = threadsOf(tile);
             if (threads < 32 || threads > limits.threads || convTiledStorage(g, tile) > limits.storage) continue;
             const fours = threadOutputs / 4;
-            const loads = halo(threadRows, kernelHeight, g.stride) * threadColumns + kernelHeight * step * fours;
-            const products = kernelHeight * step * accumulators;
+            const loads = halo(threadRows, kernelHeight, g.stride) * threadColumns + kernelHeight * xWidth * fours;
+            const products = kernelHeight * xWidth * accumulators;
             const staged = (stagedInput(g, tile) + stagedWeights(g, tile)) / threads;
-            const turns = (kernelWidth * chunk) / step;
+            const turns = (kernelWidth * chunk) / xWidth;
             const perProduct = Math.max(1, (16 * loads) / products) + (16 * staged + 64) / (turns * products);
             const groups = product(tilesOf(g, tile)) * outputBlocks(g, tile);
             const computed = groups * rows * columns * block * upTo(g.inputs, chunk);
@@ -382,7 +382,7 @@ export function variants(): string[] {
             tile,
             weights: 'outputs-last',
             bias: dropout === 0,
-            fusion: { load: { slope, dropout }, statistics: true },
+            fusion: { onLoad: { slope, dropout }, statistics: true },
           }),
           convTiledShader(dtype, g, {
             tile,
@@ -391,7 +391,7 @@ export function variants(): string[] {
             fusion: { gradient: { slope, dropout }, base: dropout === 0 },
           }),
         ]),
-        ...[{ load: grouped }, { gradient: grouped }].map((fusion) =>
+        ...[{ onLoad: grouped }, { gradient: grouped }].map((fusion) =>
           convTiledShader(dtype, g, { tile, weights: 'gradient', bias: false, fusion }),
         ),
       ];

@@ -1,4 +1,4 @@
-// What is done to weights around a convolution's kernels: the order that GPUs read, and the sum of a weight gradient's slices.
+// Launches beside a convolution's kernels: one reorders weights for GPUs, the other sums the slices of a weight gradient.
 import { enable, type Float, flatIndex, u32, wgsl } from '../wgsl.js';
 import { type ConvGeometry, product, solidGeometry } from './geometry.js';
 
@@ -22,17 +22,17 @@ fn conv_prepare_weight(@builtin(global_invocation_id) id: vec3u, @builtin(num_wo
  * read from the bindings, so that all convolutions share one pipeline.
  */
 export function sumSlicesShader(dtype: Float, { bias }: { bias: boolean }): string {
-  const total = (parts: string, sum: string, at: string): string => wgsl`
+  const total = (slices: string, sum: string, at: string): string => wgsl`
     let size = arrayLength(&${sum});
-    let end = arrayLength(&${parts});
+    let end = arrayLength(&${slices});
     var a = 0.0;
     var b = 0.0;
     var next = ${at};
     for (; next + size < end; next += 2u * size) {
-      a += ${parts}[next];
-      b += ${parts}[next + size];
+      a += ${slices}[next];
+      b += ${slices}[next + size];
     }
-    if (next < end) { a += ${parts}[next]; }
+    if (next < end) { a += ${slices}[next]; }
     ${sum}[${at}] = ${dtype}(a + b);`;
   return wgsl`${enable(dtype)}
 @group(0) @binding(0) var<storage, read> partialWeight: array<f32>;

@@ -108,7 +108,7 @@ test('the scores of a run: its own validation by patient, its last checkpoint, t
   const { error } = console;
   console.error = () => {};
   try {
-    await train({ gpu, config: configOf({ iterations: 2, evalEvery: 1 }), data, out: run });
+    await train({ gpu, config: configOf({ method: 'lccs', iterations: 2, evalEvery: 1 }), data, out: run });
   } finally {
     console.error = error;
   }

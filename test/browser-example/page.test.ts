@@ -9,11 +9,13 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { openDevice } from '../../engine/node.js';
 import { buildPage } from '../../examples/browser/build.js';
+import { encodeSafetensors, type NamedArray, toPyTorch, unet } from '../../model/index.js';
 import { loadCase } from '../../train/data/case-volume.js';
 import { encodeNifti } from '../../train/data/nifti.js';
 import { decodeNiftiFile, readNifti } from '../../train/data/nifti-file.js';
 import { createPhantom } from '../../train/data/phantom.js';
 import { restoreLabels, stackSamples } from '../../train/data/samples.js';
+import { predictCase } from '../../train/evaluation/evaluate.js';
 import { createPredictor } from '../../train/evaluation/predictor.js';
 import { readSafetensors } from '../../train/run/checkpoint.js';
 import { loadModel } from '../../train/run/trained-model.js';
@@ -87,15 +89,16 @@ async function key(name: string, modifiers = 0): Promise<void> {
 }
 const mouse = (type: string, x: number, y: number, more = {}) =>
   page.send('Input.dispatchMouseEvent', { type, x, y, button: 'left', ...more });
-/** The point of the window where a pixel of the slice is. */
+/** The point of the window where a pixel of the slice is; front is at the top, whatever the file has. */
 async function pointOf(x: number, y: number): Promise<{ x: number; y: number }> {
   return page.evaluate(`(() => {
     const box = document.getElementById('picture').getBoundingClientRect();
-    const { width, height, spacing } = page.study;
+    const { width, height, spacing, directions } = page.study;
+    const down = directions[1] === 'A' ? -1 : 1;
     const scale = Math.min(box.width / (width * spacing[0]), box.height / (height * spacing[1]));
     return {
       x: box.x + box.width / 2 + (${x} - width / 2) * spacing[0] * scale,
-      y: box.y + box.height / 2 + (${y} - height / 2) * spacing[1] * scale,
+      y: box.y + box.height / 2 + down * (${y} - height / 2) * spacing[1] * scale,
     };
   })()`);
 }
@@ -175,6 +178,56 @@ inBrowser('a dropped volume is shown and turned by wheel, keys, slider and swipe
   assert.equal(await page.evaluate('[page.view.zoom, page.view.window, page.view.level]'), [1, 1, 0.5]);
   await frame();
   assert.is(await text('slice-text'), `${middle + 1} of ${depth}`);
+});
+
+inBrowser('three planes go through one voxel; right and left are where the convention has them', async () => {
+  const focus = () => page.evaluate<number[]>('[page.view.z, page.view.y, page.view.x]');
+  const middle = [depth, height, width].map((n) => Math.floor(n / 2));
+  assert.equal(await focus(), middle);
+  assert.is(await page.evaluate('page.study.directions'), 'LAS');
+  const click = async ({ x, y }: { x: number; y: number }) => {
+    await mouse('mousePressed', x, y, { clickCount: 1 });
+    await mouse('mouseReleased', x, y, { clickCount: 1 });
+  };
+  await click(await pointOf(20.5, 30.5));
+  assert.equal(await focus(), [middle[0], 30, 20]);
+  const index = (middle[0]! * height + 30) * width + 20;
+  const value = Number(heart.diastole.image[index]!.toPrecision(4));
+  await frame();
+  assert.is(await text('value'), `Column 21, row 31, slice ${middle[0]! + 1}: ${value}`);
+  await key('ArrowUp');
+  await frame();
+  assert.match(
+    await text('value'),
+    new RegExp(`^Column 21, row 31, slice ${middle[0]! + 2}: `),
+    'under the pointer now',
+  );
+  // In the middle of the sagittal plane, half a voxel off where sides are even.
+  const box = await page.evaluate<{ x: number; y: number; width: number; height: number }>(
+    `document.getElementById('sagittal').getBoundingClientRect().toJSON()`,
+  );
+  const perMm = Math.min(box.width / (height * 2.9), box.height / (depth * 9));
+  const shifted = { x: box.x + box.width / 2 + 1, y: box.y + box.height / 2 - 9 * perMm * (2 - (depth % 2 ? 0 : 0.5)) };
+  await click(shifted);
+  const [z, y, x] = await focus();
+  assert.is(x, 20);
+  assert.ok(Math.abs(y! - height / 2) <= 1.5, `row ${y}`);
+  assert.is(z, Math.floor((depth - 1) / 2 + 2), 'further up: the file’s last slices are at the top');
+  await page.evaluate(`(() => {
+    const convention = document.getElementById('convention');
+    convention.value = 'neurological';
+    convention.dispatchEvent(new Event('change'));
+  })()`);
+  const mirrored = await pointOf(width - 20.5, 30.5);
+  await click(mirrored);
+  assert.equal(await focus(), [z, 30, 20]);
+  await page.evaluate(`(() => {
+    const convention = document.getElementById('convention');
+    convention.value = 'radiological';
+    convention.dispatchEvent(new Event('change'));
+    page.view.z = ${middle[0]};
+  })()`);
+  await frame();
 });
 
 inBrowser('the segmentation is Node’s, voxel by voxel', async () => {
@@ -355,6 +408,34 @@ inBrowser('a lost device is said once; another one is opened with a click, and a
   await until('page.study.segmentation !== undefined');
   assert.is(Buffer.compare(await voxels('page.study.segmentation.labels'), segmented), 0);
   assert.is(Buffer.compare(await voxels('page.study.labels'), labels), 0);
+});
+
+inBrowser('a network of volumes predicts the study by windows, as Node does', async () => {
+  const gpu = await openDevice({ adapter: 'swiftshader', quiet: true, flags: { tune: false } });
+  const net = unet(gpu, { inChannels: 1, classes: 4, features: [2, 4], rank: 3, dropout: [0, 0], seed: 3 });
+  const grid = { classes: 4, patch: [8, 16, 16], sample: 'patches' } as const;
+  const config = JSON.stringify({ ...grid, intensity: 'zscore', features: [2, 4], dropout: [0, 0] });
+  const arrays = new Map<string, NamedArray>();
+  for (const [name, t] of net.state) {
+    arrays.set(name, toPyTorch({ shape: t.shape, data: Float32Array.from(await t.read()) }));
+  }
+  await drop({ name: 'solid.safetensors', bytes: encodeSafetensors(arrays, { format: 'pt', config }) });
+  await until(`page.session.weights.name === 'solid.safetensors'`);
+  await frame();
+  assert.is(await page.evaluate(`document.getElementById('train').disabled`), true);
+  await page.evaluate('page.study.segmentation = undefined');
+  await key('s');
+  await until('page.study.segmentation !== undefined');
+  const path = join(root, 'heart.nii.gz');
+  const heartCase = { id: 'heart', patient: 'heart', frame: undefined, image: path, label: undefined };
+  const loaded = loadCase(heartCase, { intensity: 'zscore' });
+  const theirs = await predictCase(createPredictor(gpu, net, grid.patch, { stride: [4, 8, 8] }), loaded, grid);
+  gpu.close();
+  assert.is(Buffer.compare(await voxels('page.study.segmentation.labels'), theirs), 0);
+  assert.ok(new Set(theirs).size > 1);
+  await frame();
+  await picture('volume', 1280);
+  await click('demonstration');
 });
 
 inBrowser('what cannot be opened is named, with the reason, and the rest is opened', async () => {

@@ -19,15 +19,15 @@ function livesOf(uses: Storage[][], kept: Set<Storage>): Map<Storage, [number, n
 
 function check(uses: Storage[][], kept: Set<Storage>, planned: Plan): { peak: number } {
   const lives = livesOf(uses, kept);
-  const placed = planned.slots.flatMap(({ storages }) => storages);
-  assert.is(placed.length, lives.size, 'every storage has a slot');
+  const placed = planned.buffers.flatMap(({ storages }) => storages);
+  assert.is(placed.length, lives.size, 'every storage has a buffer');
   assert.is(new Set(placed).size, placed.length, 'none has two');
-  for (const { bytes, storages } of planned.slots) {
+  for (const { bytes, storages } of planned.buffers) {
     for (const [i, a] of storages.entries()) {
-      assert.ok(a.bytes <= bytes, 'a slot holds each of its storages');
+      assert.ok(a.bytes <= bytes, 'a buffer holds each of its storages');
       for (const b of storages.slice(i + 1)) {
         const [p, q] = [lives.get(a)!, lives.get(b)!];
-        assert.ok(p[1] < q[0] || q[1] < p[0], `[${p}] and [${q}] are alive together in one slot`);
+        assert.ok(p[1] < q[0] || q[1] < p[0], `[${p}] and [${q}] are alive together in one buffer`);
       }
     }
   }
@@ -43,7 +43,7 @@ function check(uses: Storage[][], kept: Set<Storage>, planned: Plan): { peak: nu
   assert.is(planned.unsharedBytes, sum);
   assert.is(
     planned.plannedBytes,
-    planned.slots.reduce((total, { bytes }) => total + bytes, 0),
+    planned.buffers.reduce((total, { bytes }) => total + bytes, 0),
   );
   assert.ok(peak <= planned.plannedBytes && planned.plannedBytes <= sum, `${peak} ≤ ${planned.plannedBytes} ≤ ${sum}`);
   return { peak };
@@ -81,7 +81,7 @@ test('a chain of equal sizes needs two buffers', () => {
   const uses = chain.slice(1).map((storage, i) => [chain[i]!, storage]);
   const planned = plan(uses, () => false);
   check(uses, new Set(), planned);
-  assert.is(planned.slots.length, 2);
+  assert.is(planned.buffers.length, 2);
   assert.is(planned.plannedBytes, 128);
 });
 
@@ -99,7 +99,7 @@ test('a training-like list is planned near its peak', () => {
 test('the checker notices a bad plan', () => {
   const [a, b] = [new Storage(16, 'a'), new Storage(16, 'b')] as const;
   const uses = [[a], [a, b]];
-  const bad: Plan = { slots: [{ bytes: 16, storages: [a, b], kept: false }], unsharedBytes: 32, plannedBytes: 16 };
+  const bad: Plan = { buffers: [{ bytes: 16, storages: [a, b], kept: false }], unsharedBytes: 32, plannedBytes: 16 };
   let noticed = '';
   try {
     check(uses, new Set(), bad);
@@ -114,7 +114,7 @@ test('WGRAD_POOL=0 shares nothing', () => {
   const planned = plan(uses, (storage) => kept.has(storage), false);
   check(uses, kept, planned);
   assert.is(planned.plannedBytes, planned.unsharedBytes);
-  assert.ok(planned.slots.every(({ storages }) => storages.length === 1));
+  assert.ok(planned.buffers.every(({ storages }) => storages.length === 1));
 });
 
 test('the smallest free buffer that fits is taken, as a search through all of them says', () => {

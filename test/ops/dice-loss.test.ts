@@ -9,11 +9,11 @@ import { refuses } from '../refuses.js';
 
 const test = suite('diceLoss');
 
-function reference(logits: NdArray, labels: NdArray, epsilon: number): NdArray {
+function reference(logits: NdArray, labels: NdArray, epsilon: number, first = 0): NdArray {
   const rows = softmaxRows(logits);
   const classes = logits.shape.at(-1)!;
   let sum = 0;
-  for (let k = 0; k < classes; k++) {
+  for (let k = first; k < classes; k++) {
     let [overlap, squares, count] = [0, 0, 0];
     rows.forEach((p, i) => {
       const y = labels.data[i] === k ? 1 : 0;
@@ -23,7 +23,7 @@ function reference(logits: NdArray, labels: NdArray, epsilon: number): NdArray {
     });
     sum += (2 * overlap + epsilon) / (squares + count + epsilon);
   }
-  return ndArray([], [1 - sum / classes]);
+  return ndArray([], [1 - sum / (classes - first)]);
 }
 
 for (const [pixels, classes, epsilon] of [
@@ -37,6 +37,23 @@ for (const [pixels, classes, epsilon] of [
     checkOp({
       op: (logits, labels) => diceLoss(logits!, labels!, epsilon),
       reference: (logits, labels) => reference(logits!, labels!, epsilon),
+      inputs: [
+        { shape: [...pixels, classes], range: [-3, 3] },
+        { shape: pixels, dtype: 'u8', range: [0, classes - 1] },
+      ],
+      gradAtol: 2e-5,
+    }));
+}
+
+for (const [pixels, classes] of [
+  [[257], 2],
+  [[2, 3, 5], 4],
+  [[1, 2, 3, 2], 17],
+] as const) {
+  test(`the foreground of [${pixels}] pixels, ${classes} classes`, () =>
+    checkOp({
+      op: (logits, labels) => diceLoss(logits!, labels!, { classes: 'foreground' }),
+      reference: (logits, labels) => reference(logits!, labels!, 1e-5, 1),
       inputs: [
         { shape: [...pixels, classes], range: [-3, 3] },
         { shape: pixels, dtype: 'u8', range: [0, classes - 1] },
@@ -67,6 +84,16 @@ test('0 for a perfect, 1 for a perfectly wrong prediction, with no NaN', async (
     closeTo(await loss.read(), [expected], { atol: 1e-5 });
     closeTo(await backward(loss).get(logits)!.read(), [0, 0, 0, 0, 0, 0]);
   }
+});
+
+test('another word for the classes is refused', async () => {
+  const gpu = await testGpu();
+  const labels = tensor(gpu, [0, 1, 0], [3], { dtype: 'u8' });
+  await refuses(
+    () => diceLoss(tensor(gpu, 0, [3, 2]), labels, { classes: 'some' as 'all' }),
+    ShapeError,
+    /diceLoss: classes must be all or foreground — got some/,
+  );
 });
 
 test('labels of another size are refused', async () => {

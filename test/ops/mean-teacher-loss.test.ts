@@ -83,6 +83,8 @@ const thresholdsNear = (about: number, data: Data, classes: number): number[] =>
 /** What differs from the plain: a threshold for each class, or reliable pixels that count 1, or a given confidence. */
 interface Way {
   perClass?: boolean;
+  /** The Dice loss over the foreground. */
+  foreground?: boolean;
   hard?: boolean;
   given?: boolean;
 }
@@ -118,7 +120,7 @@ function composed(
   choice: Choice | undefined,
   limit: number | number[],
   dtype: Dtype,
-  { hard = false, given = false }: Way = {},
+  { hard = false, given = false, foreground = false }: Way = {},
 ): Outcome {
   const { labeled, unlabeled, width, classes } = sizes;
   const bytes = (values: Uint8Array) => tensor(gpu, values, [values.length / width, width], { dtype: 'u8' });
@@ -127,7 +129,7 @@ function composed(
   const threshold = tensor(gpu, limit);
   const part = slice(student, 0, 0, labeled);
   const truth = bytes(data.labels.subarray(0, labeled * width));
-  const terms = [crossEntropy(part, truth), diceLoss(part, truth)];
+  const terms = [crossEntropy(part, truth), diceLoss(part, truth, foreground ? { classes: 'foreground' } : {})];
   let loss = mul(add(terms[0]!, terms[1]!), 0.5);
   if (!choice) return { loss, terms, slopes: backward(loss).get(student)! };
   const teacher = tensor(gpu, data.teacher, [batch, width, classes], { dtype });
@@ -158,14 +160,15 @@ function fused(
   limit: number | number[],
   dtype: Dtype,
   selection: boolean,
-  { hard = false, given = false }: Way = {},
+  { hard = false, given = false, foreground = false }: Way = {},
 ): Outcome {
   const { labeled, unlabeled, width, classes } = sizes;
   const student = tensor(gpu, data.student, [labeled + unlabeled, width, classes], { dtype, requiresGrad: true });
   const labelsOf = (items: number) =>
     tensor(gpu, data.labels.subarray(0, items * width), [items, width], { dtype: 'u8' });
   const labeledPixels = labeled * width;
-  const partly = { labels: labelsOf(labeled), labeledPixels };
+  const dice = foreground ? ({ diceClasses: 'foreground' } as const) : {};
+  const partly = { labels: labelsOf(labeled), labeledPixels, ...dice };
   if (!choice) {
     const { loss, terms } = meanTeacherLoss(student, partly);
     return { loss, terms: [terms], slopes: backward(loss).get(student)! };
@@ -183,7 +186,7 @@ function fused(
     const { loss, terms } = meanTeacherLoss(student, partly, teacher);
     return { loss, terms: [terms], slopes: backward(loss).get(student)! };
   }
-  const everything = { labels: labelsOf(labeled + unlabeled), labeledPixels };
+  const everything = { labels: labelsOf(labeled + unlabeled), labeledPixels, ...dice };
   const all = meanTeacherLoss(student, everything, { ...teacher, selection });
   return { ...all, terms: [all.terms], slopes: backward(all.loss).get(student)! };
 }
@@ -312,6 +315,13 @@ for (const [width, classes] of [
   test(`labels only, ${3 * width} pixels, ${classes} classes: as the composition`, () =>
     compare({ labeled: 3, unlabeled: 0, width, classes }, undefined));
 }
+
+test('Dice over the foreground: as the composition', async () => {
+  for (const classes of [2, 4]) {
+    await compare({ ...few, classes }, { kind: 'mse', confidence: 'student' }, { foreground: true });
+    await compare({ ...few, classes, unlabeled: 0 }, undefined, { foreground: true });
+  }
+});
 
 test('16 classes, all parts', async () => {
   const sixteen = { labeled: 1, unlabeled: 1, width: 9, classes: 16 };

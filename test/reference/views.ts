@@ -3,7 +3,7 @@ import type { View } from '../../engine/index.js';
 import { at, fromIndex, type NdArray } from './nd-array.js';
 
 /** Where the turned plane [height, width] shows its pixel (row, column): the turn applied to a plane of places. */
-function turnedPlaces(turn: number, height: number, width: number): [number, number][][] {
+export function turnedPlaces(turn: number, height: number, width: number): [number, number][][] {
   const places = Array.from({ length: height }, (_, r) =>
     Array.from({ length: width }, (_, c): [number, number] => [r, c]),
   );

@@ -9,7 +9,7 @@ import { UsageError } from '../../train/files/usage-error.js';
 import * as ramps from '../../train/method/ramps.js';
 import { flagLines } from '../../train/settings/command-line.js';
 import { readSettings } from '../../train/settings/config-file.js';
-import { configFlags, flagOf, resolveConfig, settings } from '../../train/settings/settings.js';
+import { configFlags, flagOf, resolveConfig, resolveSaved, settings } from '../../train/settings/settings.js';
 import { refuses } from '../refuses.js';
 
 const test = suite('config');
@@ -57,6 +57,24 @@ for (const [overrides, message] of [
   [{ patch: '64' }, /patch must have two sides .* or three .* got 64/],
   [{ patch: '16,64,50', features: '4,8,16' }, /multiples of 4 .* got 16,64,50\. Use 16,64,52/],
   [{ spacing: '1.5,1.5,2' }, /spacing must be 2 numbers of mm above 0, or zeros/],
+  [
+    { patch: '8,16,16', features: '4,8', sample: 'patches', spacing: '1,1,2' },
+    /sample patches keeps the voxels .*1,1,2/,
+  ],
+  [{ downsample: 2 }, /of sample patches — got downsample 2, stride 0 and sample whole/],
+  [{ downsample: 3, sample: 'patches' }, /downsample must be a whole number from 1 to 2 — got 3/],
+  [{ stride: 4 }, /of sample patches — got downsample 1, stride 4/],
+  [
+    { size: 32, features: '4,8', sample: 'patches', stride: '8,33' },
+    /stride must be 2 whole .* 32,32, or 0 — got 8,33\. Use .*16,16/,
+  ],
+  [{ size: 32, features: '4,8', sample: 'patches', stride: 8 }, /stride must be 2 whole numbers/],
+  [{ intensity: 'z-score' }, /one of minmax, percentile, zscore, stored/],
+  [{ lrSchedule: 'steps' }, /poly or step/],
+  [{ lrStepFraction: 0 }, /lrStepFraction must be a number from/],
+  [{ diceClasses: 'none' }, /all or foreground/],
+  [{ select: 'first' }, /best or last/],
+  [{ rampSteps: 0 }, /at least 1/],
   [{ batch: 4, labeledBatch: 4 }, /no unlabelled/],
   [{ augment: 'maybe' }, /true or false/],
   [{ precision: 'bf16' }, /precision must be f32 or f16/],
@@ -69,6 +87,18 @@ for (const [overrides, message] of [
 ] as const) {
   test(`${JSON.stringify(overrides)} is refused`, () => refuses(() => resolveConfig(overrides), UsageError, message));
 }
+
+test('volumes are cut into patches and slices are not, unless something else is said', () => {
+  const volume = { patch: [8, 16, 16], features: '4,8' };
+  assert.is(resolveConfig().sample, 'whole');
+  assert.is(resolveConfig(volume).sample, 'patches');
+  assert.is(resolveConfig({ ...volume, spacing: '1,1,2' }).sample, 'whole');
+  assert.is(resolveConfig({ ...volume, sample: 'whole' }).sample, 'whole');
+  assert.is(resolveConfig({ sample: 'patches' }).sample, 'patches');
+  // What was stored before there were patches was trained on whole volumes.
+  assert.is(resolveSaved(volume).sample, 'whole');
+  assert.is(resolveSaved({ ...volume, sample: 'patches' }).sample, 'patches');
+});
 
 test('half of a batch is labelled where nothing else is said', () => {
   assert.equal(
@@ -155,11 +185,31 @@ test('the consistency weight follows λ_max exp(−5 (1 − t/R)²) after the wa
   assert.ok(Math.abs(ramps.consistencyWeight(short, 150) - 0.1 * Math.exp(-5 * 0.25)) < 1e-12);
 });
 
+test('a learning rate in steps; a ramp of few steps', () => {
+  const config = resolveConfig({ iterations: 6000, lrSchedule: 'step', rampSteps: 40, warmupFraction: 0 });
+  for (const [iteration, expected] of [
+    [0, 0.01],
+    [2499, 0.01],
+    [2500, 0.001],
+    [4999, 0.001],
+    [5000, 0.0001],
+  ] as const)
+    assert.ok(Math.abs(ramps.learningRate(config, iteration) - expected) < 1e-12, `${iteration}`);
+  for (const [iteration, exponent] of [
+    [0, 5],
+    [149, 5],
+    [150, 5 * (39 / 40) ** 2],
+    [3000, 1.25],
+    [5999, 5 / 1600],
+  ] as const)
+    assert.ok(Math.abs(ramps.consistencyWeight(config, iteration) - 0.1 * Math.exp(-exponent)) < 1e-12, `${iteration}`);
+});
+
 test('learning rate, EMA decay, prototype weight and threshold', () => {
   const config = resolveConfig({ thresholdMode: 'ramp' });
-  assert.is(ramps.polyLearningRate(config, 0), 0.01);
-  assert.ok(Math.abs(ramps.polyLearningRate(config, 15000) - 0.01 * 0.5 ** 0.9) < 1e-15);
-  assert.is(ramps.polyLearningRate(config, 30000), 0);
+  assert.is(ramps.learningRate(config, 0), 0.01);
+  assert.ok(Math.abs(ramps.learningRate(config, 15000) - 0.01 * 0.5 ** 0.9) < 1e-15);
+  assert.is(ramps.learningRate(config, 30000), 0);
   assert.equal(
     [0, 1, 4, 1000].map((i) => ramps.emaDecay(config, i)),
     [0, 0.5, 0.8, 0.99],

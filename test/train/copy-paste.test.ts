@@ -100,6 +100,7 @@ function batchOf(gpu: Gpu, config: Config, data: Data, iteration: number) {
     labels: tensor(gpu, data.labels, [batch, side, side], { dtype: 'u8' }),
     labeledItems: labeledBatch,
     views,
+    diceClasses: 'all' as const,
     student: () => logits,
   };
   const teacher = {

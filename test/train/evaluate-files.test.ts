@@ -244,7 +244,7 @@ test('usage: what does not go together', async () => {
   await refuses(
     () => evaluateCommand([...at, '--model', 'teacher']),
     UsageError,
-    /--model, --flips and --stride do not apply to --predictions/,
+    /--model, --flips, --stride and --window-weights do not apply to --predictions/,
   );
   await refuses(() => evaluateCommand([...at, '--split', 'all']), UsageError, /val, test, train — got 'all'/);
   await refuses(

@@ -16,7 +16,7 @@ const test = suite('killed runs');
 const folder = mkdtempSync(join(tmpdir(), 'wgrad-killed-'));
 const data = join(folder, 'data');
 const iterations = 40;
-const length = { iterations, evalEvery: 20, saveEvery: 2 };
+const length = { method: 'supervised', iterations, evalEvery: 20, saveEvery: 2 };
 
 test.before(() => writePhantoms(data, { patients: 4, size: 20 }));
 test.after(() => rmSync(folder, { recursive: true, force: true }));

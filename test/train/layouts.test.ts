@@ -40,9 +40,9 @@ test('each is recognised, and told in one line', async () => {
   assert.equal(lines, [
     `${start('ACDC')}splits.json${parts}`,
     `${start('nnU-Net')}splits_final.json, fold 0 and imagesTs${parts}`,
-    `${start('LA')}splits.json${parts}, used slice by slice`,
+    `${start('LA')}splits.json${parts}`,
     `${start('SSL4MIS HDF5')}train_slices.list${parts}, HDF5 files have no spacing: mm are voxels`,
-    `${start('UA-MT HDF5')}train.list, its last 1 for validation,${parts}, used slice by slice, HDF5 files have no spacing: mm are voxels`,
+    `${start('UA-MT HDF5')}train.list, its last 1 for validation,${parts}, HDF5 files have no spacing: mm are voxels`,
   ]);
 });
 

@@ -6,7 +6,7 @@ import { type Config, resolveConfig } from '../../train/settings/settings.js';
 const command = fileURLToPath(new URL('../../train/cli.js', import.meta.url));
 const adapter = process.env.WGRAD_ADAPTER ? ['--adapter', process.env.WGRAD_ADAPTER] : [];
 const settings = {
-  ...{ method: 'lccs', size: 16, features: [4, 8], dropout: [0.1], batch: 2, labeled: 1, warmupFraction: 0.1 },
+  ...{ method: 'supervised', size: 16, features: [4, 8], dropout: [0.1], batch: 2, labeled: 1, warmupFraction: 0.1 },
   ...{ iterations: 2, evalEvery: 2, saveEvery: 1, keepCheckpoints: 1 },
 };
 

@@ -36,7 +36,8 @@ const settings = {
   warmupFraction: 0,
 };
 const configOf = (more: Record<string, unknown> = {}): Config => resolveConfig({ ...settings, ...more });
-const flags = Object.entries(settings).flatMap(([key, value]) => [
+/** What commands in processes of their own train, with as few kernels as may be. */
+const flags = Object.entries({ ...settings, method: 'supervised' }).flatMap(([key, value]) => [
   `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`,
   String(value),
 ]);

@@ -86,7 +86,7 @@ for (const prefix of ['', 'encoder/decoder', 'module']) {
     writeSafetensors(theirs, renamed, {});
     const { model: read, config } = loadModel(model.gpu, { weights: theirs });
     assert.equal([config.network, config.classes, config.features], ['vnet', 3, [2, 3, 5]]);
-    assert.equal(config.patch, [80, 112, 112]);
+    assert.equal([config.patch, config.sample], [[80, 112, 112], 'patches']);
     for (const [name, t] of model.state) assert.equal(await read.state.get(name)!.read(), await t.read(), name);
   });
 }

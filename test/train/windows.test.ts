@@ -1,90 +1,238 @@
 // Overlapping windows: where they lie, and that what is put together is the mean of what they say.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { uniformStream } from '../../engine/index.js';
+import {
+  capture,
+  concat,
+  conv,
+  type Gpu,
+  mul,
+  ShapeError,
+  softmax,
+  type Tensor,
+  tensor,
+  uniformStream,
+} from '../../engine/index.js';
+import type { Segmenter } from '../../model/index.js';
 import type { CaseVolume } from '../../train/data/case-volume.js';
 import { sidesAt, stackSamples } from '../../train/data/samples.js';
 import { predictCase, predictProbabilities } from '../../train/evaluation/evaluate.js';
-import type { Predictor } from '../../train/evaluation/predictor.js';
-import { predictWindows, windowPositions, windowsOf } from '../../train/evaluation/windows.js';
+import { createPredictor, type Predictor } from '../../train/evaluation/predictor.js';
+import { createWindowPredictor } from '../../train/evaluation/window-predictor.js';
+import { slabsOf, windowPositions } from '../../train/evaluation/windows.js';
 import { UsageError } from '../../train/files/usage-error.js';
-import { strideOf } from '../../train/run/trained-model.js';
+import { strideOf, windowsOf } from '../../train/run/trained-model.js';
 import { closeTo } from '../close-to.js';
+import { testGpu } from '../gpu.js';
+import { type Network, positions, windows } from '../reference/windows.js';
 import { refuses } from '../refuses.js';
 
 const test = suite('windows');
 
-/** Two classes: the probability of the second is the pixel itself. */
-const identity: Predictor = async (patches) => {
-  const probabilities = new Float32Array(2 * patches.length);
-  for (const [i, p] of patches.entries()) probabilities.set([1 - p, p], 2 * i);
-  return { labels: Uint8Array.from(patches, (p) => Number(p > 0.5)), confidence: undefined, probabilities };
+/** As a predictor of two classes: the probability of the second is the voxel itself, whatever the sides. */
+const identity: Predictor = async (samples) => {
+  const probabilities = new Float32Array(2 * samples.length);
+  for (const [i, p] of samples.entries()) probabilities.set([1 - p, p], 2 * i);
+  return { labels: Uint8Array.from(samples, (p) => Number(p > 0.5)), confidence: undefined, probabilities };
 };
 
-test('positions along an axis: the last window ends with it', () => {
-  assert.equal(windowPositions(80, 80, 4), [0]);
+/** A function of x [N, …, 1] as a network. */
+const network = (gpu: Gpu, classes: number, logits: (x: Tensor) => Tensor): Segmenter =>
+  Object.assign(logits, { gpu, classes, inChannels: 1 }) as unknown as Segmenter;
+
+/** Says its input: the logits of two classes, of probability p = 1/(1 + e^−x) the second. */
+const echo = (gpu: Gpu) => network(gpu, 2, (x) => concat([mul(x, 0), x], -1));
+
+/** Three classes by a convolution, whose zero padding makes the place in the patch count, and which no mirror image leaves alone. */
+function convolving(gpu: Gpu, rank: number): Segmenter {
+  const uniform = uniformStream(31);
+  const weight = tensor(
+    gpu,
+    Float32Array.from({ length: 3 * 3 ** rank }, () => 4 * uniform() - 2),
+    [3, ...new Array(rank).fill(3), 1],
+  );
+  return network(gpu, 3, (x) => conv(x, weight));
+}
+
+test('positions along an axis: the last window ends with it, a longer one has it in its middle', () => {
+  for (const n of [80, 81, 88, 112, 148, 244])
+    for (const [side, stride] of [
+      [80, 4],
+      [112, 18],
+      [64, 64],
+    ] as const)
+      assert.equal(windowPositions(n, side, stride), positions(n, side, stride), `${n}, ${side} every ${stride}`);
   assert.equal(windowPositions(81, 80, 4), [0, 1]);
-  assert.equal(windowPositions(88, 80, 4), [0, 4, 8]);
-  assert.equal(windowPositions(148, 112, 18), [0, 18, 36]);
   assert.equal(windowPositions(244, 112, 18), [0, 18, 36, 54, 72, 90, 108, 126, 132]);
-  assert.equal(windowPositions(3, 8, 4), [0]);
-  assert.is(windowsOf({ sides: [9, 8, 20], patch: [4, 8, 8], stride: [4, 4, 6] }).length, 3 * 1 * 3);
+  assert.equal(windowPositions(3, 8, 4), [-2]);
 });
 
-for (const [sides, patch, stride] of [
+test('slabs: every plane once, with all of its windows, and no more planes than may be', () => {
+  for (const [length, side, stride, most] of [
+    [100, 10, 4, 30],
+    [100, 10, 10, 10],
+    [17, 4, 3, 1],
+    [9, 9, 1, 4],
+    [5, 8, 2, 100],
+    [64, 16, 16, 47],
+  ] as const) {
+    const all = windowPositions(length, side, stride);
+    const slabs = slabsOf(length, side, all, most);
+    let next = 0;
+    for (const { first, end, positions: own, firstWhole, endWhole } of slabs) {
+      assert.is(firstWhole, next);
+      next = endWhole;
+      assert.ok(endWhole > firstWhole && first <= firstWhole && end >= endWhole);
+      for (const p of all) {
+        const isOver = p < endWhole && p + side > firstWhole;
+        if (isOver) assert.ok(own.includes(p), `${p} over [${firstWhole}, ${endWhole})`);
+      }
+      for (const p of own) assert.ok(Math.max(0, p) >= first && Math.min(length, p + side) <= end);
+      assert.ok(end - first <= Math.max(most, 2 * side), `${end - first} planes`);
+    }
+    assert.is(next, length);
+    if (most >= length) assert.is(slabs.length, 1);
+  }
+});
+
+const cases: [sides: number[], patch: number[], stride: number[]][] = [
   [
     [7, 9],
     [4, 4],
     [3, 2],
   ],
   [
-    [4, 4],
-    [4, 4],
+    [4, 6],
+    [4, 6],
     [1, 1],
+  ],
+  [
+    [3, 9],
+    [6, 4],
+    [2, 4],
   ],
   [
     [5, 7, 6],
     [4, 4, 4],
     [2, 3, 1],
   ],
-] as [number[], number[], number[]][]) {
-  test(`[${sides}] by [${patch}] every [${stride}]: a network that says its input gives it back`, async () => {
-    const voxels = sides.reduce((a, b) => a * b, 1);
-    const samples = Float32Array.from({ length: 3 * voxels }, uniformStream(4));
-    const { labels, probabilities } = await predictWindows(identity, samples, { sides, patch, stride });
-    closeTo(
-      probabilities.filter((_, i) => i % 2 === 1),
-      samples,
-      { atol: 1e-6 },
-    );
-    assert.equal(
-      labels,
-      Uint8Array.from(samples, (p) => Number(p > 0.5)),
-    );
+  [
+    [9, 4, 3],
+    [2, 4, 6],
+    [1, 4, 5],
+  ],
+];
+for (const [sides, patch, stride] of cases) {
+  const voxels = sides.reduce((a, b) => a * b, 1);
+  const samples = Float32Array.from({ length: 3 * voxels }, uniformStream(4));
+  const name = `[${sides}] by [${patch}] every [${stride}]`;
+
+  test(`${name}: a network that says its input gives it back`, async () => {
+    const gpu = await testGpu();
+    for (const weights of ['uniform', 'gaussian'] as const) {
+      const predict = createPredictor(gpu, echo(gpu), patch, { stride, weights, batch: 4, probabilities: true });
+      const centred = samples.map((p) => 8 * p - 4);
+      const { labels, probabilities, confidence } = await predict(centred, true, sides);
+      const expected = Array.from(centred, (x) => 1 / (1 + Math.exp(-x)));
+      const ofSecond = probabilities!.filter((_, i) => i % 2 === 1);
+      closeTo(ofSecond, expected, { atol: 1e-6 }, weights);
+      assert.equal(
+        labels,
+        Uint8Array.from(centred, (x) => Number(x > 0)),
+      );
+      closeTo(
+        confidence!,
+        expected.map((p) => Math.max(p, 1 - p)),
+        { atol: 1e-6 },
+      );
+    }
+  });
+
+  test(`${name}: the mean of what windows and their mirror images say, as plain loops have it`, async () => {
+    const gpu = await testGpu();
+    const model = convolving(gpu, patch.length);
+    const one = tensor(gpu, 0, [1, ...patch, 1]);
+    const step = capture(gpu, () => softmax(model(one)));
+    const said: Network = (values) => {
+      one.write(values);
+      return step().read();
+    };
+    const gaussian = (place: readonly number[]) =>
+      place.reduce((w, i, axis) => w * Math.exp(-0.5 * ((i - (patch[axis]! - 1) / 2) / (patch[axis]! / 8)) ** 2), 1);
+    for (const [flips, weights] of [
+      [false, 'uniform'],
+      [true, 'gaussian'],
+    ] as const) {
+      const weight = weights === 'gaussian' ? gaussian : () => 1;
+      const predict = createPredictor(gpu, model, patch, { stride, weights, flips, batch: 3, probabilities: true });
+      const { labels, probabilities } = await predict(samples, false, sides);
+      for (let s = 0; s < 3; s++) {
+        const sample = samples.slice(s * voxels, (s + 1) * voxels);
+        const expected = await windows(said, sample, sides, patch, stride, { flips, weight });
+        closeTo(probabilities!.subarray(3 * s * voxels, 3 * (s + 1) * voxels), expected, { atol: 1e-6 }, `sample ${s}`);
+        for (let i = 0; i < voxels; i++) {
+          const [label, ps] = [labels[s * voxels + i]!, expected.subarray(3 * i, 3 * i + 3)];
+          assert.ok(ps[label]! >= Math.max(...ps) - 1e-6);
+        }
+      }
+    }
+  });
+
+  test(`${name}: the same bits in batches of 1 and 4, and in small pieces`, async () => {
+    const gpu = await testGpu();
+    const model = convolving(gpu, patch.length);
+    const options = { stride, flips: true, probabilities: true };
+    const found = await createPredictor(gpu, model, patch, { ...options, batch: 4 })(samples, true, sides);
+    assert.equal(await createPredictor(gpu, model, patch, { ...options, batch: 1 })(samples, true, sides), found);
+    const least = 2 * voxels;
+    for (const most of [least, Math.ceil(voxels / 2)]) {
+      const predict = createWindowPredictor(gpu, model, patch, { ...options, batch: 4 }, most);
+      assert.equal(await predict(samples, true, sides), found, `${most} voxels at once`);
+    }
   });
 }
 
-test('where windows disagree their mean decides', async () => {
-  let call = 0;
-  const wavering: Predictor = async (patches) => {
-    call++;
-    const windows = patches.length / 4;
-    const probabilities = Float32Array.from({ length: 2 * patches.length }, (_, i) => {
-      const p = Math.floor(i / 8) % windows === 0 ? 0.9 : 0.3; // the first window is sure of class 1, the others are not
-      return i % 2 ? p : 1 - p;
-    });
-    return { labels: new Uint8Array(patches.length), confidence: undefined, probabilities };
-  };
-  const { labels, probabilities } = await predictWindows(wavering, new Float32Array(6), {
-    ...{ sides: [1, 6], patch: [1, 4], stride: [1, 2] },
-  });
-  assert.is(call, 1);
-  closeTo(
-    probabilities.filter((_, i) => i % 2 === 1),
-    [0.9, 0.9, 0.6, 0.6, 0.3, 0.3],
-    { atol: 1e-6 },
+test('windows reach no further than they are: a change in a sample changes what they say of it alone', async () => {
+  const gpu = await testGpu();
+  const predict = createPredictor(gpu, convolving(gpu, 2), [4, 4], { stride: [2, 4], probabilities: true });
+  const samples = new Float32Array(2 * 12 * 8).fill(0.5);
+  const before = (await predict(samples, false, [12, 8])).probabilities!;
+  samples[0] = 2;
+  const after = (await predict(samples, false, [12, 8])).probabilities!;
+  const changed = [...before.keys()].filter((i) => before[i] !== after[i]).map((i) => Math.floor(i / 3));
+  assert.ok(changed.length > 0);
+  for (const i of changed) assert.ok(i < 4 * 8 && i % 8 < 4, `voxel ${i}`);
+});
+
+test('samples of several sizes one after another, two calls at once, and what is no sample', async () => {
+  const gpu = await testGpu();
+  const model = echo(gpu);
+  const options = { stride: [3, 3], batch: 2, probabilities: true };
+  const predict = createPredictor(gpu, model, [4, 5], options);
+  const draws = uniformStream(12);
+  const inputs = [
+    [6, 6],
+    [20, 9],
+    [4, 5],
+    [11, 30],
+  ].map((sides) => ({
+    sides,
+    data: Float32Array.from({ length: sides[0]! * sides[1]! }, draws),
+  }));
+  const alone = [];
+  for (const { sides, data } of inputs) alone.push(await predict(data, true, sides));
+  assert.equal(await Promise.all(inputs.map(({ sides, data }) => predict(data, true, sides))), alone);
+  await refuses(() => predict(new Float32Array(7), false, [2, 3]), ShapeError, /got 7 numbers as samples of \[2,3\]/);
+  await refuses(
+    () => predict(new Float32Array(8), false, [2, 2, 2]),
+    ShapeError,
+    /expected whole samples with 2 sides/,
   );
-  assert.equal([...labels], [1, 1, 1, 1, 0, 0]);
+  await refuses(() => createPredictor(gpu, model, [4, 5], { stride: [3, 6] }), ShapeError, /the stride is \[3,6\]/);
+  for (const flips of [false, true]) {
+    const plain = createPredictor(gpu, model, [4, 5], { flips });
+    await refuses(() => plain(new Float32Array(36), false, [6, 6]), ShapeError, /Make the predictor with a stride/);
+  }
 });
 
 /** A case of 3 slices of 10×14 pixels, 2×1 mm. */
@@ -146,6 +294,11 @@ test('--stride is one number or one a side, and needs a spacing', async () => {
     UsageError,
     /nothing to stride over/,
   );
+  assert.equal(windowsOf('predict', {}, grid), {});
+  assert.equal(windowsOf('predict', { stride: '16', 'window-weights': 'uniform' }, grid), { stride: [16, 16] });
+  const gaussian = { stride: '8', 'window-weights': 'gaussian' } as const;
+  assert.equal(windowsOf('predict', gaussian, grid), { stride: [8, 8], weights: 'gaussian' });
+  await refuses(() => windowsOf('predict', { 'window-weights': 'gaussian' }, grid), UsageError, /Give --stride, too/);
 });
 
 test.run();

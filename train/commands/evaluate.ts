@@ -13,7 +13,7 @@ import { type Summary, scoresAsCsv } from '../evaluation/summary.js';
 import { newFolder } from '../files/new-folder.js';
 import { UsageError } from '../files/usage-error.js';
 import { openPart, partFlags } from '../run/run-split.js';
-import { loadModel, modelFlags, predictionFlags, strideOf } from '../run/trained-model.js';
+import { loadModel, modelFlags, predictionFlags, windowsOf } from '../run/trained-model.js';
 import { describeCommand } from '../settings/command-line.js';
 import { createProgress, sayCompiling } from '../training/progress.js';
 import { imageFlags, labelFlags, readingOf } from './reading-flags.js';
@@ -57,8 +57,10 @@ volume and class, on each image's own grid.`,
 export async function run(args: string[]): Promise<number> {
   const { flags } = command.read(args);
   const { data, out, adapter, predictions, flips, split: part, model: role } = flags;
-  if (predictions && (flips || flags.stride || role === 'teacher')) {
-    throw new UsageError('evaluate: --model, --flips and --stride do not apply to --predictions. Leave them out.');
+  if (predictions && (flips || flags.stride || flags['window-weights'] || role === 'teacher')) {
+    throw new UsageError(
+      'evaluate: --model, --flips, --stride and --window-weights do not apply to --predictions. Leave them out.',
+    );
   }
   if (flags.classes && !predictions)
     throw new UsageError('evaluate: --classes applies to --predictions only; a model knows its classes. Leave it out.');
@@ -108,12 +110,12 @@ export async function run(args: string[]): Promise<number> {
   try {
     await verifyDevice(gpu);
     const { model, config: own } = loadModel(gpu, { ...flags, role });
-    const config = { ...own, ...reading };
+    const windows = windowsOf('evaluate', flags, own);
+    const config = { ...own, ...reading, ...windows };
     const { classes } = config;
     checkClasses(classes, 'the model must have');
     if (out) newFolder('evaluate', out);
-    const stride = strideOf('evaluate', flags.stride, config);
-    const predictor = createPredictor(gpu, model, config.patch, { flips, probabilities: stride !== undefined });
+    const predictor = createPredictor(gpu, model, config.patch, { flips, ...windows });
     await sayCompiling(predictor.prepare);
     const onCase = (volume: CaseVolume, labels: Uint8Array, index: number): string | undefined => {
       checkVoxelSize(volume);
@@ -130,14 +132,10 @@ export async function run(args: string[]): Promise<number> {
       classes,
       flips,
       largestComponent,
-      ...(stride && { stride }),
+      ...windows,
       ...(trained.length && { trained }),
     };
-    return report(
-      await evaluateCases(predictor, cases, { ...config, ...(stride && { stride }) }, onCase, settings).finally(() =>
-        progress.end(),
-      ),
-    );
+    return report(await evaluateCases(predictor, cases, config, onCase, settings).finally(() => progress.end()));
   } finally {
     gpu.close();
   }

@@ -8,6 +8,7 @@ import { UsageError } from '../files/usage-error.js';
 import { version } from '../run/environment.js';
 import { modelFlags, readWeights } from '../run/trained-model.js';
 import { describeCommand } from '../settings/command-line.js';
+import type { Config } from '../settings/settings.js';
 
 export const command = describeCommand({
   name: 'export',
@@ -19,11 +20,11 @@ export const command = describeCommand({
     force: { type: 'boolean', help: 'replace OUT.onnx if it exists' },
   },
   notes: `
-Input   image          float32 [batch, 1, height, width]; sides are multiples of 2^(levels − 1); values in [0, 1]
+Input   image          float32 [batch, 1, height, width]; sides are multiples of 2^(levels − 1); values scaled as in training
 Outputs logits, probabilities float32 [batch, classes, height, width]; labels uint8 [batch, height, width]
 A V-Net of volumes has a depth before the height, in all of these.
 Metadata of the file: size, multiple, classes, preprocessing, wgrad (the version). The code below repeats the preprocessing of runs
-without --spacing, --orient and --intensity: it subtracts each volume's minimum, divides by its range, and resizes slices to
+without --spacing, --orient, --sample and --intensity: it subtracts each volume's minimum, divides by its range, and resizes slices to
 size × size by nearest neighbour.
 
 Python, onnxruntime:
@@ -55,6 +56,20 @@ A page, onnxruntime-web (voxels: a Float32Array [slices, height, width], width f
   const labels = resize(output.labels.data, size, size, at(size, height), at(size, width));`,
 });
 
+/** How a model's volumes are scaled, in words. */
+function scalingOf({ intensity, intensityPercentiles }: Config): string {
+  switch (intensity) {
+    case 'percentile':
+      return `the volume clipped to its percentiles ${intensityPercentiles.join(' and ')} %, then minus its minimum, divided by its range; `;
+    case 'minmax':
+      return 'the volume minus its minimum, divided by its range; ';
+    case 'zscore':
+      return 'the volume minus its mean, divided by its standard deviation; ';
+    case 'stored':
+      return 'values as stored; ';
+  }
+}
+
 /** Runs `wgrad export`. */
 export async function run(args: string[]): Promise<number> {
   const { flags } = command.read(args);
@@ -72,6 +87,7 @@ export async function run(args: string[]): Promise<number> {
       `export: this UNet segments volumes, patches of ${config.patch} — only UNets of slices are exported.`,
     );
   const sides = isSolid ? config.patch : planeSides(config);
+  const size = isSolid ? 'size' : 'size × size';
   const metadata = {
     size: !isSolid && sides[0] === sides[1] ? `${sides[0]}` : sides.join(','),
     multiple: `${multiple}`,
@@ -80,14 +96,14 @@ export async function run(args: string[]): Promise<number> {
       : Array.from({ length: classes }, (_, k) => `${k}`)
     ).join(','),
     preprocessing:
-      (config.intensity === 'percentile'
-        ? `the volume clipped to its percentiles ${config.intensityPercentiles.join(' and ')} %, then minus its minimum, divided by its range; `
-        : 'the volume minus its minimum, divided by its range; ') +
+      scalingOf(config) +
       (config.orient === 'canonical' ? 'axes reordered and flipped to RAS; ' : '') +
       (isSolid ? 'volumes [z, y, x], ' : 'slices along z, ') +
       (config.spacing.some((mm) => mm > 0)
-        ? `at ${config.spacing.join(' × ')} mm a pixel, cut or padded to size${isSolid ? '' : ' × size'}`
-        : `resized to size${isSolid ? '' : ' × size'}, nearest neighbour`),
+        ? `at ${config.spacing.join(' × ')} mm a pixel, cut or padded to ${size}`
+        : config.sample === 'patches'
+          ? `${config.downsample === 2 ? `means of 2 × 2${isSolid ? ' × 2 voxels' : ' pixels'}, ` : ''}windows of ${size}, whose probabilities are averaged`
+          : `resized to ${size}, nearest neighbour`),
     wgrad: version(),
     ...(flags.run && { method: `${config.method}, ${role}` }), // weights from elsewhere do not name their method
   };

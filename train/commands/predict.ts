@@ -16,7 +16,7 @@ import { DataError } from '../files/data-error.js';
 import { checkNew, folderAt, newFolder } from '../files/new-folder.js';
 import { UsageError } from '../files/usage-error.js';
 import { imagesOf as filesOf, fingerprint, openEveryCase, openPart, partFlags } from '../run/run-split.js';
-import { makeModel, modelFlags, predictionFlags, readWeights, strideOf } from '../run/trained-model.js';
+import { makeModel, modelFlags, predictionFlags, readWeights, windowsOf } from '../run/trained-model.js';
 import { type CommandLine, describeCommand } from '../settings/command-line.js';
 import { sayCompiling } from '../training/progress.js';
 import { imageFlags, readingOf } from './reading-flags.js';
@@ -182,12 +182,12 @@ export async function run(args: string[]): Promise<number> {
     const { model, config: own } = makeModel(gpu, weights);
     if (goOn) folderAt('predict', out);
     else newFolder('predict', out, hint);
-    const stride = strideOf('predict', flags.stride, own);
-    const config = { ...own, ...readingOf(flags), ...(stride && { stride }) };
+    const windows = windowsOf('predict', flags, own);
+    const config = { ...own, ...readingOf(flags), ...windows };
     const notices = createNotices('predict');
     const predictor = createPredictor(gpu, model, config.patch, {
-      flips,
-      probabilities: withProbabilities || stride !== undefined,
+      ...{ flips, probabilities: withProbabilities },
+      ...windows,
     });
     await sayCompiling(predictor.prepare);
     const weightsDigest = fingerprint(weights.path).sha256;
@@ -205,7 +205,7 @@ export async function run(args: string[]): Promise<number> {
         flips,
         settings.largestComponent,
         config.nan ?? 'least',
-        ...(stride ? [stride] : []),
+        ...Object.values(windows),
       );
       if (goOn && isKept(files, volume, config.classes, made)) return 'skipped';
       if (files.probabilities === undefined) {

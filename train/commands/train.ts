@@ -8,7 +8,7 @@ import { UsageError } from '../files/usage-error.js';
 import { runFiles } from '../run/run-folder.js';
 import { describeCommand } from '../settings/command-line.js';
 import { protocolNames, readProtocol, readSettings } from '../settings/config-file.js';
-import { type Config, configFlags, resolveConfig } from '../settings/settings.js';
+import { type Config, configFlags, resolveConfig, resolveSaved } from '../settings/settings.js';
 import { interruptible } from '../training/interrupt.js';
 import { clock } from '../training/progress.js';
 import { dryRun, train } from '../training/training.js';
@@ -76,13 +76,9 @@ export async function run(args: string[]): Promise<number> {
   if (!dry && (!data || !out)) throw new UsageError('train: --data and --out are required. See wgrad train --help.');
   const own = out && join(out, runFiles.config);
   const ownOrNone = resume && own && existsSync(own) ? own : undefined;
-  const saved = ownOrNone && readSettings(ownOrNone);
-  const config = resolveConfig(
-    settings,
-    protocol ? readProtocol(protocol) : {},
-    file ? readSettings(file) : saved || {},
-  );
-  if (saved) refuseChanges(resolveConfig({}, saved), config);
+  const saved = ownOrNone ? resolveSaved(readSettings(ownOrNone)) : undefined;
+  const config = resolveConfig(settings, protocol ? readProtocol(protocol) : {}, file ? readSettings(file) : saved);
+  if (saved) refuseChanges(saved, config);
 
   const gpu = await openDevice(adapter ? { adapter } : {});
   try {
@@ -106,7 +102,7 @@ export async function run(args: string[]): Promise<number> {
           ([k, { Dice }]) => `${cardiacClasses[Number(k)] ?? k} ${Dice?.toFixed(4) ?? '–'}`,
         );
         console.log(
-          `best validation Dice ${best.scores.foreground_mean.Dice?.toFixed(4)} at ${best.iteration} (${byClass.join(', ')})`,
+          `${config.select} validation Dice ${best.scores.foreground_mean.Dice?.toFixed(4)} at ${best.iteration} (${byClass.join(', ')})`,
         );
       }
       if (result.interrupted)

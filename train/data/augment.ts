@@ -1,6 +1,6 @@
-// The protocol's augmentation of a slice and its label, on the slice's own grid before it is resized: half of the time a
-// quarter-turn rotation and a flip, else a rotation by −20 to 19 whole degrees. A transform is drawn from counters, so it
-// depends on (seed, iteration, index in batch) alone.
+// The protocols' augmentation of a sample and its label, on its own grid. Of a whole slice (SSL4MIS): half of the time a quarter-turn
+// rotation and a flip, else a rotation by −20 to 19 whole degrees. Of a patch (UA-MT): always a quarter turn, a flip and a place.
+// What is drawn comes from counters, so it depends on (seed, iteration, index in batch) alone.
 import { philox4x32, toUniform } from '../../engine/index.js';
 
 /** What is done to a slice; the same for image and label. */
@@ -18,6 +18,25 @@ export function drawTransform(seed: number, iteration: number, index: number): T
   const [choice, turns, flip, angle] = philox4x32([index, iteration, 0, 0], [seed, AUGMENT_STREAM]);
   if (toUniform(choice) >= 0.5) return { kind: 'rotate', degrees: Math.floor(toUniform(angle) * 40) - 20 };
   return { kind: 'turnAndFlip', turns: (turns & 3) as 0 | 1 | 2 | 3, flip: (flip & 1) as 0 | 1 };
+}
+
+/** Where a patch is cut: quarter turns and a flip of all planes, and along each axis a number from 0 to below 1. */
+export interface PatchDraw {
+  readonly transform: Exclude<Transform, { kind: 'rotate' }>;
+  /** Along z, y, x. */
+  readonly place: readonly [number, number, number];
+}
+
+/** The patch of one item of one iteration's batch; without `augment` it is neither turned nor flipped, and lies at the same place. */
+export function drawPatch(seed: number, iteration: number, index: number, augment = true): PatchDraw {
+  const [, turns, flip] = philox4x32([index, iteration, 0, 0], [seed, AUGMENT_STREAM]);
+  const [z, y, x] = philox4x32([index, iteration, 1, 0], [seed, AUGMENT_STREAM]).map(toUniform) as [
+    number,
+    number,
+    number,
+  ];
+  const turned = { kind: 'turnAndFlip', turns: (turns & 3) as 0 | 1 | 2 | 3, flip: (flip & 1) as 0 | 1 } as const;
+  return { transform: augment ? turned : { kind: 'identity' }, place: [z, y, x] };
 }
 
 type Shape = readonly [height: number, width: number];
@@ -67,15 +86,17 @@ const everything = ([height, width]: Shape): Wanted => ({
   columns: Int32Array.from({ length: width }, (_, x) => x),
 });
 
-function turnAndFlip(
-  indices: Int32Array,
-  [height, width]: Shape,
-  transform: Exclude<Transform, { kind: 'rotate' }>,
-  { rows, columns }: Wanted,
-): void {
+/** Where pixel [row, column] of a turned and flipped picture comes from: first + row·down + column·right. */
+export interface PlaneWalk {
+  readonly first: number;
+  readonly down: number;
+  readonly right: number;
+}
+
+/** The walk over a picture that shows it after quarter turns and a flip. */
+export function planeWalk([height, width]: Shape, transform: Exclude<Transform, { kind: 'rotate' }>): PlaneWalk {
   const { turns, flip } = transform.kind === 'identity' ? { turns: 0, flip: undefined } : transform;
   const [lastRow, lastColumn] = [(height - 1) * width, width - 1];
-  // Where turned[y, x] comes from, as first index + y·down + x·right in the source.
   const [first, down, right] = [
     [0, width, 1],
     [lastColumn, -1, width],
@@ -83,11 +104,23 @@ function turnAndFlip(
     [lastRow, 1, -width],
   ][turns] as [number, number, number];
   const [turnedHeight, turnedWidth] = turns % 2 ? [width, height] : [height, width];
-  const across = columns.map((column) => (flip === 1 ? turnedWidth - 1 - column : column) * right);
+  if (flip === 0) return { first: first + (turnedHeight - 1) * down, down: -down, right };
+  if (flip === 1) return { first: first + (turnedWidth - 1) * right, down, right: -right };
+  return { first, down, right };
+}
+
+function turnAndFlip(
+  indices: Int32Array,
+  shape: Shape,
+  transform: Exclude<Transform, { kind: 'rotate' }>,
+  { rows, columns }: Wanted,
+): void {
+  const { first, down, right } = planeWalk(shape, transform);
+  const across = columns.map((column) => column * right);
   let at = 0;
   for (let i = 0; i < rows.length; i++) {
     const row = rows[i]!;
-    const start = first + (flip === 0 ? turnedHeight - 1 - row : row) * down;
+    const start = first + row * down;
     for (let j = 0; j < columns.length; j++) {
       indices[at++] = row < 0 || columns[j]! < 0 ? -1 : start + across[j]!;
     }

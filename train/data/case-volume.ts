@@ -3,7 +3,7 @@
 // with H = y and W = x; a volume that lies otherwise is reordered first (orientation.ts).
 import { DataError } from '../files/data-error.js';
 import { readHdf5 } from './hdf5.js';
-import { minMaxScaled, type NanPolicy, percentileScaled } from './intensity.js';
+import { minMaxScaled, type NanPolicy, percentileScaled, zScored } from './intensity.js';
 import { classesOf, wholeLabels } from './labels.js';
 import type { Case } from './layouts.js';
 import { type Volume, volumeOf } from './nifti.js';
@@ -36,8 +36,11 @@ export interface Reading {
   readonly trust?: 'headers' | 'voxels';
   /** What NaN and infinite intensities are read as; default 'least'. */
   readonly nan?: NanPolicy;
-  /** How intensities are scaled to [0, 1]: from the least to the greatest (default), or between two percentiles and clipped. */
-  readonly intensity?: 'minmax' | 'percentile';
+  /**
+   * How intensities are scaled over the volume: to [0, 1] from the least to the greatest (default), or between two percentiles and
+   * clipped; to mean 0 and deviation 1; or not at all.
+   */
+  readonly intensity?: 'minmax' | 'percentile' | 'zscore' | 'stored';
   /** Those two; default 0.5 and 99.5 %. */
   readonly intensityPercentiles?: readonly number[];
 }
@@ -50,7 +53,7 @@ export interface CaseVolume {
   readonly width: number;
   /** Voxel size along x, y, z in mm. */
   readonly spacing: readonly [number, number, number];
-  /** [D, H, W], scaled to [0, 1] over the volume. */
+  /** [D, H, W], scaled over the volume as `intensity` says. */
   readonly image: Float32Array;
   /** [D, H, W], `ignored` (labels.ts) where a voxel is to be left out; undefined where the case has no ground truth. */
   readonly label: Uint8Array | undefined;
@@ -74,13 +77,6 @@ export function loadCase(c: Case, reading: Reading = {}): CaseVolume {
   const [width, height, depth] = inPictureOrder(volume.shape, order);
   const file = !c.hdf5 && c.label ? readLabel(c.label, volume, reading) : undefined;
   const label = c.hdf5 ? read.label && wholeLabels({ data: read.label, slope: 1 }, c.label!) : file;
-  // Slices stored one by one were scaled over their volume before.
-  const scaled =
-    intensity === 'percentile'
-      ? percentileScaled(volume.data, reading.intensityPercentiles)
-      : c.hdf5?.slices
-        ? volume.data
-        : minMaxScaled(volume.data);
   const notesOn = (path: string | undefined, notes: readonly string[] = []) =>
     notes.map((what): Note => ({ file: path!, what }));
   return {
@@ -89,12 +85,30 @@ export function loadCase(c: Case, reading: Reading = {}): CaseVolume {
     height,
     width,
     spacing: inPictureOrder(volume.spacing, order),
-    image: toPicture(scaled, volume.shape, order),
+    image: toPicture(scaledBy(intensity, volume.data, c, reading.intensityPercentiles), volume.shape, order),
     label: label && toPicture(classesOf(label.values, c, { classes, ignoreLabel }), volume.shape, order),
     notes: [...notesOn(c.image, volume.notes), ...notesOn(c.label, label?.notes)],
     volume,
     order,
   };
+}
+
+function scaledBy(
+  intensity: NonNullable<Reading['intensity']>,
+  values: Float32Array,
+  c: Case,
+  percentiles: readonly number[] | undefined,
+): Float32Array {
+  switch (intensity) {
+    case 'stored':
+      return values;
+    case 'zscore':
+      return zScored(values);
+    case 'percentile':
+      return percentileScaled(values, percentiles);
+    case 'minmax':
+      return c.hdf5?.slices ? values : minMaxScaled(values); // slices stored one by one were scaled over their volume before
+  }
 }
 
 /** The message for an image that is not a single volume. */

@@ -147,7 +147,6 @@ export function describeDataset({ layout, cases, patients, splitFrom, notes }: D
     `${splitFrom} with ${parts.join(' / ') || 'no patients'}`,
     ...(left ? [`${count(left, 'patient')} in no part`] : []),
     ...(bare ? [`${count(bare, 'volume')} without labels`] : []),
-    ...(/^(LA|UA-MT)/.test(layout) ? ['used slice by slice'] : []),
     ...notes,
   ].join(', ');
 }
@@ -157,10 +156,13 @@ export const casesOf = ({ cases }: Dataset, patients: readonly string[]): Case[]
   patients.flatMap((patient) => cases.filter((c) => c.patient === patient));
 
 /**
- * The cases of a split with the first `labeled` training patients labelled. Throws DataError on an empty part, and where the data
- * set names another number of classes than `classes`.
+ * The cases of a split with the first `labeled` training patients labelled. Throws DataError on an empty part (with `select: 'last'`
+ * nobody need be in validation), and where the data set names another number of classes than `classes`.
  */
-export function splitDataset(dataset: Dataset, { labeled, classes }: { labeled: number; classes?: number }): Split {
+export function splitDataset(
+  dataset: Dataset,
+  { labeled, classes, select = 'best' }: { labeled: number; classes?: number; select?: 'best' | 'last' },
+): Split {
   const { train, val, test } = dataset.patients;
   const where = `${dataset.dir} (split from ${dataset.splitFrom})`;
   const everyone = namesOf(dataset.cases);
@@ -173,7 +175,11 @@ export function splitDataset(dataset: Dataset, { labeled, classes }: { labeled: 
     );
   }
   if (train.length === 0) throw new DataError(`split: ${where} has no training patients. Add some to "train".`);
-  if (val.length === 0) throw new DataError(`split: ${where} has no validation patients. Add at least one to "val".`);
+  if (val.length === 0 && select === 'best') {
+    throw new DataError(
+      `split: ${where} has no validation patients to choose a checkpoint by. Add at least one to "val", or use --select last.`,
+    );
+  }
   if (!Number.isInteger(labeled) || labeled < 1 || labeled > train.length) {
     throw new DataError(
       `split: ${where} has ${train.length} training patients — got ${labeled} labelled. Use 1 to ${train.length}.`,

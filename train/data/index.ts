@@ -2,7 +2,7 @@
 // nothing here reads a file.
 export { DataError } from '../files/data-error.js';
 export { drawTransform, type Transform } from './augment.js';
-export { minMaxScaled, type NanPolicy, percentileScaled } from './intensity.js';
+export { minMaxScaled, type NanPolicy, percentileScaled, zScored } from './intensity.js';
 export { decodeNifti, encodeNifti, type NiftiContent, type ReadOptions, type Unpacker, type Volume } from './nifti.js';
 export type { RawHeader } from './nifti-geometry.js';
 export {
@@ -15,4 +15,14 @@ export {
   toPicture,
 } from './orientation.js';
 export { createPhantom, type Phantom, type PhantomFrame } from './phantom.js';
-export { type Grid, type NativeSample, restoreLabels, type Sample, sampleOnGrid, voxelsOf } from './samples.js';
+export { axisAcross, middleOf, type Plane, type PlaneName, planeNames, planeThrough } from './planes.js';
+export {
+  type Grid,
+  type NativeSample,
+  nativeSamples,
+  restoreLabels,
+  type Sample,
+  sampleOnGrid,
+  sidesAt,
+  voxelsOf,
+} from './samples.js';

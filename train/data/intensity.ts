@@ -1,4 +1,4 @@
-// Intensities of a volume: what is not finite, and the scale from 0 to 1.
+// Intensities of a volume: what is not finite, and how they are scaled.
 import type { Refuse } from '../files/data-error.js';
 
 /** What NaN and infinite values become: the smallest finite one, 0, or an error. */
@@ -35,6 +35,17 @@ export function minMaxScaled(values: Float32Array): Float32Array {
   }
   const range = most - least;
   return range > 0 ? values.map((value) => (value - least) / range) : new Float32Array(values.length);
+}
+
+/** (v − mean) / standard deviation over the volume; a constant volume becomes 0. */
+export function zScored(values: Float32Array): Float32Array {
+  let sum = 0;
+  for (const value of values) sum += value;
+  const mean = sum / values.length;
+  let squares = 0;
+  for (const value of values) squares += (value - mean) ** 2;
+  const deviation = Math.sqrt(squares / values.length);
+  return deviation > 0 ? values.map((value) => (value - mean) / deviation) : new Float32Array(values.length);
 }
 
 /** (v − low) / (high − low) clipped to [0, 1], where low and high are the values at two percentiles (nearest rank). */

@@ -16,6 +16,12 @@ export interface LoaderOptions extends Reading, SplitOptions {
   readonly patch: readonly number[];
   /** Of the grid, as in the configuration; default: samples are resized whole. */
   readonly spacing?: readonly number[];
+  /** Of the grid, as in the configuration; default 'whole'. */
+  readonly sample?: 'whole' | 'patches';
+  /** Of the grid, as in the configuration; default 1. */
+  readonly downsample?: number;
+  /** As in the configuration: with 'last' the split may have no validation patients. */
+  readonly select?: 'best' | 'last';
   /** Samples in a batch: `labeledBatch` labelled ones first, the rest unlabelled. Equal numbers: supervised training. */
   readonly batch: number;
   readonly labeledBatch: number;
@@ -31,7 +37,7 @@ export interface LoaderOptions extends Reading, SplitOptions {
 
 export interface Batch {
   readonly iteration: number;
-  /** [batch, …patch, 1], in [0, 1]. */
+  /** [batch, …patch, 1], as `intensity` scales it. */
   readonly image: Float32Array<ArrayBuffer>;
   /** [batch, …patch], 255 where a voxel is to be ignored; also of unlabelled items where the ground truth is known: for the log only. */
   readonly label: Uint8Array<ArrayBuffer>;

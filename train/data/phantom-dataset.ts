@@ -3,6 +3,7 @@ import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { DataError, whyNot } from '../files/data-error.js';
 import { makeFolder } from '../files/new-folder.js';
+import { UsageError } from '../files/usage-error.js';
 import { cardiacClasses } from './datasets.js';
 import { writeHdf5 } from './hdf5.js';
 import { minMaxScaled } from './intensity.js';
@@ -10,6 +11,7 @@ import type { Parts } from './layouts.js';
 import { writeNifti } from './nifti-file.js';
 import { toPicture } from './orientation.js';
 import { createPhantom, type Phantom, type PhantomFrame } from './phantom.js';
+import { createAtrium } from './phantom-atrium.js';
 import { splitPatients } from './split.js';
 
 /** How phantoms can be laid out: as ACDC, nnU-Net, LA folders, SSL4MIS's HDF5 files, UA-MT's. */
@@ -24,6 +26,8 @@ export interface PhantomOptions {
   readonly seed?: number;
   /** Default acdc. The HDF5 ones need loadHdf5 before. */
   readonly layout?: PhantomLayout;
+  /** Left atria in volumes, in LA's layout, in place of hearts in slices: one volume a patient. */
+  readonly volumes?: boolean;
 }
 
 /** One frame of one phantom, about to be written. */
@@ -47,8 +51,11 @@ interface Writer {
  */
 export function writePhantoms(
   outDir: string,
-  { patients = 20, size = 128, seed = 1337, layout = 'acdc' }: PhantomOptions = {},
+  { volumes = false, patients = 20, size = 128, seed = 1337, layout = volumes ? 'la' : 'acdc' }: PhantomOptions = {},
 ): void {
+  if (volumes && layout !== 'la') {
+    throw new UsageError(`phantom: volumes are written in LA's layout — got ${layout}. Leave one of the two out.`);
+  }
   if (!Number.isInteger(patients) || patients < 3 || patients > 999) {
     throw new DataError(`phantom: the number of patients must be 3 to 999 — got ${patients}.`);
   }
@@ -77,6 +84,16 @@ export function writePhantoms(
   const ids = new Map<string, string[]>();
   const writer = writers[layout];
   for (const [index, patient] of names.entries()) {
+    if (volumes) {
+      const { image, label, shape, spacing } = createAtrium({ size, seed, index });
+      const dir = join(outDir, patient);
+      write(() => {
+        mkdirSync(dir);
+        writeNifti(join(dir, 'image.nii.gz'), { data: image, shape, spacing, dtype: 'uint8' });
+        writeNifti(join(dir, 'label.nii.gz'), { data: label, shape, spacing, dtype: 'uint8' });
+      });
+      continue;
+    }
     const phantom = createPhantom({ size, seed, index });
     write(() => {
       for (const frame of [phantom.diastole, phantom.systole]) {

@@ -1,8 +1,10 @@
 // From a case's volume to samples on the network's grid and back. A sample is a plane of the volume (2-D) or the whole of it (3-D): both
-// are [depth, height, width], where a plane has depth 1, and nothing below asks which of the two it is.
+// are [depth, height, width], where a plane has depth 1, and nothing below asks which of the two it is. Training cuts its patches
+// elsewhere (patches.ts); what is predicted or shown of one patch alone is the middle of the sample.
 import { sizeOf } from '../../engine/index.js';
 import { gather, sourceIndices, type Transform, transformedShape } from './augment.js';
 import type { CaseVolume } from './case-volume.js';
+import { coarseImage, coarseLabels, coarseSide } from './downsample.js';
 
 type Triple = readonly [number, number, number];
 
@@ -15,6 +17,10 @@ export interface Grid {
    * is resized, whatever its pixels.
    */
   readonly spacing?: readonly number[];
+  /** 'patches': the patch is a part of the sample, at the sample's own pixels. Default 'whole': the sample is fitted to the patch. */
+  readonly sample?: 'whole' | 'patches';
+  /** Of patches: 2 halves every side of a sample first; default 1. */
+  readonly downsample?: number;
 }
 
 /** One sample, on its own grid or on the network's. */
@@ -23,7 +29,7 @@ export interface Sample {
   readonly id: string;
   /** Its first plane in the volume. */
   readonly z: number;
-  /** [depth, height, width] in [0, 1]. */
+  /** [depth, height, width], as the setting `intensity` scales it. */
   readonly image: Float32Array;
   /** [depth, height, width]; undefined where there is no ground truth. */
   readonly label: Uint8Array | undefined;
@@ -40,7 +46,8 @@ export interface NativeSample extends Sample {
 export const voxelsOf = ({ patch }: Grid): number => sizeOf(patch);
 
 /** What a log calls a sample: `patient001_frame01 z=4`; a volume by its case alone. */
-export const nameOf = ({ id, z }: Sample, { patch }: Grid): string => (patch.length === 2 ? `${id} z=${z}` : id);
+export const nameOf = ({ id, z }: Pick<Sample, 'id' | 'z'>, { patch }: Grid): string =>
+  patch.length === 2 ? `${id} z=${z}` : id;
 
 /** The plane of a sample [depth, height, width] that a picture shows: the middle one. */
 export function middlePlane<A extends Float32Array | Uint8Array>(values: A, grid: Grid): A {
@@ -53,12 +60,41 @@ export function middlePlane<A extends Float32Array | Uint8Array>(values: A, grid
 export const planeSides = ({ patch }: Grid): [number, number] => [patch.at(-2)!, patch.at(-1)!];
 
 /** [depth, height, width] of a patch. */
-const shapeOf = ({ patch }: Grid): Triple => [patch.at(-3) ?? 1, patch.at(-2)!, patch.at(-1)!];
+export const shapeOf = ({ patch }: Grid): Triple => [patch.at(-3) ?? 1, patch.at(-2)!, patch.at(-1)!];
 
-/** All samples of a case on its own grid, from z = 0; they share the volume's memory. */
-export function nativeSamples(volume: CaseVolume, { patch }: Grid): NativeSample[] {
-  const { depth, height, width, image, label, spacing } = volume;
-  const planes = patch.length === 2 ? 1 : depth;
+/** How many of a sample's voxels along z, y, x one voxel of the grid is the mean of. */
+const factorsOf = ({ patch, downsample = 1 }: Grid): Triple => [
+  patch.length === 2 ? 1 : downsample,
+  downsample,
+  downsample,
+];
+
+/** Of a case's volume what its samples are made of. */
+type Voxels = Pick<CaseVolume, 'depth' | 'height' | 'width' | 'image' | 'label' | 'spacing'>;
+
+/** A volume at the voxels of the grid, which `downsample` makes larger. */
+function downsampled(volume: Voxels, grid: Grid): Voxels {
+  const factors = factorsOf(grid);
+  if (factors.every((factor) => factor === 1)) return volume;
+  const { image, label, spacing } = volume;
+  const shape = [volume.depth, volume.height, volume.width] as const;
+  const [depth, height, width] = shape.map((side, axis) => coarseSide(side, factors[axis]!)) as [
+    number,
+    number,
+    number,
+  ];
+  return {
+    ...{ depth, height, width },
+    image: coarseImage(image, shape, factors),
+    label: label && coarseLabels(label, shape, factors),
+    spacing: [spacing[0] * factors[2], spacing[1] * factors[1], spacing[2] * factors[0]],
+  };
+}
+
+/** All samples of a case on its own grid (at the voxels of `downsample`), from z = 0; they share one memory. */
+export function nativeSamples(volume: Voxels & { readonly case: { readonly id: string } }, grid: Grid): NativeSample[] {
+  const { depth, height, width, image, label, spacing } = downsampled(volume, grid);
+  const planes = grid.patch.length === 2 ? 1 : depth;
   const voxels = planes * height * width;
   return Array.from({ length: depth / planes }, (_, i) => ({
     id: volume.case.id,
@@ -143,18 +179,39 @@ export function restoreLabels<A extends Uint8Array | Float32Array>(
   return gatherPlanes(labels, [rows, columns], planes, indices);
 }
 
-/** Sides of a whole sample of a case at the grid's spacing, none shorter than the patch; the patch's where samples are resized. */
-export function sidesAt({ depth, height, width, spacing }: CaseVolume, { patch, spacing: wanted }: Grid): number[] {
+/** Sides of a whole sample of a case at the grid's voxels, none shorter than the patch; the patch's where samples are resized. */
+export function sidesAt(
+  { depth, height, width, spacing }: Pick<CaseVolume, 'depth' | 'height' | 'width' | 'spacing'>,
+  grid: Grid,
+): number[] {
+  const { patch, spacing: wanted, sample } = grid;
   const sizes = [width, height, depth];
+  const factors = factorsOf(grid);
   return patch.map((side, i) => {
     const axis = patch.length - 1 - i;
+    if (sample === 'patches') return Math.max(side, coarseSide(sizes[axis]!, factors[2 - axis]!));
     return wanted?.[axis] ? Math.max(side, Math.ceil((sizes[axis]! * spacing[axis]!) / wanted[axis]!)) : side;
   });
+}
+
+/** Voxel size along z, y, x in mm of a case on the grid; 1 along a depth that it does not have. */
+export function spacingOn({ depth, height, width, spacing }: CaseVolume, grid: Grid): Triple {
+  const sizes = [width, height, depth];
+  const [depthOn, ...sides] = shapeOf(grid);
+  const along = [sides[1]!, sides[0]!, depthOn].map((side, axis) =>
+    axis === 2 && grid.patch.length === 2
+      ? 1
+      : grid.sample === 'patches'
+        ? spacing[axis]! * factorsOf(grid)[2 - axis]!
+        : grid.spacing?.[axis] || (spacing[axis]! * sizes[axis]!) / side,
+  );
+  return [along[2]!, along[1]!, along[0]!];
 }
 
 /** For each position of the grid along an axis (0: x, 1: y, 2: z), the voxel that is nearest; −1 where the sample does not reach. */
 function gridPositions(from: number, mm: number, grid: Grid, axis: 0 | 1 | 2): Int32Array {
   const size = shapeOf(grid)[2 - axis]!;
+  if (grid.sample === 'patches') return centred(from, size, 1);
   const wanted = grid.spacing?.[axis];
   return wanted ? centred(from, size, wanted / mm) : resizePositions(from, size);
 }
@@ -162,6 +219,11 @@ function gridPositions(from: number, mm: number, grid: Grid, axis: 0 | 1 | 2): I
 /** The way back: for each voxel of the sample, the position on the grid. */
 function nativePositions(to: number, mm: number, grid: Grid, axis: 0 | 1 | 2): Int32Array {
   const size = shapeOf(grid)[2 - axis]!;
+  if (grid.sample === 'patches') {
+    const factor = factorsOf(grid)[2 - axis]!;
+    const positions = centred(size, coarseSide(to, factor), 1, 'down');
+    return Int32Array.from({ length: to }, (_, i) => positions[Math.floor(i / factor)]!);
+  }
   const wanted = grid.spacing?.[axis];
   return wanted ? centred(size, to, mm / wanted, 'down') : resizePositions(size, to);
 }

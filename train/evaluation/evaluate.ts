@@ -9,29 +9,38 @@ import { DataError } from '../files/data-error.js';
 import { keepLargestComponents } from './components.js';
 import { countConfusion, emptyConfusion } from './confusion.js';
 import { volumeScores } from './metrics.js';
+import type { Predictor } from './prediction.js';
 import { codingOf, findPredictions, readPrediction } from './prediction-files.js';
-import type { Predictor } from './predictor.js';
 import { type CaseSummary, type EvaluationSettings, type Summary, summarize } from './summary.js';
-import { predictWindows } from './windows.js';
 
 /** How a case is predicted: on the network's grid, whole or by overlapping windows. */
 export interface PredictedGrid extends Grid {
   readonly classes: number;
   /**
-   * Voxels between overlapping windows along each side of the patch, on a grid of `spacing`; the predictor must give probabilities.
-   * Default: one patch a sample.
+   * Voxels between overlapping windows along each side of the patch, on a grid of `spacing` or of patches; the predictor must have the
+   * same. None or zeros: one patch a sample, or half of each side between patches (windowStride).
    */
   readonly stride?: readonly number[];
 }
 
+/** How far windows are apart along each side of the patch; undefined where a sample is one patch. */
+export function windowStride({
+  patch,
+  sample,
+  stride = [0],
+}: Omit<PredictedGrid, 'classes'>): readonly number[] | undefined {
+  if (stride.some((n) => n > 0)) return stride;
+  return sample === 'patches' ? patch.map((side) => Math.ceil(side / 2)) : undefined;
+}
+
+/** The grid that a case's samples are predicted on: whole ones where that is done by windows, else the network's patch. */
+export const gridOf = <G extends Grid & Pick<PredictedGrid, 'stride'>>(volume: CaseVolume, grid: G): G =>
+  windowStride(grid) ? { ...grid, patch: sidesAt(volume, grid) } : grid;
+
 /** What the network says of a case, still on its grid. */
-async function predictOnGrid(predictor: Predictor, volume: CaseVolume, grid: PredictedGrid) {
-  const { stride, patch } = grid;
-  if (!stride) return { grid, ...(await predictor(stackSamples(volume, grid))) };
-  const sides = sidesAt(volume, grid);
-  const larger = { ...grid, patch: sides };
-  const windows = { sides, patch, stride };
-  return { grid: larger, ...(await predictWindows(predictor, stackSamples(volume, larger), windows)) };
+async function predictOnGrid(predictor: Predictor, volume: CaseVolume, settled: PredictedGrid) {
+  const grid = gridOf(volume, settled);
+  return { grid, ...(await predictor(stackSamples(volume, grid), false, grid.patch)) };
 }
 
 /** Labels of a case on its own grid [D, H, W]. */

@@ -48,6 +48,8 @@ export interface EvaluationSettings {
   flips?: boolean;
   /** Voxels between overlapping patches along each side. */
   stride?: readonly number[];
+  /** What their places count for; not given: all the same. */
+  weights?: 'uniform' | 'gaussian';
   /** False: overlap only; distances are null. */
   distances?: boolean;
   /** Whose weights: the student's or the teacher's. */

@@ -19,6 +19,7 @@ export interface PastedBatch {
   readonly labels: Tensor;
   readonly labeledItems: number;
   readonly views: Views;
+  readonly diceClasses: 'all' | 'foreground';
   /** The student's logits of images; of the two kinds, each normalised apart. */
   student(images: Tensor): Tensor;
 }
@@ -39,7 +40,7 @@ const termsOf = ({ terms }: ImageLosses): Tensor =>
  * regions has a mean and a Dice loss of its own (BCP's `mix_loss`). `weight` is λ, one number.
  */
 export function pastedLosses(batch: PastedBatch, teacher: Teacher, weight: Tensor): PastedLosses {
-  const { images, labels, labeledItems: labeled, views } = batch;
+  const { images, labels, labeledItems: labeled, views, diceClasses } = batch;
   const { gpu } = images;
   const unlabeled = images.shape[0]! - labeled;
   const nobody = (items: number) => tensor(gpu, ignored, [items, ...labels.shape.slice(1)], { dtype: 'u8' });
@@ -51,7 +52,8 @@ export function pastedLosses(batch: PastedBatch, teacher: Teacher, weight: Tenso
 
   const direction = (first: number, items: number) => {
     const some = slice(logits, 0, first, items);
-    const of = (classes: Tensor) => imageLosses(some, { labels: slice(classes, 0, first, items), labeledItems: items });
+    const of = (classes: Tensor) =>
+      imageLosses(some, { labels: slice(classes, 0, first, items), labeledItems: items, diceClasses });
     return { known: of(truth), guess: of(pseudo) };
   };
   const [outward, inward] = [direction(0, labeled), direction(labeled, unlabeled)];
@@ -63,10 +65,11 @@ export function pastedLosses(batch: PastedBatch, teacher: Teacher, weight: Tenso
 }
 
 /** The pre-training: ½ (CE + Dice) of labelled items with boxes of each other; there is no teacher yet. */
-export function pretrainingLosses({ images, labels, labeledItems, views, student }: PastedBatch): PastedLosses {
+export function pretrainingLosses(batch: PastedBatch): PastedLosses {
+  const { images, labels, labeledItems, views, student, diceClasses } = batch;
   const own = (x: Tensor): Tensor => slice(x, 0, 0, labeledItems);
   const mixed = views.mix(own(labels), 0);
-  const losses = imageLosses(student(views.strong(own(images))), { labels: mixed, labeledItems });
+  const losses = imageLosses(student(views.strong(own(images))), { labels: mixed, labeledItems, diceClasses });
   const consistency = mul(losses.loss, 0);
   return { loss: losses.loss, logged: [...losses.terms, consistency], apart: { supervised: losses.loss, consistency } };
 }

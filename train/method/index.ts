@@ -1,6 +1,6 @@
 // The paper's method as a library that knows no files: re-exports only. It runs in a browser as under Node; `wgrad/train` adds the run.
 export { UsageError } from '../files/usage-error.js';
-export { type Config, type ConfigKey, methods, resolveConfig } from '../settings/settings.js';
+export { type Config, type ConfigKey, methods, resolveConfig, resolveSaved } from '../settings/settings.js';
 export { gradientNames } from './gradients.js';
 export {
   createTrainer,

@@ -21,10 +21,17 @@ import {
 /** The most classes of the fused loss; the plain losses take any number, the consistency does not. */
 const mostFusedClasses = 16;
 
+/** Which classes the Dice loss is over. */
+type DiceClasses = 'all' | 'foreground';
+
 /** ½ (cross-entropy + soft Dice) of logits [N, H, W, K] against labels u8 [N, H, W]; the parts are returned for the log. */
-export function supervisedLoss(logits: Tensor, labels: Tensor): { loss: Tensor; ce: Tensor; dice: Tensor } {
+export function supervisedLoss(
+  logits: Tensor,
+  labels: Tensor,
+  diceClasses: DiceClasses = 'all',
+): { loss: Tensor; ce: Tensor; dice: Tensor } {
   const ce = crossEntropy(logits, labels);
-  const dice = diceLoss(logits, labels);
+  const dice = diceLoss(logits, labels, { classes: diceClasses });
   return { loss: mul(add(ce, dice), 0.5), ce, dice };
 }
 
@@ -63,15 +70,15 @@ export interface ImageLosses {
  */
 export function imageLosses(
   logits: Tensor,
-  { labels, labeledItems }: { labels: Tensor; labeledItems: number },
+  { labels, labeledItems, diceClasses = 'all' }: { labels: Tensor; labeledItems: number; diceClasses?: DiceClasses },
   teacher?: TeacherTerms,
   apart = false,
 ): ImageLosses {
   const labeledPixels = (labels.size / labels.shape[0]!) * labeledItems;
   const isFusable = teacher !== undefined || logits.shape.at(-1)! <= mostFusedClasses;
   const fused = logits.gpu.flags.fuse && isFusable && !apart;
-  if (!fused) return composition(logits, labels, labeledItems, labeledPixels, teacher);
-  const of = { labels, labeledPixels };
+  if (!fused) return composition(logits, labels, labeledItems, labeledPixels, diceClasses, teacher);
+  const of = { labels, labeledPixels, diceClasses };
   if (!teacher) {
     const { loss, terms } = meanTeacherLoss(logits, of);
     return { loss, terms: [terms] };
@@ -97,10 +104,12 @@ function composition(
   labels: Tensor,
   labeledItems: number,
   labeledPixels: number,
+  diceClasses: DiceClasses,
   teacher: TeacherTerms | undefined,
 ): ImageLosses {
   const unlabeledItems = labels.shape[0]! - labeledItems;
-  const { loss, ce, dice } = supervisedLoss(slice(logits, 0, 0, labeledItems), slice(labels, 0, 0, labeledItems));
+  const [own, truth] = [slice(logits, 0, 0, labeledItems), slice(labels, 0, 0, labeledItems)];
+  const { loss, ce, dice } = supervisedLoss(own, truth, diceClasses);
   const terms = [ce, dice].map((x) => reshape(x, [1]));
   if (!teacher) return { loss, terms, apart: { supervised: loss } };
   const { logits: q, weight, wanted, hard: _, ...options } = teacher;

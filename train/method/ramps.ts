@@ -1,14 +1,17 @@
 // Schedules as functions of the iteration (from 0): λ ramps up as exp(−5 (1 − t)²) (Laine & Aila 2017), the learning rate falls
-// polynomially.
+// polynomially or in steps.
 import type { Config } from '../settings/settings.js';
 import { partsOf } from './methods.js';
 
 /** exp(−5 (1 − t)²) for t in [0, 1]; 1 from there on. */
 export const rampUp = (t: number): number => Math.exp(-5 * (1 - Math.min(Math.max(t, 0), 1)) ** 2);
 
-/** lr · (1 − iteration/iterations)^power. */
-export const polyLearningRate = ({ lr, iterations, lrPower }: Config, iteration: number): number =>
-  lr * (1 - Math.min(iteration, iterations) / iterations) ** lrPower;
+/** poly: lr · (1 − iteration/iterations)^power; step: lr · factor^⌊iteration/every⌋, every = lrStepFraction · iterations (UA-MT: 2500 of 6000). */
+export function learningRate(config: Config, iteration: number): number {
+  const { lr, iterations, lrSchedule, lrPower, lrStepFraction, lrStepFactor } = config;
+  if (lrSchedule === 'poly') return lr * (1 - Math.min(iteration, iterations) / iterations) ** lrPower;
+  return lr * lrStepFactor ** Math.floor(iteration / Math.max(1, Math.round(lrStepFraction * iterations)));
+}
 
 const warmup = ({ iterations, warmupFraction }: Config): number => Math.round(iterations * warmupFraction);
 
@@ -18,13 +21,13 @@ export const isPretraining = (config: Config, iteration: number): boolean =>
 
 /**
  * λ: 0 in the warm-up, then λ_max · rampUp(⌊iteration/every⌋ / length). The protocol's steps of 150 iterations shrink with
- * shorter runs, so that λ always takes at least 200 steps. Copy-paste has no ramp: pseudoWeight once its pre-training is over.
+ * shorter runs, so that λ always takes at least `rampSteps` steps (SSL4MIS 200, UA-MT 40). Copy-paste has no ramp: pseudoWeight once its pre-training is over.
  */
 export function consistencyWeight(config: Config, iteration: number): number {
-  const { iterations, rampEvery, rampFraction, consistencyWeight: most } = config;
+  const { iterations, rampEvery, rampSteps, rampFraction, consistencyWeight: most } = config;
   if (partsOf(config).pastes) return isPretraining(config, iteration) ? 0 : config.pseudoWeight;
   if (iteration < warmup(config)) return 0;
-  const every = Math.max(1, Math.min(rampEvery, Math.floor(iterations / 200)));
+  const every = Math.max(1, Math.min(rampEvery, Math.floor(iterations / rampSteps)));
   const length = (iterations * rampFraction) / every;
   return most * rampUp(length > 0 ? Math.floor(iteration / every) / length : 1);
 }

@@ -171,6 +171,7 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
         labels,
         labeledItems: labeled,
         views,
+        diceClasses: config.diceClasses,
         student: (x) => forward(x).logits,
       };
       return pretrains ? pretrainingLosses(pasted) : pastedLosses(pasted, moved.teacher, consistencyWeight);
@@ -185,7 +186,7 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
 
     // 3. Supervised loss on the labelled items; consistency on the unlabelled pixels that are kept: all (mt), those that several
     //    passes of the teacher agree on (uamt), or those of low confidence (lccs). The others may have hard pseudo-labels.
-    const of = { labels: seen.labels, labeledItems: labeled };
+    const of = { labels: seen.labels, labeledItems: labeled, diceClasses: config.diceClasses };
     const kept = q && moved.teacher && keptPixels(config, moved.threshold, moved.teacher, images, logits, q.logits);
     const ofTeacher = kept && {
       ...{ ...kept, logits: q.logits, weight: consistencyWeight },
@@ -293,7 +294,7 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
     },
     setIteration(iteration) {
       const schedule: Schedule = {
-        lr: ramps.polyLearningRate(config, iteration),
+        lr: ramps.learningRate(config, iteration),
         consistencyWeight: ramps.consistencyWeight(config, iteration),
         ...(known && { threshold: known(config, iteration) }),
       };

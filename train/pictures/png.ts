@@ -59,7 +59,7 @@ export function encodePng({ width, height, data }: Picture): Uint8Array {
   return Buffer.concat([
     Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a),
     chunk('IHDR', header),
-    chunk('IDAT', deflateSync(filtered)),
+    chunk('IDAT', deflateSync(filtered, { level: 4 })), // in half the time of 6, with 4 to 10 % more bytes
     chunk('IEND', new Uint8Array(0)),
   ]);
 }

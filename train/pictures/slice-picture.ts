@@ -26,6 +26,8 @@ export interface SliceRow {
   /** Sides of the slice in pixels. */
   height: number;
   width: number;
+  /** Size of a pixel, down and across: the slice is shown in its true proportions. Default: pixels are squares, enlarged a whole number of times. */
+  spacing?: readonly [number, number];
   /** [height, width], any range: shown from its 1st to its 99.5th percentile. */
   image: Float32Array;
   cells: readonly Cell[];
@@ -150,13 +152,19 @@ function legendLines(entries: readonly LegendEntry[], width: number): LegendEntr
   return lines;
 }
 
-/** Whole times that a slice is enlarged. */
-const factorOf = ({ height, width }: SliceRow): number => Math.max(1, Math.round(cellPixels / Math.max(height, width)));
+/** A slice's size as it is shown. */
 
-const shownSize = (row: SliceRow): { height: number; width: number } => ({
-  height: row.height * factorOf(row),
-  width: row.width * factorOf(row),
-});
+function shownSize({ height, width, spacing }: SliceRow): { height: number; width: number } {
+  if (!spacing) {
+    const factor = Math.max(1, Math.round(cellPixels / Math.max(height, width)));
+    return { height: height * factor, width: width * factor };
+  }
+  const scale = cellPixels / Math.max(height * spacing[0], width * spacing[1]);
+  return {
+    height: Math.max(1, Math.round(height * spacing[0] * scale)),
+    width: Math.max(1, Math.round(width * spacing[1] * scale)),
+  };
+}
 
 /** An image in the row's grey levels at its shown size, by bilinear interpolation between pixel centres. */
 function enlarged(row: SliceRow, image: Float32Array): Uint8Array {
@@ -166,17 +174,16 @@ function enlarged(row: SliceRow, image: Float32Array): Uint8Array {
   const low = sorted[Math.floor(0.01 * (sorted.length - 1))]!;
   const high = sorted[Math.ceil(0.995 * (sorted.length - 1))]!;
   const range = high > low ? high - low : 1;
-  const factor = factorOf(row);
-  const at = (i: number, size: number): readonly [number, number, number] => {
-    const p = Math.min(size - 1, Math.max(0, (i + 0.5) / factor - 0.5));
+  const at = (i: number, size: number, length: number): readonly [number, number, number] => {
+    const p = Math.min(size - 1, Math.max(0, (i + 0.5) / (length / size) - 0.5));
     const first = Math.floor(p);
     return [first, Math.min(first + 1, size - 1), p - first];
   };
   const grey = new Uint8Array(shown.height * shown.width);
   for (let y = 0; y < shown.height; y++) {
-    const [y0, y1, v] = at(y, height);
+    const [y0, y1, v] = at(y, height, shown.height);
     for (let x = 0; x < shown.width; x++) {
-      const [x0, x1, u] = at(x, width);
+      const [x0, x1, u] = at(x, width, shown.width);
       const upper = (1 - u) * image[y0 * width + x0]! + u * image[y0 * width + x1]!;
       const lower = (1 - u) * image[y1 * width + x0]! + u * image[y1 * width + x1]!;
       const value = ((1 - v) * upper + v * lower - low) / range;
@@ -188,12 +195,12 @@ function enlarged(row: SliceRow, image: Float32Array): Uint8Array {
 
 /** The grey image at (left, top), and over it a cell's labels (tinted, outlined, errors in a colour) or its mask. */
 function drawCell(canvas: Picture, left: number, top: number, row: SliceRow, grey: Uint8Array, cell?: Cell): void {
-  const factor = factorOf(row);
   const { height, width } = shownSize(row);
   const labels = cell && 'labels' in cell ? cell.labels : undefined;
   const reference = cell && 'labels' in cell ? cell.reference : undefined;
   const mask = cell && 'mask' in cell ? cell.mask : undefined;
-  const pixelAt = (x: number, y: number): number => Math.floor(y / factor) * row.width + Math.floor(x / factor);
+  const pixelAt = (x: number, y: number): number =>
+    Math.floor((y * row.height) / height) * row.width + Math.floor((x * row.width) / width);
   const isClass = (k: number, x: number, y: number): boolean =>
     x >= 0 && y >= 0 && x < width && y < height && labels![pixelAt(x, y)] === k;
   const isInside = (k: number, x: number, y: number): boolean =>

@@ -3,10 +3,11 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Gpu, GpuError } from '../../engine/index.js';
 import { type NamedArray, type Segmenter, vnetSizes } from '../../model/index.js';
+import { windowStride } from '../evaluation/evaluate.js';
 import { UsageError } from '../files/usage-error.js';
 import { createNetwork } from '../method/network.js';
 import type { Flags } from '../settings/command-line.js';
-import { type Config, resolveConfig } from '../settings/settings.js';
+import { type Config, resolveSaved } from '../settings/settings.js';
 import { assign, CheckpointError, checkFinite, ownNames, readSafetensors } from './checkpoint.js';
 import { runFiles } from './run-folder.js';
 
@@ -32,18 +33,39 @@ export const predictionFlags = {
   stride: {
     type: 'string',
     value: 'N,N,…',
-    help: 'predict overlapping patches N voxels apart along each side and average their probabilities; needs a model with --spacing',
+    help: "predict overlapping patches N voxels apart along each side and average their probabilities, in place of the model's own --stride; needs a model of patches or with --spacing",
+  },
+  'window-weights': {
+    type: 'string',
+    choices: ['uniform', 'gaussian'],
+    help: "what a patch's places count for in that average: all the same (default), or a Gaussian with sigma an eighth of each side",
   },
 } as const satisfies Flags;
+
+/** How overlapping patches are predicted: as a command's flags say, else as the model's settings do; nothing where a sample is one patch. Throws a UsageError as strideOf does. */
+export function windowsOf(
+  command: string,
+  flags: { stride?: string | undefined; 'window-weights'?: 'uniform' | 'gaussian' | undefined },
+  config: Pick<Config, 'patch' | 'spacing'> & Partial<Pick<Config, 'sample' | 'stride'>>,
+): { stride?: readonly number[]; weights?: 'uniform' | 'gaussian' } {
+  const { stride: text, 'window-weights': weights } = flags;
+  const stride = strideOf(command, text, config) ?? windowStride(config);
+  if (!stride && weights !== undefined) {
+    throw new UsageError(
+      `${command}: --window-weights weighs overlapping patches, but there are none. Give --stride, too, or leave it out.`,
+    );
+  }
+  return { ...(stride && { stride }), ...(weights === 'gaussian' && { weights }) };
+}
 
 /** The stride that `--stride` gives for a model, a number a side; throws a UsageError for one that its patches cannot have. */
 export function strideOf(
   command: string,
   text: string | undefined,
-  { patch, spacing }: Pick<Config, 'patch' | 'spacing'>,
+  { patch, spacing, sample }: Pick<Config, 'patch' | 'spacing'> & Partial<Pick<Config, 'sample'>>,
 ): number[] | undefined {
   if (text === undefined) return undefined;
-  if (spacing.every((mm) => mm === 0)) {
+  if (sample !== 'patches' && spacing.every((mm) => mm === 0)) {
     throw new UsageError(
       `${command}: this model resizes whole slices to one patch of ${patch}, so there is nothing to stride over. Leave --stride out.`,
     );
@@ -93,9 +115,7 @@ export function readWeights({ run, weights, role = 'student' }: ModelSource): Tr
   }
   const arrays = ownNames(read);
   const config = inFile(path, () =>
-    resolveConfig(
-      metadata.config ? (JSON.parse(metadata.config) as Record<string, unknown>) : settingsOf(path, arrays),
-    ),
+    resolveSaved(metadata.config ? (JSON.parse(metadata.config) as Record<string, unknown>) : settingsOf(path, arrays)),
   );
   const found = role === 'teacher' ? { ...teacherOf(run!), config } : { path, arrays, config };
   checkFinite(found.path, found.arrays);
@@ -153,7 +173,8 @@ function settingsOf(path: string, arrays: ReadonlyMap<string, NamedArray>): Reco
   if (arrays.has('block_one.conv.0.weight')) {
     const { features, classes, multiple, rank } = vnetSizes(arrays);
     const sides = rank === 3 ? [80, 112, 112] : [256, 256];
-    return { network: 'vnet', features, classes, patch: sides.map((side) => Math.ceil(side / multiple) * multiple) };
+    const patch = sides.map((side) => Math.ceil(side / multiple) * multiple);
+    return { network: 'vnet', features, classes, patch, ...(rank === 3 && { sample: 'patches' }) };
   }
   const shapeOf = (name: string): readonly number[] | undefined => arrays.get(`${name}.weight`)?.shape;
   const features: number[] = [];

@@ -28,10 +28,16 @@ export const protocolNames = (): string[] =>
     .map((file) => file.slice(0, -'.json'.length))
     .sort();
 
-/** The settings of a published protocol, as a layer for resolveConfig; throws a UsageError with the nearest name for an unknown one. */
+/**
+ * The settings of a protocol, as a layer for resolveConfig: those of its file, on top of those of the protocol that its file
+ * names under `protocol`, if any. Throws a UsageError with the nearest name for an unknown one.
+ */
 export function readProtocol(name: string): Record<string, unknown> {
   const known = protocolNames();
-  if (known.includes(name)) return readSettings(join(folder, `${name}.json`));
+  if (known.includes(name)) {
+    const { protocol, ...own } = readSettings(join(folder, `${name}.json`));
+    return protocol === undefined ? own : { ...readProtocol(String(protocol)), ...own };
+  }
   const near = nearest(name, known);
   throw new UsageError(
     `config: unknown protocol '${name}'. ${near ? `Did you mean '${near}'?` : `Expected ${known.join(', ')}. Use --config FILE for other settings.`}`,

@@ -5,6 +5,7 @@ import { nearest } from '../../engine/index.js';
 import { cut } from '../files/data-error.js';
 import { checked, numberIn, numberWithin, oneOf, reading } from '../files/schema.js';
 import { UsageError } from '../files/usage-error.js';
+import { checkTogether, isWithoutSpacing } from './settings-together.js';
 
 /** One setting. */
 interface Setting<T> {
@@ -28,8 +29,8 @@ function setting<T>(value: T, shown: string, schema: v.GenericSchema<unknown, T>
 
 const most = Number.MAX_VALUE;
 
-const integer = (value: number, min: number, help: string) =>
-  setting(value, 'N', reading(numberIn, numberWithin({ min, whole: true })), help);
+const integer = (value: number, min: number, help: string, max = most) =>
+  setting(value, 'N', reading(numberIn, numberWithin({ min, max, whole: true })), help);
 
 const integerOrNone = (value: number | null, min: number, help: string) => {
   const read = (given: unknown) => (given === 'none' ? null : numberIn(given));
@@ -85,6 +86,22 @@ export const settings = {
     { min: 1, whole: true },
     'sides of a sample in voxels: height,width of a slice, or depth,height,width of a volume (z,y,x)',
   ),
+  sample: choice(
+    'whole',
+    ['whole', 'patches'],
+    'whole: a slice or volume is fitted to --patch; patches: --patch is cut out of it at its own voxels, at random in training, as overlapping windows in prediction; patches unless given where --patch is depth,height,width and --spacing is zeros',
+  ),
+  downsample: integer(
+    1,
+    1,
+    'patches: 1 keeps the voxels, 2 takes the mean of every 2×2×2 of them (2×2 of slices); predictions go back by nearest neighbour',
+    2,
+  ),
+  stride: list(
+    [0],
+    { min: 0, whole: true },
+    'patches: voxels between the windows whose probabilities are averaged, along each side of --patch; 0: half of the side',
+  ),
   spacing: list(
     [0, 0],
     { min: 0 },
@@ -114,8 +131,8 @@ export const settings = {
   ),
   intensity: choice(
     'minmax',
-    ['minmax', 'percentile'],
-    'how a volume is scaled to 0 … 1: from its minimum to its maximum, or between two percentiles, clipped',
+    ['minmax', 'percentile', 'zscore', 'stored'],
+    'how intensities are scaled, by volume: to 0 … 1 from the minimum to the maximum, or between two percentiles, clipped; to mean 0 and standard deviation 1; or as they are stored',
   ),
   intensityPercentiles: list([0.5, 99.5], { min: 0, max: 100 }, 'the percentiles of --intensity percentile'),
   network: choice(
@@ -134,7 +151,19 @@ export const settings = {
   lr: number(0.01, 0, most, 'initial learning rate of SGD'),
   momentum: number(0.9, 0, 1, 'SGD momentum'),
   weightDecay: number(1e-4, 0, most, 'SGD weight decay'),
-  lrPower: number(0.9, 0, most, 'power N of the schedule: learning rate · (1 − iteration/iterations)^N'),
+  lrSchedule: choice(
+    'poly',
+    ['poly', 'step'],
+    'how the learning rate falls: by a power of what is left of the iterations (poly), or by a factor every so often (step)',
+  ),
+  lrPower: number(0.9, 0, most, 'poly: learning rate · (1 − iteration/iterations)^N'),
+  lrStepFraction: number(
+    5 / 12,
+    1e-6,
+    1,
+    'step: share of the iterations after which the learning rate falls, again and again',
+  ),
+  lrStepFactor: number(0.1, 0, 1, 'step: what it is multiplied by'),
   seed: integer(1337, 0, 'seed of weights, batches, augmentation, dropout and noise'),
   augment: boolean(true, 'random rotations and flips'),
   strong: choice(
@@ -194,7 +223,13 @@ export const settings = {
     "weight, within the consistency, of the cross-entropy against the teacher's class on the unlabelled pixels that are not kept",
   ),
   consistencyWeight: number(0.1, 0, most, 'λ_max, the final weight of the unsupervised loss'),
-  rampEvery: integer(150, 1, 'iterations between two steps of the weight ramp'),
+  diceClasses: choice(
+    'all',
+    ['all', 'foreground'],
+    'classes that the supervised Dice loss is over: all, or all but the background',
+  ),
+  rampEvery: integer(150, 1, 'iterations between two steps of the weight ramp; fewer where --ramp-steps asks for that'),
+  rampSteps: integer(200, 1, 'steps that the weight ramp takes at least, however few iterations there are'),
   rampFraction: number(1, 0, 1, 'share of the iterations over which the weight ramps up'),
   warmupFraction: number(1 / 30, 0, 1, 'share of the iterations before the unsupervised loss starts'),
   pretrainFraction: number(
@@ -253,7 +288,12 @@ export const settings = {
     0,
     'iterations between two logs of how large the gradient of each term of the loss is, and where it points; 0: never',
   ),
-  evalEvery: integer(200, 1, 'iterations between two validations; the best checkpoint is kept'),
+  evalEvery: integer(200, 1, 'iterations between two validations'),
+  select: choice(
+    'best',
+    ['best', 'last'],
+    'the checkpoint that counts: the best one in validation, or the last one, for which nobody has to be in validation',
+  ),
   saveEvery: integer(200, 1, 'iterations between two saves of the state that --resume continues from'),
   keepCheckpoints: integer(0, 0, 'earlier checkpoints that are kept beside best and last'),
 } as const;
@@ -334,70 +374,13 @@ export function resolveConfig(
     }
   }
   if (!given.has('labeledBatch')) config.labeledBatch = Math.max(1, Math.floor((config.batch as number) / 2));
+  if (!given.has('sample') && isVolume(config as Config)) config.sample = 'patches';
   if (!given.has('prototypeWarmupFraction')) config.prototypeWarmupFraction = config.warmupFraction;
   return checkTogether(config as Config);
 }
 
-function checkTogether(config: Config): Config {
-  const { patch, features, batch, labeledBatch, method } = config;
-  const multiple = 2 ** (features.length - 1);
-  if (features.length < 2) {
-    throw new UsageError(`config: features must have at least two levels — got ${features}. Use for instance 16,32.`);
-  }
-  if (patch.length !== 2 && patch.length !== 3) {
-    throw new UsageError(
-      `config: patch must have two sides (height,width) or three (depth,height,width) — got ${patch}. Use for instance 256,256.`,
-    );
-  }
-  if (patch.some((side) => side % multiple)) {
-    const near = patch.map((side) => Math.max(multiple, Math.round(side / multiple) * multiple));
-    throw new UsageError(
-      `config: the sides of patch must be multiples of ${multiple} for ${features.length} levels — got ${patch}. Use ${near}.`,
-    );
-  }
-  const { spacing, intensityPercentiles: percentiles } = config;
-  const isResized = spacing.every((mm) => mm === 0);
-  if (!isResized && (spacing.length !== patch.length || spacing.includes(0))) {
-    const example = patch.map(() => 1.5);
-    throw new UsageError(
-      `config: spacing must be ${patch.length} numbers of mm above 0, or zeros — got ${spacing}. Use for instance ${example}.`,
-    );
-  }
-  if (percentiles.length !== 2 || !(percentiles[0]! < percentiles[1]!)) {
-    throw new UsageError(
-      `config: intensityPercentiles must be two rising percentages — got ${percentiles}. Use for instance 0.5,99.5.`,
-    );
-  }
-  if ((config.ignoreLabel !== null || method === 'bcp') && config.classes > 255) {
-    const what = method === 'bcp' ? 'method bcp' : 'an ignoreLabel';
-    throw new UsageError(
-      `config: with ${what}, classes must be at most 255 — got ${config.classes}. Leave one of the two out.`,
-    );
-  }
-  if (labeledBatch > batch) {
-    throw new UsageError(
-      `config: labeledBatch must be at most batch, ${batch} — got ${labeledBatch}. Make it smaller.`,
-    );
-  }
-  if (labeledBatch === batch && method !== 'supervised') {
-    throw new UsageError(
-      `config: labeledBatch ${labeledBatch} leaves no unlabelled slices in a batch of ${batch}, but ${method} needs at least one. Make it smaller.`,
-    );
-  }
-  if (config.strong === 'unlabeled' && method === 'supervised') {
-    throw new UsageError(
-      'config: strong unlabeled changes nothing for supervised, which sees labelled items only. Use strong both, or none.',
-    );
-  }
-  if (config.teacherMode === 'eval' && method === 'uamt') {
-    throw new UsageError(
-      "config: teacherMode eval has no dropout, but uamt's passes differ by their dropout. Use teacherMode train.",
-    );
-  }
-  if (config.teacherMode === 'eval' && method !== 'supervised' && !config.emaBuffers) {
-    throw new UsageError(
-      'config: teacherMode eval uses running statistics, which emaBuffers false never updates. Use emaBuffers true.',
-    );
-  }
-  return config;
-}
+const isVolume = (config: Config): boolean => config.patch.length === 3 && isWithoutSpacing(config);
+
+/** The configuration that a run or a checkpoint has stored, which may be of a version that had fewer settings. */
+export const resolveSaved = (stored: Readonly<Record<string, unknown>>): Config =>
+  resolveConfig({}, { sample: 'whole' }, stored);

@@ -9,7 +9,7 @@ import { anyObject, checked, objectWith, tableOf, text } from '../files/schema.j
 import { UsageError } from '../files/usage-error.js';
 import { iterationOf, runFiles } from '../run/run-folder.js';
 import { readProtocol, readSettings } from '../settings/config-file.js';
-import { type Config, type ConfigKey, flagOf, resolveConfig, settingKey } from '../settings/settings.js';
+import { type Config, type ConfigKey, flagOf, resolveConfig, resolveSaved, settingKey } from '../settings/settings.js';
 
 /** One training of a sweep. */
 export interface SweepRun {
@@ -144,7 +144,7 @@ export interface RunStanding {
 export function standingOf({ name, config }: SweepRun, out: string): RunStanding {
   const file = (part: string) => join(out, name, part);
   if (existsSync(file(runFiles.config))) {
-    const theirs = inFile(`sweep: '${join(out, name)}'`, () => resolveConfig({}, readSettings(file(runFiles.config))));
+    const theirs = inFile(`sweep: '${join(out, name)}'`, () => resolveSaved(readSettings(file(runFiles.config))));
     const differs = (Object.keys(config) as ConfigKey[]).find(
       (key) => JSON.stringify(config[key]) !== JSON.stringify(theirs[key]),
     );

@@ -2,10 +2,13 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { argmax } from '../../engine/index.js';
+import { gather } from '../data/augment.js';
 import { loadCase } from '../data/case-volume.js';
 import { type Case, cardiacClasses } from '../data/datasets.js';
 import { ignored } from '../data/labels.js';
-import { middlePlane, nameOf, planeSides, samplesOf, voxelsOf } from '../data/samples.js';
+import { middleOf, planeNames, planeThrough } from '../data/planes.js';
+import { middlePlane, nameOf, planeSides, samplesOf, shapeOf, spacingOn, voxelsOf } from '../data/samples.js';
+import { gridOf } from '../evaluation/evaluate.js';
 import type { Predictor } from '../evaluation/predictor.js';
 import type { Summary } from '../evaluation/summary.js';
 import { orSay } from '../files/atomic-file.js';
@@ -51,7 +54,10 @@ export function keptBy(config: Config, record: Readonly<Record<string, unknown>>
   };
 }
 
-/** One picture of up to four validation slices, from the middle of different cases: image, label, prediction, what is kept. */
+/**
+ * One picture of different validation cases: image, label, prediction with its errors, what is kept. Of slices up to four, from the middle
+ * of their cases; of volumes up to two, in three planes through the middle of what is labelled, in their true proportions.
+ */
 export async function drawValidation(
   folder: string,
   iteration: number,
@@ -61,31 +67,41 @@ export async function drawValidation(
   cases: readonly Case[],
 ): Promise<void> {
   orSay(folder, () => mkdirSync(folder, { recursive: true })); // a run that was copied without its empty folders
-  const every = Math.max(1, Math.floor(cases.length / 4));
-  const rows = [];
-  for (const c of cases.filter((_, i) => i % every === 0).slice(0, 4)) {
-    const samples = samplesOf(loadCase(c, config), config);
+  const isSolid = config.patch.length === 3;
+  const most = isSolid ? 2 : 4;
+  const every = Math.max(1, Math.floor(cases.length / most));
+  const rows: SliceRow[] = [];
+  for (const c of cases.filter((_, i) => i % every === 0).slice(0, most)) {
+    const volume = loadCase(c, config);
+    const grid = gridOf(volume, config);
+    const samples = samplesOf(volume, grid);
     const sample = samples[Math.floor(samples.length / 2)]!;
-    const predicted = await predictor(sample.image, true);
-    const [image, label, labels, confidence] = [
-      sample.image,
-      sample.label!,
-      predicted.labels,
-      predicted.confidence!,
-    ].map((values) => middlePlane(values, config)) as [Float32Array, Uint8Array, Uint8Array, Float32Array];
-    const kept = Uint8Array.from(confidence, (value, i) => (isKept(value, labels[i]!) ? 1 : 0));
-    const cells = [
-      { title: 'ground truth', labels: label.map((k) => (k === ignored ? 0 : k)) },
-      { title: 'prediction', labels, reference: label.map((k, i) => (k === ignored ? labels[i]! : k)) },
-      { title, mask: kept },
-    ];
-    const [height, width] = planeSides(config);
-    rows.push({ caption: nameOf(sample, config), height, width, image, cells });
+    const { labels, confidence } = await predictor(sample.image, true, grid.patch);
+    const truth = sample.label!;
+    const kept = Uint8Array.from(confidence!, (value, i) => (isKept(value, labels[i]!) ? 1 : 0));
+    const reference = truth.map((k, i) => (k === ignored ? labels[i]! : k));
+    const label = truth.map((k) => (k === ignored ? 0 : k));
+    const shape = shapeOf(grid);
+    const middle = middleOf(truth, shape);
+    for (const name of isSolid ? planeNames : (['axial'] as const)) {
+      const { height, width, spacing, voxels } = planeThrough(name, middle, shape, spacingOn(volume, grid));
+      const plane = <A extends Float32Array | Uint8Array>(values: A): A => gather(values, voxels);
+      const cells = [
+        { title: 'ground truth', labels: plane(label) },
+        { title: 'prediction', labels: plane(labels), reference: plane(reference) },
+        { title, mask: plane(kept) },
+      ];
+      const caption = `${nameOf(sample, grid)}${isSolid ? ` ${name}` : ''}`;
+      rows.push({ caption, height, width, ...(isSolid && { spacing }), image: plane(sample.image), cells });
+    }
   }
   drawSlices(join(folder, `${String(iteration).padStart(6, '0')}.png`), rows);
 }
 
-/** The first slice of a batch for TensorBoard, under SSL4MIS's tags: the image, its label, what the student says, what is kept. */
+/**
+ * The first slice of a batch for TensorBoard, or of a volume the axial plane through the middle of what is labelled, under SSL4MIS's tags:
+ * the image, its label, what the student says, what is kept.
+ */
 export async function showBatch(
   events: EventFile,
   step: number,
@@ -96,13 +112,16 @@ export async function showBatch(
 ): Promise<void> {
   const grid = { patch };
   const first = batch.image.slice(0, voxelsOf(grid));
-  const predicted = await predictor(first, true);
+  const label = batch.label.slice(0, voxelsOf(grid));
+  const predicted = await predictor(first, true, patch);
+  const shape = shapeOf(grid);
+  const { voxels } = planeThrough('axial', middleOf(label, shape), shape, [1, 1, 1]);
   const [image, labels, confidence] = [first, predicted.labels, predicted.confidence!].map((values) =>
-    middlePlane(values, grid),
+    gather(values, voxels),
   ) as [Float32Array, Uint8Array, Float32Array];
   const sides = planeSides(grid);
   events.image(step, 'train/Image', greyPicture(image, sides));
-  const truth = middlePlane(batch.label, grid).map((k) => (k === ignored ? 0 : k));
+  const truth = gather(label, voxels).map((k) => (k === ignored ? 0 : k));
   events.image(step, 'train/GroundTruth', labelPicture(truth, sides));
   events.image(step, 'train/Prediction', labelPicture(labels, sides));
   const kept = Float32Array.from(confidence, (value, i) => (isKept(value, labels[i]!) ? 1 : 0));

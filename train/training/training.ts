@@ -7,7 +7,7 @@ import type { Reading } from '../data/case-volume.js';
 import { describeDataset, openDataset, type Split, type SplitOptions, splitDataset } from '../data/datasets.js';
 import { type Batch, createLoader } from '../data/loader.js';
 import { createNotices } from '../data/notices.js';
-import { evaluateCases } from '../evaluation/evaluate.js';
+import { evaluateCases, windowStride } from '../evaluation/evaluate.js';
 import { createPredictor } from '../evaluation/predictor.js';
 import type { Summary } from '../evaluation/summary.js';
 import { UsageError } from '../files/usage-error.js';
@@ -27,6 +27,7 @@ import {
 } from '../run/run-folder.js';
 import { describeSplit, readRunSplit, reopenDataset, sameSplit } from '../run/run-split.js';
 import type { Config } from '../settings/settings.js';
+import { fittingBatch, unfit } from './fitting-batch.js';
 import { createProgress, sayCompiling } from './progress.js';
 import { drawProgress, drawValidation, drawViews, type Kept, keptBy, reportOn, showBatch } from './run-pictures.js';
 import { createEventFile } from './tensorboard.js';
@@ -74,17 +75,32 @@ export interface TrainingResult {
   seconds: number;
   /** Whether `stop` ended it before its time. */
   interrupted: boolean;
-  /** The best validation so far. */
+  /** The best validation so far; with `select: 'last'` the last one. */
   best: { iteration: number; scores: Pick<Summary, 'mean' | 'foreground_mean'> } | undefined;
   /** Time the loop waited for batches, ms. */
   waitMs: number;
 }
 
+/** What a configuration costs on a GPU. */
+export interface Costs {
+  parameters: number;
+  launches: number;
+  peakBytes: number;
+  plannedBytes: number;
+  unsharedBytes: number;
+  externalBytes: number;
+  /** Whether this GPU can bind every tensor of it. */
+  fits: boolean;
+  /** Where it cannot: the largest batch that it could train, if there is one. */
+  fittingBatch?: number;
+}
+
 /** What a configuration costs, without training: nothing is allocated but inputs and weights. Says when this GPU cannot run it. */
-export function dryRun(gpu: Gpu, config: Config): Record<string, number> {
+export function dryRun(gpu: Gpu, config: Config): Costs {
   const trainer = createTrainer(gpu, config);
   const { launches, plannedBytes, unsharedBytes, externalBytes, tooLarge }: StepInfo = trainer.step.info;
-  if (tooLarge) console.error(`train: this GPU cannot run this configuration — ${tooLarge.message}`);
+  const smaller = tooLarge && fittingBatch(gpu, config);
+  if (tooLarge) console.error(unfit(gpu, config, tooLarge, smaller));
   return {
     parameters: countParameters(trainer.student),
     launches,
@@ -92,6 +108,8 @@ export function dryRun(gpu: Gpu, config: Config): Record<string, number> {
     plannedBytes,
     unsharedBytes,
     externalBytes,
+    fits: !tooLarge,
+    ...(smaller && { fittingBatch: smaller.batch }),
   };
 }
 
@@ -125,6 +143,8 @@ export async function train({
   const isSame = known !== undefined && !changedData;
   const described = isSame ? known : describeSplit(dataset, config.labeled);
   const trainer = createTrainer(gpu, config);
+  const { tooLarge } = trainer.step.info; // before there is a folder
+  if (tooLarge) throw new UsageError(unfit(gpu, config, tooLarge, fittingBatch(gpu, config)));
   const giveBack = takeRunFolder(out, resume);
   try {
     if (!isSame) writeJson(join(out, runFiles.split), described);
@@ -162,13 +182,14 @@ async function trainIn(
   writeJson(file(runFiles.config), config);
   writeJson(file(runFiles.environment), { ...environmentOf(gpu), ...(weights && { initWeights: weights }) });
   rewindLog(file(runFiles.log), first);
+  if (!split.val.length) console.error('train: nobody is in validation: the last checkpoint counts, and is not scored');
   const supervised = config.method === 'supervised';
   const loader = createLoader({
     dir: data,
     split: resolved,
     labeled: config.labeled,
     patch: config.patch,
-    spacing: config.spacing,
+    ...{ spacing: config.spacing, sample: config.sample, downsample: config.downsample, select: config.select },
     ...readingIn(config),
     batch: supervised ? config.labeledBatch : config.batch,
     labeledBatch: config.labeledBatch,
@@ -183,8 +204,10 @@ async function trainIn(
     () => {}, // what is wrong with the data comes with the first batch
   );
   const notices = createNotices('train'); // of what is validated on: once, however often it is read
-  const predictor = createPredictor(gpu, trainer.student, config.patch);
-  const teacher = trainer.teacher && createPredictor(gpu, trainer.teacher, config.patch);
+  const stride = windowStride(config);
+  const how = stride ? { stride } : {};
+  const predictor = createPredictor(gpu, trainer.student, config.patch, how);
+  const teacher = trainer.teacher && createPredictor(gpu, trainer.teacher, config.patch, how);
   const events = createEventFile(out, resume ? first : undefined);
   const log = (record: LogRecord) => {
     appendRecord(file(runFiles.log), record);
@@ -192,7 +215,7 @@ async function trainIn(
   };
   const progress = createProgress(config.method, config.iterations, first);
   const names = metricNames(config);
-  let best = bestIn(readLog(file(runFiles.log)));
+  let best = bestIn(readLog(file(runFiles.log)), config.select);
   let iteration = first;
   let [gpuMs, validationMs] = [0, 0];
 
@@ -221,11 +244,12 @@ async function trainIn(
   const validate = async (kept: Kept): Promise<LogRecord> => {
     const summary = await evaluateCases(predictor, split.val, config, (volume) => void notices.add(volume.notes));
     const dice = summary.foreground_mean.Dice ?? 0;
-    if (!best || dice > (best.scores.foreground_mean.Dice ?? 0)) {
+    const isLast = config.select === 'last';
+    if (isLast || !best || dice > (best.scores.foreground_mean.Dice ?? 0)) {
       best = { iteration, scores: { mean: summary.mean, foreground_mean: summary.foreground_mean } };
       writeJson(file(runFiles.summary), summary);
       const metadata = { iteration: String(iteration), dice: String(dice), config: JSON.stringify(config) };
-      await keepingFinite(saveTensors(file(runFiles.best), trainer.student.state, metadata));
+      if (!isLast) await keepingFinite(saveTensors(file(runFiles.best), trainer.student.state, metadata));
     }
     await drawValidation(file(runFiles.slices), iteration, config, kept, predictor, split.val);
     const { mean, foreground_mean } = summary;
@@ -274,7 +298,7 @@ async function trainIn(
     const text = shown.map((name) => `${name} ${named[name]!.toPrecision(3)}`).join('  ');
     progress.update(
       number + 1,
-      `${text}${dice === null || dice === undefined ? '' : `  best val Dice ${dice.toFixed(4)}`}`,
+      `${text}${dice === null || dice === undefined ? '' : `  ${config.select} val Dice ${dice.toFixed(4)}`}`,
       { data: loader.stats.waitMs, gpu: gpuMs, validation: validationMs },
     );
     return keptBy(config, { ...named, ...schedule });
@@ -298,7 +322,7 @@ async function trainIn(
       running = undefined;
       if (isValidated) {
         const began = performance.now();
-        log(await validate(kept));
+        if (split.val.length) log(await validate(kept));
         await showBatch(events, iteration, batch, config.patch, kept, predictor);
         if (views) await drawViews(file(runFiles.slices), events, iteration, config, batch, views, kept);
         drawProgress(file(runFiles.curves), readLog(file(runFiles.log)));
@@ -329,13 +353,14 @@ function readingIn(config: Config): Reading {
   return { classes, orient, ignoreLabel, trust, nan, intensity, intensityPercentiles };
 }
 
-/** The best validation in a log. */
-function bestIn(records: readonly LogRecord[]): TrainingResult['best'] {
+/** The validation in a log that counts: the best, or the last. */
+function bestIn(records: readonly LogRecord[], select: Config['select']): TrainingResult['best'] {
   let best: TrainingResult['best'];
   for (const { iteration, validation } of records) {
     const scores = validation as Pick<Summary, 'mean' | 'foreground_mean'> | undefined;
     const dice = scores?.foreground_mean.Dice ?? 0;
-    if (scores && (!best || dice > (best.scores.foreground_mean.Dice ?? 0))) best = { iteration, scores };
+    if (scores && (select === 'last' || !best || dice > (best.scores.foreground_mean.Dice ?? 0)))
+      best = { iteration, scores };
   }
   return best;
 }

@@ -1,5 +1,5 @@
 // Convolution with kernel 2 and stride 2 (of even sides) and its transpose, by the kernels of shaders/conv/blocks.ts: each op's forward
-// pass is the other's input gradient. What rides along is what rides along with every convolution.
+// pass is the other's input gradient. They fuse what every convolution fuses.
 import {
   type BlockGeometry,
   type BlockKernel,
@@ -17,7 +17,7 @@ import { ActivatedGradient, type GradientFlow, gradientLike, type PartialSums, r
 import { ShapeError, sameShape, show } from '../../shape.js';
 import { run } from '../../stream.js';
 import { empty, type Tensor } from '../../tensor.js';
-import { activationOf, activationToLoad, setStatistics } from '../fusion.js';
+import { activationOf, deferredActivation, setStatistics } from '../fusion.js';
 import { imageSizes, ofRank } from '../image-sizes.js';
 import { typesOf } from './family.js';
 
@@ -62,17 +62,17 @@ export function blockConv(
   const types = typesOf(name, x, weight, bias);
   const kernel = g.makes === 'coarse' ? 'gather' : 'scatter';
   const y = empty(gpu, shape, types.dtype, name);
-  const load = worthLoading(kernel, g) ? activationToLoad(x) : undefined;
+  const deferred = appliesOnLoad(kernel, g) ? deferredActivation(x) : undefined;
   const sums = statistics && gpu.flags.fuse ? partialSums(kernel, g, y) : undefined;
-  const fusion = { load: load?.activation, statistics: sums !== undefined };
+  const fusion = { onLoad: deferred?.activation, statistics: sums !== undefined };
   run(
     blockShader(kernel, g, { ...types, bias: bias !== undefined, fusion }),
     {
-      x: load?.z ?? x,
+      x: deferred?.z ?? x,
       weight,
       y,
       ...(bias && { bias }),
-      ...(load && { coefficients: load.coefficients }),
+      ...(deferred && { coefficients: deferred.coefficients }),
       ...(sums && { partials: sums.partials }),
     },
     { threads: blockThreads(kernel, g) },
@@ -85,8 +85,8 @@ export function blockConv(
   ]);
 }
 
-/** As of the direct kernels: each element is loaded anew for four output channels, and by scatter for each row of taps. */
-const worthLoading = (kernel: BlockKernel, g: BlockGeometry): boolean =>
+/** As the direct kernels: each element is loaded again for every four output channels, and by scatter for each row of taps. */
+const appliesOnLoad = (kernel: BlockKernel, g: BlockGeometry): boolean =>
   (kernel === 'gather' ? g.coarse : g.fine * 2 * g.planes) <= 96;
 
 function partialSums(kernel: BlockKernel, g: BlockGeometry, of: Tensor): PartialSums {
@@ -140,15 +140,15 @@ function weightGradient(
   const dBias = bias && like(bias, 'dBias');
   const partialWeight = empty(gpu, [blockWeightChunks(g), ...weight.shape], 'f32', 'partialWeight');
   const partialBias = bias && empty(gpu, [blockBiasChunks(g), ...bias.shape], 'f32', 'partialBias');
-  const load = activationToLoad(x);
+  const deferred = deferredActivation(x);
   run(
-    blockWeightShader(g, { dtype, bias: bias !== undefined, load: load?.activation }),
+    blockWeightShader(g, { dtype, bias: bias !== undefined, onLoad: deferred?.activation }),
     {
-      x: load?.z ?? x,
+      x: deferred?.z ?? x,
       dy,
       dWeight: partialWeight,
       ...(partialBias && { dBias: partialBias }),
-      ...(load && { coefficients: load.coefficients }),
+      ...(deferred && { coefficients: deferred.coefficients }),
     },
     { threads: blockWeightThreads(g) },
   );

@@ -1,4 +1,4 @@
-// Convolution, 2-D and 3-D, channels last: what is recorded. Which kernel runs it is decided in forward.ts and weight-gradient.ts.
+// Records convolutions, 2-D and 3-D, channels last. forward.ts and weight-gradient.ts decide which kernel runs.
 import type { Activation } from '../../../shaders/conv/fusion.js';
 import type { Parts } from '../../../shaders/conv/geometry.js';
 import { type ConvGeometry, paddingOf, type Triple, type WeightOrder } from '../../../shaders/conv/geometry.js';
@@ -12,15 +12,16 @@ import { ShapeError, sameShape, show, sizeOf } from '../../shape.js';
 import { run } from '../../stream.js';
 import { empty, type Tensor } from '../../tensor.js';
 import { expectTensors, floatType } from '../float-type.js';
-import { type ActivationOf, activationOf, activationToLoad, setStatistics } from '../fusion.js';
+import { type ActivationOf, activationOf, deferredActivation, setStatistics } from '../fusion.js';
 import { imageSizes } from '../image-sizes.js';
 import { blockConv } from './blocks.js';
 import { typesOf } from './family.js';
 import { convKernel } from './forward.js';
 import { onePass, weightGradientKernel } from './weight-gradient.js';
 
-/** The step between outputs (1 if not given), and what rides along. */
+/** Options of `conv`. */
 export interface ConvOptions {
+  /** Distance between outputs, in pixels; 1 if not given. */
   stride?: 1 | 2;
   /** A batch norm follows: its statistics are summed as the output is written. */
   statistics?: boolean;
@@ -28,9 +29,9 @@ export interface ConvOptions {
 
 /**
  * Convolution of x [N, H, W, C] with weight [O, kH, kW, C] and bias [O], or of x [N, D, H, W, C] with weight
- * [O, kD, kH, kW, C]; stride 1 or 2. The output has ⌈H/stride⌉ rows and O channels. Before each axis lie ⌊(k − 1)/2⌋ zeros, and
- * beyond its end as many as the output needs: as many for odd k and stride 1, one more for even k; none at all for k = 2 and
- * stride 2 where sizes are even. Weight and bias may be f32 where x is f16; their gradients then are, too.
+ * [O, kD, kH, kW, C]; stride 1 or 2. The output has ⌈H/stride⌉ rows and O channels. The zero padding before each axis is
+ * ⌊(k − 1)/2⌋. After it there is as much as the output needs: with stride 1 the same for odd k and one more for even k; none for
+ * k = 2, stride 2 and even sizes. Weight and bias may be f32 where x is f16; their gradients are then f32, too.
  */
 export function conv(x: Tensor, weight: Tensor, bias?: Tensor, options: ConvOptions = {}): Tensor {
   expectTensors('conv', x, weight, ...(bias === undefined ? [] : [bias]));
@@ -48,22 +49,22 @@ export function conv(x: Tensor, weight: Tensor, bias?: Tensor, options: ConvOpti
   const { gpu } = x;
 
   const y = empty(gpu, outputShape, types.dtype, 'conv');
-  const { g, along } = flattened(geometry, activationToLoad(x, true));
+  const { g, along } = flattened(geometry, deferredActivation(x, true));
   const kernel = convKernel(gpu, types, g, false);
-  const load = kernel.loads ? activationToLoad(x, kernel.draws.load) : undefined;
+  const deferred = kernel.appliesOnLoad ? deferredActivation(x, kernel.draws.onLoad) : undefined;
   const sums = statistics && gpu.flags.fuse ? partialSums(gpu, kernel.parts, g) : undefined;
   const { source, grid, weights } = kernel.launch({
     bias: bias !== undefined,
-    fusion: { load: along(load), statistics: sums !== undefined },
+    fusion: { onLoad: along(deferred), statistics: sums !== undefined },
   });
   run(
     source,
     {
-      x: load?.z ?? x,
+      x: deferred?.z ?? x,
       weight: prepared(weight, weights, g),
       y,
       ...(bias && { bias }),
-      ...(load && { coefficients: load.coefficients, ...load.draws }),
+      ...(deferred && { coefficients: deferred.coefficients, ...deferred.draws }),
       ...(sums && { partials: sums.partials }),
     },
     grid,
@@ -130,8 +131,8 @@ function geometryOf(x: Tensor, weight: Tensor, bias: Tensor | undefined, stride:
 }
 
 /**
- * A 1×1 convolution has no neighbours: all its pixels are one row, which tiles without remainder. Where the groups of a norm ride
- * along, there is a row for as many items as lie in one group. `along` gives an activation for the geometry's images.
+ * A 1×1 convolution has no neighbours, so all its pixels form one row, in which only the last tile can be ragged. Where a norm has
+ * groups, a row takes as many items as divide every group. `along` counts an activation's groups in these rows.
  */
 function flattened(
   g: ConvGeometry,
@@ -147,7 +148,7 @@ function flattened(
   };
 }
 
-/** The convolution with the weights read backwards that is the input gradient of stride 1: dy takes the place of x. */
+/** The input gradient of stride 1 as a convolution: dy takes the place of x, and the weights are read backwards. */
 function turned({ inputs, outputs, kernel, padding, ...sizes }: ConvGeometry): ConvGeometry {
   const last = (axis: 0 | 1 | 2): number => kernel[axis] - 1 - padding[axis];
   return { ...sizes, inputs: outputs, outputs: inputs, kernel, padding: [last(0), last(1), last(2)] };
@@ -168,7 +169,7 @@ function inputGradient(
     run(source, { dy, weight, dx }, { threads: convStridedGradientThreads(geometry) });
     return dx;
   }
-  // The last gradient that x gets, and x is an activation: its derivative and its norm's sums are taken on the way out.
+  // Where this is the last gradient that x gets and x is an activation, the kernel takes the derivative and its norm's sums, too.
   const activation = flow.activated(0) ? activationOf(x) : undefined;
   const { g, along } = flattened(turned(geometry), activation);
   const kernel = convKernel(gpu, types, g, true);
@@ -209,9 +210,9 @@ function weightGradient(
     parameters === 'f32' ? gradientLike(parameter) : empty(gpu, parameter.shape, parameters, label);
   const dWeight = like(weight, 'dWeight');
   const dBias = bias && like(bias, 'dBias');
-  const load = activationToLoad(x, kernel.drawsOnLoad);
-  const { source, grid } = kernel.launch({ bias: bias !== undefined, load: load?.activation });
-  const from = { x: load?.z ?? x, dy, ...(load && { coefficients: load.coefficients, ...load.draws }) };
+  const deferred = deferredActivation(x, kernel.drawsOnLoad);
+  const { source, grid } = kernel.launch({ bias: bias !== undefined, onLoad: deferred?.activation });
+  const from = { x: deferred?.z ?? x, dy, ...(deferred && { coefficients: deferred.coefficients, ...deferred.draws }) };
   if (onePass(kernel, types)) {
     run(source, { ...from, dWeight, ...(dBias && { dBias }) }, grid);
     return [dWeight, dBias];

@@ -19,11 +19,11 @@ export const directForward: Family<ConvKernel, { tile: ConvTile }> = {
     const name = backwards ? 'conv_input_gradient' : 'conv';
     return {
       parts: tileParts(g, tile),
-      // Every element is loaded anew for each row of taps and each handful of output channels; measured even with writing and
-      // reading it once at about 32 channels of a 3×3 kernel (both CPU drivers, 2026-11).
-      loads: g.outputs * g.kernel[0] * g.kernel[1] <= 96,
+      // Every element is loaded again for each row of taps and each few output channels. At about 32 output channels of a 3×3
+      // kernel this takes as long as writing and reading the activation once (measured on both CPU drivers, 2026-11).
+      appliesOnLoad: g.outputs * g.kernel[0] * g.kernel[1] <= 96,
       // On a CPU, drawing dropout for every pixel of a tile takes longer to compile than it saves.
-      draws: { load: false, gradient: !gpu.adapter.software },
+      draws: { onLoad: false, gradient: !gpu.adapter.software },
       launch: ({ bias, fusion }) => ({
         source: convShader(dtype, g, { tile, weights, bias, fusion, parameters, name }),
         grid: { threads: convThreads(g, tile) },
@@ -38,18 +38,18 @@ export const directWeightGradient: Family<WeightGradientKernel, { tile: WeightGr
   kernel: ({ types: { dtype }, g }, { tile }) => ({
     slices: tile.slices,
     drawsOnLoad: false,
-    launch: ({ bias, load }) => ({
-      source: weightGradientShader(dtype, g, { tile, bias, load }),
+    launch: ({ bias, onLoad }) => ({
+      source: weightGradientShader(dtype, g, { tile, bias, onLoad }),
       grid: { threads: weightGradientThreads(g, tile) * tile.slices },
     }),
   }),
 };
 
 /**
- * Tiles of the direct forward kernel, the likely best first. On CPU drivers the cheapest by a model of one turn of the inner loop, in units of one load:
- * a vec4 load 3, quadBroadcast 0.1, a multiply-add 0.035 (SwiftShader: 20, 52, 2.5, 0.7 ns; lavapipe: 10, 34, 0.6, 0.35; two
- * cores, 2026-11), and of compiling the tile. lavapipe runs out of registers beyond 32 accumulators. A GPU hides loads behind
- * other threads, so there small tiles keep it full.
+ * Tiles of the direct forward kernel, the likely best first. On CPU drivers a model ranks them by what compiling and the turns of
+ * the inner loop cost, in units of one load: a vec4 load 3, quadBroadcast 0.1, a multiply-add 0.035 (SwiftShader: 20, 52, 2.5,
+ * 0.7 ns; lavapipe: 10, 34, 0.6, 0.35; two cores, 2026-11). lavapipe runs out of registers beyond 32 accumulators. A GPU hides
+ * loads behind other threads, so small tiles keep it full.
  */
 function directTiles({ adapter, features }: Gpu, g: ConvGeometry): ConvTile[] {
   if (!adapter.software) {
@@ -66,17 +66,17 @@ function directTiles({ adapter, features }: Gpu, g: ConvGeometry): ConvTile[] {
     return [standard, ...others, { ...standard, workgroup: 128 }];
   }
   const most = adapter.driver === 'SwiftShader' ? 64 : 32;
-  const step = g.inputs % 4 === 0 ? 4 : 1;
-  const turns = (g.kernel[0] * g.kernel[1] * g.inputs) / step;
+  const turnChannels = g.inputs % 4 === 0 ? 4 : 1;
+  const turns = (g.kernel[0] * g.kernel[1] * g.inputs) / turnChannels;
   const tiles: { tile: ConvTile; cost: number }[] = [];
-  for (const quad of features.has('subgroups') && step === 4 ? [true, false] : [false]) {
+  for (const quad of features.has('subgroups') && turnChannels === 4 ? [true, false] : [false]) {
     for (const channels of [4, 2, 1] as const) {
       if (g.outputs % channels) continue;
       for (const rows of [1, 2, 3, 4]) {
         for (const columns of [1, 2, 3, 4, 6, 7, 8, 10, 12, 14, 16]) {
           if (rows * columns * channels > most || rows * columns > 32) continue;
           const tile: ConvTile = { rows, columns, channels, quad, workgroup: 16 };
-          const cost = convThreads(g, tile) * turns * turnCost(g, tile, step) + compileCost(tile);
+          const cost = convThreads(g, tile) * turns * turnCost(g, tile, turnChannels) + compileCost(tile);
           tiles.push({ tile, cost });
         }
       }
@@ -87,22 +87,24 @@ function directTiles({ adapter, features }: Gpu, g: ConvGeometry): ConvTile[] {
 }
 
 /**
- * A launch's part of what compiling takes, in units of one load (10 ns on two cores), if 1000 launches share it: some 8 ms a pixel
- * of the tile and 3.5 more for each of its accumulators (SwiftShader, 2026-11). Where there is little to compute, small tiles.
+ * One launch's share of the compile time, in units of one load (10 ns on two cores), if 1000 launches share it: about 8 ms for each
+ * pixel of the tile and 3.5 ms for each accumulator (SwiftShader, 2026-11). It favours small tiles where there is little to compute.
  */
 const compileCost = ({ rows, columns, channels }: ConvTile): number => 100 * rows * columns * (8 + 3.5 * channels);
 
-function turnCost(g: ConvGeometry, { rows, columns, channels, quad }: ConvTile, step: 1 | 4): number {
+function turnCost(g: ConvGeometry, { rows, columns, channels, quad }: ConvTile, turnChannels: 1 | 4): number {
   const kernelWidth = g.kernel[2];
-  const vectorLoad = step === 4 ? 3 : 1;
+  const vectorLoad = turnChannels === 4 ? 3 : 1;
   const values = rows * ((columns - 1) * g.stride + kernelWidth);
   const weights = kernelWidth * channels * vectorLoad;
   return (
-    values * (quad ? 1 + step * 0.1 : vectorLoad) + weights + step * kernelWidth * rows * columns * channels * 0.035
+    values * (quad ? 1 + turnChannels * 0.1 : vectorLoad) +
+    weights +
+    turnChannels * kernelWidth * rows * columns * channels * 0.035
   );
 }
 
-/** Of the direct kernel also other splits of the same work. */
+/** Tiles of the direct weight gradient: the standard one, then other splits of the same work. */
 function directWeightGradientTiles(gpu: Gpu, g: ConvGeometry): WeightGradientTile[] {
   const standard = directWeightGradientTile(gpu, g);
   const rows = g.batch * g.output[0] * g.output[1];
@@ -123,12 +125,12 @@ function directWeightGradientTiles(gpu: Gpu, g: ConvGeometry): WeightGradientTil
 }
 
 /**
- * The weight gradient's tile, from the same measurements; slices are as few as keep the adapter busy, since every slice is
- * written and read again.
+ * The standard tile of the weight gradient, from the same measurements. It has no more slices than keep the adapter busy, since
+ * every slice is written and read again.
  */
 function directWeightGradientTile(gpu: Gpu, g: ConvGeometry): WeightGradientTile {
   const { software } = gpu.adapter;
-  // Some 0.2 ms on a CPU: a smaller tile, which takes longer by half, compiles in a third of the time.
+  // About 0.2 ms on a CPU: a smaller tile runs half as long again, but compiles in a third of the time.
   const tiny = software && g.batch * sizeOf(g.output) * g.inputs * g.outputs * sizeOf(g.kernel) <= 2 ** 19;
   const quad = software && gpu.features.has('subgroups') && g.outputs % 4 === 0 && g.inputs > 1;
   const inputs = divisor(g.inputs, [4, 2, 1]);

@@ -1,5 +1,5 @@
-// Families of kernels: direct, tiled and matrix ones compute the same, each in its own way. A family gives the candidates of a shape and
-// makes a kernel of one; to add a family, write its file and add it to the lists of forward.ts and weight-gradient.ts.
+// Families of kernels: direct, tiled and matrix kernels compute the same results in different ways. A family lists the candidates
+// for a shape and makes a kernel from one. To add a family, write its file and add it to forward.ts and weight-gradient.ts.
 import type { ConvGeometry } from '../../../shaders/conv/geometry.js';
 import type { WorkgroupLimits } from '../../../shaders/conv/staging.js';
 import type { Float } from '../../../shaders/wgsl.js';
@@ -7,7 +7,7 @@ import type { Gpu } from '../../device.js';
 import type { Tensor } from '../../tensor.js';
 import { floatType } from '../float-type.js';
 
-/** Storage of activations and of parameters: both the same, or f16 activations with f32 masters. */
+/** Element types of tensors and of parameters: both the same, or f16 tensors with f32 master weights. */
 export interface ConvTypes {
   readonly dtype: Float;
   readonly parameters: Float;
@@ -25,11 +25,11 @@ export interface Wanted {
   readonly gpu: Gpu;
   readonly types: ConvTypes;
   readonly g: ConvGeometry;
-  /** Not the forward pass but the input gradient of stride 1. */
+  /** The input gradient of stride 1 instead of the forward pass. */
   readonly backwards: boolean;
 }
 
-/** What is tuned: a tile, and what else decides on the kernel. */
+/** What is tuned: a tile, and whatever else decides the kernel. */
 interface Tiled {
   readonly tile: object;
 }
@@ -51,15 +51,15 @@ export interface Choice extends Tiled {
 export type Families<Kernel> = Readonly<Record<Choice['kernel'], Family<Kernel>>>;
 
 /**
- * The candidates of all families, the default first: on a GPU tiled, where there is a tile that fits; on a CPU, whose threads share caches
- * anyhow, direct. Matrix units, which are experimental, come last: only the tuner, which checks what they compute, may choose them.
+ * The candidates of all families, the default first: tiled on a GPU, where a tile fits; direct on a CPU, whose threads share caches
+ * anyway. Matrix units are experimental and come last: only the tuner, which checks their results, may choose them.
  */
 export function candidatesOf<Kernel>(families: Families<Kernel>, wanted: Wanted): Choice[] {
   const order = wanted.gpu.adapter.software ? names : (['tiled', 'direct', 'matrix'] as const);
   return order.flatMap((kernel) => families[kernel].candidates(wanted).map((candidate) => ({ kernel, ...candidate })));
 }
 
-/** The name of a question to the tuner. */
+/** The tuner's key for the choice of a kernel. */
 export const keyOf = (pass: string, { dtype, parameters }: ConvTypes, g: ConvGeometry): string =>
   `conv.${pass} ${dtype}${parameters === dtype ? '' : `/${parameters}`} b${g.batch} ${g.input.join('x')} ${g.inputs}>${g.outputs} k${g.kernel.join('x')} s${g.stride}`;
 

@@ -1,5 +1,5 @@
-// Which kernel runs a convolution, or its input gradient, on this adapter. The candidates of a shape are in the order of a cost model; the
-// tuner may choose another than the first.
+// Chooses the kernel that runs a convolution or its input gradient on this adapter. A cost model ranks the candidates for a shape,
+// and the first is the default; the tuner may choose another.
 import type { ConvTile } from '../../../shaders/conv/direct.js';
 import type { ConvGeometry } from '../../../shaders/conv/geometry.js';
 import { transposeWeightShader } from '../../../shaders/conv/weights.js';
@@ -14,7 +14,7 @@ import { tiledForward } from './tiled.js';
 
 const families: Families<ConvKernel> = { direct: directForward, tiled: tiledForward, matrix: matrixForward };
 
-/** What others are checked against. */
+/** The tile of the reference kernel, against which the tuner checks the candidates. */
 const simplest: ConvTile = { rows: 1, columns: 1, channels: 1, quad: false, workgroup: 64 };
 
 /** The kernel for a geometry, forward or, `backwards`, as the input gradient of stride 1. */
@@ -31,7 +31,7 @@ export function convKernel(gpu: Gpu, types: ConvTypes, g: ConvGeometry, backward
       terms: sizeOf(g.kernel) * g.inputs,
       build: (candidate): Trial => {
         const { source, grid, weights } = kernelOf(candidate).launch({ bias: !backwards, fusion: {} });
-        // What f16 holds exactly, where matrix units may round the weights to it: everything else must agree.
+        // Where matrix units may round the weights to f16, the weights are values that f16 holds, so that all candidates agree.
         const values = parameters === types.dtype ? {} : { values: halfValues };
         const weight: TrialTensor = { shape: [g.outputs, ...g.kernel, g.inputs], dtype: parameters, ...values };
         const transposed: TrialTensor = { shape: weight.shape, dtype: parameters, name: 'prepared' };

@@ -3,13 +3,13 @@ import type { Activation, ConvFusion } from '../../../shaders/conv/fusion.js';
 import type { Parts, WeightOrder } from '../../../shaders/conv/geometry.js';
 import type { Grid } from '../../stream.js';
 
-/** What is asked of a kernel of y = x ∗ weight. */
+/** What a launch of y = x ∗ weight has to do. */
 export interface ConvRequest {
   readonly bias: boolean;
   readonly fusion: ConvFusion;
 }
 
-/** A launch without its tensors. `weights` says in which order they must lie. */
+/** A launch without its tensors. `weights` is the order in which it reads the weights. */
 export interface ConvLaunch {
   readonly source: string;
   readonly grid: Grid;
@@ -18,11 +18,12 @@ export interface ConvLaunch {
 
 /** One way to compute a convolution (or a stride-1 input gradient). */
 export interface ConvKernel {
-  /** Of the partial sums, if any are asked for. */
+  /** The parts of the partial sums, where a launch writes them. */
   readonly parts: Parts;
-  /** Whether it is cheap to compute an activation as its input is loaded, and to draw dropout: then, or on the way out. */
-  readonly loads: boolean;
-  readonly draws: { readonly load: boolean; readonly gradient: boolean };
+  /** Whether it is cheap to apply an activation on load. */
+  readonly appliesOnLoad: boolean;
+  /** Whether it is cheap to draw dropout on load, and in an input gradient's epilogue. */
+  readonly draws: { readonly onLoad: boolean; readonly gradient: boolean };
   launch(request: ConvRequest): ConvLaunch;
 }
 
@@ -30,5 +31,5 @@ export interface ConvKernel {
 export interface WeightGradientKernel {
   readonly slices: number;
   readonly drawsOnLoad: boolean;
-  launch(request: { bias: boolean; load: Activation | undefined }): { source: string; grid: Grid };
+  launch(request: { bias: boolean; onLoad: Activation | undefined }): { source: string; grid: Grid };
 }

@@ -24,7 +24,7 @@ interface OnUnit<Tile> {
   readonly unit: MatrixUnit;
 }
 
-/** The tiles of every unit that the channels fill. */
+/** The tiles for every unit that the channels fill. */
 const onUnits = <Tile>(
   { gpu, types, g }: Wanted,
   tilesOf: (g: ConvGeometry, unit: MatrixUnit, limits: WorkgroupLimits) => readonly Tile[],
@@ -41,8 +41,8 @@ export const matrixForward: Family<ConvKernel, OnUnit<MatrixConvTile>> = {
     return {
       parts: tileParts(g, tile),
       // As for the tiled kernel: an element is staged once for each block of output channels.
-      loads: g.outputs <= 4 * tile.outputs,
-      draws: { load: g.outputs <= tile.outputs, gradient: true },
+      appliesOnLoad: g.outputs <= 4 * tile.outputs,
+      draws: { onLoad: g.outputs <= tile.outputs, gradient: true },
       launch: ({ bias, fusion }) => ({
         source: convMatrixShader(dtype, g, { unit, tile, weights, bias, fusion, parameters, name }),
         grid: { workgroups: convMatrixWorkgroups(g, tile) },
@@ -57,16 +57,16 @@ export const matrixWeightGradient: Family<WeightGradientKernel, OnUnit<MatrixWei
   kernel: ({ types: { dtype }, g }, { tile, unit }) => ({
     slices: tile.slices,
     drawsOnLoad: true,
-    launch: ({ bias, load }) => ({
-      source: weightGradientMatrixShader(dtype, g, { unit, tile, bias, load }),
+    launch: ({ bias, onLoad }) => ({
+      source: weightGradientMatrixShader(dtype, g, { unit, tile, bias, onLoad }),
       grid: { workgroups: weightGradientMatrixWorkgroups(g, tile) },
     }),
   }),
 };
 
 /**
- * The device's matrix units whose operands hold what is stored: f16 for f16, f32 for both; all that sum in f32. Subgroups get the
- * size that the units want where it can be asked for.
+ * The device's matrix units that sum in f32 and whose operands hold the stored type: f16 operands for f16, f32 for both. Subgroups
+ * get the size that the units want, where it can be requested.
  */
 function matrixUnits({ matrixSizes, subgroupSizes: { min, max }, features }: Gpu, dtype: Float): MatrixUnit[] {
   return matrixSizes.flatMap(({ M, N, K, componentType, resultComponentType }): MatrixUnit[] => {

@@ -16,7 +16,7 @@ import type { Gpu } from '../../device.js';
 import { type Family, workgroupLimits } from './family.js';
 import type { ConvKernel, WeightGradientKernel } from './kernels.js';
 
-/** On a CPU one is enough: they are slower there, and each takes long to compile. */
+/** All tiles on a GPU; one on a CPU, where tiled kernels are slower and each takes long to compile. */
 const some = <T>({ adapter }: Gpu, tiles: readonly T[]): readonly T[] => (adapter.software ? tiles.slice(0, 1) : tiles);
 
 export const tiledForward: Family<ConvKernel, { tile: TiledConvTile }> = {
@@ -27,8 +27,8 @@ export const tiledForward: Family<ConvKernel, { tile: TiledConvTile }> = {
     return {
       parts: tileParts(g, tile),
       // An element is staged once for each block of output channels.
-      loads: g.outputs <= 4 * tile.outputs,
-      draws: { load: g.outputs <= tile.outputs, gradient: true },
+      appliesOnLoad: g.outputs <= 4 * tile.outputs,
+      draws: { onLoad: g.outputs <= tile.outputs, gradient: true },
       launch: ({ bias, fusion }) => ({
         source: convTiledShader(dtype, g, { tile, weights, bias, fusion, parameters, name }),
         grid: { workgroups: convTiledWorkgroups(g, tile) },
@@ -44,8 +44,8 @@ export const tiledWeightGradient: Family<WeightGradientKernel, { tile: TiledWeig
   kernel: ({ types: { dtype }, g }, { tile }) => ({
     slices: tile.slices,
     drawsOnLoad: true,
-    launch: ({ bias, load }) => ({
-      source: weightGradientTiledShader(dtype, g, { tile, bias, load }),
+    launch: ({ bias, onLoad }) => ({
+      source: weightGradientTiledShader(dtype, g, { tile, bias, onLoad }),
       grid: { workgroups: weightGradientTiledWorkgroups(g, tile) },
     }),
   }),

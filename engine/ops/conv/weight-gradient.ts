@@ -1,5 +1,5 @@
-// Which kernel runs a convolution's weight gradient on this adapter, chosen as in forward.ts. A slice of the output pixels is
-// summed by workgroups of its own; one slice writes the gradient, several are added up by a second launch.
+// Chooses the kernel that runs a convolution's weight gradient on this adapter, as in forward.ts. Separate workgroups sum each slice
+// of the output pixels. A kernel with one slice writes the gradient itself; several slices are added up by a second launch.
 import type { WeightGradientTile } from '../../../shaders/conv/direct-weight-gradient.js';
 import type { ConvGeometry } from '../../../shaders/conv/geometry.js';
 import { sumSlicesShader } from '../../../shaders/conv/weights.js';
@@ -18,7 +18,7 @@ const families: Families<WeightGradientKernel> = {
   matrix: matrixWeightGradient,
 };
 
-/** What others are checked against. */
+/** The tile of the reference kernel, against which the tuner checks the candidates. */
 const simplest: WeightGradientTile = {
   inputs: 1,
   outputs: 1,
@@ -43,7 +43,7 @@ export function weightGradientKernel(gpu: Gpu, types: ConvTypes, g: ConvGeometry
     terms: g.batch * sizeOf(g.output),
     build: (candidate): Trial => {
       const kernel = kernelOf(candidate);
-      const { source, grid } = kernel.launch({ bias: true, load: undefined });
+      const { source, grid } = kernel.launch({ bias: true, onLoad: undefined });
       const [weight, bias] = [[g.outputs, ...g.kernel, g.inputs], [g.outputs]];
       const x: TrialTensor = { shape: [g.batch, ...g.input, g.inputs], dtype };
       const dy: TrialTensor = { shape: [g.batch, ...g.output, g.outputs], dtype };

@@ -58,7 +58,7 @@ export interface ForwardKernel {
 export interface WeightGradientKernel {
   readonly slices: number;
   readonly workgroups: Triple;
-  shader(dtype: Float, options: { bias: boolean; load?: Activation | undefined }): string;
+  shader(dtype: Float, options: { bias: boolean; onLoad?: Activation | undefined }): string;
 }
 
 /** Sizes of the kernel, one for each spatial axis. */
@@ -200,7 +200,7 @@ export async function checkLoadAndStatistics(c: ConvCase, kernel: ForwardKernel,
     const expected = reference.conv(await composed(gpu, z, norm, rate, c), filter, b, g.stride, g.padding);
     const y = empty(gpu, expected.shape);
     const partials = empty(gpu, [parts.count, 2, outputs]);
-    const source = kernel.shader('f32', { bias: true, fusion: { load: activationOf(rate, c), statistics: true } });
+    const source = kernel.shader('f32', { bias: true, fusion: { onLoad: activationOf(rate, c), statistics: true } });
     const args = {
       x: toGpu(gpu, z),
       weight: inOrder(gpu, filter, order, g, 'f32'),
@@ -306,28 +306,28 @@ export async function checkWeightGradient(
   const { outputs } = c;
   const weight = ndArray(weightShape(c));
   const [z, dy] = [random(c.x), random([g.batch, ...g.output.slice(c.x.length === 5 ? 0 : 1), outputs])];
-  const load = rate === undefined ? undefined : activationOf(rate, c);
+  const onLoad = rate === undefined ? undefined : activationOf(rate, c);
   await scope(gpu, async () => {
     const tz = toGpu(gpu, z, dtype);
     let a = z;
     const more: Record<string, Tensor> = {};
-    if (load) {
+    if (onLoad) {
       const norm = normOf(z, c.groups);
-      a = await composed(gpu, z, norm, load.dropout, c);
+      a = await composed(gpu, z, norm, onLoad.dropout, c);
       more.coefficients = toGpu(gpu, norm.coefficients);
-      Object.assign(more, draws(gpu, load.dropout));
+      Object.assign(more, draws(gpu, onLoad.dropout));
     }
     const expected = reference.convGradients(a, weight, dy, g.stride, g.padding);
     const { slices } = kernel;
     const partialWeight = empty(gpu, [slices, ...weight.shape]);
     const partialBias = empty(gpu, [slices, outputs]);
-    const source = kernel.shader(dtype, { bias: true, load });
+    const source = kernel.shader(dtype, { bias: true, onLoad });
     const args = { x: tz, dy: toGpu(gpu, dy, dtype), dWeight: partialWeight, dBias: partialBias, ...more };
     run(source, args, { workgroups: kernel.workgroups });
     const [dWeight, dBias] = [empty(gpu, weight.shape), empty(gpu, [outputs])];
     const sums = { partialWeight, dWeight, partialBias, dBias };
     run(sumSlicesShader('f32', { bias: true }), sums, { threads: sizeOf(weight.shape) + outputs });
-    const accuracy = { atol: 4e-6 * (g.batch * sizeOf(g.output)) ** 0.5 * (load ? 3 : 1), rtol: 1e-5 };
+    const accuracy = { atol: 4e-6 * (g.batch * sizeOf(g.output)) ** 0.5 * (onLoad ? 3 : 1), rtol: 1e-5 };
     closeTo(await dWeight.read(), expected.dWeight.data, accuracy, 'dWeight');
     closeTo(await dBias.read(), expected.dBias.data, accuracy, 'dBias');
   });
