@@ -3,13 +3,16 @@ export {
   copyState,
   countParameters,
   type ForwardOptions,
+  isTransposed,
   type Mode,
   type Module,
   moduleOf,
   Parameters,
   type Segmenter,
 } from './module.js';
-export { type OnnxOptions, type OnnxWeights, type UNetSizes, unetOnnx, unetSizes } from './onnx/unet.js';
+export type { NetworkSizes, OnnxOptions, OnnxWeights } from './onnx/network.js';
+export { unetOnnx, unetSizes } from './onnx/unet.js';
+export { vnetOnnx, vnetSizes } from './onnx/vnet.js';
 export { type Projection, projection } from './projection.js';
 export {
   decodeSafetensors,
@@ -20,3 +23,4 @@ export {
   toPyTorch,
 } from './safetensors.js';
 export { type UNetOptions, unet } from './unet.js';
+export { type VNetOptions, vnet } from './vnet.js';

@@ -1,6 +1,6 @@
 // A layer is its parameters and one op call. Initial values are PyTorch's defaults: U(±1/√fan-in) for convolutions.
-import { conv, normActivation, type Random, type Tensor } from '../engine/index.js';
-import type { ForwardOptions, Parameters } from './module.js';
+import { conv, convTranspose, normActivation, type Random, type Tensor } from '../engine/index.js';
+import { type ForwardOptions, markTransposed, type Parameters } from './module.js';
 
 /** Options of a convolution layer. */
 export interface ConvLayerOptions {
@@ -25,6 +25,18 @@ export function convLayer(
   const weight = parameters.uniform('weight', [outputs, ...Array<number>(rank).fill(kernel), inputs], bound);
   const bias = parameters.uniform('bias', [outputs], bound);
   return (x: Tensor, { statistics = false } = {}): Tensor => conv(x, weight, bias, { stride, statistics });
+}
+
+/**
+ * A transposed convolution with bias, kernel 2 and stride 2: x [N, H, W, I] → [N, 2H, 2W, O], or with rank 3 x [N, D, H, W, I]. Its
+ * weights are marked as transposed: PyTorch has their inputs first. The fan-in is PyTorch's, O·2^rank.
+ */
+export function convTransposeLayer(parameters: Parameters, inputs: number, outputs: number, rank: 2 | 3 = 2) {
+  const bound = 1 / Math.sqrt(outputs * 2 ** rank);
+  const weight = parameters.uniform('weight', [outputs, ...Array<number>(rank).fill(2), inputs], bound);
+  markTransposed(weight);
+  const bias = parameters.uniform('bias', [outputs], bound);
+  return (x: Tensor, { statistics = false } = {}): Tensor => convTranspose(x, weight, bias, { statistics });
 }
 
 /**

@@ -66,6 +66,14 @@ export class Parameters {
   }
 }
 
+const transposed = new WeakSet<Tensor>();
+
+/** Marks weights of a transposed convolution: [O, …kernel, I] here, [I, O, …kernel] in PyTorch. */
+export const markTransposed = (weight: Tensor): unknown => transposed.add(weight);
+
+/** Whether a tensor holds weights of a transposed convolution: `toPyTorch` and `fromPyTorch` need to know. */
+export const isTransposed = (weight: Tensor): boolean => transposed.has(weight);
+
 /** The members of every model. */
 export interface Module {
   readonly gpu: Gpu;

@@ -139,8 +139,11 @@ function duplicateKey(text: string): string | undefined {
   return undefined;
 }
 
-/** Convolution weights [O, …kernel, I] to PyTorch's [O, I, …kernel]; other shapes stay. */
-export function toPyTorch({ shape, data }: NamedArray): NamedArray {
+/**
+ * Convolution weights [O, …kernel, I] to PyTorch's [O, I, …kernel] or, where they are those of a transposed convolution,
+ * [I, O, …kernel]; shapes of fewer than four axes stay.
+ */
+export function toPyTorch({ shape, data }: NamedArray, { transposed = false } = {}): NamedArray {
   if (shape.length < 4) return { shape, data };
   const [outputs = 0, ...rest] = shape;
   const inputs = rest.pop()!;
@@ -148,21 +151,26 @@ export function toPyTorch({ shape, data }: NamedArray): NamedArray {
   const moved = new Float32Array(data.length);
   for (let o = 0; o < outputs; o++) {
     for (let t = 0; t < taps; t++) {
-      for (let i = 0; i < inputs; i++) moved[(o * inputs + i) * taps + t] = data[(o * taps + t) * inputs + i]!;
+      for (let i = 0; i < inputs; i++) {
+        const pair = transposed ? i * outputs + o : o * inputs + i;
+        moved[pair * taps + t] = data[(o * taps + t) * inputs + i]!;
+      }
     }
   }
-  return { shape: [outputs, inputs, ...rest], data: moved };
+  return { shape: [...(transposed ? [inputs, outputs] : [outputs, inputs]), ...rest], data: moved };
 }
 
-/** PyTorch's [O, I, …kernel] to our [O, …kernel, I]; other shapes stay. */
-export function fromPyTorch({ shape, data }: NamedArray): NamedArray {
+/** PyTorch's [O, I, …kernel], or transposed [I, O, …kernel], to our [O, …kernel, I]; shapes of fewer than four axes stay. */
+export function fromPyTorch({ shape, data }: NamedArray, { transposed = false } = {}): NamedArray {
   if (shape.length < 4) return { shape, data };
-  const [outputs = 0, inputs = 0, ...rest] = shape;
+  const [first = 0, second = 0, ...rest] = shape;
+  const [outputs, inputs] = transposed ? [second, first] : [first, second];
   const taps = rest.reduce((a, b) => a * b, 1);
   const moved = new Float32Array(data.length);
   for (let o = 0; o < outputs; o++) {
     for (let i = 0; i < inputs; i++) {
-      for (let t = 0; t < taps; t++) moved[(o * taps + t) * inputs + i] = data[(o * inputs + i) * taps + t]!;
+      const pair = transposed ? i * outputs + o : o * inputs + i;
+      for (let t = 0; t < taps; t++) moved[(o * taps + t) * inputs + i] = data[pair * taps + t]!;
     }
   }
   return { shape: [outputs, ...rest, inputs], data: moved };

@@ -74,9 +74,45 @@ fn channel_dropout(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgr
 }`;
 }
 
+/**
+ * Coefficients [items, 4, channels] of an activation whose channels are dropped: d·l((z − μ)·s + β) = l((z − μ)·d·s + d·β), as
+ * LeakyReLU l keeps positive factors. From coefficients [groups, 4, channels], with `groupOfItem` an expression of `item`; the same
+ * numbers as `channelDropoutShader`. One thread per item and channel.
+ */
+export const droppedCoefficientsShader = (
+  { items, channels }: { readonly items: number; readonly channels: number },
+  groupOfItem: string,
+): string => wgsl`
+${philox}
+@group(0) @binding(0) var<storage, read> random: array<u32>; // seed, step
+@group(0) @binding(1) var<storage, read> stream: array<u32>;
+@group(0) @binding(2) var<storage, read> coefficients: array<f32>;
+@group(0) @binding(3) var<storage, read_write> dropped: array<f32>;
+@group(0) @binding(4) var<storage, read> numbers: array<f32>; // rate, 1 / (1 - rate)
+
+fn factor(bits: u32) -> f32 { return select(0.0, numbers[1], uniform01(bits) >= numbers[0]); }
+
+@compute @workgroup_size(64)
+fn dropped_coefficients(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let number = ${flatIndex(64)};
+  if (number >= ${u32(items * channels)}) { return; }
+  let item = number / ${u32(channels)};
+  let c = number % ${u32(channels)};
+  let bits = philox(vec4u(number / 4u, random[1], 0u, 0u), vec2u(random[0], stream[0]));
+  let d = factor(bits[number & 3u]);
+  let source = ${groupOfItem} * ${u32(4 * channels)} + c;
+  let place = item * ${u32(4 * channels)} + c;
+  dropped[place] = coefficients[source];
+  dropped[place + ${u32(channels)}] = d * coefficients[source + ${u32(channels)}];
+  dropped[place + ${u32(2 * channels)}] = d * coefficients[source + ${u32(2 * channels)}];
+  dropped[place + ${u32(3 * channels)}] = coefficients[source + ${u32(3 * channels)}];
+}`;
+
 /** Representative texts of every kernel in this file. */
-export const variants = (): string[] =>
-  (['f32', 'f16'] as const).flatMap((dtype) => [
+export const variants = (): string[] => [
+  droppedCoefficientsShader({ items: 2, channels: 3 }, 'u32(item >= 1)'),
+  ...(['f32', 'f16'] as const).flatMap((dtype) => [
     ...[64, 7].map((size) => dropoutShader(dtype, size)),
     ...[8, 3].map((channels) => channelDropoutShader(dtype, { size: 30 * channels, items: 2, channels })),
-  ]);
+  ]),
+];

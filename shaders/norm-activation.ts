@@ -55,11 +55,12 @@ const shared = (lanes: number): string => wgsl`  let group = thread / ${u32(lane
 /**
  * coefficients [groups, 4, C] from partial means and Σ (z − mean)² of parts of `pixelsOf` pixels, combined as Chan et al. (1979) in
  * a fixed order. With `momentum`, running mean and variance follow the groups of `track` in place, one after another (the unbiased
- * variance, as PyTorch). Sizes are read from the bindings.
+ * variance, as PyTorch). Sizes are read from the bindings. Without
+ * `pixelsOf` the parts are those that `normSlicedMoments` leaves, and their pixels are bound as `counted`.
  */
 export function normCoefficients(
   { width, groups, parts }: Adding,
-  pixelsOf: string,
+  pixelsOf: string | undefined,
   epsilon: number,
   momentum: number | undefined,
   track: readonly number[] = [0],
@@ -97,7 +98,7 @@ export function normCoefficients(
 #if ${momentum !== undefined}
 @group(0) @binding(4) var<storage, read_write> running_mean: array<${V}>;
 @group(0) @binding(5) var<storage, read_write> running_variance: array<${V}>;
-#endif
+#endif${pixelsOf === undefined ? '\n@group(0) @binding(7) var<storage, read> counted: array<f32>;' : ''}
 var<workgroup> counts: array<f32, ${groups * lanes}>;
 var<workgroup> means: array<${V}, ${groups * lanes}>;
 var<workgroup> squares: array<${V}, ${groups * lanes}>;
@@ -112,7 +113,7 @@ ${grouped ? shared(lanes) : '  let parts = arrayLength(&partials) / (2u * quads)
   var square = ${V}(0.0);
   for (var part = ${grouped ? 'start + lane' : 'lane'}; part < ${grouped ? 'end' : 'parts'}; part += ${u32(lanes)}) {
     let at = part * 2u * quads + quad;
-    let n = f32(${pixelsOf});
+    let n = ${pixelsOf === undefined ? 'counted[part];\n    if (n == 0.0) { continue; }' : `f32(${pixelsOf});`}
     let delta = partials[at] - mean;
     let total = pixels + n;
     mean += delta * (n / total);
@@ -134,7 +135,7 @@ ${grouped ? shared(lanes) : '  let parts = arrayLength(&partials) / (2u * quads)
       pixels = total;
     }
   }
-  let r = 1.0 / sqrt(square / pixels + ${f32(epsilon)});
+${pixelsOf === undefined ? `  mean += partials[${u32(2 * groups * slices)} * quads + ${grouped ? 'group * quads + ' : ''}quad];\n` : ''}  let r = 1.0 / sqrt(square / pixels + ${f32(epsilon)});
   coefficients[${at}] = mean;
   coefficients[quads + ${at}] = gamma[quad] * r;
   coefficients[2u * quads + ${at}] = beta[quad];
@@ -144,6 +145,85 @@ ${grouped ? track.map(ofFirstLane).join('\n') : follow('mean', 'square', 'pixels
 #endif
 }`;
 }
+
+/** More parts of a norm than this are added up in two launches, of which the first leaves so many `slices` of each group. */
+export const mostParts = 65536;
+export const slices = 1024;
+
+/** Rows of C numbers that the first launch leaves: of moments also the mean, for each group, that all means are less by. */
+export const slicedRows = (groups: number, moments: boolean): number => groups * (2 * slices + (moments ? 1 : 0));
+
+/** What a thread of the first of two launches does: of group `group` every `slices`-th part from `slice` on. */
+const slicePreamble = ({ groups }: Adding, rows: number): string => wgsl`
+  let i = ${flatIndex(64)};
+  let quads = arrayLength(&sliced) / ${u32(rows)};
+  if (i >= ${u32(groups * slices)} * quads) { return; }
+  let quad = i % quads;
+  let row = i / quads;
+  let slice = row % ${u32(slices)};
+#if ${groups > 1}
+  let group = row / ${u32(slices)};
+  let start = u32(starts[group]);
+  let end = u32(starts[group + 1u]);
+#else
+  let start = 0u;
+  let end = arrayLength(&partials) / (2u * quads);
+#endif`;
+
+/**
+ * sliced [groups · slices, 2, C] and counts [groups · slices]: the parts of each slice combined as in `normCoefficients`, and their
+ * pixels. Means are less that of their group's first part, and those means [groups, C] stand at the end of `sliced`: so adding up
+ * loses no digits where means are large against deviations. That kernel then takes `sliced` for its parts, and `counts` as `counted`.
+ * One thread per slice and channel quad.
+ */
+export const normSlicedMoments = (adding: Adding, pixelsOf: string): string => {
+  const V = adding.width === 4 ? 'vec4f' : 'f32';
+  return wgsl`
+@group(0) @binding(0) var<storage, read> partials: array<${V}>;
+@group(0) @binding(1) var<storage, read_write> sliced: array<${V}>;
+@group(0) @binding(2) var<storage, read_write> counts: array<f32>;${bindStarts(3, adding.groups)}
+
+@compute @workgroup_size(64)
+fn norm_sliced_moments(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {${slicePreamble(adding, slicedRows(adding.groups, true))}
+  let origin = partials[start * 2u * quads + quad];
+  var pixels = 0.0;
+  var mean = ${V}(0.0);
+  var square = ${V}(0.0);
+  for (var part = start + slice; part < end; part += ${u32(slices)}) {
+    let at = part * 2u * quads + quad;
+    let n = f32(${pixelsOf});
+    let delta = partials[at] - origin - mean;
+    let total = pixels + n;
+    mean += delta * (n / total);
+    square += partials[at + quads] + delta * delta * (pixels * n / total);
+    pixels = total;
+  }
+  sliced[row * 2u * quads + quad] = mean;
+  sliced[(row * 2u + 1u) * quads + quad] = square;
+  if (quad == 0u) { counts[row] = pixels; }
+  if (slice == 0u) { sliced[(${u32(2 * adding.groups * slices)} + row / ${u32(slices)}) * quads + quad] = origin; }
+}`;
+};
+
+/** sliced [groups · slices, 2, C]: the sums of the parts of each slice, which `normActivationTotals` takes for its parts. */
+export const normSlicedSums = (adding: Adding): string => {
+  const V = adding.width === 4 ? 'vec4f' : 'f32';
+  return wgsl`
+@group(0) @binding(0) var<storage, read> partials: array<${V}>;
+@group(0) @binding(1) var<storage, read_write> sliced: array<${V}>;${bindStarts(2, adding.groups)}
+
+@compute @workgroup_size(64)
+fn norm_sliced_sums(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {${slicePreamble(adding, slicedRows(adding.groups, false))}
+  var sum = ${V}(0.0);
+  var product = ${V}(0.0);
+  for (var part = start + slice; part < end; part += ${u32(slices)}) {
+    sum += partials[part * 2u * quads + quad];
+    product += partials[(part * 2u + 1u) * quads + quad];
+  }
+  sliced[row * 2u * quads + quad] = sum;
+  sliced[(row * 2u + 1u) * quads + quad] = product;
+}`;
+};
 
 /** coefficients [4, C] from running statistics. */
 export const normRunningCoefficients = (channels: number, epsilon: number): string => wgsl`
@@ -373,6 +453,8 @@ export function variants(): string[] {
         const adding = (parts: number): Adding => ({ width, groups: groups.length, parts });
         texts.push(...[0.1, undefined].map((momentum) => normCoefficients(adding(5), pixelsOf, 1e-5, momentum)));
         texts.push(...[8, 600].map((parts) => normActivationTotals(adding(parts))));
+        texts.push(normSlicedMoments(adding(70000), pixelsOf), normSlicedSums(adding(70000)));
+        texts.push(normCoefficients(adding(slices), undefined, 1e-5, 0.1));
         for (const dropout of [0, 0.5]) {
           const activation = { slope: 0.01, dropout };
           texts.push(

@@ -1,13 +1,15 @@
 // Facts about a tensor that ops tell each other, so that a launch which touches the data anyway can do more of the work. A fact
 // belongs to one tensor: a view of it, or whatever else shares its memory, has none.
 //
-// | fact                                | set by                     | read by                             | an op that ignores it gets      |
-// |-------------------------------------|----------------------------|-------------------------------------|---------------------------------|
-// | activation: a is d·l(norm z)        | normActivation, leakyRelu  | conv and maxPool, forward, backward | a, computed by its first reader |
-// | statistics: partial moments of y    | conv, when asked           | normActivation                      | a pass that computes them       |
-// | slot: x is some columns of a source | concat's backward          | upsample's and maxPool's backward   | a contiguous copy               |
-// | writer: y can be computed elsewhere | normActivation, upsample   | concat                              | y, which concat then copies     |
-// | derivative taken: g in place of da  | conv's, maxPool's backward | the op that made the activation     | nothing: autograd refuses       |
+// | fact                                | set by                      | read by                               | an op that ignores it gets      |
+// |-------------------------------------|-----------------------------|---------------------------------------|---------------------------------|
+// | activation: a is d·l(norm z)        | normActivation, leakyRelu,  | convolutions and maxPool, forward,    | a, computed by its first reader |
+// |                                     | dropout of whole channels   | backward; add                         |                                 |
+// | statistics: partial moments of y    | convolutions, when asked    | normActivation                        | a pass that computes them       |
+// | slot: x is some columns of a source | concat's backward           | upsample's and maxPool's backward     | a contiguous copy               |
+// | writer: y can be computed elsewhere | normActivation, upsample    | concat                                | y, which concat then copies     |
+// | derivative taken: g in place of da  | convolutions' and maxPool's | the op that made the activation       | nothing: autograd refuses       |
+// |                                     | backward                    |                                       |                                 |
 //
 // A fact ends when the tensor's contents change. The last fact changes what a tensor means, so it is a type, `ActivatedGradient`
 // (autograd.ts), and not a note beside a tensor. Ops return one where `flow.activated` allows it, and autograd neither adds it to

@@ -6,12 +6,17 @@ import {
   type Adding,
   chunkParts,
   mostGroups,
+  mostParts,
   normActivationBackward,
   normActivationForward,
   normActivationSums,
   normActivationTotals,
   normCoefficients,
   normRunningCoefficients,
+  normSlicedMoments,
+  normSlicedSums,
+  slicedRows,
+  slices,
 } from '../../shaders/norm-activation.js';
 import { blocksOf, chunksOf, quadsOf } from '../../shaders/norm-sizes.js';
 import { normStatistics } from '../../shaders/normalization.js';
@@ -83,19 +88,37 @@ export function normActivation(z: Tensor, gamma: Tensor, beta: Tensor, options: 
     return { adding: { width, groups: apart.length, parts: most }, bound: apart.length > 1 ? { starts } : {} };
   };
 
+  /** The same of so few parts that one launch adds them up: where there are more, `slice` is the launch that combines them. */
+  const fewer = (sums: PartialSums, slice: (of: Adding) => string, counted?: Tensor) => {
+    const { adding, bound } = addingOf(sums)!; // an op that gave sums knows the activation, so its parts respect the groups
+    const { partials, parts } = sums;
+    if (parts.count <= mostParts) return { adding, bound, partials, isSliced: false };
+    const rows = apart.length * slices;
+    const sliced = empty(
+      gpu,
+      [slicedRows(apart.length, counted !== undefined), channels],
+      'f32',
+      'normActivation.sliced',
+    );
+    run(slice(adding), { partials, sliced, ...(counted && { counts: counted }), ...bound }, { threads: rows * quads });
+    const starts = apart.map((_, g) => g * slices);
+    const of: typeof bound = apart.length > 1 ? { starts: [...starts, rows] } : {};
+    return { adding: { ...adding, parts: slices }, bound: of, partials: sliced, isSliced: true };
+  };
+
   const coefficients = empty(gpu, [apart.length, 4, channels], 'f32', 'normActivation.coefficients');
   if (training) {
-    let sums = statisticsOf(z);
-    if (!sums || !addingOf(sums)) {
-      sums = chunked();
-      run(normStatistics(sizes), { x: z, partials: sums.partials }, { threads: chunks * quads });
-    }
-    const { adding, bound } = addingOf(sums)!;
+    const known = statisticsOf(z);
+    const sums = known && addingOf(known) ? known : chunked();
+    if (sums !== known) run(normStatistics(sizes), { x: z, partials: sums.partials }, { threads: chunks * quads });
     const follows = track.length ? running : undefined;
     const statistics = follows && { running_mean: follows.mean, running_variance: follows.variance };
+    const counted = empty(gpu, [apart.length * slices], 'f32', 'normActivation.counts');
+    const slice = (of: Adding): string => normSlicedMoments(of, sums.parts.pixelsOf);
+    const { adding, bound, isSliced, partials } = fewer(sums, slice, counted);
     run(
-      normCoefficients(adding, sums.parts.pixelsOf, epsilon, follows && momentum, track),
-      { partials: sums.partials, gamma, beta, coefficients, ...statistics, ...bound },
+      normCoefficients(adding, isSliced ? undefined : sums.parts.pixelsOf, epsilon, follows && momentum, track),
+      { partials, gamma, beta, coefficients, ...statistics, ...bound, ...(isSliced && { counted }) },
       { workgroups: [quads] },
     );
   } else {
@@ -124,12 +147,12 @@ export function normActivation(z: Tensor, gamma: Tensor, beta: Tensor, options: 
       const args = { z, coefficients, da: dy, partials: sums.partials, ...draws };
       run(normActivationSums(sizes, activation), args, { threads: chunks * quads });
     }
-    const { adding, bound } = addingOf(sums)!; // an op that gave sums knows the activation, so its parts respect the groups
+    const { adding, bound, partials } = fewer(sums, normSlicedSums);
     const totals = empty(gpu, [apart.length, 2, channels], 'f32', 'normActivation.totals');
     const [dgamma, dbeta] = [gradientLike(gamma), gradientLike(beta)];
     run(
       normActivationTotals(adding),
-      { partials: sums.partials, coefficients, totals, dgamma, dbeta, ...bound },
+      { partials, coefficients, totals, dgamma, dbeta, ...bound },
       { workgroups: [quads] },
     );
     if (!needsZ) return [undefined, dgamma, dbeta];

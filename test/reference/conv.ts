@@ -83,3 +83,34 @@ export function convGradients(
   });
   return { dx, dWeight, dBias };
 }
+
+/** Transposed convolution, kernel 2, stride 2: every input pixel adds its taps to the output; 2-D is one slice with one plane of taps. */
+export function convTranspose(x: NdArray, weight: NdArray, bias?: NdArray): NdArray {
+  const [outputs, inputs] = [weight.shape[0]!, weight.shape.at(-1)!];
+  const flat = x.shape.length === 4;
+  const [batch, depth, height, width] = (flat ? [x.shape[0], 1, ...x.shape.slice(1)] : x.shape) as number[];
+  const planes = flat ? 1 : 2;
+  const y = ndArray([x.shape[0]!, ...x.shape.slice(1, -1).map((n) => 2 * n), outputs]);
+  if (bias) y.data.forEach((_, i) => void (y.data[i] = bias.data[i % outputs]!));
+  let p = 0;
+  for (let n = 0; n < batch!; n++) {
+    for (let d = 0; d < depth!; d++) {
+      for (let h = 0; h < height!; h++) {
+        for (let w = 0; w < width!; w++, p++) {
+          for (let tap = 0; tap < 4 * planes; tap++) {
+            const slice = (n * depth! + d) * planes + (tap >> 2);
+            const pixel = (slice * 2 * height! + 2 * h + ((tap >> 1) & 1)) * 2 * width! + 2 * w + (tap & 1);
+            for (let o = 0; o < outputs; o++) {
+              let sum = 0;
+              for (let c = 0; c < inputs; c++) {
+                sum += x.data[p * inputs + c]! * weight.data[(o * 4 * planes + tap) * inputs + c]!;
+              }
+              y.data[pixel * outputs + o]! += sum;
+            }
+          }
+        }
+      }
+    }
+  }
+  return y;
+}

@@ -22,6 +22,7 @@ test('acdc is the 2-D protocol of SSL4MIS', () => {
   assert.equal(dropout, [0.05, 0.1, 0.2, 0.3, 0.5]);
   assert.equal([lr, momentum, weightDecay, lrPower], [0.01, 0.9, 1e-4, 0.9]);
   assert.equal([config.evalEvery, config.seed, config.classes, config.precision], [200, 1337, 4, 'f32']);
+  assert.equal([config.network, config.dropout.at(-1)], ['vnet', 0.5]);
   assert.equal([config.noise, config.noiseClip, config.emaDecay, config.emaBuffers], [0.1, 0.2, 0.99, false]);
   assert.equal([config.teacherMode, config.uncertaintyPasses, config.threshold], ['train', 8, 0.95]);
   // λ(t) = 0.1 exp(−5 (1 − min(t, 200)/200)²), t = it // 150, nothing in the first 1000 iterations
@@ -57,6 +58,7 @@ test("la is UA-MT's protocol: its column of numbers", () => {
       [16, 32, 64, 128, 256],
     ],
   );
+  assert.equal([config.network, config.dropout.at(-1)], ['vnet', 0.5]);
   assert.equal([config.noise, config.noiseClip, config.emaDecay, config.emaBuffers], [0.1, 0.2, 0.99, false]);
   assert.equal([config.teacherMode, config.uncertaintyPasses], ['train', 8]);
   const rates = [0, 2499, 2500, 4999, 5000].map((iteration) => ramps.learningRate(config, iteration));

@@ -1,6 +1,6 @@
-// wgrad export: a trained UNet as an ONNX file, for every other runtime. Needs no GPU.
+// wgrad export: a trained network as an ONNX file, for every other runtime. Needs no GPU.
 import { existsSync } from 'node:fs';
-import { unetOnnx, unetSizes } from '../../model/index.js';
+import { unetOnnx, unetSizes, vnetOnnx, vnetSizes } from '../../model/index.js';
 import { cardiacClasses } from '../data/datasets.js';
 import { planeSides } from '../data/samples.js';
 import { writeAtomically } from '../files/atomic-file.js';
@@ -22,6 +22,7 @@ export const command = describeCommand({
   notes: `
 Input   image          float32 [batch, 1, height, width]; sides are multiples of 2^(levels − 1); values scaled as in training
 Outputs logits, probabilities float32 [batch, classes, height, width]; labels uint8 [batch, height, width]
+A V-Net of volumes has a depth before the height, in all of these.
 Metadata of the file: size, multiple, classes, preprocessing, wgrad (the version). The code below repeats the preprocessing of runs
 without --spacing, --orient, --sample and --intensity: it subtracts each volume's minimum, divides by its range, and resizes slices to
 size × size by nearest neighbour.
@@ -78,14 +79,17 @@ export async function run(args: string[]): Promise<number> {
     throw new UsageError(`export: '${out}' exists. Name another file, or add --force to replace it.`);
   }
   const { arrays, config } = readWeights({ ...flags, role });
-  const { features, classes, multiple } = unetSizes(arrays);
-  if (config.patch.length === 3)
+  const isVNet = config.network === 'vnet';
+  const { features, classes, multiple } = isVNet ? vnetSizes(arrays) : unetSizes(arrays);
+  const isSolid = config.patch.length === 3;
+  if (isSolid && !isVNet)
     throw new UsageError(
-      `export: this model segments volumes, patches of ${config.patch} — only models of slices are exported.`,
+      `export: this UNet segments volumes, patches of ${config.patch} — only UNets of slices are exported.`,
     );
-  const [height, width] = planeSides(config);
+  const sides = isSolid ? config.patch : planeSides(config);
+  const size = isSolid ? 'size' : 'size × size';
   const metadata = {
-    size: height === width ? `${height}` : `${height},${width}`,
+    size: !isSolid && sides[0] === sides[1] ? `${sides[0]}` : sides.join(','),
     multiple: `${multiple}`,
     classes: (classes === cardiacClasses.length
       ? cardiacClasses
@@ -94,17 +98,19 @@ export async function run(args: string[]): Promise<number> {
     preprocessing:
       scalingOf(config) +
       (config.orient === 'canonical' ? 'axes reordered and flipped to RAS; ' : '') +
-      'slices along z, ' +
+      (isSolid ? 'volumes [z, y, x], ' : 'slices along z, ') +
       (config.spacing.some((mm) => mm > 0)
-        ? `at ${config.spacing.join(' × ')} mm a pixel, cut or padded to size × size`
+        ? `at ${config.spacing.join(' × ')} mm a pixel, cut or padded to ${size}`
         : config.sample === 'patches'
-          ? `${config.downsample === 2 ? 'means of 2 × 2 pixels, ' : ''}windows of size × size, whose probabilities are averaged`
-          : 'resized to size × size, nearest neighbour'),
+          ? `${config.downsample === 2 ? `means of 2 × 2${isSolid ? ' × 2 voxels' : ' pixels'}, ` : ''}windows of ${size}, whose probabilities are averaged`
+          : `resized to ${size}, nearest neighbour`),
     wgrad: version(),
     ...(flags.run && { method: `${config.method}, ${role}` }), // weights from elsewhere do not name their method
   };
-  writeAtomically(out, [unetOnnx(arrays, { fold, version: version(), metadata })]);
-  console.error(`${out}: UNet of ${features.join(', ')} features, ${classes} classes, ONNX opset 17`);
+  writeAtomically(out, [(isVNet ? vnetOnnx : unetOnnx)(arrays, { fold, version: version(), metadata })]);
+  console.error(
+    `${out}: ${isVNet ? 'V-Net' : 'UNet'} of ${features.join(', ')} features, ${classes} classes, ONNX opset 17`,
+  );
   console.log(out);
   return 0;
 }

@@ -6,6 +6,7 @@ import {
   decodeSafetensors,
   encodeSafetensors,
   fromPyTorch,
+  isTransposed,
   type NamedArray,
   SafetensorsError,
   toPyTorch,
@@ -125,7 +126,8 @@ export async function saveTensors(
 ): Promise<void> {
   const arrays = new Map<string, NamedArray>();
   for (const [name, t] of tensors) {
-    arrays.set(name, toPyTorch({ shape: t.shape, data: Float32Array.from(await t.read()) }));
+    const array = { shape: t.shape, data: Float32Array.from(await t.read()) };
+    arrays.set(name, toPyTorch(array, { transposed: isTransposed(t) }));
   }
   const wrong = nonFiniteIn(arrays);
   if (wrong) throw new NonFiniteWeightsError(`checkpoint: ${wrong}; ${path} was not written.`);
@@ -156,7 +158,12 @@ export function assign(
   arrays: ReadonlyMap<string, NamedArray>,
   tensors: ReadonlyMap<string, Tensor>,
 ): void {
-  const ours = new Map([...arrays].map(([name, array]) => [name, fromPyTorch(array)] as const));
+  const ours = new Map(
+    [...arrays].map(([name, array]) => {
+      const t = tensors.get(name);
+      return [name, fromPyTorch(array, { transposed: t !== undefined && isTransposed(t) })] as const;
+    }),
+  );
   const wrong = [
     ...[...tensors].flatMap(([name, t]) => {
       const shape = ours.get(name)?.shape;
@@ -176,12 +183,19 @@ export function assign(
   for (const [name, t] of tensors) t.write(ours.get(name)!.data);
 }
 
-/** Names without the `module.` that PyTorch's DataParallel puts before them. */
-export const withoutModule = (arrays: ReadonlyMap<string, NamedArray>): Map<string, NamedArray> =>
-  new Map([...arrays].map(([name, array]) => [name.replace(/^module\./, ''), array]));
+/**
+ * Names without the `module.` that PyTorch's DataParallel puts before them, and those of a V-Net without the `encoder.` or `decoder.`
+ * that SS-Net and BCP do.
+ */
+export function ownNames(arrays: ReadonlyMap<string, NamedArray>): Map<string, NamedArray> {
+  const prefix = /^module\./;
+  const isVNet = [...arrays.keys()].some((name) => name.replace(prefix, '').startsWith('encoder.block_one.'));
+  const own = (name: string): string => (isVNet ? name.replace(/^(encoder|decoder)\./, '') : name);
+  return new Map([...arrays].map(([name, array]) => [own(name.replace(prefix, '')), array]));
+}
 
 /**
- * Loads weights from elsewhere as the start of a training. Names may begin with `module.` (PyTorch's DataParallel); only tensors that
+ * Loads weights from elsewhere as the start of a training. Names may begin with `module.` (PyTorch's DataParallel), those of a V-Net with `encoder.` or `decoder.`; only tensors that
  * `mayLack` allows may be absent, and keep their values. A CheckpointError lists what does not fit.
  */
 export function loadForeignTensors(
@@ -189,7 +203,7 @@ export function loadForeignTensors(
   tensors: ReadonlyMap<string, Tensor>,
   mayLack: (name: string) => boolean,
 ): void {
-  const arrays = withoutModule(readSafetensors(path).arrays);
+  const arrays = ownNames(readSafetensors(path).arrays);
   checkFinite(path, arrays);
   const lacking = [...tensors.keys()].filter((name) => !arrays.has(name) && mayLack(name));
   assign(path, arrays, new Map([...tensors].filter(([name]) => !lacking.includes(name))));

@@ -2,13 +2,13 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Gpu, GpuError } from '../../engine/index.js';
-import type { NamedArray, Segmenter } from '../../model/index.js';
+import { type NamedArray, type Segmenter, vnetSizes } from '../../model/index.js';
 import { windowStride } from '../evaluation/evaluate.js';
 import { UsageError } from '../files/usage-error.js';
 import { createNetwork } from '../method/network.js';
 import type { Flags } from '../settings/command-line.js';
 import { type Config, resolveSaved } from '../settings/settings.js';
-import { assign, CheckpointError, checkFinite, readSafetensors, withoutModule } from './checkpoint.js';
+import { assign, CheckpointError, checkFinite, ownNames, readSafetensors } from './checkpoint.js';
 import { runFiles } from './run-folder.js';
 
 /** Flags of commands that take a trained model. */
@@ -113,7 +113,7 @@ export function readWeights({ run, weights, role = 'student' }: ModelSource): Tr
   if (metadata.iteration === '0') {
     throw new CheckpointError(`checkpoint: ${path} is of iteration 0, before any training. Train the run first.`);
   }
-  const arrays = withoutModule(read);
+  const arrays = ownNames(read);
   const config = inFile(path, () =>
     resolveSaved(metadata.config ? (JSON.parse(metadata.config) as Record<string, unknown>) : settingsOf(path, arrays)),
   );
@@ -160,7 +160,7 @@ function teacherOf(run: string): Pick<TrainedWeights, 'path' | 'arrays'> {
   if (metadata.iteration === '0') throw new UsageError(whyNoCheckpoint(run));
   const arrays = new Map(
     [...read]
-      .filter(([name]) => /^teacher\.(encoder|decoder)\./.test(name)) // its projection head is no part of the model
+      .filter(([name]) => /^teacher\.(encoder|decoder|block_\w+|out_conv)\./.test(name)) // its projection head is no part of the model
       .map(([name, array]) => [name.slice('teacher.'.length), array]),
   );
   if (!arrays.size)
@@ -168,8 +168,14 @@ function teacherOf(run: string): Pick<TrainedWeights, 'path' | 'arrays'> {
   return { path, arrays };
 }
 
-/** Channels and classes of a UNet that other software saved, from the shapes of its weights; all other settings are defaults. */
+/** Network, channels and classes of what other software saved, from the shapes of its weights; all other settings are defaults. */
 function settingsOf(path: string, arrays: ReadonlyMap<string, NamedArray>): Record<string, unknown> {
+  if (arrays.has('block_one.conv.0.weight')) {
+    const { features, classes, multiple, rank } = vnetSizes(arrays);
+    const sides = rank === 3 ? [80, 112, 112] : [256, 256];
+    const patch = sides.map((side) => Math.ceil(side / multiple) * multiple);
+    return { network: 'vnet', features, classes, patch, ...(rank === 3 && { sample: 'patches' }) };
+  }
   const shapeOf = (name: string): readonly number[] | undefined => arrays.get(`${name}.weight`)?.shape;
   const features: number[] = [];
   for (let level = 0; ; level++) {
@@ -181,7 +187,7 @@ function settingsOf(path: string, arrays: ReadonlyMap<string, NamedArray>): Reco
   const classes = shapeOf('decoder.out_conv')?.[0];
   if (features.length < 2 || classes === undefined) {
     throw new CheckpointError(
-      `checkpoint: ${path} carries no configuration, and its tensors are not named like SSL4MIS's UNet (encoder.in_conv.conv_conv.0.weight …).`,
+      `checkpoint: ${path} carries no configuration, and its tensors are not named like SSL4MIS's UNet (encoder.in_conv.conv_conv.0.weight …) or UA-MT's V-Net (block_one.conv.0.weight …).`,
     );
   }
   return { features, classes };

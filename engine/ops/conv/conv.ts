@@ -14,7 +14,8 @@ import { empty, type Tensor } from '../../tensor.js';
 import { expectTensors, floatType } from '../float-type.js';
 import { type ActivationOf, activationOf, deferredActivation, setStatistics } from '../fusion.js';
 import { imageSizes } from '../image-sizes.js';
-import type { ConvTypes } from './family.js';
+import { blockConv } from './blocks.js';
+import { typesOf } from './family.js';
 import { convKernel } from './forward.js';
 import { onePass, weightGradientKernel } from './weight-gradient.js';
 
@@ -41,9 +42,11 @@ export function conv(x: Tensor, weight: Tensor, bias?: Tensor, options: ConvOpti
   });
   const { stride = 1, statistics = false } = options;
   const geometry = geometryOf(x, weight, bias, stride);
-  const types = typesOf(x, weight, bias);
-  const { gpu } = x;
   const outputShape = [x.shape[0]!, ...spatial(x).map((n) => Math.ceil(n / stride)), geometry.outputs];
+  const blocks = blocksOf(geometry, x.shape.length - 2);
+  if (blocks) return blockConv('conv', outputShape, [x, weight, bias], blocks, statistics);
+  const types = typesOf('conv', x, weight, bias);
+  const { gpu } = x;
 
   const y = empty(gpu, outputShape, types.dtype, 'conv');
   const { g, along } = flattened(geometry, deferredActivation(x, true));
@@ -76,13 +79,6 @@ export function conv(x: Tensor, weight: Tensor, bias?: Tensor, options: ConvOpti
   });
 }
 
-/** f32 or f16 throughout, or f16 tensors with f32 master weights. */
-function typesOf(x: Tensor, weight: Tensor, bias?: Tensor): ConvTypes {
-  const parameters = floatType('conv', ...(bias ? [weight, bias] : [weight]));
-  const dtype = parameters === 'f32' && x.dtype === 'f16' ? 'f16' : floatType('conv', x, weight);
-  return { dtype, parameters };
-}
-
 /** The weights in the order that a kernel reads. */
 function prepared(weight: Tensor, order: WeightOrder, g: ConvGeometry): Tensor {
   if (order !== 'outputs-last') return weight;
@@ -92,13 +88,18 @@ function prepared(weight: Tensor, order: WeightOrder, g: ConvGeometry): Tensor {
   return transposed;
 }
 
-/** Most parts of partial sums: more take longer to add up than the pass that they save. */
-const mostParts = 65536;
+const partialSums = (gpu: Gpu, parts: Parts, { outputs }: ConvGeometry): PartialSums => ({
+  parts,
+  partials: empty(gpu, [parts.count, 2, outputs], 'f32', 'conv.partials'),
+});
 
-const partialSums = (gpu: Gpu, parts: Parts, { outputs }: ConvGeometry): PartialSums | undefined =>
-  parts.count > mostParts
-    ? undefined
-    : { parts, partials: empty(gpu, [parts.count, 2, outputs], 'f32', 'conv.partials') };
+/** Where kernel and stride are 2 and the sides even, the convolution of blocks that it is. */
+function blocksOf({ batch, input, output, kernel, stride, inputs, outputs }: ConvGeometry, rank: number) {
+  const axes = [0, 1, 2].slice(3 - rank);
+  if (stride !== 2 || !axes.every((axis) => kernel[axis] === 2 && input[axis]! % 2 === 0)) return undefined;
+  const planes = rank === 3 ? 2 : 1;
+  return { batch, size: output, planes, coarse: outputs, fine: inputs, makes: 'coarse' } as const;
+}
 
 const spatial = (x: Tensor): readonly number[] => x.shape.slice(1, -1);
 
@@ -160,7 +161,7 @@ function inputGradient(
   geometry: ConvGeometry,
   flow: GradientFlow,
 ): Tensor | ActivatedGradient {
-  const types = typesOf(x, weight);
+  const types = typesOf('conv', x, weight);
   const { gpu } = x;
   const dx = empty(gpu, x.shape, types.dtype, 'dConv');
   if (geometry.stride === 2) {
@@ -201,7 +202,7 @@ function weightGradient(
   g: ConvGeometry,
 ): [Tensor, Tensor | undefined] {
   const { gpu } = x;
-  const types = typesOf(x, weight);
+  const types = typesOf('conv', x, weight);
   const { parameters } = types;
   const kernel = weightGradientKernel(gpu, types, g);
   const { slices } = kernel;

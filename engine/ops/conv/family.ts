@@ -4,11 +4,20 @@ import type { ConvGeometry } from '../../../shaders/conv/geometry.js';
 import type { WorkgroupLimits } from '../../../shaders/conv/staging.js';
 import type { Float } from '../../../shaders/wgsl.js';
 import type { Gpu } from '../../device.js';
+import type { Tensor } from '../../tensor.js';
+import { floatType } from '../float-type.js';
 
 /** Element types of tensors and of parameters: both the same, or f16 tensors with f32 master weights. */
 export interface ConvTypes {
   readonly dtype: Float;
   readonly parameters: Float;
+}
+
+/** f32 or f16 throughout, or f16 activations with f32 masters. */
+export function typesOf(op: string, x: Tensor, weight: Tensor, bias?: Tensor): ConvTypes {
+  const parameters = floatType(op, ...(bias ? [weight, bias] : [weight]));
+  const dtype = parameters === 'f32' && x.dtype === 'f16' ? 'f16' : floatType(op, x, weight);
+  return { dtype, parameters };
 }
 
 /** A convolution that a kernel is wanted for. */
