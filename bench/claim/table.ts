@@ -100,7 +100,10 @@ export function claimPicture(study: Study, rows: readonly Finished[], which: Whi
   const x = (value: number): number => left + ((value - low) / (high - low)) * (width - left - right);
   const height = head + rows.length * rowHeight + 40;
   const canvas = createCanvas(width, height, white!);
-  drawText(canvas, 20, 14, `${study.about}: Dice, ${which}`, dark!, 2);
+  const patients = which.startsWith('test') ? 'test' : 'validation';
+  const checkpoint = which.endsWith('best') ? 'best' : 'last';
+  const title = `Dice of ${patients} patients, ${checkpoint} checkpoint: mean, and a mark a seed`;
+  drawText(canvas, 20, 14, title, dark!, 2);
   for (let tick = Math.round(20 * low); tick <= Math.round(20 * high); tick++) {
     const at = Math.round(x(tick / 20));
     fillRectangle(canvas, at, head - 8, 1, rows.length * rowHeight + 8, light!);
