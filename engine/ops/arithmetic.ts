@@ -1,13 +1,10 @@
 // Arithmetic with numpy's broadcasting. Gradients of operands that were repeated are summed over the repeated axes.
 // A JavaScript number as an operand is data, rounded to f32 (any value, infinities and NaN included), so all values share one kernel.
 // A captured step freezes it.
-import { addActivationsShader, addActivationsThreads } from '../../shaders/add-activations.js';
 import { record } from '../autograd.js';
 import { broadcastShapes, type Shape, ShapeError, sameShape } from '../shape.js';
-import { run } from '../stream.js';
-import { empty, Tensor, view } from '../tensor.js';
+import { Tensor, view } from '../tensor.js';
 import { elementwise } from './elementwise.js';
-import { floatType } from './float-type.js';
 import { deferredActivation } from './fusion.js';
 import { reduced } from './reduce.js';
 
@@ -64,15 +61,10 @@ function addedActivations(a: Operand, b: Operand): Tensor | undefined {
   if (!(a instanceof Tensor && b instanceof Tensor)) return undefined;
   const [ofA, ofB] = [deferredActivation(a), deferredActivation(b)];
   if (!ofA || !ofB || ofA.z.storage === ofB.z.storage || !sameShape(a.shape, b.shape)) return undefined;
-  const dtype = floatType('add', a, b);
-  const y = empty(a.gpu, a.shape, dtype, 'add');
-  const sizes = { size: a.size, items: a.shape[0]!, channels: a.shape.at(-1)! };
-  run(
-    addActivationsShader(dtype, sizes, ofA.activation, ofB.activation),
-    { za: ofA.z, coefficients_a: ofA.coefficients, zb: ofB.z, coefficients_b: ofB.coefficients, y },
-    { threads: addActivationsThreads(sizes) },
-  );
-  return record('add', y, [a, b], (dy, [needsA, needsB]) => [needsA ? dy : undefined, needsB ? dy : undefined]);
+  return record('add', ofA.add(a, b, ofA, ofB), [a, b], (dy, [needsA, needsB]) => [
+    needsA ? dy : undefined,
+    needsB ? dy : undefined,
+  ]);
 }
 
 /** a − b. */

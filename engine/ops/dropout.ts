@@ -8,6 +8,7 @@ import { record } from '../autograd.js';
 import { ShapeError, show } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor, tensor } from '../tensor.js';
+import { addActivations } from './add-activations.js';
 import { floatType } from './float-type.js';
 import { deferredActivation, deferWrite, setActivation } from './fusion.js';
 import { expectRandom, type Random } from './random.js';
@@ -59,7 +60,7 @@ export function dropout(x: Tensor, rate: number, random: Random, options: Dropou
   const y = empty(x.gpu, x.shape, dtype, 'dropout');
   const groups = Array<number>(sizes.items).fill(1);
   const after: Activation = { slope: activation.slope, dropout: 0, ...(sizes.items > 1 && { groups }) };
-  setActivation(y, { z, coefficients: dropped, activation: after, draws: {} });
+  setActivation(y, { z, coefficients: dropped, activation: after, draws: {}, add: addActivations });
   const rows = { dtype, groups, rows: x.size / sizes.items / sizes.channels, channels: sizes.channels };
   const elements = { threads: x.size / (sizes.channels % 4 === 0 ? 4 : 1) };
   deferWrite(y, [z, dropped], (slot) =>

@@ -28,6 +28,8 @@ export interface ActivationOf {
   readonly activation: Activation;
   /** Tensors that kernels bind to draw dropout. */
   readonly draws: Record<string, Tensor>;
+  /** Adds two activations that wait: `addActivations`. The op that defers one brings it, so that `add` alone does not carry it. */
+  readonly add: (a: Tensor, b: Tensor, ofA: ActivationOf, ofB: ActivationOf) => Tensor;
 }
 
 /** A tensor that is columns `offset` … of the last axis of `source`, whose last axis has `row` elements. */

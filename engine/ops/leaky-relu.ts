@@ -4,6 +4,7 @@ import { ActivatedGradient, record, recordActivation } from '../autograd.js';
 import type { Gpu } from '../device.js';
 import { defer, run } from '../stream.js';
 import { empty, type Tensor, tensor } from '../tensor.js';
+import { addActivations } from './add-activations.js';
 import { floatType } from './float-type.js';
 import { setActivation } from './fusion.js';
 
@@ -18,7 +19,7 @@ export function leakyRelu(x: Tensor, slope = 0.01): Tensor {
   const waits = x.gpu.flags.fuse && x.shape.length >= 4 && slope > 0 && slope <= 1;
   if (waits) {
     const coefficients = identity(x.gpu, x.shape.at(-1)!);
-    setActivation(y, { z: x, coefficients, activation: { slope, dropout: 0 }, draws: {} });
+    setActivation(y, { z: x, coefficients, activation: { slope, dropout: 0 }, draws: {}, add: addActivations });
     defer(x.gpu, y.storage, [x.storage], write);
   } else {
     write();

@@ -25,6 +25,7 @@ import { ActivatedGradient, gradientLike, type PartialSums, recordActivation } f
 import { ShapeError } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor, tensor } from '../tensor.js';
+import { addActivations } from './add-activations.js';
 import { type BatchNormOptions, batchNorm } from './batch-norm.js';
 import { dropout } from './dropout.js';
 import { deferWrite, setActivation, statisticsOf } from './fusion.js';
@@ -132,7 +133,7 @@ export function normActivation(z: Tensor, gamma: Tensor, beta: Tensor, options: 
   }
 
   const a = empty(gpu, z.shape, z.dtype, 'normActivation');
-  setActivation(a, { z, coefficients, activation, draws });
+  setActivation(a, { z, coefficients, activation, draws, add: addActivations });
   deferWrite(a, [z, coefficients, ...Object.values(draws)], (slot) =>
     run(normActivationForward(sizes, activation, slot), { z, coefficients, a: slot.source, ...draws }, elements),
   );
