@@ -22,7 +22,6 @@ test('acdc is the 2-D protocol of SSL4MIS', () => {
   assert.equal(dropout, [0.05, 0.1, 0.2, 0.3, 0.5]);
   assert.equal([lr, momentum, weightDecay, lrPower], [0.01, 0.9, 1e-4, 0.9]);
   assert.equal([config.evalEvery, config.seed, config.classes, config.precision], [200, 1337, 4, 'f32']);
-  assert.equal([config.network, config.dropout.at(-1)], ['vnet', 0.5]);
   assert.equal([config.noise, config.noiseClip, config.emaDecay, config.emaBuffers], [0.1, 0.2, 0.99, false]);
   assert.equal([config.teacherMode, config.uncertaintyPasses, config.threshold], ['train', 8, 0.95]);
   // λ(t) = 0.1 exp(−5 (1 − min(t, 200)/200)²), t = it // 150, nothing in the first 1000 iterations
