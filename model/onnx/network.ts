@@ -51,7 +51,7 @@ export function onnxNetwork(
     name: 'image',
     type: 'float',
     shape: ['batch', inChannels, ...axes],
-    doc: `${sides}; values in [0, 1]`,
+    doc: `${sides}; values scaled as in training`,
   });
 
   /** Adds a convolution, and its norm; returns the result's name. */

@@ -174,7 +174,8 @@ function settingsOf(path: string, arrays: ReadonlyMap<string, NamedArray>): Reco
     const { features, classes, multiple, rank } = vnetSizes(arrays);
     const sides = rank === 3 ? [80, 112, 112] : [256, 256];
     const patch = sides.map((side) => Math.ceil(side / multiple) * multiple);
-    return { network: 'vnet', features, classes, patch, ...(rank === 3 && { sample: 'patches' }) };
+    // As UA-MT trains them: patches at the voxels' own size, of volumes with mean 0 and variance 1.
+    return { network: 'vnet', features, classes, patch, ...(rank === 3 && { sample: 'patches', intensity: 'zscore' }) };
   }
   const shapeOf = (name: string): readonly number[] | undefined => arrays.get(`${name}.weight`)?.shape;
   const features: number[] = [];
