@@ -24,8 +24,8 @@ Input   image          float32 [batch, 1, height, width]; sides are multiples of
 Outputs logits, probabilities float32 [batch, classes, height, width]; labels uint8 [batch, height, width]
 A V-Net of volumes has a depth before the height, in all of these.
 Metadata of the file: size, multiple, classes, preprocessing, wgrad (the version). The code below repeats the preprocessing of runs
-without --spacing, --orient, --sample and --intensity: it subtracts each volume's minimum, divides by its range, and resizes slices to
-size × size by nearest neighbour.
+without --spacing, --orient, --sample and --intensity: it subtracts each volume's minimum, divides by its range, and resizes
+slices to size × size by nearest neighbour.
 
 Python, onnxruntime:
   import nibabel, numpy as np, onnxruntime

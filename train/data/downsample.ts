@@ -1,7 +1,6 @@
 // Coarser volumes: a voxel is the mean of a block of the fine one's, its label the one that most of the block's voxels have. Where a side is
 // no multiple of the block's, the last block is cut off.
-
-type Triple = readonly [number, number, number];
+import type { Triple } from './orientation.js';
 
 /** Voxels along a side after blocks of `factor` became one. */
 export const coarseSide = (side: number, factor: number): number => Math.ceil(side / factor);

@@ -11,6 +11,7 @@ export {
   type Orient,
   orientationCode,
   pictureOrder,
+  type Triple,
   toFile,
   toPicture,
 } from './orientation.js';
@@ -24,5 +25,6 @@ export {
   type Sample,
   sampleOnGrid,
   sidesAt,
+  type Voxels,
   voxelsOf,
 } from './samples.js';

@@ -10,7 +10,8 @@ export interface AxisOrder {
 /** A way to lay out volumes: `keep` as the file has them, `canonical` as near to RAS as whole axes come. */
 export type Orient = 'keep' | 'canonical';
 
-type Triple = readonly [number, number, number];
+/** A number for each of three axes. */
+export type Triple = readonly [number, number, number];
 
 const asStored: AxisOrder = { axes: [0, 1, 2], flipped: [false, false, false] };
 const permutations: Triple[] = [

@@ -1,9 +1,8 @@
 // Patches cut out of samples that stay in memory, for training. A sample of at most 256 different values, which most stored volumes are,
 // is kept as bytes and a table: a quarter of the memory, and the same numbers to the bit.
 import { type PatchDraw, planeWalk, transformedShape } from './augment.js';
+import type { Triple } from './orientation.js';
 import type { NativeSample } from './samples.js';
-
-type Triple = readonly [number, number, number];
 
 /** Values of a sample: themselves, or for each the place of its value in `table`. */
 export interface Levels {

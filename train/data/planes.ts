@@ -1,8 +1,7 @@
 // Planes of a volume [depth, height, width] as pictures: axial as it is stored; coronal and sagittal with the last plane of the stack, which
 // is the upper end where files are in the usual order, as the first row.
 import { ignored } from './labels.js';
-
-type Triple = readonly [number, number, number];
+import type { Triple } from './orientation.js';
 
 /** The planes that one looks at, across z, y and x. */
 export const planeNames = ['axial', 'coronal', 'sagittal'] as const;

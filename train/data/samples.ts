@@ -5,8 +5,7 @@ import { sizeOf } from '../../engine/index.js';
 import { gather, sourceIndices, type Transform, transformedShape } from './augment.js';
 import type { CaseVolume } from './case-volume.js';
 import { coarseImage, coarseLabels, coarseSide } from './downsample.js';
-
-type Triple = readonly [number, number, number];
+import type { Triple } from './orientation.js';
 
 /** The network's grid, as in the configuration. */
 export interface Grid {
@@ -70,7 +69,8 @@ const factorsOf = ({ patch, downsample = 1 }: Grid): Triple => [
 ];
 
 /** Of a case's volume what its samples are made of. */
-type Voxels = Pick<CaseVolume, 'depth' | 'height' | 'width' | 'image' | 'label' | 'spacing'>;
+/** What a sample is made of: a volume's voxels, and what says where they are. */
+export type Voxels = Pick<CaseVolume, 'depth' | 'height' | 'width' | 'image' | 'label' | 'spacing'>;
 
 /** A volume at the voxels of the grid, which `downsample` makes larger. */
 function downsampled(volume: Voxels, grid: Grid): Voxels {
