@@ -42,11 +42,12 @@ export const longestFirst: readonly string[] = [
 /** What `--quick` leaves out: files and folders, as paths begin. */
 export const slow: readonly string[] = [
   ...longestFirst,
-  ...['bench/experiment', 'bench/export-work', 'bench/kernels', 'bench/peers', 'bench/step', 'bench/tune', 'browser/'],
-  ...['drivers', 'engine/failures', 'errors', 'gpu-defaults', 'ops/', 'package/'],
+  ...['bench/claim', 'bench/experiment', 'bench/export-work', 'bench/kernels', 'bench/peers', 'bench/step'],
+  ...['bench/tune', 'block-fusion', 'browser/', 'drivers', 'engine/failures', 'errors', 'gpu-defaults', 'many-parts'],
+  ...['model', 'ops/', 'package/', 'runner'],
   ...['train/checkpoint', 'train/cli', 'train/evaluate.', 'train/inspect', 'train/layouts', 'train/loader'],
   ...['train/precision', 'train/protocol', 'train/report', 'train/run-'],
-  ...['train/teacher', 'train/tfjs'],
+  ...['train/statistics', 'train/teacher', 'train/tfjs', 'train/views', 'train/vnet-', 'vnet'],
 ];
 
 /** Paths of all `*.test.js` below a folder: those of `longestFirst`, then the others by name. */
