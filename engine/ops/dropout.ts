@@ -1,7 +1,8 @@
 // Inverted dropout without a stored mask: backward draws the same numbers again from seed, step and stream.
 import type { Activation } from '../../shaders/conv/fusion.js';
 import { channelDropoutShader, dropoutShader, droppedCoefficientsShader } from '../../shaders/dropout.js';
-import { mostGroups, normActivationForward } from '../../shaders/norm-activation.js';
+import { normActivationForward } from '../../shaders/norm-activation.js';
+import { mostGroups } from '../../shaders/norm-parts.js';
 import { groupAt } from '../../shaders/norm-sizes.js';
 import { checkOptions, showValue } from '../arguments.js';
 import { record } from '../autograd.js';

@@ -1,15 +1,17 @@
 // Batch norm, LeakyReLU and dropout as one op with a deferred output: it is never written if all consumers compute it on load. The
-// kernels are in shaders/norm-activation.ts. With fusion off it is the composition of the three ops.
+// kernels are in shaders/norm-activation.ts and norm-parts.ts. With fusion off it is the composition of the three ops.
 import type { Activation } from '../../shaders/conv/fusion.js';
 import { partStarts } from '../../shaders/conv/geometry.js';
 import {
-  type Adding,
   chunkParts,
-  mostGroups,
-  mostParts,
   normActivationBackward,
   normActivationForward,
   normActivationSums,
+} from '../../shaders/norm-activation.js';
+import {
+  type Adding,
+  mostGroups,
+  mostParts,
   normActivationTotals,
   normCoefficients,
   normRunningCoefficients,
@@ -17,7 +19,7 @@ import {
   normSlicedSums,
   slicedRows,
   slices,
-} from '../../shaders/norm-activation.js';
+} from '../../shaders/norm-parts.js';
 import { blocksOf, chunksOf, quadsOf } from '../../shaders/norm-sizes.js';
 import { normStatistics } from '../../shaders/normalization.js';
 import { checkOptions } from '../arguments.js';

@@ -25,7 +25,7 @@ import {
   type WeightOrder,
 } from '../../../shaders/conv/geometry.js';
 import { sumSlicesShader, transposeWeightShader } from '../../../shaders/conv/weights.js';
-import { normCoefficients } from '../../../shaders/norm-activation.js';
+import { normCoefficients } from '../../../shaders/norm-parts.js';
 import { startsOf } from '../../../shaders/norm-sizes.js';
 import type { Float } from '../../../shaders/wgsl.js';
 import { closeTo } from '../../close-to.js';
