@@ -4,6 +4,7 @@ import { type Gpu, type LaunchTime, memoryOf, sizeOf, uniformStream, verifyDevic
 import { openDevice } from '../engine/node.js';
 import { createTrainer } from '../train/method/trainer.js';
 import { describeCommand } from '../train/settings/command-line.js';
+import { layered, protocolFlag } from '../train/settings/config-file.js';
 import { configFlags, resolveConfig } from '../train/settings/settings.js';
 import { median, table } from './harness.js';
 import { adapterName, commonFlags, openHistory } from './history.js';
@@ -139,6 +140,7 @@ export const command = describeCommand({
     repeats: { type: 'integer', min: 1, default: 10, help: 'timed steps; the median counts' },
     profile: { type: 'boolean', help: 'also print launches, bytes and time by kernel (--json always does)' },
     ...commonFlags,
+    protocol: protocolFlag,
     ...configFlags,
   },
 });
@@ -146,7 +148,8 @@ export const command = describeCommand({
 /** `wgrad bench step`. */
 export async function run(args: string[]): Promise<number> {
   const { flags } = command.read(args);
-  const { repeats, profile, adapter, save, compare, json, ...settings } = flags;
+  const { repeats, profile, adapter, save, compare, json, ...given } = flags;
+  const settings = layered(given);
   resolveConfig(settings); // refuses before a GPU is opened
   const history = openHistory('step', args);
   const gpu = await openDevice({ adapter });

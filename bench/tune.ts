@@ -20,6 +20,7 @@ import { UsageError } from '../train/files/usage-error.js';
 import { createTrainer } from '../train/method/trainer.js';
 import { environmentOf } from '../train/run/environment.js';
 import { describeCommand } from '../train/settings/command-line.js';
+import { layered, protocolFlag } from '../train/settings/config-file.js';
 import { configFlags, resolveConfig } from '../train/settings/settings.js';
 import { table } from './harness.js';
 
@@ -42,6 +43,7 @@ export const command = describeCommand({
       type: 'boolean',
       help: 'print the text of engine/tuned.ts with the choices remembered for this adapter',
     },
+    protocol: protocolFlag,
     ...configFlags,
   },
 });
@@ -122,7 +124,7 @@ export async function run(args: string[]): Promise<number> {
   const gpu = await openDevice(adapter ? { adapter } : {});
   try {
     await verifyDevice(gpu);
-    const jobs = jobsOfStep(gpu, settings).filter(({ key }) => key.includes(only));
+    const jobs = jobsOfStep(gpu, layered(settings)).filter(({ key }) => key.includes(only));
     const left = again ? jobs : jobs.filter((job) => !recall(gpu, job));
     console.error(`${jobs.length} choices in this step, ${jobs.length - left.length} of them measured before`);
     let done = 0;

@@ -51,6 +51,13 @@ export interface MatrixSize {
   readonly resultComponentType: string;
 }
 
+type InfoWithMatrices = Partial<GPUAdapterInfo> & { readonly subgroupMatrixConfigs?: Iterable<MatrixSize> };
+
+/** A copy: the browser's objects have getters, which neither print nor compare. */
+const plainSize = ({ M, N, K, componentType, resultComponentType }: MatrixSize): MatrixSize => ({
+  ...{ M, N, K, componentType, resultComponentType },
+});
+
 /** What the error scopes around some work report, later. */
 export class Outcome {
   known = false;
@@ -90,18 +97,18 @@ export class Gpu {
   #holders = 1;
   #closed = false;
 
-  constructor(device: GPUDevice, adapter: AdapterDescription, owned: boolean, switches: Partial<Flags> = {}) {
+  constructor(device: GPUDevice, adapter: AdapterDescription, owned: boolean, about: GpuOptions = {}) {
     this.device = device;
     this.adapter = adapter;
     this.features = device.features as ReadonlySet<string>;
     this.limits = device.limits;
-    const info = device.adapterInfo as Partial<GPUAdapterInfo> & { subgroupMatrixConfigs?: Iterable<MatrixSize> };
+    const info = device.adapterInfo as InfoWithMatrices | undefined;
     this.matrixSizes = this.features.has('chromium-experimental-subgroup-matrix')
-      ? [...(info?.subgroupMatrixConfigs ?? [])]
+      ? [...(about.matrixSizes ?? info?.subgroupMatrixConfigs ?? [])].map(plainSize)
       : [];
     this.subgroupSizes = { min: info?.subgroupMinSize ?? 4, max: info?.subgroupMaxSize ?? 128 };
     this.owned = owned;
-    this.flags = { ...environmentFlags(), ...switches };
+    this.flags = { ...environmentFlags(), ...about.flags };
     const uncaptured = (event: GPUUncapturedErrorEvent): void => {
       event.preventDefault();
       this.#stray ??= new GpuError(`device: ${event.error.message} No launch of wgrad's is at fault.`);
@@ -281,6 +288,11 @@ const describe = (
 export interface GpuOptions {
   readonly software?: boolean;
   readonly driver?: string;
+  /**
+   * Sizes of the matrix units, as the adapter's `info.subgroupMatrixConfigs` lists them. Default: the device's own list, which Dawn
+   * leaves empty under Node.
+   */
+  readonly matrixSizes?: Iterable<MatrixSize> | undefined;
   readonly flags?: Partial<Flags> | undefined;
 }
 
@@ -291,7 +303,8 @@ export async function requestGpu(adapter: GPUAdapter, about: GpuOptions = {}): P
     requiredFeatures: wantedFeatures.filter((name) => adapter.features.has(name)) as GPUFeatureName[],
     requiredLimits: Object.fromEntries(wantedLimits.map((name) => [name, adapter.limits[name]])),
   });
-  return new Gpu(device, describe(adapter.info, about), true, about.flags);
+  const { subgroupMatrixConfigs: matrixSizes } = adapter.info as InfoWithMatrices;
+  return new Gpu(device, describe(adapter.info, about), true, { matrixSizes, ...about });
 }
 
 /** The open Gpu of an embedder's device; neither keeps the other alive. */
@@ -306,7 +319,7 @@ const wrapped = new WeakMap<GPUDevice, WeakRef<Gpu>>();
 export function fromDevice(device: GPUDevice, about: GpuOptions = {}): Gpu {
   const known = wrapped.get(device)?.deref();
   if (known && !known.closed) return known.hold();
-  const gpu = new Gpu(device, describe(device.adapterInfo, about), false, about.flags);
+  const gpu = new Gpu(device, describe(device.adapterInfo, about), false, about);
   wrapped.set(device, new WeakRef(gpu));
   return gpu;
 }

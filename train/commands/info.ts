@@ -1,5 +1,5 @@
 // wgrad info: the adapter, its driver, and what it can do.
-import { type Gpu, verifyDevice } from '../../engine/index.js';
+import { type Gpu, type MatrixSize, verifyDevice } from '../../engine/index.js';
 import { openDevice } from '../../engine/node.js';
 import { environmentOf } from '../run/environment.js';
 import { describeCommand } from '../settings/command-line.js';
@@ -36,9 +36,14 @@ const withUnit = (value: number, unit: string): string => {
   return `${Math.round((value / divisor) * 10) / 10} ${name}`;
 };
 
+const matrixSize = ({ M, N, K, componentType, resultComponentType }: MatrixSize): string =>
+  `${M}×${N}×${K} ${componentType} to ${resultComponentType}`;
+
 const describe = (gpu: Gpu) => ({
   ...environmentOf(gpu),
   features: [...gpu.features].sort(),
+  subgroupSizes: gpu.subgroupSizes,
+  matrixSizes: gpu.matrixSizes,
   limits: Object.fromEntries(shownLimits.map(([name]) => [name, gpu.limits[name]])),
 });
 
@@ -60,7 +65,10 @@ export async function run(args: string[]): Promise<number> {
         [adapter.description || adapter.device, adapter.vendor, adapter.architecture].filter(Boolean).join(', '),
       ],
       ['driver', `${adapter.driver}${adapter.software ? ' (software: runs on the CPU)' : ''}`],
+      ['card', adapter.device || 'not named'],
       ['features', about.features.join(' ')],
+      ['subgroups', [...new Set(Object.values(gpu.subgroupSizes))].join(' to ')],
+      ['matrix units', gpu.matrixSizes.map(matrixSize).join(', ') || 'none'],
       ...shownLimits.map(([name, unit]): [string, string] => [name, withUnit(gpu.limits[name], unit)]),
     ];
     const { versions, platform, cpu } = about;

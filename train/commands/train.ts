@@ -7,7 +7,7 @@ import { cardiacClasses } from '../data/datasets.js';
 import { UsageError } from '../files/usage-error.js';
 import { runFiles } from '../run/run-folder.js';
 import { describeCommand } from '../settings/command-line.js';
-import { protocolNames, readProtocol, readSettings } from '../settings/config-file.js';
+import { protocolFlag, readProtocol, readSettings } from '../settings/config-file.js';
 import { type Config, configFlags, resolveConfig, resolveSaved } from '../settings/settings.js';
 import { interruptible } from '../training/interrupt.js';
 import { clock } from '../training/progress.js';
@@ -28,11 +28,7 @@ export const command = describeCommand({
       value: 'FILE',
       help: 'JSON file of settings, with keys as in RUN/config.json; flags override it',
     },
-    protocol: {
-      type: 'string',
-      value: 'NAME',
-      help: `settings of a published protocol (${protocolNames().join(', ')}); --config and flags override it`,
-    },
+    protocol: protocolFlag,
     resume: {
       type: 'boolean',
       help: 'continue RUN from its last save with its own settings; the result is bit-identical to an uninterrupted run',

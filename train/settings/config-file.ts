@@ -43,3 +43,17 @@ export function readProtocol(name: string): Record<string, unknown> {
     `config: unknown protocol '${name}'. ${near ? `Did you mean '${near}'?` : `Expected ${known.join(', ')}. Use --config FILE for other settings.`}`,
   );
 }
+
+/** The flag of commands that take a protocol. */
+export const protocolFlag = {
+  type: 'string',
+  value: 'NAME',
+  help: `settings of a published protocol (${protocolNames().join(', ')}); --config and flags override it`,
+} as const;
+
+/** Settings of a command line on top of those of the protocol that it names, if it names one. */
+export const layered = ({
+  protocol,
+  ...given
+}: { readonly protocol?: string } & Record<string, unknown>): Record<string, unknown> =>
+  protocol === undefined ? given : { ...readProtocol(protocol), ...given };
