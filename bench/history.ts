@@ -31,7 +31,9 @@ export interface SavedMeasurement extends Measurement {
   readonly report: unknown;
 }
 
-export const adapterName = ({ adapter }: Gpu): string => adapter.driver || adapter.description || adapter.device;
+/** The card, or the software driver. */
+export const adapterName = ({ adapter: { software, device, driver, description } }: Gpu): string =>
+  software ? driver || description || device : device || driver || description;
 
 const slug = (text: string): string => text.toLowerCase().replace(/[^a-z0-9]+/g, '-');
 
