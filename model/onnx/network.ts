@@ -13,6 +13,8 @@ export interface NetworkSizes {
   readonly features: readonly number[];
   /** The image's sides must be multiples of this number. */
   readonly multiple: number;
+  /** 2: images; 3: volumes. */
+  readonly rank: 2 | 3;
 }
 
 /** Options of the ONNX file. */
@@ -36,6 +38,9 @@ export interface OnnxConvolution {
 }
 
 const epsilon = 1e-5;
+
+/** The axes of an image or a volume, after batch and channels. */
+export const axesOf = ({ rank }: Pick<NetworkSizes, 'rank'>): string[] => ['depth', 'height', 'width'].slice(3 - rank);
 
 /** Begins the graph of a network: its input `image` [batch, inChannels, …axes], and the ways to go on. */
 export function onnxNetwork(

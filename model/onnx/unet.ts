@@ -2,9 +2,9 @@
 // network. The up-path's Resize has scales instead of sizes: an image whose sides the levels do not divide then fails at Concat, whereas
 // sizes would silently stretch it.
 import { ShapeError } from '../../engine/index.js';
-import { type NetworkSizes, type OnnxOptions, type OnnxWeights, onnxNetwork } from './network.js';
+import { axesOf, type NetworkSizes, type OnnxOptions, type OnnxWeights, onnxNetwork } from './network.js';
 
-/** Channels, classes and levels of a UNet, from the shapes of its weights. Throws a ShapeError if they are not a UNet's. */
+/** Channels, classes, levels and rank of a UNet, from the shapes of its weights. Throws a ShapeError if they are not a UNet's. */
 export function unetSizes(weights: OnnxWeights): NetworkSizes {
   const features: number[] = [];
   for (;;) {
@@ -12,14 +12,15 @@ export function unetSizes(weights: OnnxWeights): NetworkSizes {
     if (outputs === undefined) break;
     features.push(outputs);
   }
-  const inChannels = weights.get('encoder.in_conv.conv_conv.0.weight')?.shape[1];
+  const first = weights.get('encoder.in_conv.conv_conv.0.weight')?.shape;
   const classes = weights.get('decoder.out_conv.weight')?.shape[0];
-  if (features.length < 2 || inChannels === undefined || classes === undefined) {
+  const rank = (first?.length ?? 0) - 2;
+  if (features.length < 2 || !first || classes === undefined || (rank !== 2 && rank !== 3)) {
     throw new ShapeError(
       'unetOnnx: the weights are no UNet of two levels or more — expected encoder.in_conv.conv_conv.0.weight … decoder.out_conv.weight.',
     );
   }
-  return { inChannels, classes, features, multiple: 2 ** (features.length - 1) };
+  return { inChannels: first[1]!, classes, features, multiple: 2 ** (features.length - 1), rank };
 }
 
 const encoderBlock = (level: number): string =>
@@ -28,12 +29,14 @@ const encoderBlock = (level: number): string =>
 /**
  * The bytes of an ONNX file (opset 17) that computes what the UNet of these weights computes in eval mode: from `image`
  * [batch, inChannels, height, width] the `logits` and `probabilities` [batch, classes, height, width] and the `labels`
- * [batch, height, width] (uint8). Throws a ShapeError that lists what is missing, unknown or of another shape.
+ * [batch, height, width] (uint8); in 3-D with the depth before the height. Throws a ShapeError that lists what is missing, unknown or of
+ * another shape.
  */
 export function unetOnnx(weights: OnnxWeights, options: OnnxOptions = {}): Uint8Array<ArrayBuffer> {
   const sizes = unetSizes(weights);
   const { inChannels, classes, features } = sizes;
-  const axes = ['height', 'width'];
+  const axes = axesOf(sizes);
+  const two = axes.map(() => 2);
   const { graph, image, conv, finish } = onnxNetwork('unetOnnx', weights, sizes, { ...options, name: 'UNet', axes });
 
   // Places in PyTorch's Sequential: 0 conv, 1 norm, 2 activation, 3 dropout (none here), 4 conv, 5 norm, 6 activation.
@@ -54,11 +57,11 @@ export function unetOnnx(weights: OnnxWeights, options: OnnxOptions = {}): Uint8
     if (level > 0) {
       skips.push(y);
       const pool = `encoder.down${level}.maxpool_conv.0`;
-      y = graph.node('MaxPool', pool, [y], { kernel_shape: [2, 2], strides: [2, 2] });
+      y = graph.node('MaxPool', pool, [y], { kernel_shape: two, strides: two });
     }
     y = block(y, encoderBlock(level), level === 0 ? inChannels : features[level - 1]!, outputs);
   }
-  const twice = graph.constant('scales', [4], Float32Array.of(1, 1, 2, 2));
+  const twice = graph.constant('scales', [2 + two.length], Float32Array.of(1, 1, ...two));
   for (let i = 1; skips.length; i++) {
     const name = `decoder.up${i}`;
     const [inputs, outputs] = [features[skips.length]!, features[skips.length - 1]!];

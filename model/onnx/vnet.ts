@@ -2,10 +2,10 @@
 // network it is. An image whose sides the levels do not divide fails where a skip is added.
 import { ShapeError } from '../../engine/index.js';
 import { vnetBlocks } from '../vnet.js';
-import { type NetworkSizes, type OnnxOptions, type OnnxWeights, onnxNetwork } from './network.js';
+import { axesOf, type NetworkSizes, type OnnxOptions, type OnnxWeights, onnxNetwork } from './network.js';
 
 /** Channels, classes, levels and rank of a V-Net, from the shapes of its weights. Throws a ShapeError where they are no V-Net's. */
-export function vnetSizes(weights: OnnxWeights): NetworkSizes & { readonly rank: 2 | 3 } {
+export function vnetSizes(weights: OnnxWeights): NetworkSizes {
   const shapeOf = (name: string) => weights.get(`${name}.weight`)?.shape;
   const features: number[] = [];
   for (const { name } of vnetBlocks(10).slice(0, 10)) {
@@ -32,8 +32,8 @@ export function vnetSizes(weights: OnnxWeights): NetworkSizes & { readonly rank:
  */
 export function vnetOnnx(weights: OnnxWeights, options: OnnxOptions = {}): Uint8Array<ArrayBuffer> {
   const sizes = vnetSizes(weights);
-  const { features, inChannels, classes, rank } = sizes;
-  const axes = ['depth', 'height', 'width'].slice(3 - rank);
+  const { features, inChannels, classes } = sizes;
+  const axes = axesOf(sizes);
   const { graph, image, conv, finish } = onnxNetwork('vnetOnnx', weights, sizes, { ...options, name: 'V-Net', axes });
   const deepest = features.length - 1;
   const active = (x: string, at: string, place: number, of: Parameters<typeof conv>[2]): string =>

@@ -9,7 +9,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { openDevice } from '../../engine/node.js';
 import { buildPage } from '../../examples/browser/build.js';
-import { encodeSafetensors, type NamedArray, toPyTorch, unet } from '../../model/index.js';
+import { encodeSafetensors, isTransposed, type NamedArray, toPyTorch, unet, vnet } from '../../model/index.js';
 import { loadCase } from '../../train/data/case-volume.js';
 import { encodeNifti } from '../../train/data/nifti.js';
 import { decodeNiftiFile, readNifti } from '../../train/data/nifti-file.js';
@@ -410,14 +410,15 @@ inBrowser('a lost device is said once; another one is opened with a click, and a
   assert.is(Buffer.compare(await voxels('page.study.labels'), labels), 0);
 });
 
-inBrowser('a network of volumes predicts the study by windows, as Node does', async () => {
+inBrowser('a V-Net of volumes predicts the study by windows, as Node does', async () => {
   const gpu = await openDevice({ adapter: 'swiftshader', quiet: true, flags: { tune: false } });
-  const net = unet(gpu, { inChannels: 1, classes: 4, features: [2, 4], rank: 3, dropout: [0, 0], seed: 3 });
-  const grid = { classes: 4, patch: [8, 16, 16], sample: 'patches' } as const;
-  const config = JSON.stringify({ ...grid, intensity: 'zscore', features: [2, 4], dropout: [0, 0] });
+  const net = vnet(gpu, { inChannels: 1, classes: 4, features: [2, 4], seed: 3 });
+  const grid = { network: 'vnet', classes: 4, patch: [8, 16, 16], sample: 'patches' } as const;
+  const config = JSON.stringify({ ...grid, intensity: 'zscore', features: [2, 4] });
   const arrays = new Map<string, NamedArray>();
   for (const [name, t] of net.state) {
-    arrays.set(name, toPyTorch({ shape: t.shape, data: Float32Array.from(await t.read()) }));
+    const array = { shape: t.shape, data: Float32Array.from(await t.read()) };
+    arrays.set(name, toPyTorch(array, { transposed: isTransposed(t) }));
   }
   await drop({ name: 'solid.safetensors', bytes: encodeSafetensors(arrays, { format: 'pt', config }) });
   await until(`page.session.weights.name === 'solid.safetensors'`);

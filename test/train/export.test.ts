@@ -171,7 +171,13 @@ for (const [features, classes, images, fold] of [
   const what = `${features.join('-')} features, ${classes} classes, [${images}]${fold ? ', folded' : ''}`;
   test(what, async () => {
     const { model, arrays } = await network({ features, classes });
-    assert.equal(unetSizes(arrays), { inChannels: 1, classes, features, multiple: 2 ** (features.length - 1) });
+    assert.equal(unetSizes(arrays), {
+      inChannels: 1,
+      classes,
+      features,
+      multiple: 2 ** (features.length - 1),
+      rank: 2,
+    });
     const slices = phantomSlices(...images);
     const theirs = await runtime(unetOnnx(arrays, { fold }), slices);
     compare(what, theirs, await ours(model, slices));

@@ -1,4 +1,5 @@
-// A V-Net's weights in files: PyTorch's layout of transposed convolutions, names of other programs, and ONNX, run by onnxruntime.
+// A V-Net's weights in files: PyTorch's layout of transposed convolutions, names of other programs, and ONNX, run by onnxruntime; also
+// that of a UNet of volumes.
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,6 +12,7 @@ import {
   type NamedArray,
   type Segmenter,
   toPyTorch,
+  unet,
   vnet,
   vnetOnnx,
   vnetSizes,
@@ -28,8 +30,8 @@ const folder = mkdtempSync(join(tmpdir(), 'wgrad-vnet-'));
 test.before(() => void (ort.env.wasm.numThreads = 1));
 test.after(() => rmSync(folder, { recursive: true, force: true }));
 
-async function network(features: number[], rank: 2 | 3): Promise<Segmenter> {
-  const model = vnet(await testGpu(), { inChannels: 1, classes: 3, features, seed: 5, rank });
+async function network(features: number[], rank: 2 | 3, build: typeof vnet | typeof unet = vnet): Promise<Segmenter> {
+  const model = build(await testGpu(), { inChannels: 1, classes: 3, features, seed: 5, rank });
   const uniform = uniformStream(4, 2);
   for (const [name, t] of model.state) {
     if (t.shape.length > 1) continue;
@@ -91,18 +93,20 @@ for (const prefix of ['', 'encoder/decoder', 'module']) {
   });
 }
 
-for (const [features, sides, fold] of [
-  [[4, 8, 12], [8, 4, 12], false],
-  [[3, 5], [4, 6, 2], true],
-  [[3, 5, 4, 6], [16, 24], false],
-] as [number[], number[], boolean][]) {
-  test(`onnxruntime computes the same logits: ${features}, [${sides}]${fold ? ', folded' : ''}`, async () => {
+for (const [name, features, sides, fold] of [
+  ['vnet', [4, 8, 12], [8, 4, 12], false],
+  ['vnet', [3, 5], [4, 6, 2], true],
+  ['vnet', [3, 5, 4, 6], [16, 24], false],
+  ['unet', [3, 5, 4], [8, 4, 12], false],
+  ['unet', [4, 6], [4, 2, 6], true],
+] as ['vnet' | 'unet', number[], number[], boolean][]) {
+  test(`onnxruntime computes the same logits: ${name} ${features}, [${sides}]${fold ? ', folded' : ''}`, async () => {
     const [batch, classes, rank] = [2, 3, sides.length as 2 | 3];
-    const model = await network(features, rank);
+    const model = await network(features, rank, { vnet, unet }[name]);
     const path = join(folder, 'export.safetensors');
-    const config = resolveConfig({ network: 'vnet', features, classes, patch: sides });
+    const config = resolveConfig({ network: name, features, classes, patch: sides });
     await saveTensors(path, model.state, { config: JSON.stringify(config) });
-    const out = join(folder, 'vnet.onnx');
+    const out = join(folder, 'network.onnx');
     assert.is(await exportCommand(['--weights', path, '--onnx', out, '--force', ...(fold ? ['--fold'] : [])]), 0);
 
     const uniform = uniformStream(8);

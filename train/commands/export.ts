@@ -82,10 +82,6 @@ export async function run(args: string[]): Promise<number> {
   const isVNet = config.network === 'vnet';
   const { features, classes, multiple } = isVNet ? vnetSizes(arrays) : unetSizes(arrays);
   const isSolid = config.patch.length === 3;
-  if (isSolid && !isVNet)
-    throw new UsageError(
-      `export: this UNet segments volumes, patches of ${config.patch} — only UNets of slices are exported.`,
-    );
   const sides = isSolid ? config.patch : planeSides(config);
   const size = isSolid ? 'size' : 'size × size';
   const metadata = {

@@ -1,11 +1,11 @@
 // A trained model, from a run folder or from a checkpoint, which carries its configuration.
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Gpu, GpuError } from '../../engine/index.js';
-import { type NamedArray, type Segmenter, vnetSizes } from '../../model/index.js';
+import { type Gpu, GpuError, ShapeError } from '../../engine/index.js';
+import type { NamedArray, Segmenter } from '../../model/index.js';
 import { windowStride } from '../evaluation/evaluate.js';
 import { UsageError } from '../files/usage-error.js';
-import { createNetwork } from '../method/network.js';
+import { createNetwork, networkSettings } from '../method/network.js';
 import type { Flags } from '../settings/command-line.js';
 import { type Config, resolveSaved } from '../settings/settings.js';
 import { assign, CheckpointError, checkFinite, ownNames, readSafetensors } from './checkpoint.js';
@@ -168,28 +168,14 @@ function teacherOf(run: string): Pick<TrainedWeights, 'path' | 'arrays'> {
   return { path, arrays };
 }
 
-/** Network, channels and classes of what other software saved, from the shapes of its weights; all other settings are defaults. */
+/** Settings of what other software saved, from the names and shapes of its weights; those that they do not tell are defaults. */
 function settingsOf(path: string, arrays: ReadonlyMap<string, NamedArray>): Record<string, unknown> {
-  if (arrays.has('block_one.conv.0.weight')) {
-    const { features, classes, multiple, rank } = vnetSizes(arrays);
-    const sides = rank === 3 ? [80, 112, 112] : [256, 256];
-    const patch = sides.map((side) => Math.ceil(side / multiple) * multiple);
-    // As UA-MT trains them: patches at the voxels' own size, of volumes with mean 0 and variance 1.
-    return { network: 'vnet', features, classes, patch, ...(rank === 3 && { sample: 'patches', intensity: 'zscore' }) };
-  }
-  const shapeOf = (name: string): readonly number[] | undefined => arrays.get(`${name}.weight`)?.shape;
-  const features: number[] = [];
-  for (let level = 0; ; level++) {
-    const block = level === 0 ? 'encoder.in_conv' : `encoder.down${level}.maxpool_conv.1`;
-    const outputs = shapeOf(`${block}.conv_conv.0`)?.[0];
-    if (outputs === undefined) break;
-    features.push(outputs);
-  }
-  const classes = shapeOf('decoder.out_conv')?.[0];
-  if (features.length < 2 || classes === undefined) {
+  try {
+    return networkSettings(arrays);
+  } catch (error) {
+    if (!(error instanceof ShapeError)) throw error;
     throw new CheckpointError(
       `checkpoint: ${path} carries no configuration, and its tensors are not named like SSL4MIS's UNet (encoder.in_conv.conv_conv.0.weight …) or UA-MT's V-Net (block_one.conv.0.weight …).`,
     );
   }
-  return { features, classes };
 }
