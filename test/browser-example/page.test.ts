@@ -9,7 +9,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { openDevice } from '../../engine/node.js';
 import { buildPage } from '../../examples/browser/build.js';
-import { encodeSafetensors, isTransposed, type NamedArray, toPyTorch, unet, vnet } from '../../model/index.js';
+import { encodeSafetensors, isTransposed, type NamedArray, toPyTorch, vnet } from '../../model/index.js';
 import { loadCase } from '../../train/data/case-volume.js';
 import { encodeNifti } from '../../train/data/nifti.js';
 import { decodeNiftiFile, readNifti } from '../../train/data/nifti-file.js';

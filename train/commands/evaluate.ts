@@ -4,7 +4,8 @@ import { dirname, join } from 'node:path';
 import { verifyDevice } from '../../engine/index.js';
 import { openDevice } from '../../engine/node.js';
 import { type CaseVolume, writeLabels } from '../data/case-volume.js';
-import { cardiacClasses, withLabels } from '../data/datasets.js';
+import { namesOfClasses } from '../data/class-names.js';
+import { withLabels } from '../data/datasets.js';
 import { createNotices } from '../data/notices.js';
 import { checkVoxelSize, evaluateCases, evaluateFiles } from '../evaluation/evaluate.js';
 import { createPredictor } from '../evaluation/predictor.js';
@@ -88,8 +89,7 @@ export async function run(args: string[]): Promise<number> {
       writeFileSync(join(out, 'summary.json'), `${json}\n`);
       writeFileSync(join(out, 'scores.csv'), scoresAsCsv(summary));
     }
-    const names = named ?? (summary.settings!.classes === cardiacClasses.length ? cardiacClasses : []);
-    console.log(flags.json ? json : scoreTable(summary, names));
+    console.log(flags.json ? json : scoreTable(summary, named ?? namesOfClasses(summary.settings!.classes ?? 0)));
     notices.end();
     if (summary.ignored) console.error(`evaluate: ${summary.ignored} voxels carry the ignore label and are not scored`);
     if (summary.metric_per_case.every(({ spacing }) => spacing.every((mm) => mm === 1))) {

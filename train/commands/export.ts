@@ -1,7 +1,7 @@
 // wgrad export: a trained network as an ONNX file, for every other runtime. Needs no GPU.
 import { existsSync } from 'node:fs';
 import { unetOnnx, unetSizes, vnetOnnx, vnetSizes } from '../../model/index.js';
-import { cardiacClasses } from '../data/datasets.js';
+import { cardiacClasses } from '../data/class-names.js';
 import { planeSides } from '../data/samples.js';
 import { writeAtomically } from '../files/atomic-file.js';
 import { UsageError } from '../files/usage-error.js';

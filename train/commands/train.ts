@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { verifyDevice } from '../../engine/index.js';
 import { openDevice } from '../../engine/node.js';
-import { cardiacClasses } from '../data/datasets.js';
+import { namesOfClasses } from '../data/class-names.js';
 import { UsageError } from '../files/usage-error.js';
 import { runFiles } from '../run/run-folder.js';
 import { describeCommand } from '../settings/command-line.js';
@@ -94,8 +94,9 @@ export async function run(args: string[]): Promise<number> {
       const waited = `waited ${((0.1 * waitMs) / seconds).toFixed(1)} % of the time for data`;
       console.log(`${config.method}: ${iterations} iterations in ${clock(seconds)}, ${waited}, run folder ${out}`);
       if (best) {
+        const names = namesOfClasses(config.classes);
         const byClass = Object.entries(best.scores.mean).map(
-          ([k, { Dice }]) => `${cardiacClasses[Number(k)] ?? k} ${Dice?.toFixed(4) ?? '–'}`,
+          ([k, { Dice }]) => `${names[Number(k)]} ${Dice?.toFixed(4) ?? '–'}`,
         );
         console.log(
           `${config.select} validation Dice ${best.scores.foreground_mean.Dice?.toFixed(4)} at ${best.iteration} (${byClass.join(', ')})`,

@@ -10,9 +10,6 @@ import { hashSplit, resolveSplit, type SplitFile, visitWarning } from './split.j
 
 export type { Case } from './layouts.js';
 
-/** Label values are indices into this list. */
-export const cardiacClasses = ['background', 'right ventricle', 'myocardium', 'left ventricle'] as const;
-
 export interface Dataset {
   readonly dir: string;
   /** ACDC, nnU-Net, LA, SSL4MIS HDF5 or UA-MT HDF5. */

@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import { DataError, whyNot } from '../files/data-error.js';
 import { makeFolder } from '../files/new-folder.js';
 import { UsageError } from '../files/usage-error.js';
-import { cardiacClasses } from './datasets.js';
+import { cardiacClasses } from './class-names.js';
 import { writeHdf5 } from './hdf5.js';
 import { minMaxScaled } from './intensity.js';
 import type { Parts } from './layouts.js';

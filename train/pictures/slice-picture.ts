@@ -1,7 +1,7 @@
 // Slices side by side: the image, and beside it what was drawn, predicted or kept, in colour over the same image. Labels are
 // enlarged pixel by pixel, so that what one sees is what was predicted; only the grey image is interpolated.
 
-import { cardiacClasses } from '../data/datasets.js';
+import { cardiacClasses, namesOfClasses } from '../data/class-names.js';
 import { blend, type Color, createCanvas, drawText, fillRectangle, fitText, textHeight, textWidth } from './canvas.js';
 import { type Picture, writePng } from './png.js';
 
@@ -127,9 +127,9 @@ function legendOf(rows: readonly SliceRow[], classes: number): LegendEntry[] {
     0,
     ...cells.map((cell) => ('labels' in cell ? cell.labels.reduce((a, b) => Math.max(a, b)) : 0)),
   );
-  const names = classes === cardiacClasses.length && most < classes ? cardiacClasses : [];
+  const names = namesOfClasses(Math.max(classes, most + 1));
   const entries: LegendEntry[] = Array.from({ length: most }, (_, i) => ({
-    name: names[i + 1] ?? `class ${i + 1}`,
+    name: names[i + 1]!,
     color: colorOf(i + 1),
   }));
   if (cells.some((cell) => 'labels' in cell && cell.reference))

@@ -2,7 +2,7 @@
 // interrupted, old, and half written: whatever is missing or damaged is left out and named in `notes`.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
-import { cardiacClasses } from '../data/datasets.js';
+import { namesOfClasses } from '../data/class-names.js';
 
 /** Values over iterations; where several were joined, `y` is their mean between `low` and `high`. */
 export interface Series {
@@ -192,8 +192,7 @@ function classNames(config: Record<string, unknown>, scores: Record<string, Scor
   if (Array.isArray(named) && named.every((name) => typeof name === 'string')) return named as string[];
   const highest = Math.max(0, ...scores.flatMap((mean) => Object.keys(mean).map(Number)).filter(Number.isFinite));
   const count = typeof config.classes === 'number' ? config.classes : highest + 1;
-  if (count === cardiacClasses.length) return [...cardiacClasses];
-  return Array.from({ length: Math.min(256, count) }, (_, k) => (k ? `class ${k}` : 'background'));
+  return namesOfClasses(Math.min(256, count));
 }
 
 /** A record whose gradients' numbers stand beside the others, as `gradients.NAME`. */

@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { argmax } from '../../engine/index.js';
 import { gather } from '../data/augment.js';
 import { loadCase } from '../data/case-volume.js';
-import { type Case, cardiacClasses } from '../data/datasets.js';
+import { namesOfClasses } from '../data/class-names.js';
+import type { Case } from '../data/datasets.js';
 import { ignored } from '../data/labels.js';
 import { middleOf, planeNames, planeThrough } from '../data/planes.js';
 import { middlePlane, nameOf, planeSides, samplesOf, shapeOf, spacingOn, voxelsOf } from '../data/samples.js';
@@ -188,8 +189,10 @@ export function drawProgress(base: string, records: readonly LogRecord[]): void 
   const scored = records.flatMap(({ iteration, validation }) =>
     validation ? [{ iteration, ...(validation as Pick<Summary, 'mean' | 'foreground_mean'>) }] : [],
   );
-  const dice = Object.keys(scored[0]?.mean ?? {}).map((k) => ({
-    name: cardiacClasses[Number(k)] ?? `class ${k}`,
+  const classes = Object.keys(scored[0]?.mean ?? {});
+  const names = namesOfClasses(1 + classes.length);
+  const dice = classes.map((k) => ({
+    name: names[Number(k)]!,
     x: scored.map(({ iteration }) => iteration),
     y: scored.map(({ mean }) => mean[k]?.Dice ?? Number.NaN),
   }));
