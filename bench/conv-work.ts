@@ -7,7 +7,8 @@ export type Pass = 'forward' | 'input gradient' | 'weight gradient';
 
 export interface ConvWork {
   readonly batch: number;
-  readonly size: number;
+  /** Height and width of an image, or depth, height and width of a volume. */
+  readonly sides: readonly number[];
   readonly inputs: number;
   readonly outputs: number;
   readonly k: number;
@@ -17,11 +18,11 @@ export interface ConvWork {
 /** Inputs of one convolution, channels last. */
 export interface ConvData {
   readonly x: Float32Array;
-  readonly weight: Float32Array; // [O, kH, kW, I]
+  readonly weight: Float32Array; // [O, …kernel, I]
   readonly dy: Float32Array;
 }
 
-/** A convolution, ready to run; `result` is channels last, weights [O, kH, kW, I]. */
+/** A convolution, ready to run; `result` is channels last, weights [O, …kernel, I]. */
 export interface ConvContender extends Contender {
   result(): Promise<Float32Array>;
   release(): void;
@@ -29,46 +30,59 @@ export interface ConvContender extends Contender {
 
 export const passes: readonly Pass[] = ['forward', 'input gradient', 'weight gradient'];
 
-export const convTitle = ({ pass, inputs, outputs, size, k, batch }: ConvWork): string =>
-  `conv ${k}×${k} ${inputs}→${outputs} @${size}² ×${batch}, ${pass}`;
+export const convTitle = ({ pass, inputs, outputs, sides, k, batch }: ConvWork): string => {
+  const place = sides.length === 2 && sides[0] === sides[1] ? `${sides[0]}²` : sides.join('×');
+  return `conv ${sides.map(() => k).join('×')} ${inputs}→${outputs} @${place} ×${batch}, ${pass}`;
+};
 
-export const convFlops = ({ batch, size, inputs, outputs, k }: ConvWork): number =>
-  2 * batch * size * size * inputs * outputs * k * k;
+/** The kernel's sides. */
+export const kernelOf = ({ sides, k }: Pick<ConvWork, 'sides' | 'k'>): number[] => sides.map(() => k);
+
+const product = (numbers: readonly number[]): number => numbers.reduce((a, b) => a * b, 1);
+
+export const convFlops = (work: ConvWork): number =>
+  2 * work.batch * product(work.sides) * work.inputs * work.outputs * product(kernelOf(work));
 
 export const standardShapes = '16-16@64,32-32@32,64-64@16,128-128@8';
-export const unetShapes =
-  '1-16@64,16-16@64,32-16@64,16-4@64,32-32@32,64-32@32,64-64@16,128-64@16,128-128@8,32-16@32k1,128-64@8k1';
+/** Lists by name. */
+export const namedShapes: Readonly<Record<string, string>> = {
+  unet: '1-16@64,16-16@64,32-16@64,16-4@64,32-32@32,64-32@32,64-64@16,128-64@16,128-128@8,32-16@32k1,128-64@8k1',
+  vnet: '1-8@16x32x32,8-8@16x32x32,16-16@8x16x16,32-32@4x8x8,64-64@4x4x4,8-2@16x32x32k1',
+};
 
-/** Convolutions as INPUTS-OUTPUTS@SIZE, 1×1 with a trailing `k1`, in all three passes. */
+/** Convolutions as INPUTS-OUTPUTS@SIDE or @D×H×W with x between, kernels of one pixel with a trailing `k1`, in all three passes. */
 export function readConvShapes(text: string, batch: number): ConvWork[] {
   return text.split(',').flatMap((part) => {
-    const found = /^([1-9]\d*)-([1-9]\d*)@([1-9]\d*)(?:k(\d+))?$/.exec(part.trim());
-    const [inputs, outputs, size, k = 3] = (found ?? []).slice(1).map((n) => (n === undefined ? undefined : Number(n)));
+    const found = /^([1-9]\d*)-([1-9]\d*)@([1-9]\d*(?:x[1-9]\d*x[1-9]\d*)?)(?:k(\d+))?$/.exec(part.trim());
+    const [inputs, outputs, where = '', k = 3] = found ? [+found[1]!, +found[2]!, found[3], +(found[4] ?? 3)] : [];
     if (!found || k % 2 === 0) {
       throw new UsageError(
-        `bench: --shapes holds '${part}', expected INPUTS-OUTPUTS@SIZE, with kK behind for an odd kernel size K. For instance 16-16@64,32-16@32k1.`,
+        `bench: --shapes holds '${part}', expected INPUTS-OUTPUTS@SIDE or INPUTS-OUTPUTS@DEPTHxHEIGHTxWIDTH, with kK behind for an odd kernel size K. For instance 16-16@64,32-16@32k1,8-8@16x32x32.`,
       );
     }
-    return passes.map((pass) => ({ batch, inputs: inputs!, outputs: outputs!, size: size!, k, pass }));
+    const given = where.split('x').map(Number);
+    const sides = given.length === 1 ? [given[0]!, given[0]!] : given;
+    return passes.map((pass) => ({ batch, inputs: inputs!, outputs: outputs!, sides, k, pass }));
   });
 }
 
-export function convData({ batch, size, inputs, outputs, k }: ConvWork): ConvData {
+export function convData(work: ConvWork): ConvData {
+  const { batch, sides, inputs, outputs } = work;
   const uniform = uniformStream(7);
   const fill = (n: number): Float32Array => Float32Array.from({ length: n }, () => 2 * uniform() - 1);
   return {
-    x: fill(batch * size * size * inputs),
-    weight: fill(outputs * k * k * inputs),
-    dy: fill(batch * size * size * outputs),
+    x: fill(batch * product(sides) * inputs),
+    weight: fill(outputs * product(kernelOf(work)) * inputs),
+    dy: fill(batch * product(sides) * outputs),
   };
 }
 
 /** wgrad's own convolution. */
 export function prepareOwnConv(gpu: Gpu, work: ConvWork, data: ConvData): ConvContender {
-  const { batch, size, inputs, outputs, k, pass } = work;
-  const x = tensor(gpu, data.x, [batch, size, size, inputs]);
-  const weight = tensor(gpu, data.weight, [outputs, k, k, inputs]);
-  const dy = tensor(gpu, data.dy, [batch, size, size, outputs]);
+  const { batch, sides, inputs, outputs, pass } = work;
+  const x = tensor(gpu, data.x, [batch, ...sides, inputs]);
+  const weight = tensor(gpu, data.weight, [outputs, ...kernelOf(work), inputs]);
+  const dy = tensor(gpu, data.dy, [batch, ...sides, outputs]);
   x.requiresGrad = pass === 'input gradient';
   weight.requiresGrad = pass === 'weight gradient';
   const step = scope(gpu, () => {

@@ -2,7 +2,7 @@
 // but the last) and lazy: one that is disposed of before somebody waits for it is never computed, so results are kept until then.
 import type * as Jax from '@jax-js/jax';
 import type { Gpu } from '../engine/index.js';
-import type { ConvContender, ConvData, ConvWork } from './conv-work.js';
+import { type ConvContender, type ConvData, type ConvWork, kernelOf } from './conv-work.js';
 import { jaxArray, type Values } from './jax-array.js';
 import { type Engine, transposed } from './peer.js';
 import { jaxStep } from './peer-step-jax.js';
@@ -20,19 +20,29 @@ export async function openJaxJs(opened: readonly Gpu[]): Promise<Engine> {
   };
 }
 
-async function jaxConv(
-  jax: typeof Jax,
-  { batch, size, inputs, outputs, k, pass }: ConvWork,
-  data: ConvData,
-): Promise<ConvContender> {
+async function jaxConv(jax: typeof Jax, work: ConvWork, data: ConvData): Promise<ConvContender> {
+  const { batch, sides, inputs, outputs, pass } = work;
+  const kernels = kernelOf(work);
+  // From channels last to channels second, and back.
+  const forth = [0, sides.length + 1, ...sides.map((_, i) => i + 1)];
+  const back = [0, ...sides.map((_, i) => i + 2), 1];
   const image = (values: Float32Array, channels: number): Values =>
-    jaxArray(jax, transposed(values, [batch, size, size, channels], [0, 3, 1, 2]), [batch, channels, size, size]);
+    jaxArray(jax, transposed(values, [batch, ...sides, channels], forth), [batch, channels, ...sides]);
   const x = image(data.x, inputs);
   const dy = image(data.dy, outputs);
-  const oihw = transposed(data.weight, [outputs, k, k, inputs], [0, 3, 1, 2]);
-  const weight = jaxArray(jax, oihw, [outputs, inputs, k, k]);
+  const weight = jaxArray(jax, transposed(data.weight, [outputs, ...kernels, inputs], forth), [
+    outputs,
+    inputs,
+    ...kernels,
+  ]);
   await jax.blockUntilReady([x, dy, weight] as never);
-  const convolve = (a: Values, w: Values): Values => jax.lax.convGeneralDilated(a, w, [1, 1], 'SAME');
+  const convolve = (a: Values, w: Values): Values =>
+    jax.lax.convGeneralDilated(
+      a,
+      w,
+      sides.map(() => 1),
+      'SAME',
+    );
   const vjp = (f: (a: Values) => Values, at: Values, seed: Values): Values => {
     const [y, pull] = jax.vjp(f as never, [at] as never) as unknown as [Values, (dy: Values) => Values[]];
     y.dispose();
@@ -60,9 +70,9 @@ async function jaxConv(
     },
     result: async () => {
       const values = (await compute().data()) as Float32Array; // data() disposes of the array
-      if (pass === 'weight gradient') return transposed(values, [outputs, inputs, k, k], [0, 2, 3, 1]);
+      if (pass === 'weight gradient') return transposed(values, [outputs, inputs, ...kernels], back);
       const channels = pass === 'forward' ? outputs : inputs;
-      return transposed(values, [batch, channels, size, size], [0, 2, 3, 1]);
+      return transposed(values, [batch, channels, ...sides], back);
     },
     release: () => {
       for (const a of [x, dy, weight]) a.dispose();

@@ -2,7 +2,7 @@
 // read does it, so that waiting needs no copy.
 import type * as Tf from '@tensorflow/tfjs';
 import type { Gpu } from '../engine/index.js';
-import type { ConvContender, ConvData, ConvWork } from './conv-work.js';
+import { type ConvContender, type ConvData, type ConvWork, kernelOf } from './conv-work.js';
 import { type Engine, transposed } from './peer.js';
 import { tfjsStep } from './peer-step-tfjs.js';
 
@@ -30,24 +30,32 @@ export async function openTfjs(opened: readonly Gpu[]): Promise<Engine> {
   };
 }
 
-function tfjsConv(
-  tf: typeof Tf,
-  done: () => Promise<undefined>,
-  { batch, size, inputs, outputs, k, pass }: ConvWork,
-  data: ConvData,
-): ConvContender {
-  const x = tf.tensor4d(data.x, [batch, size, size, inputs]);
-  const hwio = transposed(data.weight, [outputs, k, k, inputs], [1, 2, 3, 0]);
-  const weight = tf.tensor4d(hwio, [k, k, inputs, outputs]);
-  const dy = tf.tensor4d(data.dy, [batch, size, size, outputs]);
+function tfjsConv(tf: typeof Tf, done: () => Promise<undefined>, work: ConvWork, data: ConvData): ConvContender {
+  const { batch, sides, inputs, outputs, pass } = work;
+  const kernels = kernelOf(work);
+  const isSolid = sides.length === 3;
+  const axes = sides.map((_, i) => i + 1);
+  const x = tf.tensor(data.x, [batch, ...sides, inputs]);
+  const theirs = transposed(data.weight, [outputs, ...kernels, inputs], [...axes, axes.length + 1, 0]);
+  const weight = tf.tensor(theirs, [...kernels, inputs, outputs]);
+  const dy = tf.tensor(data.dy, [batch, ...sides, outputs]);
   // The kernels that tfjs runs in training, without the forward pass that tf.grad would run again.
   const kernel = (name: string, args: object, attributes: object): Tf.Tensor =>
     tf.engine().runKernel(name, args as never, attributes as never) as Tf.Tensor;
-  const options = { strides: [1, 1], pad: 'same', dataFormat: 'NHWC', dimRoundingMode: undefined };
+  const strides = { strides: sides.map(() => 1), pad: 'same' };
+  const options = isSolid ? strides : { ...strides, dataFormat: 'NHWC', dimRoundingMode: undefined };
+  const [forward, ofInput, ofWeight] = isSolid
+    ? ['Conv3D', 'Conv3DBackpropInputV2', 'Conv3DBackpropFilterV2']
+    : ['Conv2D', 'Conv2DBackpropInput', 'Conv2DBackpropFilter'];
   const compute = {
-    forward: () => tf.conv2d(x, weight, 1, 'same'),
-    'input gradient': () => kernel('Conv2DBackpropInput', { dy, filter: weight }, { ...options, inputShape: x.shape }),
-    'weight gradient': () => kernel('Conv2DBackpropFilter', { x, dy }, { ...options, filterShape: weight.shape }),
+    forward: () =>
+      kernel(
+        forward!,
+        { x, filter: weight },
+        { ...options, dataFormat: isSolid ? 'NDHWC' : 'NHWC', dilations: sides.map(() => 1) },
+      ),
+    'input gradient': () => kernel(ofInput!, { dy, filter: weight }, { ...options, inputShape: x.shape }),
+    'weight gradient': () => kernel(ofWeight!, { x, dy }, { ...options, filterShape: weight.shape }),
   }[pass];
   return {
     name: 'tfjs',
@@ -57,7 +65,13 @@ function tfjsConv(
       const y = compute();
       const values = (await y.data()) as Float32Array;
       y.dispose();
-      return pass === 'weight gradient' ? transposed(values, [k, k, inputs, outputs], [3, 0, 1, 2]) : values;
+      return pass === 'weight gradient'
+        ? transposed(
+            values,
+            [...kernels, inputs, outputs],
+            [axes.length + 1, ...axes.map((axis) => axis - 1), axes.length],
+          )
+        : values;
     },
     release: () => tf.dispose([x, weight, dy]),
   };

@@ -12,10 +12,10 @@ import {
   convData,
   convFlops,
   convTitle,
+  namedShapes,
   prepareOwnConv,
   readConvShapes,
   standardShapes,
-  unetShapes,
 } from './conv-work.js';
 import { exportWork } from './export-work.js';
 import { disagreement, geometricMean, race, table } from './harness.js';
@@ -192,7 +192,7 @@ export const command = describeCommand({
       type: 'string',
       value: 'LIST',
       default: standardShapes,
-      help: 'convolutions as INPUTS-OUTPUTS@SIZE, with k1 at the end for 1×1; or unet',
+      help: 'convolutions as INPUTS-OUTPUTS@SIDE or @DxHxW, with k1 at the end for kernels of one pixel; or unet, vnet',
       under: ofConvolutions,
     },
     size: { type: 'integer', min: 8, help: 'pixels per side (default 32)', under: ofTheStep },
@@ -230,7 +230,7 @@ export async function run(args: string[]): Promise<number> {
       throw new UsageError(`bench: unknown peer '${name}', expected ${peerNames.join(' or ')}. Correct --peers.`);
     return known;
   });
-  const shapes = flags.shapes === 'unet' ? unetShapes : flags.shapes;
+  const shapes = namedShapes[flags.shapes] ?? flags.shapes;
   const convolutions = kind === 'step' ? [] : readConvShapes(shapes, batch);
   const step = kind === 'conv' ? undefined : readStepSettings({ size, features, batch, method, threshold });
 
