@@ -4,10 +4,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type NamedArray, toPyTorch } from '../model/index.js';
 import { writeSafetensors } from '../train/run/checkpoint.js';
-import { middleOf, type StepContender, type StepWork } from './step-work.js';
-
-/** Steps whose losses and weights must agree before anything is timed. */
-export const checkedSteps = 3;
+import { checkedSteps, middleOf, runSteps, type StepContender, type StepWork } from './step-work.js';
 
 /** Writes `work.json`, `images.f32`, `labels.u8`, `initial.safetensors` and `expected.safetensors` (PyTorch's names and layout). */
 export async function exportWork(folder: string, work: StepWork, own: StepContender): Promise<void> {
@@ -15,11 +12,10 @@ export async function exportWork(folder: string, work: StepWork, own: StepConten
   const { config, images, labels, initial } = work;
   const first = middleOf(config);
   const numbers = Array.from({ length: checkedSteps }, (_, i) => work.numbers(first + i));
-  const losses: number[] = [];
-  for (let i = 0; i < checkedSteps; i++) losses.push(await own.advance(first + i));
+  const { losses, state } = await runSteps(own, first);
   const shapes = new Map([...initial].map(([name, { shape }]) => [name, shape]));
   const expected = new Map<string, NamedArray>();
-  for (const [name, data] of await own.state()) {
+  for (const [name, data] of state) {
     const shape = shapes.get(name.replace(/^(student|teacher)\./, '')) ?? [
       config.classes,
       data.length / config.classes,

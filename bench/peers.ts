@@ -27,8 +27,11 @@ import {
   middleOf,
   prepareOwnStep,
   readStepSettings,
+  runAlike,
+  runSteps,
   type StepContender,
   type StepDifference,
+  type StepRun,
   type StepSettings,
   stepTitle,
   stepTolerance,
@@ -115,26 +118,25 @@ export async function compareConv({ gpu, peers }: Field, work: ConvWork, rounds:
   });
 }
 
-/** Runs three steps of each, from the same weights on the same batch; throws when a peer is further off than rounding. */
+/**
+ * Runs three steps of each, from the same weights on the same batch; throws when a peer is further off than f32 explains, for which
+ * `alike` are runs of our own (compareSteps).
+ */
 export async function checkSteps(
   own: StepContender,
   peers: readonly { readonly name: string; readonly contender: StepContender }[],
   first: number,
   initial: Parameters<typeof compareSteps>[2],
+  alike: readonly StepRun[] = [],
 ): Promise<StepDifference[]> {
-  const three = async (contender: StepContender) => {
-    const losses: number[] = [];
-    for (let i = 0; i < 3; i++) losses.push(await contender.advance(first + i));
-    return { losses, state: await contender.state() };
-  };
-  const expected = await three(own);
+  const expected = await runSteps(own, first);
   const differences: StepDifference[] = [];
   for (const { name, contender } of peers) {
-    const difference = compareSteps(expected, await three(contender), initial);
+    const difference = compareSteps(expected, await runSteps(contender, first), initial, alike);
     const { losses, changes, worst } = difference;
     if (!(losses <= stepTolerance.losses && changes <= stepTolerance.changes)) {
       throw new Error(
-        `peers: after three steps ${name} and wgrad differ by ${losses} in the losses and ${changes} in the change of ${worst} — at most ${stepTolerance.losses} and ${stepTolerance.changes} are rounding.`,
+        `peers: after three steps ${name} and wgrad differ by ${losses} in the losses and ${changes} in the change of ${worst} — at most ${stepTolerance.losses} and ${stepTolerance.changes} are rounding where nothing else explains them.`,
       );
     }
     differences.push(difference);
@@ -148,7 +150,8 @@ export async function compareStep(field: Field, settings: StepSettings, rounds: 
   const { work, own } = await prepareOwnStep(gpu, settings);
   const contenders: { name: PeerName; engine: Engine; contender: StepContender }[] = [];
   for (const { name, engine } of peers) contenders.push({ name, engine, contender: await engine.prepareStep(work) });
-  const differences = await checkSteps(own, contenders, middleOf(work.config), work.initial);
+  const alike = await runAlike(gpu, work);
+  const differences = await checkSteps(own, contenders, middleOf(work.config), work.initial, alike);
   const timed = [own, ...contenders.map(({ contender }) => contender)];
   const [oursMs, ...others] = await race(timed, { rounds });
   await gpu.settled();

@@ -3,7 +3,17 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { checkSteps, openField, peersReport } from '../../bench/peers.js';
-import { compareSteps, middleOf, prepareOwnStep, readStepSettings, stepTolerance } from '../../bench/step-work.js';
+import {
+  compareSteps,
+  middleOf,
+  prepareOwnStep,
+  readStepSettings,
+  runAlike,
+  runSteps,
+  type StepRun,
+  stepTolerance,
+} from '../../bench/step-work.js';
+import { testGpu } from '../gpu.js';
 import { refuses } from '../refuses.js';
 
 const test = suite('bench peers');
@@ -19,6 +29,60 @@ test('a difference is relative to what the steps changed; roundings of the weigh
   assert.is(compareSteps(run(1.5, 1), run(1.5), initial).changes, Number.POSITIVE_INFINITY);
   const otherLoss = { ...run(1.5, 1), losses: [1, 2.5] };
   assert.is(compareSteps(run(1.5, 1), otherLoss, initial).losses, 0.25);
+});
+
+test('runs that start alike explain three times their distance, of a tensor and of its group', () => {
+  const initial = new Map([
+    ['c.weight', { shape: [1, 1], values: Float32Array.of(1) }],
+    ['d.weight', { shape: [1, 1], values: Float32Array.of(1) }],
+    ['c.bias', { shape: [1], values: Float32Array.of(0) }],
+    ['n.weight', { shape: [1], values: Float32Array.of(1) }],
+    ['n.bias', { shape: [1], values: Float32Array.of(0) }],
+  ]);
+  const run = (c = 2, d = 1.25, bias = 1, gamma = 2, beta = 1): StepRun => ({
+    losses: [1],
+    state: new Map(
+      Object.entries({ 'c.weight': c, 'd.weight': d, 'c.bias': bias, 'n.weight': gamma, 'n.bias': beta }).map(
+        ([name, value]) => [`student.${name}`, Float32Array.of(value)],
+      ),
+    ),
+  });
+  const alike = [run(), run(2.125)]; // c.weight moves by an eighth of its change
+  const differ = (other: StepRun) => compareSteps(run(), other, initial, alike);
+  assert.equal(differ(run(2.375)), { losses: 0, changes: 0, worst: '' });
+  assert.equal(differ(run(2.5)), { losses: 0, changes: 0.5, worst: 'student.c.weight' });
+  assert.is(differ(run(2, 1.34)).changes, 0); // of its group, 3/8 of its own change
+  assert.equal(differ(run(2, 1.375)), { losses: 0, changes: 0.5, worst: 'student.d.weight' });
+  assert.equal(differ(run(2, 1.25, 1.25)), { losses: 0, changes: 0.25, worst: 'student.c.bias' });
+  assert.equal(differ(run(2, 1.25, 1, 2.25)), { losses: 0, changes: 0.25, worst: 'student.n.weight' });
+  const norms = compareSteps(run(), run(2, 1.25, 1, 2, 1.25), initial, [run(2, 1.25, 1, 2.125)]);
+  assert.is(norms.changes, 0); // β is of γ's group
+  assert.is(differ(run(Number.NaN)).changes, Number.POSITIVE_INFINITY);
+});
+
+test('what is forgotten shows beside what f32 explains', async () => {
+  const gpu = await testGpu();
+  const settings = { ...readStepSettings({ size: 16, features: '4,8', batch: 2, threshold: 0.4 }) };
+  const ran = async (changed: object) => {
+    const { work, own } = await prepareOwnStep(gpu, { ...settings, ...changed });
+    return { work, run: await runSteps(own, middleOf(work.config)) };
+  };
+  const { work, run } = await ran({});
+  const alike = await runAlike(gpu, work);
+  const differ = (other: StepRun) => compareSteps(run, other, work.initial, alike.slice(1));
+  const nothing = differ(alike[0]!);
+  assert.ok(nothing.losses <= stepTolerance.losses && nothing.changes <= stepTolerance.changes, nothing.worst);
+  for (const [changed, worst] of [
+    [{ weightDecay: 0 }, /^student/],
+    [{ emaDecay: 0.98 }, /^teacher/],
+    [{ momentum: 0.89 }, /^student|^teacher/],
+    [{ separationWeight: 0 }, /projection/],
+    [{ lr: 0.0102 }, /^student|^teacher/],
+  ] as const) {
+    const found = differ((await ran(changed)).run);
+    assert.ok(found.changes > 5 * stepTolerance.changes, `${JSON.stringify(changed)}: ${JSON.stringify(found)}`);
+    assert.match(found.worst, worst, JSON.stringify(changed));
+  }
 });
 
 test('the report has exactly what others read', () => {
