@@ -75,18 +75,9 @@ export const sub = (a: Operand, b: Operand): Tensor =>
 export const mul = (a: Operand, b: Operand): Tensor =>
   binary('mul', a, b, 'a * b', { a: gradient('mul', 'dy * b', a, b), b: gradient('mul', 'dy * a', a, b) });
 
-/**
- * −dy · a/b · 1/b. The largest of the three factors is multiplied by the smallest first, so that no product leaves the range of f32
- * unless the result does.
- */
-const divisorGradient = (() => {
-  const between = (v: string, p: string, q: string): string =>
-    `(((${v} >= ${p}) & (${v} <= ${q})) | ((${v} >= ${q}) & (${v} <= ${p})))`;
-  const [slope, ratio, inverse] = ['abs(dy)', 'abs(a / b)', 'abs(V(1.0) / b)'];
-  const slopeFirst = `select(-(a / b / b) * dy, -(dy / b) * (a / b), ${between(ratio, slope, inverse)})`;
-  return `select(${slopeFirst}, -(dy * (a / b)) / b, ${between(inverse, slope, ratio)})`;
-})();
-
-/** a / b, elementwise, as IEEE 754 defines it: x/0 is infinite, 0/0 is NaN. */
+/** a / b, elementwise, as IEEE 754 defines it: x/0 is infinite, 0/0 is NaN. Subnormal numbers may count as 0. */
 export const div = (a: Operand, b: Operand): Tensor =>
-  binary('div', a, b, 'a / b', { a: gradient('div', 'dy / b', a, b), b: gradient('div', divisorGradient, a, b) });
+  binary('div', a, b, 'divide(a, b)', {
+    a: gradient('div', 'divide(dy, b)', a, b),
+    b: gradient('div', 'divisor_gradient(dy, a, b)', a, b),
+  });
