@@ -36,3 +36,20 @@ export function closeTo(
     );
   }
 }
+
+export const largestOf = (values: ArrayLike<number>): number => {
+  let most = 0;
+  for (let i = 0; i < values.length; i++) most = Math.max(most, Math.abs(values[i]!));
+  return most; // NaN if one is
+};
+
+/**
+ * Whether two gradients are both 0 but for rounding, as those of a bias before a norm: Σ dz = Σ γr (g − mean g − x̂ mean(g x̂)) over
+ * pixels, each of whose terms is off by roundings of |g|. Σ |g| is at least the gradient of the norm's shift, |Σ g|, and that at most
+ * `largest` of all gradients of the step; so errors of size γr · roundings · largest are no fault, and a forgotten term (of size Σ |g|)
+ * is far above. With γr ≤ 2: in f32 eight roundings of 2⁻²⁴ make 2⁻²⁰; in f16 dz itself is stored, rounded by 2⁻¹¹, which makes 2⁻¹⁰.
+ */
+export function cancel(a: ArrayLike<number>, b: ArrayLike<number>, largest: number, dtype: 'f32' | 'f16'): boolean {
+  const bound = largest * (dtype === 'f16' ? 2 ** -10 : 2 ** -20);
+  return largestOf(a) <= bound && largestOf(b) <= bound;
+}

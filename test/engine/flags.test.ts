@@ -24,8 +24,10 @@ import {
 import { openDevice } from '../../engine/node.js';
 import { testGpu } from '../gpu.js';
 import { refuses } from '../refuses.js';
+import { lackingSources, unless } from '../unless.js';
 
 const test = suite('flags');
+const testSources = unless(lackingSources, test);
 
 /** A device of its own with these switches. */
 async function withDevice(set: Partial<Flags>, work: (gpu: Gpu) => Promise<void>): Promise<void> {
@@ -101,20 +103,23 @@ test('every Gpu has switches of its own, from the environment of the moment it i
   });
 });
 
-test("nothing in the engine, the models or the trainer reads the environment's switches but what opens a Gpu", () => {
-  const root = fileURLToPath(new URL('../../../', import.meta.url));
-  const readers = ['engine', 'model', 'train'].flatMap((room) =>
-    (readdirSync(join(root, room), { recursive: true, encoding: 'utf8' }) as string[])
-      .filter((name) => name.endsWith('.ts'))
-      .map((name) => join(room, name))
-      .filter((path) =>
-        /import \{[^}]*\benvironmentFlags\b[^}]*\} from '[./]*(flags|engine\/index)\.js'/.test(
-          readFileSync(join(root, path), 'utf8'),
+testSources(
+  "nothing in the engine, the models or the trainer reads the environment's switches but what opens a Gpu",
+  () => {
+    const root = fileURLToPath(new URL('../../../', import.meta.url));
+    const readers = ['engine', 'model', 'train'].flatMap((room) =>
+      (readdirSync(join(root, room), { recursive: true, encoding: 'utf8' }) as string[])
+        .filter((name) => name.endsWith('.ts'))
+        .map((name) => join(room, name))
+        .filter((path) =>
+          /import \{[^}]*\benvironmentFlags\b[^}]*\} from '[./]*(flags|engine\/index)\.js'/.test(
+            readFileSync(join(root, path), 'utf8'),
+          ),
         ),
-      ),
-  );
-  assert.equal(readers, [join('engine', 'device.ts'), join('train', 'commands', 'sweep.ts')]); // which passes them on
-});
+    );
+    assert.equal(readers, [join('engine', 'device.ts'), join('train', 'commands', 'sweep.ts')]); // which passes them on
+  },
+);
 
 test('a refused launch is reported; WGRAD_SYNC=1 adds the op and the line that called it', async () => {
   await withDevice({}, async (gpu) => {
