@@ -7,7 +7,7 @@ import { describeCommand } from '../train/settings/command-line.js';
 import { resolveConfig } from '../train/settings/settings.js';
 import { table } from './harness.js';
 import { adapterName, commonFlags, openHistory } from './history.js';
-import { type KernelSizes, kernelCases } from './kernel-cases.js';
+import { type KernelCase, type KernelSizes, kernelCases } from './kernel-cases.js';
 import { measureRoofline, profiledMs, type Roofline, type Share, shareOf } from './roofline.js';
 
 export interface KernelResult extends Share {
@@ -26,6 +26,21 @@ export interface KernelsReport {
   readonly results: KernelResult[];
 }
 
+/** Cases whose tensors are on the device at one time: as many as move a gigabyte, at least one. */
+function inBatches(cases: readonly KernelCase[]): KernelCase[][] {
+  const batches: KernelCase[][] = [];
+  let left = 0;
+  for (const each of cases) {
+    if (each.bytes > left) {
+      batches.push([]);
+      left = 2 ** 30;
+    }
+    batches.at(-1)!.push(each);
+    left -= each.bytes;
+  }
+  return batches;
+}
+
 /** Times every case whose name holds `only`; `report` gets each as it is known. */
 export async function measureKernels(
   gpu: Gpu,
@@ -37,11 +52,17 @@ export async function measureKernels(
   if (!cases.length) throw new UsageError(`bench: no kernel's name contains '${only}'. Leave --only out to see all.`);
   const roofline = await measureRoofline(gpu, repeats, copyBytes);
   const results: KernelResult[] = [];
-  for (const { name, bytes, flops, prepare } of cases) {
-    const { ms, launches } = await profiledMs(prepare(gpu), repeats);
-    const row = { kernel: name, ms, launches, bytes, flops, ...shareOf({ bytes, flops, ms }, roofline) };
-    results.push(row);
-    report(row);
+  for (const together of inBatches(cases)) {
+    await scope(gpu, async () => {
+      const steps = together.map(({ prepare }) => prepare(gpu));
+      await Promise.all(steps.map((step) => step.prepare())); // compiles them side by side
+      for (const [i, { name, bytes, flops }] of together.entries()) {
+        const { ms, launches } = await profiledMs(steps[i]!, repeats);
+        const row = { kernel: name, ms, launches, bytes, flops, ...shareOf({ bytes, flops, ms }, roofline) };
+        results.push(row);
+        report(row);
+      }
+    });
   }
   await gpu.settled();
   return { adapter: adapterName(gpu), sizes, roofline, results };
