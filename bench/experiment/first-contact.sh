@@ -24,7 +24,10 @@ else
     'train/trainer train/precision')
 fi
 
-save() { tar -C "$out" -czf "$out/results.part" --exclude='results.*' --exclude=work . && mv "$out/results.part" "$out/results.tgz"; }
+packed=$(mktemp)
+save() { # in one move: whoever copies it meets a whole one
+  tar -C "$out" -czf "$packed" --exclude=./results.tgz --exclude=./work . && cp "$packed" "$out/results.new" && mv "$out/results.new" "$out/results.tgz"
+}
 
 part() { # NAME SECONDS COMMAND…: stdout in OUT/NAME.txt, stderr in OUT/NAME.log, a line about it here
   local name=$1 most=$(($2 * slower)) left=$((limit - SECONDS)) begin=$SECONDS; shift 2
@@ -72,5 +75,4 @@ beside() { # the groups of tests, each in a process of its own
   command -v python3 >/dev/null && part pytorch-compiled 150 python3 "$pytorch" "$out/work" --steps $steps \
     --modes compile-f32,compile-tf32,compile-amp
 }
-rm -rf "$out/work"
-save
+rm -rf "$out/work" "$packed"
