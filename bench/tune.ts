@@ -30,6 +30,11 @@ export const command = describeCommand({
     'Measures the kernels that a training step may use, and remembers the best. The step takes any settings of wgrad train.',
   flags: {
     only: { type: 'string', value: 'TEXT', help: 'measure only keys that contain TEXT' },
+    candidates: {
+      type: 'string',
+      value: 'TEXT',
+      help: 'measure only candidates whose printed form contains TEXT, such as "kernel matrix", and the default',
+    },
     again: { type: 'boolean', help: 'measure again what was measured before' },
     turns: {
       type: 'integer',
@@ -60,6 +65,12 @@ const shown = (candidate: unknown): string =>
         .map(([name, value]) => `${name} ${shown(value)}`)
         .join(', ')
     : String(candidate);
+
+/** A job with its default, and of its other candidates those whose printed form contains `text`. */
+export const withCandidates = (job: Job, text: string): Job => ({
+  ...job,
+  candidates: job.candidates.filter((candidate, i) => i === 0 || shown(candidate).includes(text)),
+});
 
 /** A row of the table: what the default takes, what the choice takes, how many candidates there were. */
 function rowOf({ key, tuning, candidates }: TuneResult): (string | number)[] {
@@ -118,7 +129,7 @@ ${text.join('')}];
 /** `wgrad bench --tune`. */
 export async function run(args: string[]): Promise<number> {
   const { flags } = command.read(args);
-  const { only = '', again, turns, adapter, json, 'print-table': print, ...settings } = flags;
+  const { only = '', candidates = '', again, turns, adapter, json, 'print-table': print, ...settings } = flags;
   if (!environmentFlags().tune)
     throw new UsageError('bench: --tune and --no-tune (or WGRAD_TUNE=0) cannot be combined. Leave one out.');
   const gpu = await openDevice(adapter ? { adapter } : {});
@@ -128,11 +139,12 @@ export async function run(args: string[]): Promise<number> {
     const left = again ? jobs : jobs.filter((job) => !recall(gpu, job));
     console.error(`${jobs.length} choices in this step, ${jobs.length - left.length} of them measured before`);
     let done = 0;
-    const results = await tune(gpu, left, {
+    const some = left.map((job) => withCandidates(job, candidates));
+    const results = await tune(gpu, some, {
       turns,
       onResult: (result) => {
         if (result.tuning) saveTuning(gpu, { [result.key]: result.tuning }); // the next one may take the process with it
-        console.error(`${++done}/${left.length} ${result.key}`);
+        console.error(`${++done}/${left.length} ${result.key}: ${result.seconds.toFixed(2)} s`);
       },
     });
     if (print) process.stdout.write(tunedSource(gpu.adapter, remembered(gpu)));

@@ -22,7 +22,7 @@ const floors = [
   ['pack'],
   ['verify'],
   ['autograd'],
-  ['tuning', 'tuned', 'choices', 'tuner'],
+  ['tuning', 'tuned', 'choices', 'trial', 'tuner'],
   ['ops'],
   ['capture'],
   ['index'],

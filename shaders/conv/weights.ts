@@ -56,9 +56,24 @@ fn conv_sum_slices(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgr
 }`;
 }
 
+/** Sums [slices, size] of one tensor over slices, one after another: what the tuner holds `sumSlicesShader` against. */
+export const plainSumShader = (dtype: Float, size: number): string => wgsl`${enable(dtype)}
+@group(0) @binding(0) var<storage, read> slices: array<f32>;
+@group(0) @binding(1) var<storage, read_write> sum: array<${dtype}>;
+
+@compute @workgroup_size(64)
+fn conv_plain_sum(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let i = ${flatIndex(64)};
+  if (i >= ${u32(size)}) { return; }
+  var total = 0.0;
+  for (var at = i; at < arrayLength(&slices); at += ${u32(size)}) { total += slices[at]; }
+  sum[i] = ${dtype}(total);
+}`;
+
 /** Representative texts of every kernel in this file. */
 export const variants = (): string[] =>
   (['f32', 'f16'] as const).flatMap((dtype) => [
     transposeWeightShader(dtype, solidGeometry),
+    plainSumShader(dtype, 9),
     ...[true, false].map((bias) => sumSlicesShader(dtype, { bias })),
   ]);

@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { jobsOfStep, report, tunedSource } from '../../bench/tune.js';
-import type { TuneResult } from '../../engine/index.js';
+import { jobsOfStep, report, tunedSource, withCandidates } from '../../bench/tune.js';
+import type { Job, TuneResult } from '../../engine/index.js';
 import { openDevice } from '../../engine/node.js';
 import { testGpu } from '../gpu.js';
 
@@ -57,6 +57,7 @@ test('the table says what won, by how much, and what was excluded', () => {
       { candidate: second, ms: 1.5, excluded: undefined, hopeless: false },
       { candidate: third, ms: undefined, excluded: 'does not compile: line 3: no', hopeless: false },
     ],
+    seconds: 1,
     ...over,
   });
   const lines = report([
@@ -75,6 +76,26 @@ test('the table says what won, by how much, and what was excluded', () => {
     'conv a: tile rows 3 does not compile: line 3: no',
     'conv c: not measured, the reference fails',
   ]);
+});
+
+test('--candidates keeps the default and those whose printed form contains the text', () => {
+  const candidates = [
+    { kernel: 'tiled', tile: { rows: 1 } },
+    { kernel: 'direct', tile: { rows: 1 } },
+    { kernel: 'matrix', tile: { rows: 2 } },
+  ];
+  const job: Job = {
+    key: 'a',
+    candidates,
+    reference: candidates[1],
+    terms: 1,
+    build: () => ({ launches: [], outputs: [] }),
+  };
+  const [tiled, direct, matrix] = candidates;
+  assert.equal(withCandidates(job, 'kernel matrix').candidates, [tiled, matrix]);
+  assert.equal(withCandidates(job, 'rows 1').candidates, [tiled, direct]);
+  assert.equal(withCandidates(job, 'none').candidates, [tiled]);
+  assert.equal(withCandidates(job, '').candidates, candidates);
 });
 
 test('the shipped table keeps what beats the default, by key', () => {

@@ -33,7 +33,15 @@ const noHalf = await lacking('shader-f16');
 const testHalf = unless(noHalf, test);
 const testNoHalf = unless(noHalf ? undefined : 'this adapter has shader-f16', test);
 
-type Fault = 'drops a term' | 'skips a row' | 'NaN' | 'syntax' | 'too many threads' | 'small binding';
+type Fault =
+  | 'drops a term'
+  | 'skips a row'
+  | 'NaN'
+  | 'infinity'
+  | 'a little off'
+  | 'syntax'
+  | 'too many threads'
+  | 'small binding';
 interface Tile {
   readonly repeat: number;
   /** Sums from the last column to the first. */
@@ -42,6 +50,13 @@ interface Tile {
 }
 
 const rows = 64;
+
+/** What is stored in place of `sum`: wrong in the last row. */
+const spoiled: Readonly<Record<string, string>> = {
+  NaN: 'select(sum, bitcast<f32>(0x7fc00000u | (row & 1u)), row == 63u)',
+  infinity: 'select(sum, bitcast<f32>(0x7f800000u | (row & 0u)), row == 63u)',
+  'a little off': 'select(sum, sum + 0.002 * sign(sum), row == 63u)',
+};
 
 /** y = A·x for A [rows, columns]; `repeat` times over. */
 function source(columns: number, { repeat, backwards = false, fault }: Tile, type: 'f32' | 'f16' = 'f32'): string {
@@ -64,7 +79,7 @@ function source(columns: number, { repeat, backwards = false, fault }: Tile, typ
         }
         if (sum == 12345.0) { break; }
       }
-      y[row] = ${type}(${fault === 'NaN' ? 'select(sum, bitcast<f32>(0x7fc00000u | (row & 1u)), row == 63u)' : 'sum'})${fault === 'syntax' ? ' +' : ''};
+      y[row] = ${type}(${spoiled[fault ?? ''] ?? 'sum'})${fault === 'syntax' ? ' +' : ''};
     }`;
 }
 
@@ -126,6 +141,8 @@ test('the fastest correct candidate wins; wrong ones never do, however fast, and
     { repeat: 1, fault: 'drops a term' },
     { repeat: 1, fault: 'skips a row' },
     { repeat: 1, fault: 'NaN' },
+    { repeat: 1, fault: 'infinity' },
+    { repeat: 1, fault: 'a little off' },
     { repeat: 1, fault: 'syntax' },
     { repeat: 1, fault: 'too many threads' },
   ];
@@ -143,8 +160,10 @@ test('the fastest correct candidate wins; wrong ones never do, however fast, and
   assert.match(why[5]!, /^is wrong: 'y'\[\d+\] is .* ± /);
   assert.match(why[6]!, /^is wrong: 'y'\[17\] is NaN/);
   assert.match(why[7]!, /^is wrong: 'y'\[63\] is NaN/);
-  assert.match(why[8]!, /^does not compile: line \d+: /);
-  assert.match(why[9]!, /^cannot be launched: .* a workgroup of \d+×1×1 threads — this GPU allows/);
+  assert.match(why[8]!, /^is wrong: 'y'\[63\] is Infinity/);
+  assert.match(why[9]!, /^is wrong: 'y'\[63\] is [-\d.]+, expected [-\d.]+ ± [-.e\d]+$/);
+  assert.match(why[10]!, /^does not compile: line \d+: /);
+  assert.match(why[11]!, /^cannot be launched: .* a workgroup of \d+×1×1 threads — this GPU allows/);
   for (const { ms, excluded } of result!.candidates) assert.is(ms === undefined, excluded !== undefined);
   assert.is(result!.candidates[3]!.hopeless, true);
   assert.is(result!.candidates[0]!.hopeless, false, 'the default is timed to the end');
@@ -301,6 +320,48 @@ test('what a launch updates in place starts the same for every candidate', async
   assert.is(result!.candidates[1]!.excluded, undefined);
   assert.match(result!.candidates[2]!.excluded!, /'total'\[0\] is 2, expected 1.5/);
 });
+
+for (const dtype of ['f32', 'f16', 'u32', 'i32'] as const) {
+  (dtype === 'f16' ? testHalf : test)(
+    `${dtype}: one wrong or unwritten element of many is found, the last one, too`,
+    async () => {
+      const gpu = await testGpu();
+      const size = 300_001; // more than one element for each thread, and half a word at the end
+      // Every element is the same, so that f16 holds the sum and its last place is known.
+      const source = (wrong: number, by: string): string => `${dtype === 'f16' ? 'enable f16;' : ''}
+        @group(0) @binding(0) var<storage, read_write> y: array<${dtype}>;
+        @compute @workgroup_size(64) fn same(@builtin(global_invocation_id) id: vec3u) {
+          if (id.x >= ${size}u) { return; }
+          ${by === 'unwritten' ? `if (id.x == ${wrong}u) { return; }` : ''}
+          y[id.x] = ${dtype}(3)${by === 'unwritten' ? '' : ` + select(${dtype}(0), ${dtype}(${by}), id.x == ${wrong}u)`};
+        }`;
+      const build = ([wrong, by]: readonly [number, string]): Trial => ({
+        launches: [{ source: source(wrong, by), args: { y: { shape: [size], dtype } }, grid: { threads: size } }],
+        outputs: ['y'],
+      });
+      const [little, allowed] = {
+        f32: ['0.00001', '0.0000005'],
+        f16: ['0.00390625', '0.001953125'],
+        u32: ['1'],
+        i32: ['-1'],
+      }[dtype] as [string, string?];
+      const wrong: (readonly [number, string])[] = [0, 150_000, size - 1].flatMap((at) => [
+        [at, little],
+        [at, 'unwritten'],
+      ]);
+      const candidates = [[0, '0'], ...wrong, ...(allowed ? [[7, allowed]] : [])] as typeof wrong;
+      const family = { key: `one of many ${dtype}`, candidates, reference: candidates[0]!, terms: 1, build } as Job;
+      const [result] = await tune(gpu, [family], { turns: 1, turnMs: 1 });
+      const why = result!.candidates.map(({ excluded }) => excluded);
+      assert.is(result!.problem, undefined);
+      assert.is(why[0], undefined);
+      wrong.forEach(
+        ([at], i) => void assert.match(why[i + 1]!, new RegExp(`^is wrong: 'y'\\[${at}\\] is .*, expected 3 ± `)),
+      );
+      if (allowed) assert.is(why[wrong.length + 1], undefined, 'rounding is allowed');
+    },
+  );
+}
 
 test('the default keeps its place unless another is 3 % faster', () => {
   const decide = (...times: (number | undefined)[]): unknown => {

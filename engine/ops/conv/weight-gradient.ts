@@ -2,8 +2,8 @@
 // of the output pixels. A kernel with one slice writes the gradient itself; several slices are added up by a second launch.
 import type { WeightGradientTile } from '../../../shaders/conv/direct-weight-gradient.js';
 import type { ConvGeometry } from '../../../shaders/conv/geometry.js';
-import { sumSlicesShader } from '../../../shaders/conv/weights.js';
-import { choose, type Trial, type TrialTensor } from '../../choices.js';
+import { plainSumShader, sumSlicesShader } from '../../../shaders/conv/weights.js';
+import { choose, type Trial, type TrialLaunch, type TrialTensor } from '../../choices.js';
 import type { Gpu } from '../../device.js';
 import { sizeOf } from '../../shape.js';
 import { directWeightGradient } from './direct.js';
@@ -18,16 +18,16 @@ const families: Families<WeightGradientKernel> = {
   matrix: matrixWeightGradient,
 };
 
+/** Most pixels that a thread of the reference sums on a GPU, which ends a launch that takes seconds. */
+const mostPixels = 4096;
+
 /** The tile of the reference kernel, against which the tuner checks the candidates. */
-const simplest: WeightGradientTile = {
-  inputs: 1,
-  outputs: 1,
-  allRows: false,
-  unroll: 1,
-  quad: false,
-  slices: 1,
-  workgroup: 64,
-};
+function simplest({ adapter }: Gpu, g: ConvGeometry): WeightGradientTile {
+  const rows = g.batch * g.output[0] * g.output[1];
+  const sliceRows = adapter.software ? rows : Math.min(rows, Math.ceil(mostPixels / g.output[2]));
+  const slices = Math.ceil(rows / sliceRows);
+  return { inputs: 1, outputs: 1, allRows: false, unroll: 1, quad: false, slices, workgroup: 64 };
+}
 
 /** Whether the first pass writes the gradient itself. */
 export const onePass = ({ slices }: WeightGradientKernel, { parameters }: ConvTypes): boolean =>
@@ -38,8 +38,9 @@ export function weightGradientKernel(gpu: Gpu, types: ConvTypes, g: ConvGeometry
   const { dtype, parameters } = types;
   const wanted = { gpu, types, g, backwards: false };
   const kernelOf = (choice: Choice): WeightGradientKernel => families[choice.kernel].kernel(wanted, choice);
+  const reference: Choice = { kernel: 'direct', tile: simplest(gpu, g) };
   const choice = choose<Choice>(gpu, keyOf('weightGradient', types, g), candidatesOf(families, wanted), {
-    reference: { kernel: 'direct', tile: simplest },
+    reference,
     terms: g.batch * sizeOf(g.output),
     build: (candidate): Trial => {
       const kernel = kernelOf(candidate);
@@ -47,22 +48,32 @@ export function weightGradientKernel(gpu: Gpu, types: ConvTypes, g: ConvGeometry
       const [weight, bias] = [[g.outputs, ...g.kernel, g.inputs], [g.outputs]];
       const x: TrialTensor = { shape: [g.batch, ...g.input, g.inputs], dtype };
       const dy: TrialTensor = { shape: [g.batch, ...g.output, g.outputs], dtype };
-      const outputs = { dWeight: { shape: weight, dtype: parameters }, dBias: { shape: bias, dtype: parameters } };
-      const names = ['dWeight', 'dBias'];
-      if (onePass(kernel, types)) return { launches: [{ source, args: { x, dy, ...outputs }, grid }], outputs: names };
+      const dWeight: TrialTensor = { shape: weight, dtype: parameters };
+      const dBias: TrialTensor = { shape: bias, dtype: parameters };
+      const outputs = ['dWeight', 'dBias'];
+      if (onePass(kernel, types)) return { launches: [{ source, args: { x, dy, dWeight, dBias }, grid }], outputs };
       const partialWeight = { shape: [kernel.slices, ...weight], name: 'partialWeight' };
       const partialBias = { shape: [kernel.slices, ...bias], name: 'partialBias' };
-      return {
-        launches: [
-          { source, args: { x, dy, dWeight: partialWeight, dBias: partialBias }, grid },
-          {
-            source: sumSlicesShader(parameters, { bias: true }),
-            args: { partialWeight, partialBias, ...outputs },
-            grid: { threads: sizeOf(weight) + g.outputs },
-          },
-        ],
-        outputs: names,
+      const first = { source, args: { x, dy, dWeight: partialWeight, dBias: partialBias }, grid };
+      const size = sizeOf(weight);
+      if (candidate === reference) {
+        const plain = (slices: TrialTensor, sum: TrialTensor & { name: string }): TrialLaunch => ({
+          source: plainSumShader(parameters, sizeOf(sum.shape)),
+          args: { slices, sum },
+          grid: { threads: sizeOf(sum.shape) },
+        });
+        const sums = [
+          plain(partialWeight, { ...dWeight, name: 'dWeight' }),
+          plain(partialBias, { ...dBias, name: 'dBias' }),
+        ];
+        return { launches: [first, ...sums], outputs };
+      }
+      const second = {
+        source: sumSlicesShader(parameters, { bias: true }),
+        args: { partialWeight, partialBias, dWeight, dBias },
+        grid: { threads: size + g.outputs },
       };
+      return { launches: [first, second], outputs };
     },
   });
   return kernelOf(choice);

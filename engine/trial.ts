@@ -1,0 +1,368 @@
+// Runs trials of candidates (choices.ts) for the tuner, and compares what they write with what the reference wrote. Tensors are filled
+// and compared on the GPU (shaders/tuner.ts): at the size of a real step, bringing them to the CPU takes a hundred times as long.
+import { compareShader, largestShader, type OutputType, repeatShader, tunerWorkgroup } from '../shaders/tuner.js';
+import { fnv1a, type Trial, type TrialTensor } from './choices.js';
+import { type Gpu, GpuError } from './device.js';
+import { mapped } from './diagnose.js';
+import { type Kernel, kernel } from './kernel.js';
+import { type Bindable, type Launch, place, submit, watched } from './launch.js';
+import { acquire } from './memory.js';
+import { uniformStream } from './random.js';
+import { sameShape, show } from './shape.js';
+import { recordList, run } from './stream.js';
+import { type Dtype, empty, fromHalf, type Tensor, toHalf } from './tensor.js';
+import { upload } from './transfer.js';
+
+/** The tensors of a job's trials; all candidates share them. */
+export interface Ground {
+  readonly gpu: Gpu;
+  readonly compiler: Compiler;
+  /** By name, type, shape and role. */
+  readonly tensors: Map<string, Tensor>;
+  /** What was last put into a tensor that launches only read. */
+  readonly contents: Map<Tensor, readonly number[]>;
+}
+
+export const groundOf = (gpu: Gpu, compiler: Compiler): Ground => ({
+  ...{ gpu, compiler, tensors: new Map(), contents: new Map() },
+});
+
+/** What a candidate launched, and the tensors that it wrote. */
+export interface Attempt {
+  readonly launches: readonly Launch[];
+  readonly outputs: ReadonlyMap<string, Tensor>;
+}
+
+/** Runs a trial once, on tensors with their first contents; resolves with its launches and outputs, or with what is wrong with it. */
+export async function attempt(ground: Ground, trial: Trial | string): Promise<Attempt | string> {
+  const { gpu, compiler } = ground;
+  if (typeof trial === 'string') return trial;
+  let recorded: Attempt & { fills: readonly Launch[] };
+  try {
+    recorded = record(ground, trial);
+  } catch (error) {
+    gpu.check(); // a lost device is not the candidate's fault
+    return cannotBeLaunched(error);
+  }
+  const { launches, outputs, fills } = recorded;
+  for (const used of new Set(launches.map((launch) => launch.kernel))) {
+    const problem = await compiler.problemOf(used);
+    if (problem !== undefined) return `does not compile: ${problem}`;
+  }
+  try {
+    const all = [...fills, ...launches];
+    await watched(gpu, all, async () => submit(gpu, all));
+  } catch (error) {
+    gpu.check();
+    return `is refused: ${(error as Error).message}`;
+  }
+  return { launches, outputs };
+}
+
+/** The trial of a candidate, or why there is none. */
+export function trialOf(build: () => Trial): Trial | string {
+  try {
+    return build();
+  } catch (error) {
+    return cannotBeLaunched(error);
+  }
+}
+
+const cannotBeLaunched = (error: unknown): string => `cannot be launched: ${(error as Error).message}`;
+
+/** Makes the launches of a trial, ready to submit, and those that fill its tensors. */
+function record(ground: Ground, trial: Trial): Attempt & { fills: readonly Launch[] } {
+  const { gpu } = ground;
+  const uses = trial.launches.flatMap(({ source, args }) =>
+    kernel(gpu, source).bindings.map(({ name, writes }) => ({ name: args[name]?.name ?? name, writes })),
+  );
+  const used = new Map<string, Tensor>();
+  const fills: Launch[] = [];
+  const bind = (name: string, spec: TrialTensor): Tensor => {
+    const found = used.get(name);
+    if (found) {
+      if (sameShape(found.shape, spec.shape) && found.dtype === (spec.dtype ?? 'f32')) return found;
+      throw new GpuError(`'${name}' is bound as ${show(found.shape)} and as ${show(spec.shape)}.`);
+    }
+    const own = uses.filter((use) => use.name === name);
+    const role = own[0]?.writes ? 'result' : own.some(({ writes }) => writes) ? 'updated' : 'input';
+    const t = filled(ground, name, spec, role, fills);
+    used.set(name, t);
+    return t;
+  };
+  // These tensors are made outside the recording, which would own them; they end with the job's scope.
+  const bound = trial.launches.map(({ args }) =>
+    Object.fromEntries(Object.entries(args).map(([name, spec]) => [name, bind(spec.name ?? name, spec)])),
+  );
+  const work = (): void => trial.launches.forEach(({ source, grid }, i) => void run(source, bound[i]!, grid));
+  const { recording } = recordList(gpu, work, () => new Set());
+  place(gpu, recording.launches, recording.plan);
+  const outputs = trial.outputs.map((name) => {
+    const t = used.get(name);
+    if (!t) throw new GpuError(`no launch binds the output '${name}'.`);
+    return [name, t] as const;
+  });
+  return { launches: recording.launches, outputs: new Map(outputs), fills };
+}
+
+/** What a trial does with a tensor. `updated`: read first, written later. */
+type Role = 'input' | 'updated' | 'result';
+
+/** The tensor of a name; adds a launch to `fills` that gives it its first contents, where it does not have them. */
+function filled(ground: Ground, name: string, spec: TrialTensor, role: Role, fills: Launch[]): Tensor {
+  const { gpu, tensors, contents } = ground;
+  const { shape, dtype = 'f32' } = spec;
+  const id = `${name} ${dtype} ${show(shape)} ${role}`;
+  let t = tensors.get(id);
+  if (!t) {
+    t = withBuffer(gpu, shape, dtype, name);
+    tensors.set(id, t);
+  }
+  const values = spec.values ?? (role === 'result' ? undefined : randomValues(name, dtype));
+  if (role === 'input' && contents.get(t) === values) return t;
+  const pattern = inWords(values ? encode(values, dtype) : encodeNaN(dtype));
+  const repeated = uploaded(gpu, pattern, 'pattern');
+  fills.push(over(gpu, repeatShader, [repeated, t], t.bytes / 4));
+  if (role === 'input') contents.set(t, values!);
+  return t;
+}
+
+function withBuffer(gpu: Gpu, shape: readonly number[], dtype: Dtype, name: string): Tensor {
+  const t = empty(gpu, shape, dtype, name);
+  t.storage.buffer = acquire(gpu, t.bytes, name);
+  return t;
+}
+
+function uploaded(gpu: Gpu, words: Uint32Array<ArrayBuffer>, name: string): Tensor {
+  const t = withBuffer(gpu, [words.length], 'u32', name);
+  upload(t, words);
+  return t;
+}
+
+/** A launch of a kernel that reads tensors of any type as `words`. */
+const over = (gpu: Gpu, source: string, args: readonly Bindable[], words: number): Launch => ({
+  kernel: kernel(gpu, source),
+  args,
+  workgroups: [Math.min(1024, Math.ceil(words / tunerWorkgroup)), 1, 1],
+  ...{ bindGroup: undefined, outcome: undefined, stack: undefined },
+});
+
+/** Period of the random values. It is prime, so rows and images are not all filled alike. */
+const period = 65521;
+const known = new Map<string, readonly number[]>();
+
+/** Numbers in [−1, 1), fixed by the tensor's name; 0 for integers, which may be indices. */
+function randomValues(name: string, dtype: Dtype): readonly number[] {
+  const key = dtype === 'f32' || dtype === 'f16' ? name : '';
+  let values = known.get(key);
+  if (!values) {
+    const uniform = uniformStream(Number.parseInt(fnv1a(name), 16));
+    values = key ? Array.from({ length: period }, () => 2 * uniform() - 1) : [0];
+    known.set(key, values);
+  }
+  return values;
+}
+
+function encode(values: readonly number[], dtype: Dtype): ArrayBufferView {
+  switch (dtype) {
+    case 'f32':
+      return Float32Array.from(values);
+    case 'f16':
+      return Uint16Array.from(values, toHalf);
+    case 'u32':
+      return Uint32Array.from(values);
+    case 'i32':
+      return Int32Array.from(values);
+    case 'u8':
+      return Uint8Array.from(values);
+  }
+}
+
+/** NaN, twice for f16; in an integer tensor just an unlikely number. */
+const encodeNaN = (dtype: Dtype): ArrayBufferView => Uint32Array.of(dtype === 'f16' ? 0x7e007e00 : 0x7fc00000);
+
+/** A pattern as whole words: repeated 2 or 4 times where its bytes do not fill them. */
+function inWords({ buffer, byteLength }: ArrayBufferView): Uint32Array<ArrayBuffer> {
+  const times = [1, 2, 4].find((n) => (n * byteLength) % 4 === 0)!;
+  const bytes = new Uint8Array(times * byteLength);
+  for (let i = 0; i < times; i++) bytes.set(new Uint8Array(buffer, 0, byteLength), i * byteLength);
+  return new Uint32Array(bytes.buffer);
+}
+
+/** Compiles the kernels of trials, each once, and several at a time on the driver's threads. */
+export class Compiler {
+  readonly #gpu: Gpu;
+  readonly #problems = new WeakMap<Kernel, Promise<string | undefined>>();
+
+  constructor(gpu: Gpu) {
+    this.#gpu = gpu;
+  }
+
+  /** Starts to compile a kernel, if needed; resolves with what is wrong with it, if anything. */
+  problemOf(k: Kernel): Promise<string | undefined> {
+    let problem = this.#problems.get(k);
+    if (!problem) this.#problems.set(k, (problem = compile(this.#gpu, k)));
+    return problem;
+  }
+
+  /** Compiles the kernels of all these trials. Failures are left to `attempt`, which reports them. */
+  async compile(trials: Iterable<Trial | string>): Promise<void> {
+    const sources = [...trials].flatMap((trial) =>
+      typeof trial === 'string' ? [] : trial.launches.map(({ source }) => source),
+    );
+    const problems = [...new Set(sources)].map(async (source) => {
+      try {
+        await this.problemOf(kernel(this.#gpu, source));
+      } catch {} // no kernel
+    });
+    await Promise.all(problems);
+  }
+}
+
+async function compile(gpu: Gpu, k: Kernel): Promise<string | undefined> {
+  if (k.pipeline) return undefined;
+  const { device } = gpu;
+  let module: GPUShaderModule | undefined;
+  let built: Promise<GPUComputePipeline> | undefined;
+  const problem = await refusal(gpu, () => {
+    module = device.createShaderModule({ label: k.label, code: k.source });
+    const layout = device.createPipelineLayout({ label: k.label, bindGroupLayouts: [k.layout] });
+    built = device.createComputePipelineAsync({ label: k.label, layout, compute: { module, entryPoint: k.entry } });
+    built.catch(() => {}); // awaited below
+  });
+  try {
+    k.pipeline = await gpu.wait(built!);
+    return problem;
+  } catch (error) {
+    const info = await module?.getCompilationInfo().catch(() => undefined);
+    const first = info?.messages.find(({ type }) => type === 'error');
+    return first ? `line ${first.lineNum}: ${first.message}` : (problem ?? (error as Error).message);
+  }
+}
+
+/** What the GPU objects to in `work`. Rejects if the device is lost. */
+async function refusal(gpu: Gpu, work: () => void): Promise<string | undefined> {
+  const kinds = ['out-of-memory', 'validation', 'internal'] as const;
+  for (const kind of kinds) gpu.device.pushErrorScope(kind);
+  let scopes: Promise<GPUError | null>[] = [];
+  try {
+    work();
+  } finally {
+    scopes = kinds.map(() => gpu.device.popErrorScope());
+  }
+  const errors = await Promise.all(scopes).catch(() => []);
+  gpu.check();
+  return errors.find((error) => error !== null)?.message;
+}
+
+/** One output of the reference, and what a candidate's may differ by. */
+interface Expected {
+  readonly name: string;
+  readonly t: Tensor;
+  readonly type: OutputType;
+  /** Number of elements, bits of `rounding` and `lastPlace`, and the output's place in `found`. */
+  readonly limits: Tensor;
+  readonly rounding: number;
+  readonly lastPlace: number;
+}
+
+/** The outputs of the reference, against which those of candidates are held. */
+export interface Expectation {
+  readonly outputs: readonly Expected[];
+  /** One word for each output. */
+  readonly found: Tensor;
+}
+
+/**
+ * The expectation that a reference's outputs make; or why they cannot serve. Candidates get other tensors for their outputs from now
+ * on. Two orders of summing n = `terms` products of numbers in [−1, 1) drift apart like a random walk: by about 0.1·√n·2⁻²⁴ of the
+ * largest sum, at worst 5 times that; 4·√n·2⁻²⁴ is allowed. A missing product makes a difference of about 0.2/√n of it, which is more
+ * than that up to n = 800 000. An f16 output is rounded once more, so one unit in its last place is allowed besides.
+ */
+export async function expectationOf(
+  { gpu, tensors }: Ground,
+  written: ReadonlyMap<string, Tensor>,
+  terms: number,
+): Promise<Expectation | string> {
+  const packed = [...written].find(([, { dtype }]) => dtype === 'u8');
+  if (packed) return `writes '${packed[0]}' as u8, which cannot be compared`;
+  const outputs = [...written].map(([name, t], at) => ({ name, t, at, type: typeOf(t) }));
+  const kept = new Set(written.values());
+  for (const [id, t] of tensors) if (kept.has(t)) tensors.delete(id);
+  const found = uploaded(gpu, new Uint32Array(outputs.length), 'found');
+  await launched(
+    gpu,
+    outputs.map(({ t, at, type }) =>
+      over(
+        gpu,
+        largestShader(type),
+        [t, uploaded(gpu, Uint32Array.of(t.size, 0, 0, at), 'limits'), found],
+        t.bytes / 4,
+      ),
+    ),
+  );
+  const largest = await found.read();
+  const expected: Expected[] = [];
+  for (const { name, t, at, type } of outputs) {
+    const bits = largest[at]!;
+    const value = type === 'f16' ? fromHalf(bits) : floatOf(bits);
+    if (type !== 'integer' && !Number.isFinite(value)) return `leaves a NaN or an infinity in '${name}'`;
+    if (bits === 0) return `writes only zeros to '${name}', which checks nothing`;
+    const rounding = type === 'integer' ? 0 : Math.fround(4 * Math.sqrt(terms) * 2 ** -24 * value);
+    const lastPlace = type === 'f16' ? 2 ** -10 : 0;
+    const limits = uploaded(gpu, Uint32Array.of(t.size, bitsOf(rounding), bitsOf(lastPlace), at), 'limits');
+    expected.push({ name, t, type, limits, rounding, lastPlace });
+  }
+  return { outputs: expected, found };
+}
+
+/** How a candidate's outputs differ from the reference's by more than rounding: the first element that does. */
+export async function difference(
+  gpu: Gpu,
+  { outputs, found }: Expectation,
+  written: ReadonlyMap<string, Tensor>,
+): Promise<string | undefined> {
+  const launches: Launch[] = [];
+  for (const { name, t, type, limits } of outputs) {
+    const got = written.get(name);
+    if (!got) return `has no output '${name}'`;
+    if (!sameShape(t.shape, got.shape) || t.dtype !== got.dtype) {
+      return `writes '${name}' as ${got.dtype} ${show(got.shape)}, the reference as ${t.dtype} ${show(t.shape)}`;
+    }
+    launches.push(over(gpu, compareShader(type), [t, got, limits, found], t.bytes / 4));
+  }
+  upload(found, new Uint32Array(outputs.length).fill(none));
+  await launched(gpu, launches);
+  const first = await found.read();
+  for (const [at, { name, t, rounding, lastPlace }] of outputs.entries()) {
+    const i = first[at]!;
+    if (i === none) continue;
+    const [is, should] = [await elementOf(written.get(name)!, i), await elementOf(t, i)];
+    const allowed = rounding + lastPlace * Math.abs(should);
+    return `is wrong: '${name}'[${i}] is ${is}, expected ${should} ± ${allowed.toPrecision(2)}`;
+  }
+  return undefined;
+}
+
+/** In `found`: no element differs. */
+const none = 0xffffffff;
+
+const launched = (gpu: Gpu, launches: readonly Launch[]): Promise<void> =>
+  watched(gpu, launches, async () => submit(gpu, launches));
+
+const typeOf = ({ dtype }: Tensor): OutputType => (dtype === 'f32' || dtype === 'f16' ? dtype : 'integer');
+
+const bitsOf = (value: number): number => new Uint32Array(Float32Array.of(value).buffer)[0]!;
+const floatOf = (bits: number): number => new Float32Array(Uint32Array.of(bits).buffer)[0]!;
+
+/** One element of a tensor that has a buffer. */
+async function elementOf(t: Tensor, i: number): Promise<number> {
+  const word = t.dtype === 'f16' ? i >> 1 : i;
+  const staging = t.gpu.device.createBuffer({ label: 'element', size: 4, usage: 0x1 | 0x8 }); // MAP_READ | COPY_DST
+  const encoder = t.gpu.device.createCommandEncoder();
+  encoder.copyBufferToBuffer(t.storage.buffer!, t.offset + 4 * word, staging, 0, 4);
+  t.gpu.device.queue.submit([encoder.finish()]);
+  const bits = new Uint32Array(await mapped(t.gpu, staging, 4))[0]!;
+  if (t.dtype === 'f16') return fromHalf((bits >>> (16 * (i & 1))) & 0xffff);
+  return t.dtype === 'f32' ? floatOf(bits) : t.dtype === 'i32' ? bits | 0 : bits;
+}
