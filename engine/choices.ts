@@ -32,6 +32,8 @@ export interface TrialLaunch {
 /** All launches of one candidate for one shape, second passes included; a candidate's time is their sum. */
 export interface Trial {
   readonly launches: readonly TrialLaunch[];
+  /** Launches after these that make outputs comparable. They are not timed, and their texts do not count. */
+  readonly checks?: readonly TrialLaunch[];
   /** Names of the tensors that must agree with the reference's; the same names and shapes for every candidate. */
   readonly outputs: readonly string[];
 }
@@ -40,8 +42,13 @@ export interface Trial {
 export interface Measure<T> {
   /** The candidate against which the others are checked, as simple as possible. It need not be one of `candidates`. */
   readonly reference: T;
-  /** How many products one element of an output sums: the more, the further rounding drives two orders of summing apart. */
-  readonly terms: number;
+  /**
+   * How many products one element of an output sums, of all outputs or by their names: the more, the further rounding drives two
+   * orders of summing apart.
+   */
+  readonly terms: number | Readonly<Record<string, number>>;
+  /** What outputs may differ by besides, as a fraction of their largest values, where candidates round their operands differently. */
+  readonly operandRounding?: number;
   /** The launches of a candidate. The engine keeps this function for the life of the device, so it must not hold tensors. */
   build(candidate: T): Trial;
 }

@@ -1,7 +1,7 @@
 // Runs trials of candidates (choices.ts) for the tuner, and compares what they write with what the reference wrote. Tensors are filled
 // and compared on the GPU (shaders/tuner.ts): at the size of a real step, bringing them to the CPU takes a hundred times as long.
 import { compareShader, largestShader, type OutputType, repeatShader, tunerWorkgroup } from '../shaders/tuner.js';
-import { fnv1a, type Trial, type TrialTensor } from './choices.js';
+import { fnv1a, type Job, type Trial, type TrialTensor } from './choices.js';
 import { type Gpu, GpuError } from './device.js';
 import { mapped } from './diagnose.js';
 import { type Kernel, kernel } from './kernel.js';
@@ -37,20 +37,20 @@ export interface Attempt {
 export async function attempt(ground: Ground, trial: Trial | string): Promise<Attempt | string> {
   const { gpu, compiler } = ground;
   if (typeof trial === 'string') return trial;
-  let recorded: Attempt & { fills: readonly Launch[] };
+  let recorded: Recorded;
   try {
     recorded = record(ground, trial);
   } catch (error) {
     gpu.check(); // a lost device is not the candidate's fault
     return cannotBeLaunched(error);
   }
-  const { launches, outputs, fills } = recorded;
-  for (const used of new Set(launches.map((launch) => launch.kernel))) {
+  const { launches, outputs, fills, checks } = recorded;
+  for (const used of new Set([...launches, ...checks].map((launch) => launch.kernel))) {
     const problem = await compiler.problemOf(used);
     if (problem !== undefined) return `does not compile: ${problem}`;
   }
   try {
-    const all = [...fills, ...launches];
+    const all = [...fills, ...launches, ...checks];
     await watched(gpu, all, async () => submit(gpu, all));
   } catch (error) {
     gpu.check();
@@ -70,10 +70,17 @@ export function trialOf(build: () => Trial): Trial | string {
 
 const cannotBeLaunched = (error: unknown): string => `cannot be launched: ${(error as Error).message}`;
 
-/** Makes the launches of a trial, ready to submit, and those that fill its tensors. */
-function record(ground: Ground, trial: Trial): Attempt & { fills: readonly Launch[] } {
+/** The launches of a trial, those that fill its tensors before, and those that make its outputs comparable. */
+interface Recorded extends Attempt {
+  readonly fills: readonly Launch[];
+  readonly checks: readonly Launch[];
+}
+
+/** Makes the launches of a trial, ready to submit. */
+function record(ground: Ground, trial: Trial): Recorded {
   const { gpu } = ground;
-  const uses = trial.launches.flatMap(({ source, args }) =>
+  const all = [...trial.launches, ...(trial.checks ?? [])];
+  const uses = all.flatMap(({ source, args }) =>
     kernel(gpu, source).bindings.map(({ name, writes }) => ({ name: args[name]?.name ?? name, writes })),
   );
   const used = new Map<string, Tensor>();
@@ -91,10 +98,10 @@ function record(ground: Ground, trial: Trial): Attempt & { fills: readonly Launc
     return t;
   };
   // These tensors are made outside the recording, which would own them; they end with the job's scope.
-  const bound = trial.launches.map(({ args }) =>
+  const bound = all.map(({ args }) =>
     Object.fromEntries(Object.entries(args).map(([name, spec]) => [name, bind(spec.name ?? name, spec)])),
   );
-  const work = (): void => trial.launches.forEach(({ source, grid }, i) => void run(source, bound[i]!, grid));
+  const work = (): void => all.forEach(({ source, grid }, i) => void run(source, bound[i]!, grid));
   const { recording } = recordList(gpu, work, () => new Set());
   place(gpu, recording.launches, recording.plan);
   const outputs = trial.outputs.map((name) => {
@@ -102,7 +109,9 @@ function record(ground: Ground, trial: Trial): Attempt & { fills: readonly Launc
     if (!t) throw new GpuError(`no launch binds the output '${name}'.`);
     return [name, t] as const;
   });
-  return { launches: recording.launches, outputs: new Map(outputs), fills };
+  const timed = recording.launches.slice(0, trial.launches.length);
+  const checks = recording.launches.slice(trial.launches.length);
+  return { launches: timed, outputs: new Map(outputs), fills, checks };
 }
 
 /** What a trial does with a tensor. `updated`: read first, written later. */
@@ -208,7 +217,7 @@ export class Compiler {
   /** Compiles the kernels of all these trials. Failures are left to `attempt`, which reports them. */
   async compile(trials: Iterable<Trial | string>): Promise<void> {
     const sources = [...trials].flatMap((trial) =>
-      typeof trial === 'string' ? [] : trial.launches.map(({ source }) => source),
+      typeof trial === 'string' ? [] : [...trial.launches, ...(trial.checks ?? [])].map(({ source }) => source),
     );
     const problems = [...new Set(sources)].map(async (source) => {
       try {
@@ -277,12 +286,13 @@ export interface Expectation {
  * The expectation that a reference's outputs make; or why they cannot serve. Candidates get other tensors for their outputs from now
  * on. Two orders of summing n = `terms` products of numbers in [−1, 1) drift apart like a random walk: by about 0.1·√n·2⁻²⁴ of the
  * largest sum, at worst 5 times that; 4·√n·2⁻²⁴ is allowed. A missing product makes a difference of about 0.2/√n of it, which is more
- * than that up to n = 800 000. An f16 output is rounded once more, so one unit in its last place is allowed besides.
+ * than that up to n = 800 000. An f16 output is rounded once more, so one unit in its last place is allowed besides, and
+ * `operandRounding` of the largest value where the job says so.
  */
 export async function expectationOf(
   { gpu, tensors }: Ground,
   written: ReadonlyMap<string, Tensor>,
-  terms: number,
+  { terms, operandRounding = 0 }: Pick<Job, 'terms' | 'operandRounding'>,
 ): Promise<Expectation | string> {
   const packed = [...written].find(([, { dtype }]) => dtype === 'u8');
   if (packed) return `writes '${packed[0]}' as u8, which cannot be compared`;
@@ -308,7 +318,9 @@ export async function expectationOf(
     const value = type === 'f16' ? fromHalf(bits) : floatOf(bits);
     if (type !== 'integer' && !Number.isFinite(value)) return `leaves a NaN or an infinity in '${name}'`;
     if (bits === 0) return `writes only zeros to '${name}', which checks nothing`;
-    const rounding = type === 'integer' ? 0 : Math.fround(4 * Math.sqrt(terms) * 2 ** -24 * value);
+    const products = typeof terms === 'number' ? terms : terms[name]!;
+    const share = 4 * Math.sqrt(products) * 2 ** -24 + operandRounding;
+    const rounding = type === 'integer' ? 0 : Math.fround(share * value);
     const lastPlace = type === 'f16' ? 2 ** -10 : 0;
     const limits = uploaded(gpu, Uint32Array.of(t.size, bitsOf(rounding), bitsOf(lastPlace), at), 'limits');
     expected.push({ name, t, type, limits, rounding, lastPlace });

@@ -122,7 +122,7 @@ const ahead = ({ adapter }: Gpu): number => (adapter.software ? 0 : 4);
 
 async function tuneOne(ground: Ground, job: Job, prepared: Prepared, options: TuneOptions): Promise<TuneResult> {
   const { gpu } = ground;
-  const { key, candidates, terms } = job;
+  const { key, candidates } = job;
   const { turns = 7, turnMs = gpu.adapter.software ? 20 : 5 } = options;
   const start = performance.now();
   const seconds = (): number => (performance.now() - start) / 1000;
@@ -136,7 +136,7 @@ async function tuneOne(ground: Ground, job: Job, prepared: Prepared, options: Tu
   await prepared.compiled;
   const reference = await attempt(ground, prepared.reference);
   if (typeof reference === 'string') return failed(reference);
-  const expected = await expectationOf(ground, reference.outputs, terms);
+  const expected = await expectationOf(ground, reference.outputs, job);
   if (typeof expected === 'string') return failed(expected);
 
   const contenders: Contender[] = [];

@@ -21,11 +21,16 @@ test("a step's choices are found without running it; each can be measured, and w
     assert.equal([...families].sort(), ['conv.forward', 'conv.inputGradient', 'conv.weightGradient']);
     assert.is(new Set(jobs.map(({ key }) => key)).size, jobs.length);
     for (const { key, candidates, reference, terms, build } of jobs) {
-      assert.ok(candidates.length > 0 && terms > 0, key);
+      assert.ok(
+        candidates.length > 0 && (typeof terms === 'number' ? [terms] : Object.values(terms)).every((n) => n > 0),
+        key,
+      );
       const shapes = [reference, ...candidates].map((candidate) => {
-        const { launches, outputs } = build(candidate);
+        const { launches, checks = [], outputs } = build(candidate);
         const tensors = new Map(
-          launches.flatMap(({ args }) => Object.entries(args).map(([name, t]) => [t.name ?? name, t.shape])),
+          [...launches, ...checks].flatMap(({ args }) =>
+            Object.entries(args).map(([name, t]) => [t.name ?? name, t.shape]),
+          ),
         );
         for (const output of outputs) assert.ok(tensors.has(output), `${key}: no launch binds '${output}'`);
         return JSON.stringify(outputs.map((output) => [output, tensors.get(output)]));

@@ -18,6 +18,7 @@ import { blockConv } from './blocks.js';
 import { typesOf } from './family.js';
 import { convKernel } from './forward.js';
 import { onePass, weightGradientKernel } from './weight-gradient.js';
+import { granted, loaded } from './wish.js';
 
 /** Options of `conv`. */
 export interface ConvOptions {
@@ -49,14 +50,14 @@ export function conv(x: Tensor, weight: Tensor, bias?: Tensor, options: ConvOpti
   const { gpu } = x;
 
   const y = empty(gpu, outputShape, types.dtype, 'conv');
-  const { g, along } = flattened(geometry, deferredActivation(x, true));
-  const kernel = convKernel(gpu, types, g, false);
-  const deferred = kernel.appliesOnLoad ? deferredActivation(x, kernel.draws.onLoad) : undefined;
-  const sums = statistics && gpu.flags.fuse ? partialSums(gpu, kernel.parts, g) : undefined;
-  const { source, grid, weights } = kernel.launch({
-    bias: bias !== undefined,
-    fusion: { onLoad: along(deferred), statistics: sums !== undefined },
-  });
+  const waiting = deferredActivation(x, true);
+  const { g, along } = flattened(geometry, waiting);
+  const wish = { bias: bias !== undefined, onLoad: along(waiting), statistics: statistics && gpu.flags.fuse };
+  const kernel = convKernel(gpu, types, g, false, wish);
+  const fusion = granted(wish, kernel);
+  const deferred = fusion.onLoad && waiting;
+  const sums = fusion.statistics ? partialSums(gpu, kernel.parts, g) : undefined;
+  const { source, grid, weights } = kernel.launch({ bias: wish.bias, fusion });
   run(
     source,
     {
@@ -172,14 +173,13 @@ function inputGradient(
   // Where this is the last gradient that x gets and x is an activation, the kernel takes the derivative and its norm's sums, too.
   const activation = flow.activated(0) ? activationOf(x) : undefined;
   const { g, along } = flattened(turned(geometry), activation);
-  const kernel = convKernel(gpu, types, g, true);
-  const of = activation?.activation.dropout && !kernel.draws.gradient ? undefined : activation;
+  // On a CPU, drawing dropout for every pixel of a tile takes longer to compile than it saves.
+  const of = activation?.activation.dropout && gpu.adapter.software ? undefined : activation;
+  const base = of && flow.take(0);
+  const wish = { bias: false, gradient: along(of), base: base !== undefined };
+  const kernel = convKernel(gpu, types, g, true, wish);
   const sums = of && partialSums(gpu, kernel.parts, g);
-  const base = sums && flow.take(0);
-  const { source, grid, weights } = kernel.launch({
-    bias: false,
-    fusion: sums ? { gradient: along(of), base: base !== undefined } : {},
-  });
+  const { source, grid, weights } = kernel.launch({ bias: false, fusion: granted(wish, kernel) });
   run(
     source,
     {
@@ -204,14 +204,17 @@ function weightGradient(
   const { gpu } = x;
   const types = typesOf('conv', x, weight);
   const { parameters } = types;
-  const kernel = weightGradientKernel(gpu, types, g);
+  const waiting = deferredActivation(x, true);
+  const wish = { bias: bias !== undefined, onLoad: waiting?.activation };
+  const kernel = weightGradientKernel(gpu, types, g, wish);
   const { slices } = kernel;
   const like = (parameter: Tensor, label: string): Tensor =>
     parameters === 'f32' ? gradientLike(parameter) : empty(gpu, parameter.shape, parameters, label);
   const dWeight = like(weight, 'dWeight');
   const dBias = bias && like(bias, 'dBias');
-  const deferred = deferredActivation(x, kernel.drawsOnLoad);
-  const { source, grid } = kernel.launch({ bias: bias !== undefined, onLoad: deferred?.activation });
+  const onLoad = loaded(wish, kernel);
+  const deferred = onLoad && waiting;
+  const { source, grid } = kernel.launch({ bias: wish.bias, onLoad });
   const from = { x: deferred?.z ?? x, dy, ...(deferred && { coefficients: deferred.coefficients, ...deferred.draws }) };
   if (onePass(kernel, types)) {
     run(source, { ...from, dWeight, ...(dBias && { dBias }) }, grid);

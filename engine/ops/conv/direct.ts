@@ -22,8 +22,7 @@ export const directForward: Family<ConvKernel, { tile: ConvTile }> = {
       // Every element is loaded again for each row of taps and each few output channels. At about 32 output channels of a 3×3
       // kernel this takes as long as writing and reading the activation once (measured on both CPU drivers, 2026-11).
       appliesOnLoad: g.outputs * g.kernel[0] * g.kernel[1] <= 96,
-      // On a CPU, drawing dropout for every pixel of a tile takes longer to compile than it saves.
-      draws: { onLoad: false, gradient: !gpu.adapter.software },
+      drawsOnLoad: false,
       launch: ({ bias, fusion }) => ({
         source: convShader(dtype, g, { tile, weights, bias, fusion, parameters, name }),
         grid: { threads: convThreads(g, tile) },

@@ -22,8 +22,8 @@ export interface ConvKernel {
   readonly parts: Parts;
   /** Whether it is cheap to apply an activation on load. */
   readonly appliesOnLoad: boolean;
-  /** Whether it is cheap to draw dropout on load, and in an input gradient's epilogue. */
-  readonly draws: { readonly onLoad: boolean; readonly gradient: boolean };
+  /** Whether it is cheap to draw dropout on load. */
+  readonly drawsOnLoad: boolean;
   launch(request: ConvRequest): ConvLaunch;
 }
 

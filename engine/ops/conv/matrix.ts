@@ -42,7 +42,7 @@ export const matrixForward: Family<ConvKernel, OnUnit<MatrixConvTile>> = {
       parts: tileParts(g, tile),
       // As for the tiled kernel: an element is staged once for each block of output channels.
       appliesOnLoad: g.outputs <= 4 * tile.outputs,
-      draws: { onLoad: g.outputs <= tile.outputs, gradient: true },
+      drawsOnLoad: g.outputs <= tile.outputs,
       launch: ({ bias, fusion }) => ({
         source: convMatrixShader(dtype, g, { unit, tile, weights, bias, fusion, parameters, name }),
         grid: { workgroups: convMatrixWorkgroups(g, tile) },

@@ -28,7 +28,7 @@ export const tiledForward: Family<ConvKernel, { tile: TiledConvTile }> = {
       parts: tileParts(g, tile),
       // An element is staged once for each block of output channels.
       appliesOnLoad: g.outputs <= 4 * tile.outputs,
-      draws: { onLoad: g.outputs <= tile.outputs, gradient: true },
+      drawsOnLoad: g.outputs <= tile.outputs,
       launch: ({ bias, fusion }) => ({
         source: convTiledShader(dtype, g, { tile, weights, bias, fusion, parameters, name }),
         grid: { workgroups: convTiledWorkgroups(g, tile) },

@@ -11,6 +11,7 @@ import { type Choice, type ConvTypes, candidatesOf, type Families, keyOf } from 
 import type { WeightGradientKernel } from './kernels.js';
 import { matrixWeightGradient } from './matrix.js';
 import { tiledWeightGradient } from './tiled.js';
+import { type ConvWish, loaded, operandRounding, trialInput, wishText } from './wish.js';
 
 const families: Families<WeightGradientKernel> = {
   direct: directWeightGradient,
@@ -33,28 +34,40 @@ function simplest({ adapter }: Gpu, g: ConvGeometry): WeightGradientTile {
 export const onePass = ({ slices }: WeightGradientKernel, { parameters }: ConvTypes): boolean =>
   slices === 1 && parameters === 'f32';
 
-/** The kernel for the weight gradient of a geometry. */
-export function weightGradientKernel(gpu: Gpu, types: ConvTypes, g: ConvGeometry): WeightGradientKernel {
+/** The kernel for the weight gradient of a geometry, and of the bias where the wish says so. */
+export function weightGradientKernel(
+  gpu: Gpu,
+  types: ConvTypes,
+  g: ConvGeometry,
+  wish: ConvWish,
+): WeightGradientKernel {
   const { dtype, parameters } = types;
   const wanted = { gpu, types, g, backwards: false };
   const kernelOf = (choice: Choice): WeightGradientKernel => families[choice.kernel].kernel(wanted, choice);
   const reference: Choice = { kernel: 'direct', tile: simplest(gpu, g) };
-  const choice = choose<Choice>(gpu, keyOf('weightGradient', types, g), candidatesOf(families, wanted), {
+  const key = keyOf('weightGradient', types, g) + wishText(wish);
+  const choice = choose<Choice>(gpu, key, candidatesOf(families, wanted), {
     reference,
     terms: g.batch * sizeOf(g.output),
+    operandRounding: operandRounding(dtype, wish),
     build: (candidate): Trial => {
       const kernel = kernelOf(candidate);
-      const { source, grid } = kernel.launch({ bias: true, onLoad: undefined });
+      const onLoad = candidate === reference ? undefined : loaded(wish, kernel);
+      const { source, grid } = kernel.launch({ bias: wish.bias, onLoad });
+      const { bound, before } = trialInput(g, dtype, wish, onLoad);
       const [weight, bias] = [[g.outputs, ...g.kernel, g.inputs], [g.outputs]];
-      const x: TrialTensor = { shape: [g.batch, ...g.input, g.inputs], dtype };
       const dy: TrialTensor = { shape: [g.batch, ...g.output, g.outputs], dtype };
       const dWeight: TrialTensor = { shape: weight, dtype: parameters };
       const dBias: TrialTensor = { shape: bias, dtype: parameters };
-      const outputs = ['dWeight', 'dBias'];
-      if (onePass(kernel, types)) return { launches: [{ source, args: { x, dy, dWeight, dBias }, grid }], outputs };
+      const outputs = wish.bias ? ['dWeight', 'dBias'] : ['dWeight'];
+      const firstPass = (sums: { dWeight: TrialTensor; dBias: TrialTensor }): TrialLaunch[] => {
+        const { dBias, ...others } = sums;
+        return [...before, { source, args: { ...bound, dy, ...others, ...(wish.bias && { dBias }) }, grid }];
+      };
+      if (onePass(kernel, types)) return { launches: firstPass({ dWeight, dBias }), outputs };
       const partialWeight = { shape: [kernel.slices, ...weight], name: 'partialWeight' };
       const partialBias = { shape: [kernel.slices, ...bias], name: 'partialBias' };
-      const first = { source, args: { x, dy, dWeight: partialWeight, dBias: partialBias }, grid };
+      const first = firstPass({ dWeight: partialWeight, dBias: partialBias });
       const size = sizeOf(weight);
       if (candidate === reference) {
         const plain = (slices: TrialTensor, sum: TrialTensor & { name: string }): TrialLaunch => ({
@@ -64,16 +77,16 @@ export function weightGradientKernel(gpu: Gpu, types: ConvTypes, g: ConvGeometry
         });
         const sums = [
           plain(partialWeight, { ...dWeight, name: 'dWeight' }),
-          plain(partialBias, { ...dBias, name: 'dBias' }),
+          ...(wish.bias ? [plain(partialBias, { ...dBias, name: 'dBias' })] : []),
         ];
-        return { launches: [first, ...sums], outputs };
+        return { launches: [...first, ...sums], outputs };
       }
       const second = {
-        source: sumSlicesShader(parameters, { bias: true }),
-        args: { partialWeight, partialBias, dWeight, dBias },
-        grid: { threads: size + g.outputs },
+        source: sumSlicesShader(parameters, { bias: wish.bias }),
+        args: { partialWeight, dWeight, ...(wish.bias && { partialBias, dBias }) },
+        grid: { threads: size + (wish.bias ? g.outputs : 0) },
       };
-      return { launches: [first, second], outputs };
+      return { launches: [...first, second], outputs };
     },
   });
   return kernelOf(choice);
