@@ -126,6 +126,9 @@ ${text.join('')}];
 `;
 }
 
+/** Most times that a step is recorded again because its choices have changed. */
+const mostRounds = 3;
+
 /** `wgrad bench --tune`. */
 export async function run(args: string[]): Promise<number> {
   const { flags } = command.read(args);
@@ -135,18 +138,24 @@ export async function run(args: string[]): Promise<number> {
   const gpu = await openDevice(adapter ? { adapter } : {});
   try {
     await verifyDevice(gpu);
-    const jobs = jobsOfStep(gpu, layered(settings)).filter(({ key }) => key.includes(only));
-    const left = again ? jobs : jobs.filter((job) => !recall(gpu, job));
-    console.error(`${jobs.length} choices in this step, ${jobs.length - left.length} of them measured before`);
-    let done = 0;
-    const some = left.map((job) => withCandidates(job, candidates));
-    const results = await tune(gpu, some, {
-      turns,
-      onResult: (result) => {
+    const results: TuneResult[] = [];
+    // A winner may apply its input's activation on load where the default did not, or the reverse; later convolutions of the same
+    // tensor then ask for other choices.
+    for (let round = 0; round < mostRounds; round++) {
+      const measured = new Set(results.map(({ key }) => key));
+      const jobs = jobsOfStep(gpu, layered(settings)).filter(({ key }) => key.includes(only) && !measured.has(key));
+      const left = again ? jobs : jobs.filter((job) => !recall(gpu, job));
+      if (round && !left.length) break;
+      if (round) console.error(`${left.length} more choices follow from these`);
+      else console.error(`${jobs.length} choices in this step, ${jobs.length - left.length} of them measured before`);
+      const some = left.map((job) => withCandidates(job, candidates));
+      let done = 0;
+      const onResult = (result: TuneResult): void => {
         if (result.tuning) saveTuning(gpu, { [result.key]: result.tuning }); // the next one may take the process with it
         console.error(`${++done}/${left.length} ${result.key}: ${result.seconds.toFixed(2)} s`);
-      },
-    });
+      };
+      results.push(...(await tune(gpu, some, { turns, onResult })));
+    }
     if (print) process.stdout.write(tunedSource(gpu.adapter, remembered(gpu)));
     else if (json) console.log(JSON.stringify({ environment: environmentOf(gpu), results }, null, 2));
     else if (results.length) console.log(report(results));
