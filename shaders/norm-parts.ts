@@ -1,6 +1,7 @@
 // What a norm needs of each channel, from the partial sums of a pass over the tensor: coefficients from partial moments, totals of its
 // gradient from partial sums, in a fixed order. `coefficients` [groups, 4, C] and `totals` [groups, 2, C] are those of
 // norm-activation.ts. The parts of a group lie one after another. More than `mostParts` of them take two launches.
+import { lines, range } from './conv/geometry.js';
 import { f32, flatIndex, u32, wgsl } from './wgsl.js';
 
 /** The most groups that these kernels take: one workgroup adds up all groups of a channel quad. */
@@ -8,9 +9,12 @@ export const mostGroups = 64;
 
 /** Threads that share the parts of a channel quad of one of the groups: a few parts each, and 256 for all groups at most. */
 function lanesOf(parts: number, groups: number): number {
-  const lanes = parts >= 8192 ? 256 : parts >= 512 ? 64 : parts >= 64 ? 16 : 4;
+  const lanes = parts >= 2048 ? 256 : parts >= 256 ? 64 : parts >= 32 ? 16 : 4;
   return Math.min(lanes, 2 ** Math.floor(Math.log2(256 / groups)));
 }
+
+/** Parts that a thread takes at a time, of `each` in all: it waits for memory once for so many. */
+const batchOf = (each: number): 4 | 8 => (each > 16 ? 8 : 4);
 
 /** How partial sums are added up: in `groups` groups, the largest of which has `parts` parts. Several groups bind `starts`. */
 export interface Adding {
@@ -23,30 +27,104 @@ export interface Adding {
 const bindStarts = (binding: number, groups: number): string =>
   groups > 1 ? `\n@group(0) @binding(${binding}) var<storage, read> starts: array<f32>;` : '';
 
-/** Where there are several groups: a thread's `group` and `lane`, the group's parts from `start` to `end`, its `first` coefficient. */
-const shared = (lanes: number): string => wgsl`  let group = thread / ${u32(lanes)};
+/** A thread's `lane`, the group's parts from `start` to `end` and, of several groups, `group` and its `first` coefficient. */
+const shared = ({ groups }: Adding, lanes: number): string =>
+  groups > 1
+    ? wgsl`  let group = thread / ${u32(lanes)};
   let lane = thread % ${u32(lanes)};
   let start = u32(starts[group]);
   let end = u32(starts[group + 1u]);
-  let first = group * 4u * quads + quad;`;
+  let first = group * 4u * quads + quad;`
+    : wgsl`  let lane = thread;
+  let start = 0u;
+  let end = arrayLength(&partials) / (2u * quads);`;
 
 /**
- * coefficients [groups, 4, C] from partial means and Σ (z − mean)² of parts of `pixelsOf` pixels, combined as Chan et al. (1979) in
- * a fixed order. With `momentum`, running mean and variance follow the groups of `track` in place, one after another (the unbiased
+ * Runs `body` for each batch of parts of a thread: those from `from` to the group's end that are `apart` from each other. The body
+ * has the place `at0`, `at1` … of each in partials. Beyond the end, where `is1`, `is2` … are false, that is the place of the last.
+ */
+const eachBatch = (batch: number, from: string, apart: number, body: string): string => wgsl`
+  for (var part = ${from}; part < end; part += ${u32(batch * apart)}) {
+${lines(range(batch).map((i) => `    let is${i} = part + ${u32(i * apart)} < end; let part${i} = min(part + ${u32(i * apart)}, end - 1u); let at${i} = part${i} * 2u * quads + quad;`))}
+${body}
+  }`;
+
+/**
+ * Adds to the moments `pixels`, `mean` and `square` those of other parts, named n, m and s and a number. Nothing cancels, whatever the
+ * means are: with the mean of all, μ, the sum of squares is Σ s + Σ n (m − μ)² over all parts, as Chan et al. (1979) for two.
+ */
+function combine(parts: readonly number[]): string {
+  const total = (item: (i: number) => string): string => parts.map(item).join(' + ');
+  return wgsl`
+      let total = pixels + ${total((i) => `n${i}`)};
+${parts.map((i) => `      let d${i} = m${i} - mean;`).join('\n')}
+      let step = (${total((i) => `n${i} * d${i}`)}) / max(total, 1.0);
+${parts.map((i) => `      let e${i} = d${i} - step;`).join('\n')}
+      square += (${total((i) => `s${i}`)}) + (pixels * step * step + ${total((i) => `n${i} * e${i} * e${i}`)});
+      mean += step;
+      pixels = total;`;
+}
+
+/** Defines `pixels_of(part)`. */
+const pixelsFunction = (pixelsOf: string | undefined): string =>
+  `fn pixels_of(part: u32) -> f32 { return ${pixelsOf === undefined ? 'counted[part]' : `f32(${pixelsOf})`}; }`;
+
+/** Combines the moments of a batch of parts, whose means are less `origin`. */
+const moments = (batch: number, V: string, origin = ''): string => wgsl`
+${lines(range(batch).map((i) => `      let n${i} = select(0.0, pixels_of(part${i}), is${i}); let m${i} = partials[at${i}]${origin}; let s${i} = select(${V}(0.0), partials[at${i} + quads], is${i});`))}
+${combine(range(batch))}`;
+
+/** Adds a batch of parts to `sum` and `product`. */
+const moreSums = (batch: number, V: string): string =>
+  ['sum', 'product']
+    .map((name, row) => {
+      const value = (i: number): string => `select(${V}(0.0), partials[at${i}${row ? ' + quads' : ''}], is${i})`;
+      return `      ${name} += ${pairs(range(batch).map(value))};`;
+    })
+    .join('\n');
+
+/** A sum of 2, 4, 8 … expressions, added up two by two. */
+const pairs = (items: readonly string[]): string => {
+  if (items.length === 1) return items[0]!;
+  const half = items.length / 2;
+  return `(${pairs(items.slice(0, half))} + ${pairs(items.slice(half))})`;
+};
+
+/** A tree over the lanes of a group: `take` adds the values of the other lanes, `apart` from each other, to those of the first. */
+function tree(lanes: number, store: string, take: (others: readonly number[], apart: number) => string): string {
+  const levels: string[] = [];
+  for (let left = lanes; left > 1; ) {
+    const of = left % 4 === 0 ? 4 : 2;
+    left /= of;
+    levels.push(wgsl`
+  workgroupBarrier();
+  if (lane < ${u32(left)}) {
+    {${take(range(of).slice(1), left)}
+    }
+${left > 1 ? store : ''}
+  }`);
+  }
+  return store + levels.join('');
+}
+
+/**
+ * coefficients [groups, 4, C] from partial means and Σ (z − mean)² of parts of `pixelsOf` pixels, combined in a
+ * fixed order. With `momentum`, running mean and variance follow the groups of `track` in place, one after another (the unbiased
  * variance, as PyTorch). Sizes are read from the bindings. Without
  * `pixelsOf` the parts are those that `normSlicedMoments` leaves, and their pixels are bound as `counted`.
  */
 export function normCoefficients(
-  { width, groups, parts }: Adding,
+  adding: Adding,
   pixelsOf: string | undefined,
   epsilon: number,
   momentum: number | undefined,
   track: readonly number[] = [0],
 ): string {
+  const { width, groups, parts } = adding;
   const V = width === 4 ? 'vec4f' : 'f32';
   const lanes = lanesOf(parts, groups);
+  const batch = batchOf(parts / lanes);
   const grouped = groups > 1;
-  const own = grouped ? 'thread' : 'lane';
   const at = grouped ? 'first' : 'quad';
   const follow = (
     mean: string,
@@ -81,38 +159,26 @@ var<workgroup> counts: array<f32, ${groups * lanes}>;
 var<workgroup> means: array<${V}, ${groups * lanes}>;
 var<workgroup> squares: array<${V}, ${groups * lanes}>;
 
+${pixelsFunction(pixelsOf)}
+
 @compute @workgroup_size(${groups * lanes})
-fn norm_coefficients(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) ${own}: u32) {
+fn norm_coefficients(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) thread: u32) {
   let quad = id.x;
   let quads = arrayLength(&gamma);
-${grouped ? shared(lanes) : '  let parts = arrayLength(&partials) / (2u * quads);'}
+${shared(adding, lanes)}
   var pixels = 0.0;
-  var mean = ${V}(0.0);
-  var square = ${V}(0.0);
-  for (var part = ${grouped ? 'start + lane' : 'lane'}; part < ${grouped ? 'end' : 'parts'}; part += ${u32(lanes)}) {
-    let at = part * 2u * quads + quad;
-    let n = ${pixelsOf === undefined ? 'counted[part];\n    if (n == 0.0) { continue; }' : `f32(${pixelsOf});`}
-    let delta = partials[at] - mean;
-    let total = pixels + n;
-    mean += delta * (n / total);
-    square += partials[at + quads] + delta * delta * (pixels * n / total);
-    pixels = total;
-  }
-  counts[${own}] = pixels;
-  means[${own}] = mean;
-  squares[${own}] = square;
-  workgroupBarrier();
+  var mean = partials[min(start + lane, end - 1u) * 2u * quads + quad];
+  var square = ${V}(0.0);${eachBatch(batch, 'start + lane', lanes, moments(batch, V))}
+${tree(
+  lanes,
+  wgsl`    counts[thread] = pixels;
+    means[thread] = mean;
+    squares[thread] = square;`,
+  (others, apart) => wgsl`
+${others.map((i) => `      let n${i} = counts[thread + ${u32(i * apart)}]; let m${i} = means[thread + ${u32(i * apart)}]; let s${i} = squares[thread + ${u32(i * apart)}];`).join('\n')}
+${combine(others)}`,
+)}
   ${grouped ? 'if (lane == 0u) {' : 'if (lane != 0u) { return; }'}
-  for (var other = 1u; other < ${u32(lanes)}; other++) {
-    let n = counts[${grouped ? 'thread + ' : ''}other];
-    if (n > 0.0) {
-      let delta = means[${grouped ? 'thread + ' : ''}other] - mean;
-      let total = pixels + n;
-      mean += delta * (n / total);
-      square += squares[${grouped ? 'thread + ' : ''}other] + delta * delta * (pixels * n / total);
-      pixels = total;
-    }
-  }
 ${pixelsOf === undefined ? `  mean += partials[${u32(2 * groups * slices)} * quads + ${grouped ? 'group * quads + ' : ''}quad];\n` : ''}  let r = 1.0 / sqrt(square / pixels + ${f32(epsilon)});
   coefficients[${at}] = mean;
   coefficients[quads + ${at}] = gamma[quad] * r;
@@ -161,21 +227,14 @@ export const normSlicedMoments = (adding: Adding, pixelsOf: string): string => {
 @group(0) @binding(1) var<storage, read_write> sliced: array<${V}>;
 @group(0) @binding(2) var<storage, read_write> counts: array<f32>;${bindStarts(3, adding.groups)}
 
+${pixelsFunction(pixelsOf)}
+
 @compute @workgroup_size(64)
 fn norm_sliced_moments(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {${slicePreamble(adding, slicedRows(adding.groups, true))}
   let origin = partials[start * 2u * quads + quad];
   var pixels = 0.0;
-  var mean = ${V}(0.0);
-  var square = ${V}(0.0);
-  for (var part = start + slice; part < end; part += ${u32(slices)}) {
-    let at = part * 2u * quads + quad;
-    let n = f32(${pixelsOf});
-    let delta = partials[at] - origin - mean;
-    let total = pixels + n;
-    mean += delta * (n / total);
-    square += partials[at + quads] + delta * delta * (pixels * n / total);
-    pixels = total;
-  }
+  var mean = partials[min(start + slice, end - 1u) * 2u * quads + quad] - origin;
+  var square = ${V}(0.0);${eachBatch(8, 'start + slice', slices, moments(8, V, ' - origin'))}
   sliced[row * 2u * quads + quad] = mean;
   sliced[(row * 2u + 1u) * quads + quad] = square;
   if (quad == 0u) { counts[row] = pixels; }
@@ -193,11 +252,7 @@ export const normSlicedSums = (adding: Adding): string => {
 @compute @workgroup_size(64)
 fn norm_sliced_sums(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {${slicePreamble(adding, slicedRows(adding.groups, false))}
   var sum = ${V}(0.0);
-  var product = ${V}(0.0);
-  for (var part = start + slice; part < end; part += ${u32(slices)}) {
-    sum += partials[part * 2u * quads + quad];
-    product += partials[(part * 2u + 1u) * quads + quad];
-  }
+  var product = ${V}(0.0);${eachBatch(8, 'start + slice', slices, moreSums(8, V))}
   sliced[row * 2u * quads + quad] = sum;
   sliced[(row * 2u + 1u) * quads + quad] = product;
 }`;
@@ -226,11 +281,12 @@ fn norm_running_coefficients(@builtin(global_invocation_id) id: vec3u) {
  * totals [groups, 2, C], dgamma and dbeta [C] from partial sums, in a fixed order. Sizes are read from the bindings, so that all norms
  * share one pipeline.
  */
-export function normActivationTotals({ width, groups, parts }: Adding): string {
+export function normActivationTotals(adding: Adding): string {
+  const { width, groups, parts } = adding;
   const V = width === 4 ? 'vec4f' : 'f32';
   const lanes = lanesOf(parts, groups);
+  const batch = batchOf(parts / lanes);
   const grouped = groups > 1;
-  const own = grouped ? 'thread' : 'lane';
   const ofAll = `  let scale = coefficients[quads + quad];
   let r = coefficients[3u * quads + quad];
   dbeta[quad] = sum;
@@ -264,24 +320,21 @@ var<workgroup> sums: array<${V}, ${groups * lanes}>;
 var<workgroup> products: array<${V}, ${groups * lanes}>;
 
 @compute @workgroup_size(${groups * lanes})
-fn norm_activation_totals(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) ${own}: u32) {
+fn norm_activation_totals(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) thread: u32) {
   let quad = id.x;
   let quads = arrayLength(&dgamma);
-${grouped ? shared(lanes) : '  let end = arrayLength(&partials);'}
+${shared(adding, lanes)}
   var sum = ${V}(0.0);
-  var product = ${V}(0.0);
-  for (var at = ${grouped ? '(start + lane)' : 'lane'} * 2u * quads + quad; at < end${grouped ? ' * 2u * quads' : ''}; at += ${u32(2 * lanes)} * quads) {
-    sum += partials[at];
-    product += partials[at + quads];
-  }
-  sums[${own}] = sum;
-  products[${own}] = product;
-  workgroupBarrier();
+  var product = ${V}(0.0);${eachBatch(batch, 'start + lane', lanes, moreSums(batch, V))}
+${tree(
+  lanes,
+  wgsl`    sums[thread] = sum;
+    products[thread] = product;`,
+  (others, apart) => wgsl`
+      sum += ${others.map((i) => `sums[thread + ${u32(i * apart)}]`).join(' + ')};
+      product += ${others.map((i) => `products[thread + ${u32(i * apart)}]`).join(' + ')};`,
+)}
   ${grouped ? 'if (lane == 0u) {' : 'if (lane != 0u) { return; }'}
-  for (var other = 1u; other < ${u32(lanes)}; other++) {
-    sum += sums[${grouped ? 'thread + ' : ''}other];
-    product += products[${grouped ? 'thread + ' : ''}other];
-  }
 ${grouped ? ofGroups : ofAll}
 }`;
 }
