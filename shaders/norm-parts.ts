@@ -2,7 +2,7 @@
 // gradient from partial sums, in a fixed order. `coefficients` [groups, 4, C] and `totals` [groups, 2, C] are those of
 // norm-activation.ts. The parts of a group lie one after another. More than `mostParts` of them take two launches.
 import { lines, range } from './conv/geometry.js';
-import { f32, flatIndex, u32, wgsl } from './wgsl.js';
+import { f32, flatIndex, pairs, u32, wgsl } from './wgsl.js';
 
 /** The most groups that these kernels take: one workgroup adds up all groups of a channel quad. */
 export const mostGroups = 64;
@@ -82,13 +82,6 @@ const moreSums = (batch: number, V: string): string =>
       return `      ${name} += ${pairs(range(batch).map(value))};`;
     })
     .join('\n');
-
-/** A sum of 2, 4, 8 … expressions, added up two by two. */
-const pairs = (items: readonly string[]): string => {
-  if (items.length === 1) return items[0]!;
-  const half = items.length / 2;
-  return `(${pairs(items.slice(0, half))} + ${pairs(items.slice(half))})`;
-};
 
 /** A tree over the lanes of a group: `take` adds the values of the other lanes, `apart` from each other, to those of the first. */
 function tree(lanes: number, store: string, take: (others: readonly number[], apart: number) => string): string {

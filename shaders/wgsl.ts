@@ -65,6 +65,13 @@ export const enable = (dtype: Float): string => (dtype === 'f16' ? 'enable f16;'
  */
 export const flatIndex = (workgroupSize: number): string => wgsl`(id.y * groups.x * ${u32(workgroupSize)} + id.x)`;
 
+/** Expression: the sum of 2, 4, 8 … expressions, added up two by two, so that little is lost and all can be loaded at once. */
+export const pairs = (items: readonly string[]): string => {
+  if (items.length === 1) return items[0]!;
+  const half = items.length / 2;
+  return `(${pairs(items.slice(0, half))} + ${pairs(items.slice(half))})`;
+};
+
 /** The type of the bits of f32 or vec2f to vec4f: u32, vec2u to vec4u. */
 export const bitsOf = (V: string): string => V.replace(/f32$/, 'u32').replace(/f$/, 'u');
 

@@ -1,6 +1,6 @@
 // Launches beside a convolution's kernels: one reorders weights for GPUs, the other sums the slices of a weight gradient.
-import { enable, type Float, flatIndex, u32, wgsl } from '../wgsl.js';
-import { type ConvGeometry, product, solidGeometry } from './geometry.js';
+import { enable, type Float, flatIndex, pairs, u32, wgsl } from '../wgsl.js';
+import { type ConvGeometry, lines, product, range, solidGeometry, upTo } from './geometry.js';
 
 /** [O, tap, C] → [tap, C, O]: one thread per element, written in order. */
 export const transposeWeightShader = (
@@ -17,23 +17,59 @@ fn conv_prepare_weight(@builtin(global_invocation_id) id: vec3u, @builtin(num_wo
   prepared[i] = weight[(i % ${u32(outputs)}) * ${u32(product(kernel) * inputs)} + i / ${u32(outputs)}];
 }`;
 
+/** How slices are summed. */
+export interface Summing {
+  /** Of the gradients. */
+  readonly dtype: Float;
+  readonly bias: boolean;
+  /** Slices of the weight gradient. */
+  readonly slices: number;
+}
+
+/** Threads that share the slices of one element: about 16 slices each, or more. */
+const lanesOf = ({ slices }: Summing): number => (slices >= 128 ? 8 : slices >= 64 ? 4 : 1);
+
+/** Threads of a workgroup for each lane: neighbours read neighbours. */
+const columnsOf = (lanes: number): number => (lanes === 1 ? 64 : 32);
+
+/** The grid of `sumSlicesShader`, for `size` weights and biases. */
+export const sumSlicesGrid = (summing: Summing, size: number): { threads: number } => {
+  const lanes = lanesOf(summing);
+  return { threads: upTo(size, columnsOf(lanes)) * lanes };
+};
+
+/** Slices that a thread loads at a time. */
+const batch = 8;
+
 /**
  * Weight gradient, second pass: sums [slices, size] over slices in a fixed order, for weights and bias in one launch. Sizes are
- * read from the bindings, so that all convolutions share one pipeline.
+ * read from the bindings, so that convolutions of about as many slices share one pipeline. Where there are many slices, several lanes
+ * share those of an element and meet in workgroup memory.
  */
-export function sumSlicesShader(dtype: Float, { bias }: { bias: boolean }): string {
-  const total = (slices: string, sum: string, at: string): string => wgsl`
-    let size = arrayLength(&${sum});
-    let end = arrayLength(&${slices});
-    var a = 0.0;
-    var b = 0.0;
-    var next = ${at};
-    for (; next + size < end; next += 2u * size) {
-      a += ${slices}[next];
-      b += ${slices}[next + size];
-    }
-    if (next < end) { a += ${slices}[next]; }
-    ${sum}[${at}] = ${dtype}(a + b);`;
+export function sumSlicesShader(summing: Summing): string {
+  const { dtype, bias } = summing;
+  const lanes = lanesOf(summing);
+  const columns = columnsOf(lanes);
+  const workgroup = columns * lanes;
+  const step = lanes === 1 ? 'size' : `${u32(lanes)} * size`;
+  const sum = (name: string): string => wgsl`
+fn sum_of_${name}(at: u32, lane: u32, size: u32) -> f32 {
+  let end = arrayLength(&${name});
+  let step = ${step};
+  var sum = 0.0;
+  var next = ${lanes === 1 ? 'at' : 'lane * size + at'};
+  for (; next + ${u32(batch - 1)} * step < end; next += ${u32(batch)} * step) {
+${lines(range(batch).map((k) => `    let v${k} = ${name}[next + ${u32(k)} * step];`))}
+    sum += ((v0 + v1) + (v2 + v3)) + ((v4 + v5) + (v6 + v7));
+  }
+  for (; next < end; next += step) { sum += ${name}[next]; }
+  return sum;
+}`;
+  const store = (i: string, value: string): string => wgsl`
+  if (${i} < weights) { dWeight[${i}] = ${dtype}(${value}); }
+#if ${bias}
+  if (${i} >= weights && ${i} < weights + biases) { dBias[${i} - weights] = ${dtype}(${value}); }
+#endif`;
   return wgsl`${enable(dtype)}
 @group(0) @binding(0) var<storage, read> partialWeight: array<f32>;
 @group(0) @binding(1) var<storage, read_write> dWeight: array<${dtype}>;
@@ -41,17 +77,31 @@ export function sumSlicesShader(dtype: Float, { bias }: { bias: boolean }): stri
 @group(0) @binding(2) var<storage, read> partialBias: array<f32>;
 @group(0) @binding(3) var<storage, read_write> dBias: array<${dtype}>;
 #endif
+${lanes === 1 ? '' : `var<workgroup> shared_sums: array<f32, ${workgroup}>;`}
+${sum('partialWeight')}
+${bias ? sum('partialBias') : ''}
 
-@compute @workgroup_size(64)
-fn conv_sum_slices(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
-  let i = ${flatIndex(64)};
+@compute @workgroup_size(${workgroup})
+fn conv_sum_slices(
+  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) thread: u32,
+) {
+  let i = (group.y * groups.x + group.x) * ${u32(columns)} + thread % ${u32(columns)};
+  let lane = thread / ${u32(columns)};
   let weights = arrayLength(&dWeight);
-  if (i < weights) {${total('partialWeight', 'dWeight', 'i')}
-  }
+  var sum = 0.0;
+  if (i < weights) { sum = sum_of_partialWeight(i, lane, weights); }
 #if ${bias}
-  if (i >= weights && i < weights + arrayLength(&dBias)) {
-    let j = i - weights;${total('partialBias', 'dBias', 'j')}
-  }
+  let biases = arrayLength(&dBias);
+  if (i >= weights && i < weights + biases) { sum = sum_of_partialBias(i - weights, lane, biases); }
+#endif
+#if ${lanes === 1}
+${store('i', 'sum')}
+#else
+  shared_sums[thread] = sum;
+  workgroupBarrier();
+  if (lane > 0u) { return; }
+  sum = ${pairs(range(lanes).map((k) => `shared_sums[thread + ${u32(k * columns)}]`))};
+${store('i', 'sum')}
 #endif
 }`;
 }
@@ -75,5 +125,5 @@ export const variants = (): string[] =>
   (['f32', 'f16'] as const).flatMap((dtype) => [
     transposeWeightShader(dtype, solidGeometry),
     plainSumShader(dtype, 9),
-    ...[true, false].map((bias) => sumSlicesShader(dtype, { bias })),
+    ...[true, false].flatMap((bias) => [1, 64, 512].map((slices) => sumSlicesShader({ dtype, bias, slices }))),
   ]);

@@ -11,7 +11,7 @@ import {
   blockWeightShader,
   blockWeightThreads,
 } from '../../../shaders/conv/blocks.js';
-import { sumSlicesShader } from '../../../shaders/conv/weights.js';
+import { sumSlicesGrid, sumSlicesShader } from '../../../shaders/conv/weights.js';
 import { checkOptions } from '../../arguments.js';
 import { ActivatedGradient, type GradientFlow, gradientLike, type PartialSums, record } from '../../autograd.js';
 import { ShapeError, sameShape, show } from '../../shape.js';
@@ -152,10 +152,11 @@ function weightGradient(
     },
     { threads: blockWeightThreads(g) },
   );
+  const summing = { dtype: parameters, bias: bias !== undefined, slices: blockWeightChunks(g) };
   run(
-    sumSlicesShader(parameters, { bias: bias !== undefined }),
+    sumSlicesShader(summing),
     { partialWeight, dWeight, ...(partialBias && dBias && { partialBias, dBias }) },
-    { threads: weight.size + (bias?.size ?? 0) },
+    sumSlicesGrid(summing, weight.size + (bias?.size ?? 0)),
   );
   return [dWeight, dBias];
 }

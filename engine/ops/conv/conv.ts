@@ -3,7 +3,7 @@ import type { Activation } from '../../../shaders/conv/fusion.js';
 import type { Parts } from '../../../shaders/conv/geometry.js';
 import { type ConvGeometry, paddingOf, type Triple, type WeightOrder } from '../../../shaders/conv/geometry.js';
 import { convStridedGradientShader, convStridedGradientThreads } from '../../../shaders/conv/strided-gradient.js';
-import { sumSlicesShader, transposeWeightShader } from '../../../shaders/conv/weights.js';
+import { sumSlicesGrid, sumSlicesShader, transposeWeightShader } from '../../../shaders/conv/weights.js';
 import { commonDivisor } from '../../../shaders/norm-sizes.js';
 import { checkOptions } from '../../arguments.js';
 import { ActivatedGradient, type GradientFlow, gradientLike, type PartialSums, record } from '../../autograd.js';
@@ -223,10 +223,11 @@ function weightGradient(
   const partialWeight = empty(gpu, [slices, ...weight.shape], 'f32', 'partialWeight');
   const partialBias = bias && empty(gpu, [slices, ...bias.shape], 'f32', 'partialBias');
   run(source, { ...from, dWeight: partialWeight, ...(partialBias && { dBias: partialBias }) }, grid);
+  const summing = { dtype: parameters, bias: bias !== undefined, slices };
   run(
-    sumSlicesShader(parameters, { bias: bias !== undefined }),
+    sumSlicesShader(summing),
     { partialWeight, dWeight, ...(partialBias && dBias && { partialBias, dBias }) },
-    { threads: weight.size + (bias?.size ?? 0) },
+    sumSlicesGrid(summing, weight.size + (bias?.size ?? 0)),
   );
   return [dWeight, dBias];
 }

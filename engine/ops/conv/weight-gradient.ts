@@ -2,7 +2,7 @@
 // of the output pixels. A kernel with one slice writes the gradient itself; several slices are added up by a second launch.
 import type { WeightGradientTile } from '../../../shaders/conv/direct-weight-gradient.js';
 import type { ConvGeometry } from '../../../shaders/conv/geometry.js';
-import { plainSumShader, sumSlicesShader } from '../../../shaders/conv/weights.js';
+import { plainSumShader, sumSlicesGrid, sumSlicesShader } from '../../../shaders/conv/weights.js';
 import { choose, type Trial, type TrialLaunch, type TrialTensor } from '../../choices.js';
 import type { Gpu } from '../../device.js';
 import { sizeOf } from '../../shape.js';
@@ -81,10 +81,11 @@ export function weightGradientKernel(
         ];
         return { launches: [...first, ...sums], outputs };
       }
+      const summing = { dtype: parameters, bias: wish.bias, slices: kernel.slices };
       const second = {
-        source: sumSlicesShader(parameters, { bias: wish.bias }),
+        source: sumSlicesShader(summing),
         args: { partialWeight, dWeight, ...(wish.bias && { partialBias, dBias }) },
-        grid: { threads: size + (wish.bias ? g.outputs : 0) },
+        grid: sumSlicesGrid(summing, size + (wish.bias ? g.outputs : 0)),
       };
       return { launches: [...first, second], outputs };
     },

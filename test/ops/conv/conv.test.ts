@@ -21,7 +21,7 @@ import {
   weightGradientShader,
   weightGradientThreads,
 } from '../../../shaders/conv/direct-weight-gradient.js';
-import { sumSlicesShader, transposeWeightShader } from '../../../shaders/conv/weights.js';
+import { sumSlicesGrid, sumSlicesShader, transposeWeightShader } from '../../../shaders/conv/weights.js';
 import { checkOp } from '../../check-op.js';
 import { closeTo } from '../../close-to.js';
 import { lacking, testGpu } from '../../gpu.js';
@@ -194,8 +194,9 @@ test('every tile of the weight gradient', async () => {
       run(source, { x, dy, dWeight: partialWeight, dBias: partialBias }, { threads });
       const dWeight = empty(gpu, [8, 3, 3, 8]);
       const dBias = empty(gpu, [8]);
-      const sums = sumSlicesShader('f32', { bias: true });
-      run(sums, { partialWeight, dWeight, partialBias, dBias }, { threads: 584 });
+      const summing = { dtype: 'f32', bias: true, slices } as const;
+      const sums = { partialWeight, dWeight, partialBias, dBias };
+      run(sumSlicesShader(summing), sums, sumSlicesGrid(summing, 584));
       closeTo(await dWeight.read(), expected.dWeight.data, tolerance(140), `dWeight ${JSON.stringify(tile)}`);
       closeTo(await dBias.read(), expected.dBias.data, tolerance(140), `dBias ${JSON.stringify(tile)}`);
     }

@@ -24,7 +24,7 @@ import {
   type Triple,
   type WeightOrder,
 } from '../../../shaders/conv/geometry.js';
-import { sumSlicesShader, transposeWeightShader } from '../../../shaders/conv/weights.js';
+import { sumSlicesGrid, sumSlicesShader, transposeWeightShader } from '../../../shaders/conv/weights.js';
 import { normCoefficients } from '../../../shaders/norm-parts.js';
 import { startsOf } from '../../../shaders/norm-sizes.js';
 import type { Float } from '../../../shaders/wgsl.js';
@@ -326,7 +326,8 @@ export async function checkWeightGradient(
     run(source, args, { workgroups: kernel.workgroups });
     const [dWeight, dBias] = [empty(gpu, weight.shape), empty(gpu, [outputs])];
     const sums = { partialWeight, dWeight, partialBias, dBias };
-    run(sumSlicesShader('f32', { bias: true }), sums, { threads: sizeOf(weight.shape) + outputs });
+    const summing = { dtype: 'f32', bias: true, slices } as const;
+    run(sumSlicesShader(summing), sums, sumSlicesGrid(summing, sizeOf(weight.shape) + outputs));
     const accuracy = { atol: 4e-6 * (g.batch * sizeOf(g.output)) ** 0.5 * (onLoad ? 3 : 1), rtol: 1e-5 };
     closeTo(await dWeight.read(), expected.dWeight.data, accuracy, 'dWeight');
     closeTo(await dBias.read(), expected.dBias.data, accuracy, 'dBias');
