@@ -4,7 +4,7 @@
 // are sums over the groups. Partial means and sums may come from the convolution that made z and from the kernel that made da
 // (conv/fusion.ts); da is then g already. The parts of a group lie one after another.
 import { type Activation, dropoutFactors, leakyRelu, leakyReluDerivative, normalized } from './conv/fusion.js';
-import type { Parts } from './conv/geometry.js';
+import { lines, type Parts, range } from './conv/geometry.js';
 import { blocksOf, chunksOf, groupAt, type NormSizes, ofGroup, quadsOf } from './norm-sizes.js';
 import { enable, f32, flatIndex, u32, wgsl } from './wgsl.js';
 
@@ -80,6 +80,9 @@ export function normActivationSums(sizes: NormSizes, activation: Activation): st
   const rows = u32(sizes.rows);
   const grouped = isGrouped(sizes);
   const [at, part] = grouped ? ['first', 'part'] : ['quad', 'chunk'];
+  // Rows at a time, so that a thread waits for memory once for several. Drawing dropout takes a driver long to compile.
+  const batch = activation.dropout > 0 ? 2 : 4;
+  const js = range(batch);
   const ofBlock = grouped ? `\n  let block = part / ${chunks};${firstOf(sizes, groupAt('block', sizes.groups))}` : '';
   return wgsl`${enable(sizes.dtype)}
 @group(0) @binding(0) var<storage, read> z: array<${S}>;
@@ -99,13 +102,18 @@ fn norm_activation_sums(@builtin(global_invocation_id) id: vec3u, @builtin(num_w
   let shift = coefficients[2u * ${quads} + ${at}];
   var sum = ${V}(0.0);
   var product = ${V}(0.0);
-  for (var row = ${grouped ? `block * ${rows} + part % ${chunks}` : 'chunk'}; row < ${grouped ? `(block + 1u) * ${rows}` : rows}; row += ${chunks}) {
-    let i = row * ${quads} + quad;
-    let centered = ${V}(z[i]) - mean;
-    let n = centered * scale + shift;
-    let g = ${V}(da[i]) * ${leakyReluDerivative('n', V, activation.slope)}${activation.dropout > 0 ? ' * factors_at(i)' : ''};
-    sum += g;
-    product += g * centered;
+  let end = ${grouped ? `(block + 1u) * ${rows}` : rows};
+  for (var row = ${grouped ? `block * ${rows} + part % ${chunks}` : 'chunk'}; row < end; row += ${u32(batch * chunksOf(sizes))}) {
+${lines(js.map((j) => `    let i${j} = min(row + ${u32(j * chunksOf(sizes))}, end - 1u) * ${quads} + quad;`))}
+${lines(js.map((j) => `    let z${j} = ${V}(z[i${j}]); let da${j} = ${V}(da[i${j}]);`))}
+${lines(
+  js.map((j) => {
+    const derivative = leakyReluDerivative('n', V, activation.slope);
+    const g = `da${j} * ${derivative}${activation.dropout > 0 ? ` * factors_at(i${j})` : ''}`;
+    const within = j ? `select(${V}(0.0), ${g}, row + ${u32(j * chunksOf(sizes))} < end)` : g;
+    return `    { let centered = z${j} - mean; let n = centered * scale + shift; let g = ${within}; sum += g; product += g * centered; }`;
+  }),
+)}
   }
   partials[${part} * 2u * ${quads} + quad] = sum;
   partials[${part} * 2u * ${quads} + ${quads} + quad] = product;

@@ -20,8 +20,11 @@ export const quadsOf = (sizes: NormSizes): number => (wide(sizes) ? sizes.channe
 /** Blocks of all groups. */
 export const blocksOf = ({ groups }: NormSizes): number => groups.reduce((sum, blocks) => sum + blocks, 0);
 
-/** Partial sums per block: enough to fill a GPU, few enough that the second pass is short. */
-export const chunksOf = ({ rows }: NormSizes): number => Math.min(1024, Math.ceil(rows / 64));
+/** Partial sums per block: enough threads to fill a GPU, at least 64 rows each, few enough that the second pass is short. */
+export const chunksOf = (sizes: NormSizes): number => {
+  const forThreads = Math.ceil(32768 / (blocksOf(sizes) * quadsOf(sizes)));
+  return Math.min(Math.max(1024, Math.min(8192, forThreads)), Math.ceil(sizes.rows / 64));
+};
 
 /** The largest number that divides all of these. */
 export const commonDivisor = (numbers: readonly number[]): number => {

@@ -215,7 +215,7 @@ const weightThreads = (g: BlockGeometry): number =>
 
 /** Chunks of pixels of the weight gradient: enough threads for a GPU, at least 32 coarse pixels each. */
 export const blockWeightChunks = (g: BlockGeometry): number =>
-  Math.max(1, Math.min(1024, Math.ceil((g.batch * pixelsOf(g)) / 32), Math.ceil(16384 / weightThreads(g))));
+  Math.max(1, Math.min(1024, Math.ceil((g.batch * pixelsOf(g)) / 32), Math.ceil(65536 / weightThreads(g))));
 
 /** Rows of the partial sums of the bias: where the op makes the fine image, each plane of a block has its own. */
 export const blockBiasChunks = (g: BlockGeometry): number => blockWeightChunks(g) * (g.makes === 'fine' ? g.planes : 1);
@@ -241,25 +241,50 @@ export function blockWeightShader(
   const group = onLoad && groupOf(onLoad);
   const binding = bindings();
   const four = range(4);
-  const coefficients = onLoad
-    ? ['mean', 'scale', 'shift'].map(
-        (name, row) => `  let ${name} = coefficients[${group ? 'ofGroup + ' : ''}${u32(row * quads)} + c];`,
-      )
-    : [];
-  const x = (at: string): string => {
+  /** Lines that load the coefficients; of several groups, those of pixel j. */
+  const coefficients = (j: number): string[] => {
+    const names = ['mean', 'scale', 'shift'];
+    if (!onLoad) return [];
+    if (!group) return names.map((name, row) => `  let ${name} = coefficients[${u32(row * quads)} + c];`);
+    return [
+      `    let first${j} = group_of_image(p${j} / ${u32(all)}) * ${u32(4 * quads)} + c;`,
+      ...names.map((name, row) => `    let ${name}${j} = coefficients[first${j} + ${u32(row * quads)}];`),
+    ];
+  };
+  const x = (at: string, j: number): string => {
     const stored = `${float(I)}(x[(${at}) * ${u32(quads)} + c])`;
-    return onLoad ? `tail(${stored}, mean, scale, shift)` : stored;
+    const of = group ? j : '';
+    return onLoad ? `tail(${stored}, mean${of}, scale${of}, shift${of})` : stored;
   };
   const dy = (at: string): string => `${float(O)}(dy[(${at}) * ${u32(outputQuads)} + o])`;
-  const add = (t: number): string =>
+  const add = (t: number, gradient: string, v: string): string =>
     range(O)
-      .map((k) => `sum${t}_${k} = fma(${float(I)}(${element('g', O, k)}), v, sum${t}_${k});`)
+      .map((k) => `sum${t}_${k} = fma(${float(I)}(${element(gradient, O, k)}), ${v}, sum${t}_${k});`)
       .join(' ');
-  const fineAt = (t: number): string => `at + tap_offset(${t}u)`;
-  const addBias = bias ? ' sumBias += g;' : '';
-  const products = down
-    ? [`    let g = ${dy('p')};${addBias}`, ...four.map((t) => `    { let v = ${x(fineAt(t))}; ${add(t)} }`)]
-    : [`    let v = ${x('p')};`, ...four.map((t) => `    { let g = ${dy(fineAt(t))};${addBias} ${add(t)} }`)];
+  // Pixels at a time, so that a thread waits for memory once for both. The second may lie beyond the end: its values are then 0.
+  const two = range(2);
+  const within = (j: number, value: string, width: number): string =>
+    j ? `select(${float(width)}(0.0), ${value}, isWithin)` : value;
+  const fineAt = (j: number, t: number): string => `at${j} + tap_offset(${t}u)`;
+  const loads = lines(
+    two.flatMap((j) =>
+      down
+        ? [
+            `    let g${j} = ${within(j, dy(`p${j}`), O)};`,
+            ...four.map((t) => `    let v${j}_${t} = ${x(fineAt(j, t), j)};`),
+          ]
+        : [
+            `    let v${j} = ${within(j, x(`p${j}`, j), I)};`,
+            ...four.map((t) => `    let g${j}_${t} = ${within(j, dy(fineAt(j, t)), O)};`),
+          ],
+    ),
+  );
+  const products = lines(
+    two.flatMap((j) => [
+      ...(bias ? [`    sumBias += ${down ? `g${j}` : `(g${j}_0 + g${j}_1) + (g${j}_2 + g${j}_3)`};`] : []),
+      ...four.map((t) => `    ${down ? add(t, `g${j}`, `v${j}_${t}`) : add(t, `g${j}_${t}`, `v${j}`)}`),
+    ]),
+  );
   return wgsl`${enable(dtype)}
 ${bind(binding, 'read', 'x')(vector(dtype, I), I, xSize)}
 ${bind(binding, 'read', 'dy')(vector(dtype, O), O, dySize)}
@@ -267,6 +292,7 @@ ${bind(binding, 'read_write', 'dWeight')(float(I), I, chunks * taps * inputs * o
 ${bias ? bind(binding, 'read_write', 'dBias')(float(O), O, blockBiasChunks(g) * outputs) : ''}
 ${lines(ridingAlong(binding, { onLoad }, { dtype, loaded: I, stored: 1 }))}
 ${places(g)}
+${group ? `fn group_of_image(image: u32) -> u32 { return ${group}; }` : ''}
 
 @compute @workgroup_size(64)
 fn conv_block_weights(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
@@ -276,13 +302,16 @@ fn conv_block_weights(@builtin(global_invocation_id) id: vec3u, @builtin(num_wor
   let o = (i / ${u32(quads)}) % ${u32(outputQuads)};
   let plane = (i / ${u32(quads * outputQuads)}) % ${u32(planes)};
   let chunk = i / ${u32(quads * outputQuads * planes)};
-${group ? '' : lines(coefficients)}
+${group ? '' : lines(coefficients(0))}
 ${lines(four.flatMap((t) => range(O).map((k) => `  var sum${t}_${k} = ${float(I)}(0.0);`)))}
 ${bias ? `  var sumBias = ${float(O)}(0.0);` : ''}
-  for (var p = chunk; p < ${u32(g.batch * all)}; p += ${u32(chunks)}) {
-    let at = corner(p) + tap_offset(4u * plane);
-${group ? lines([`  let image = p / ${u32(all)};`, `  let ofGroup = ${group} * ${u32(4 * quads)};`, ...coefficients]) : ''}
-${lines(products)}
+  for (var p0 = chunk; p0 < ${u32(g.batch * all)}; p0 += ${u32(2 * chunks)}) {
+    let isWithin = p0 + ${u32(chunks)} < ${u32(g.batch * all)};
+    let p1 = select(p0, p0 + ${u32(chunks)}, isWithin);
+${lines(two.map((j) => `    let at${j} = corner(p${j}) + tap_offset(4u * plane);`))}
+${group ? lines(two.flatMap(coefficients)) : ''}
+${loads}
+${products}
   }
   let out = (chunk * ${u32(outputs)} + ${O}u * o) * ${u32(taps * quads)} + plane * ${u32(4 * quads)} + c;
 ${lines(four.flatMap((t) => range(O).map((k) => `  dWeight[out + ${u32((k * taps + t) * quads)}] = sum${t}_${k};`)))}
