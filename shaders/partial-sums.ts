@@ -2,7 +2,7 @@
 // (`storePartials`); one workgroup adds up the rows (`addPartials`). Every order is fixed, and no chain of additions is long, so
 // little is lost in f32. With many items, the threads of a workgroup add up in shared memory and write one row. With few, each thread
 // writes its own, because on CPU drivers a barrier costs more than reading the rows.
-import { u32, wgsl } from './wgsl.js';
+import { pairs, u32, wgsl } from './wgsl.js';
 
 /** Threads of a workgroup that stores partials. */
 export const partialWorkgroup = 64;
@@ -67,6 +67,17 @@ ${beside.map((value, v) => `  partials[${u32(rows * values.length)} + id.x * ${u
 #endif`;
 }
 
+/** Adds to `sum` the `value` at `from`, at `from` + step and so on below `end`; a thread waits for memory once for eight of them. */
+export const sumEvery = (step: number, end: number, from: string, value: (at: string) => string): string => {
+  const eight = Array.from({ length: 8 }, (_, k) => value(k ? `at + ${u32(k * step)}` : 'at'));
+  const byEight = wgsl`
+    for (; at + ${u32(7 * step)} < ${u32(end)}; at += ${u32(8 * step)}) {
+      sum += ${pairs(eight)};
+    }`;
+  return wgsl`    var at = ${from};${end > 7 * step ? byEight : ''}
+    for (; at < ${u32(end)}; at += ${u32(step)}) { sum += ${value('at')}; }`;
+};
+
 /** Module scope of a kernel with `addPartials` of `count` values, which are 256 at most. */
 export const totalsMemory = (count: number): string => wgsl`
 var<workgroup> shared_values: array<f32, ${totalsWorkgroup}>;
@@ -78,12 +89,12 @@ var<workgroup> totals: array<f32, ${count}>;`;
  */
 export function addPartials({ rows }: Walk, count: number, behind = 0): string {
   const lanes = Math.min(rows, Math.floor(totalsWorkgroup / count));
-  const partial = behind ? `partials[${u32(rows * behind)} + at]` : 'partials[at]';
+  const partial = (at: string): string => (behind ? `partials[${u32(rows * behind)} + ${at}]` : `partials[${at}]`);
   const total = behind ? `totals[${u32(behind)} + thread]` : 'totals[thread]';
   return wgsl`
   if (thread < ${u32(lanes * count)}) {
     var sum = 0.0;
-    for (var at = thread; at < ${u32(rows * count)}; at += ${u32(lanes * count)}) { sum += ${partial}; }
+${sumEvery(lanes * count, rows * count, 'thread', partial)}
     shared_values[thread] = sum;
   }
   workgroupBarrier();

@@ -6,7 +6,7 @@
 import { argmaxOf, byteAt, classArray, each, fold, loadClasses, softmaxOf } from './classes.js';
 import { limitOf } from './consistency.js';
 import type { PixelSizes } from './cross-entropy.js';
-import { totalsWorkgroup } from './partial-sums.js';
+import { sumEvery, totalsWorkgroup } from './partial-sums.js';
 import { type PrototypeSizes, vector } from './prototype-sizes.js';
 import { enable, type Float, f32, flatIndex, u32, wgsl } from './wgsl.js';
 
@@ -120,46 +120,60 @@ ${each(sizes.classes, (k) => `    partial_weights[chunk * ${u32(sizes.classes)} 
 }`;
 }
 
-/** Workgroup = class. Its threads share the chunks of Σ w, then the chunks of as many features at a time as fit. */
-export function prototypeUpdate({ pixels, classes, width }: PrototypeSizes, momentum: number): string {
+/** Workgroup = class. Its threads share the chunks of Σ w, then the chunks of as many quads of features at a time as fit. */
+export function prototypeUpdate(sizes: PrototypeSizes, momentum: number): string {
+  const { pixels, classes } = sizes;
+  const { V, quads } = vector(sizes);
   const chunks = prototypeChunks(pixels);
-  const columns = Math.min(width, totalsWorkgroup);
-  const lanes = Math.floor(totalsWorkgroup / columns);
+  const columns = Math.min(quads, totalsWorkgroup);
+  const lanes = Math.min(chunks, Math.floor(totalsWorkgroup / columns));
+  const row = classes * quads;
   return wgsl`
-@group(0) @binding(0) var<storage, read> partials: array<f32>;
+@group(0) @binding(0) var<storage, read> partials: array<${V}>;
 @group(0) @binding(1) var<storage, read> partial_weights: array<f32>;
-@group(0) @binding(2) var<storage, read_write> vectors: array<f32>;
+@group(0) @binding(2) var<storage, read_write> vectors: array<${V}>;
 @group(0) @binding(3) var<storage, read_write> counts: array<f32>;
-var<workgroup> shared_values: array<f32, ${totalsWorkgroup}>;
+var<workgroup> shared_weights: array<f32, ${totalsWorkgroup}>;
+var<workgroup> shared_sums: array<${V}, ${totalsWorkgroup}>;
+
+fn weight_of(thread: u32, k: u32) -> f32 {
+  var sum = 0.0;
+${sumEvery(totalsWorkgroup * classes, chunks * classes, `thread * ${u32(classes)} + k`, (at) => `partial_weights[${at}]`)}
+  return sum;
+}
+
+fn sum_of(lane: u32, k: u32, quad: u32) -> ${V} {
+  var sum = ${V}(0.0);
+${sumEvery(lanes * row, chunks * row, `(lane * ${u32(classes)} + k) * ${u32(quads)} + quad`, (at) => `partials[${at}]`)}
+  return sum;
+}
 
 @compute @workgroup_size(${totalsWorkgroup})
 fn prototype_update(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
   let k = group.x;
   let before = counts[k];
-  var weight = 0.0;
-  for (var chunk = thread; chunk < ${u32(chunks)}; chunk += ${u32(totalsWorkgroup)}) { weight += partial_weights[chunk * ${u32(classes)} + k]; }
-  shared_values[thread] = weight;
+  shared_weights[thread] = weight_of(thread, k);
   for (var half = ${u32(totalsWorkgroup / 2)}; half > 0u; half /= 2u) {
     workgroupBarrier();
-    if (thread < half) { shared_values[thread] += shared_values[thread + half]; }
+    if (thread < half) { shared_weights[thread] += shared_weights[thread + half]; }
   }
   workgroupBarrier();
-  weight = shared_values[0];
+  let weight = shared_weights[0];
   let m = min(1.0 - 1.0 / (before + 1.0), ${f32(momentum)});
-  let part = thread / ${u32(columns)};
-  for (var first = 0u; first < ${u32(width)}; first += ${u32(columns)}) {
-    let d = first + thread % ${u32(columns)};
-    var sum = 0.0;
-    if (part < ${u32(lanes)} && d < ${u32(width)}) {
-      for (var chunk = part; chunk < ${u32(chunks)}; chunk += ${u32(lanes)}) { sum += partials[(chunk * ${u32(classes)} + k) * ${u32(width)} + d]; }
+  let lane = thread / ${u32(columns)};
+  for (var first = 0u; first < ${u32(quads)}; first += ${u32(columns)}) {
+    let quad = first + thread % ${u32(columns)};
+    workgroupBarrier(); // the features before are done
+    if (lane < ${u32(lanes)} && quad < ${u32(quads)}) { shared_sums[thread] = sum_of(lane, k, quad); }
+    for (var left = ${u32(lanes)}; left > 1u;) {
+      let half = (left + 1u) / 2u;
+      workgroupBarrier();
+      if (lane + half < left) { shared_sums[thread] += shared_sums[thread + half * ${u32(columns)}]; }
+      left = half;
     }
-    workgroupBarrier();
-    shared_values[thread] = sum;
-    workgroupBarrier();
-    if (part == 0u && d < ${u32(width)} && weight > 0.0) {
-      for (var other = 1u; other < ${u32(lanes)}; other++) { sum += shared_values[thread + other * ${u32(columns)}]; }
-      let at = k * ${u32(width)} + d;
-      vectors[at] = m * vectors[at] + (1.0 - m) * (sum / weight);
+    if (lane == 0u && quad < ${u32(quads)} && weight > 0.0) {
+      let at = k * ${u32(quads)} + quad;
+      vectors[at] = m * vectors[at] + (1.0 - m) * (shared_sums[thread] / weight);
     }
   }
   if (thread == 0u && weight > 0.0) { counts[k] = before + 1.0; }
