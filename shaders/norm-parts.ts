@@ -8,8 +8,9 @@ import { f32, flatIndex, pairs, u32, wgsl } from './wgsl.js';
 export const mostGroups = 64;
 
 /** Threads that share the parts of a channel quad of one of the groups: a few parts each, and 256 for all groups at most. */
-function lanesOf(parts: number, groups: number): number {
-  const lanes = parts >= 2048 ? 256 : parts >= 256 ? 64 : parts >= 32 ? 16 : 4;
+function lanesOf({ parts, groups, software }: Adding): number {
+  const fewer = software ? parts / 4 : parts; // on a CPU, barriers cost more than a long loop
+  const lanes = fewer >= 2048 ? 256 : fewer >= 256 ? 64 : fewer >= 32 ? 16 : 4;
   return Math.min(lanes, 2 ** Math.floor(Math.log2(256 / groups)));
 }
 
@@ -21,6 +22,8 @@ export interface Adding {
   readonly width: 1 | 4;
   readonly groups: number;
   readonly parts: number;
+  /** For a driver on the CPU. */
+  readonly software: boolean;
 }
 
 /** `starts` [groups + 1] holds the first part of each group, and the number of all parts. */
@@ -115,7 +118,7 @@ export function normCoefficients(
 ): string {
   const { width, groups, parts } = adding;
   const V = width === 4 ? 'vec4f' : 'f32';
-  const lanes = lanesOf(parts, groups);
+  const lanes = lanesOf(adding);
   const batch = batchOf(parts / lanes);
   const grouped = groups > 1;
   const at = grouped ? 'first' : 'quad';
@@ -277,7 +280,7 @@ fn norm_running_coefficients(@builtin(global_invocation_id) id: vec3u) {
 export function normActivationTotals(adding: Adding): string {
   const { width, groups, parts } = adding;
   const V = width === 4 ? 'vec4f' : 'f32';
-  const lanes = lanesOf(parts, groups);
+  const lanes = lanesOf(adding);
   const batch = batchOf(parts / lanes);
   const grouped = groups > 1;
   const ofAll = `  let scale = coefficients[quads + quad];
@@ -337,7 +340,7 @@ export function variants(): string[] {
   const texts: string[] = [normRunningCoefficients(5, 1e-5)];
   for (const width of [1, 4] as const) {
     for (const groups of [1, 2]) {
-      const adding = (parts: number): Adding => ({ width, groups, parts });
+      const adding = (parts: number): Adding => ({ width, groups, parts, software: false });
       const pixelsOf = '(257u - part)';
       texts.push(...[0.1, undefined].map((momentum) => normCoefficients(adding(5), pixelsOf, 1e-5, momentum)));
       texts.push(...[8, 600].map((parts) => normActivationTotals(adding(parts))));

@@ -88,7 +88,10 @@ export function normActivation(z: Tensor, gamma: Tensor, beta: Tensor, options: 
     );
     if (!starts) return undefined;
     const most = Math.max(...apart.map((_, g) => starts[g + 1]! - starts[g]!));
-    return { adding: { width, groups: apart.length, parts: most }, bound: apart.length > 1 ? { starts } : {} };
+    return {
+      adding: { width, groups: apart.length, parts: most, software: gpu.adapter.software },
+      bound: apart.length > 1 ? { starts } : {},
+    };
   };
 
   /** The same of so few parts that one launch adds them up: where there are more, `slice` is the launch that combines them. */

@@ -46,6 +46,8 @@ export interface BlockOptions {
   readonly parameters: Float;
   readonly bias: boolean;
   readonly fusion: ConvFusion;
+  /** For a driver on the CPU. */
+  readonly software: boolean;
 }
 
 const tapsOf = ({ planes }: BlockGeometry): number => 4 * planes;
@@ -99,7 +101,7 @@ const bind = (binding: ReturnType<typeof bindings>, access: 'read' | 'read_write
 
 /** gather or scatter: y from x and weight. */
 export function blockShader(kernel: BlockKernel, g: BlockGeometry, options: BlockOptions): string {
-  const { dtype, parameters, bias, fusion } = options;
+  const { dtype, parameters, bias, fusion, software } = options;
   const { inputs, outputs } = channelsOf(kernel, g);
   const [I, O] = [widthOf(inputs), widthOf(outputs)];
   const [inputQuads, outputQuads] = [inputs / I, outputs / O];
@@ -116,8 +118,8 @@ export function blockShader(kernel: BlockKernel, g: BlockGeometry, options: Bloc
   const ks = range(tapsWritten);
   const binding = bindings();
 
-  // Quads of inputs at a time, so that a thread waits for memory once for both.
-  const unroll = inputQuads % 2 === 0 ? 2 : 1;
+  // Quads of inputs at a time, so that a thread waits for memory once for both. A CPU has too few registers for two.
+  const unroll = software || inputQuads % 2 ? 1 : 2;
   const us = range(unroll);
   const quad = (u: number): string => (u ? `(c + ${u}u)` : 'c');
 
@@ -357,7 +359,13 @@ export function variants(): string[] {
       ];
       const texts = (kernel: BlockKernel): string[] =>
         fusions.map((fusion, i) =>
-          blockShader(kernel, g, { dtype, parameters: i ? 'f32' : dtype, bias: !fusion.gradient, fusion }),
+          blockShader(kernel, g, {
+            dtype,
+            parameters: i ? 'f32' : dtype,
+            bias: !fusion.gradient,
+            fusion,
+            software: false,
+          }),
         );
       return [
         ...texts('gather'),

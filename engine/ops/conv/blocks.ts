@@ -66,7 +66,7 @@ export function blockConv(
   const sums = statistics && gpu.flags.fuse ? partialSums(kernel, g, y) : undefined;
   const fusion = { onLoad: deferred?.activation, statistics: sums !== undefined };
   run(
-    blockShader(kernel, g, { ...types, bias: bias !== undefined, fusion }),
+    blockShader(kernel, g, { ...types, bias: bias !== undefined, fusion, software: gpu.adapter.software }),
     {
       x: deferred?.z ?? x,
       weight,
@@ -112,7 +112,7 @@ function inputGradient(
   const base = of && flow.take(0);
   const fusion = { gradient: of?.activation, base: base !== undefined };
   run(
-    blockShader(kernel, g, { ...types, bias: false, fusion }),
+    blockShader(kernel, g, { ...types, bias: false, fusion, software: gpu.adapter.software }),
     {
       x: dy,
       weight,
@@ -152,7 +152,8 @@ function weightGradient(
     },
     { threads: blockWeightThreads(g) },
   );
-  const summing = { dtype: parameters, bias: bias !== undefined, slices: blockWeightChunks(g) };
+  const { software } = gpu.adapter;
+  const summing = { dtype: parameters, bias: bias !== undefined, slices: blockWeightChunks(g), software };
   run(
     sumSlicesShader(summing),
     { partialWeight, dWeight, ...(partialBias && dBias && { partialBias, dBias }) },

@@ -223,7 +223,7 @@ function weightGradient(
   const partialWeight = empty(gpu, [slices, ...weight.shape], 'f32', 'partialWeight');
   const partialBias = bias && empty(gpu, [slices, ...bias.shape], 'f32', 'partialBias');
   run(source, { ...from, dWeight: partialWeight, ...(partialBias && { dBias: partialBias }) }, grid);
-  const summing = { dtype: parameters, bias: bias !== undefined, slices };
+  const summing = { dtype: parameters, bias: bias !== undefined, slices, software: gpu.adapter.software };
   run(
     sumSlicesShader(summing),
     { partialWeight, dWeight, ...(partialBias && dBias && { partialBias, dBias }) },

@@ -81,7 +81,7 @@ export function weightGradientKernel(
         ];
         return { launches: [...first, ...sums], outputs };
       }
-      const summing = { dtype: parameters, bias: wish.bias, slices: kernel.slices };
+      const summing = { dtype: parameters, bias: wish.bias, slices: kernel.slices, software: gpu.adapter.software };
       const second = {
         source: sumSlicesShader(summing),
         args: { partialWeight, dWeight, ...(wish.bias && { partialBias, dBias }) },

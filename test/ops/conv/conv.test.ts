@@ -194,7 +194,7 @@ test('every tile of the weight gradient', async () => {
       run(source, { x, dy, dWeight: partialWeight, dBias: partialBias }, { threads });
       const dWeight = empty(gpu, [8, 3, 3, 8]);
       const dBias = empty(gpu, [8]);
-      const summing = { dtype: 'f32', bias: true, slices } as const;
+      const summing = { dtype: 'f32', bias: true, slices, software: false } as const;
       const sums = { partialWeight, dWeight, partialBias, dBias };
       run(sumSlicesShader(summing), sums, sumSlicesGrid(summing, 584));
       closeTo(await dWeight.read(), expected.dWeight.data, tolerance(140), `dWeight ${JSON.stringify(tile)}`);

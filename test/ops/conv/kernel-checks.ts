@@ -216,7 +216,7 @@ export async function checkLoadAndStatistics(c: ConvCase, kernel: ForwardKernel,
     const coefficients = empty(gpu, [groups.length, 4, outputs]);
     const [gamma, beta] = [tensor(gpu, 1, [outputs]), tensor(gpu, 0, [outputs])];
     const width = outputs % 4 === 0 ? 4 : 1;
-    const adding = { width, groups: groups.length, parts: parts.count } as const;
+    const adding = { width, groups: groups.length, parts: parts.count, software: false } as const;
     const statistics = normCoefficients(adding, parts.pixelsOf, 1e-5, undefined);
     const starts = c.groups && { starts: startsIn(parts, groups, g.output) };
     run(statistics, { partials, gamma, beta, coefficients, ...starts }, { workgroups: [outputs / width] });
@@ -326,7 +326,7 @@ export async function checkWeightGradient(
     run(source, args, { workgroups: kernel.workgroups });
     const [dWeight, dBias] = [empty(gpu, weight.shape), empty(gpu, [outputs])];
     const sums = { partialWeight, dWeight, partialBias, dBias };
-    const summing = { dtype: 'f32', bias: true, slices } as const;
+    const summing = { dtype: 'f32', bias: true, slices, software: false } as const;
     run(sumSlicesShader(summing), sums, sumSlicesGrid(summing, sizeOf(weight.shape) + outputs));
     const accuracy = { atol: 4e-6 * (g.batch * sizeOf(g.output)) ** 0.5 * (onLoad ? 3 : 1), rtol: 1e-5 };
     closeTo(await dWeight.read(), expected.dWeight.data, accuracy, 'dWeight');

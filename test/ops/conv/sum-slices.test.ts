@@ -35,9 +35,13 @@ for (const [slices, weights, biases, biasSlices] of [
     const gpu = await testGpu();
     const [weight, bias] = [numbers(slices * weights), numbers(biasSlices * biases)];
     await scope(gpu, async () => {
-      for (const hasBias of [true, false]) {
+      for (const [hasBias, software] of [
+        [true, false],
+        [false, false],
+        [true, true],
+      ] as const) {
         const [dWeight, dBias] = [empty(gpu, [weights]), empty(gpu, [biases])];
-        const summing = { dtype: 'f32', bias: hasBias, slices } as const;
+        const summing = { dtype: 'f32', bias: hasBias, slices, software } as const;
         const args = {
           partialWeight: tensor(gpu, weight, [slices, weights]),
           dWeight,
