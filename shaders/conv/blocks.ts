@@ -46,8 +46,6 @@ export interface BlockOptions {
   readonly parameters: Float;
   readonly bias: boolean;
   readonly fusion: ConvFusion;
-  /** For a driver on the CPU. */
-  readonly software: boolean;
 }
 
 const tapsOf = ({ planes }: BlockGeometry): number => 4 * planes;
@@ -101,7 +99,7 @@ const bind = (binding: ReturnType<typeof bindings>, access: 'read' | 'read_write
 
 /** gather or scatter: y from x and weight. */
 export function blockShader(kernel: BlockKernel, g: BlockGeometry, options: BlockOptions): string {
-  const { dtype, parameters, bias, fusion, software } = options;
+  const { dtype, parameters, bias, fusion } = options;
   const { inputs, outputs } = channelsOf(kernel, g);
   const [I, O] = [widthOf(inputs), widthOf(outputs)];
   const [inputQuads, outputQuads] = [inputs / I, outputs / O];
@@ -118,61 +116,50 @@ export function blockShader(kernel: BlockKernel, g: BlockGeometry, options: Bloc
   const ks = range(tapsWritten);
   const binding = bindings();
 
-  // Quads of inputs at a time, so that a thread waits for memory once for both. A CPU has too few registers for two.
-  const unroll = software || inputQuads % 2 ? 1 : 2;
-  const us = range(unroll);
-  const quad = (u: number): string => (u ? `(c + ${u}u)` : 'c');
-
-  const weight = (u: number, k: number, tap: string): string =>
+  const weight = (k: number, tap: string): string =>
     along
-      ? `weight[((${O}u * o + ${k}u) * ${u32(taps)} + ${tap}) * ${u32(inputQuads)} + ${quad(u)}]`
-      : `weight[((${I}u * ${quad(u)} + ${k}u) * ${u32(taps)} + ${tap}) * ${u32(outputQuads)} + o]`;
+      ? `weight[((${O}u * o + ${k}u) * ${u32(taps)} + ${tap}) * ${u32(inputQuads)} + c]`
+      : `weight[((${I}u * c + ${k}u) * ${u32(taps)} + ${tap}) * ${u32(outputQuads)} + o]`;
   const loadWeights = (kx: number, tap: string): string =>
-    lines(
-      us.flatMap((u) =>
-        range(along ? O : I).map((k) => `      let k${u}_${kx}_${k} = ${float(lastWidth)}(${weight(u, k, tap)});`),
-      ),
-    );
+    lines(range(along ? O : I).map((k) => `      let k${kx}_${k} = ${float(lastWidth)}(${weight(k, tap)});`));
   const dot = (v: string, k: string): string => (I === 4 ? `dot(${v}, ${k})` : `${v} * ${k}`);
-  const multiply = (u: number, j: number, kx: number): string =>
+  const multiply = (j: number, kx: number): string =>
     along
-      ? `a${j}_${kx} += ${V}(${range(O)
-          .map((k) => dot(`v${u}_${j}`, `k${u}_${kx}_${k}`))
-          .join(', ')});`
+      ? `sum += ${V}(${range(O)
+          .map((k) => dot('v', `k${kx}_${k}`))
+          .join(', ')});`.replace('sum', `a${j}_${kx}`)
       : range(I)
-          .map((k) => `a${j}_${kx} = fma(${V}(${element(`v${u}_${j}`, I, k)}), k${u}_${kx}_${k}, a${j}_${kx});`)
+          .map((k) => `a${j}_${kx} = fma(${V}(${element('v', I, k)}), k${kx}_${k}, a${j}_${kx});`)
           .join(' ');
-  const group = fusion.onLoad && groupOf(fusion.onLoad);
-  const coefficient = (u: number, row: number): string =>
-    `coefficients[${group ? 'ofGroup + ' : ''}${row ? `${u32(row * inputQuads)} + ` : ''}${quad(u)}]`;
-  const coefficients = fusion.onLoad
-    ? lines(
-        us.map(
-          (u) =>
-            `      let mean${u} = ${coefficient(u, 0)}; let scale${u} = ${coefficient(u, 1)}; let shift${u} = ${coefficient(u, 2)};`,
-        ),
-      )
-    : '';
-  const loaded = (u: number, j: number): string => {
-    const stored = `${float(I)}(x[x${j} + ${quad(u)}])`;
-    return fusion.onLoad ? `tail(${stored}, mean${u}, scale${u}, shift${u})` : stored;
+  const loaded = (at: string): string => {
+    const stored = `${float(I)}(x[${at}])`;
+    return fusion.onLoad ? `tail(${stored}, mean, scale, shift)` : stored;
   };
-  /** The sums over the inputs at `x0`, `x1` …, with the weights of these taps. */
-  const overInputs = (ofTaps: readonly string[]): string => wgsl`
-    for (var c = 0u; c < ${u32(inputQuads)}; c += ${u32(unroll)}) {
-${coefficients}
-${lines(ofTaps.map((tap, kx) => loadWeights(kx, tap)))}
-${lines(js.map((j) => us.map((u) => `      let v${u}_${j} = ${loaded(u, j)};`).join(' ')))}
-${lines(js.map((j) => `      ${us.flatMap((u) => ks.map((kx) => multiply(u, j, kx))).join(' ')}`))}
-    }`;
+  const group = fusion.onLoad && groupOf(fusion.onLoad);
+  const coefficient = (row: number): string =>
+    `coefficients[${group ? 'ofGroup + ' : ''}${row ? `${u32(row * inputQuads)} + ` : ''}c]`;
+  const coefficients = fusion.onLoad
+    ? `
+      let mean = ${coefficient(0)};
+      let scale = ${coefficient(1)};
+      let shift = ${coefficient(2)};`
+    : '';
   const body =
     kernel === 'gather'
       ? wgsl`  for (var t = 0u; t < ${u32(taps)}; t++) {
     let offset = tap_offset(t);
-${lines(js.map((j) => `    let x${j} = (corner${j} + offset) * ${u32(inputQuads)};`))}${overInputs(['t'])}
+${lines(js.map((j) => `    let x${j} = (corner${j} + offset) * ${u32(inputQuads)};`))}
+    for (var c = 0u; c < ${u32(inputQuads)}; c++) {${coefficients}
+${loadWeights(0, 't')}
+${lines(js.map((j) => `      { let v = ${loaded(`x${j} + c`)}; ${multiply(j, 0)} }`))}
+    }
   }`
       : wgsl`  {
-${lines(js.map((j) => `    let x${j} = min(first + ${j}u, ${u32(g.batch * all - 1)}) * ${u32(inputQuads)};`))}${overInputs(ks.map((kx) => `(2u * row + ${kx}u)`))}
+${lines(js.map((j) => `    let x${j} = min(first + ${j}u, ${u32(g.batch * all - 1)}) * ${u32(inputQuads)};`))}
+    for (var c = 0u; c < ${u32(inputQuads)}; c++) {${coefficients}
+${lines(ks.map((kx) => loadWeights(kx, `(2u * row + ${kx}u)`)))}
+${lines(js.map((j) => `      { let v = ${loaded(`x${j} + c`)}; ${ks.map((kx) => multiply(j, kx)).join(' ')} }`))}
+    }
   }`;
 
   const outputQuad = 'o';
@@ -364,7 +351,6 @@ export function variants(): string[] {
             parameters: i ? 'f32' : dtype,
             bias: !fusion.gradient,
             fusion,
-            software: false,
           }),
         );
       return [

@@ -66,7 +66,7 @@ export function blockConv(
   const sums = statistics && gpu.flags.fuse ? partialSums(kernel, g, y) : undefined;
   const fusion = { onLoad: deferred?.activation, statistics: sums !== undefined };
   run(
-    blockShader(kernel, g, { ...types, bias: bias !== undefined, fusion, software: gpu.adapter.software }),
+    blockShader(kernel, g, { ...types, bias: bias !== undefined, fusion }),
     {
       x: deferred?.z ?? x,
       weight,
@@ -112,7 +112,7 @@ function inputGradient(
   const base = of && flow.take(0);
   const fusion = { gradient: of?.activation, base: base !== undefined };
   run(
-    blockShader(kernel, g, { ...types, bias: false, fusion, software: gpu.adapter.software }),
+    blockShader(kernel, g, { ...types, bias: false, fusion }),
     {
       x: dy,
       weight,
