@@ -169,8 +169,10 @@ function multiply({ g, unit: { M, N, K }, tile, words, patchColumns, xStride, dy
   const [, kernelHeight, kernelWidth] = g.kernel;
   const { rows, columns, ownOutputs, ownInputs, allRows, shares } = tile;
   return wgsl`
-    for (var row = share; row < ${rows}; row += ${shares}) {
-      for (var ox = 0; ox < ${columns}; ox += ${K}) {
+    for (var turn = 0; turn < ${rows / shares}; turn++) {
+      let row = turn * ${shares} + share;
+      for (var step = 0; step < ${columns / K}; step++) {
+        let ox = step * ${K};
         let dyAt = (row * ${columns} + ox) * ${dyStride} + outputGroup * ${ownOutputs * M};
         let xAt = (${allRows ? `row * ${stride}` : `(row * ${stride} + kernelRow)`} * ${patchColumns} + ox * ${stride}) * ${xStride} + inputGroup * ${ownInputs * N};
 ${lines(range(ownOutputs).map((a) => `        let a${a} = ${words.left(`dyAt + ${a * M}`)};`))}

@@ -156,7 +156,9 @@ function walkTile({ g, tile, patchColumns, inputLanes, outputLanes, tileFours, o
       return `        ${name} = fma(${window(r, u * stride + kx)}, ${threadInputs === 1 ? value : `${V}(${value})`}, ${name});`;
     }),
   );
-  return wgsl`    for (var row = share; row < ${rows}; row += ${shares}) {
+  // Loops that count from 0 by 1: their bounds show that no index leaves staged_x and staged_dy, so the compiler clamps none.
+  return wgsl`    for (var turn = 0; turn < ${rows / shares}; turn++) {
+      let row = turn * ${shares} + share;
 ${lines(
   ownRows.map(
     (r) =>
@@ -165,7 +167,8 @@ ${lines(
 )}
       let dyRow = row * ${columns * tileFours} + outputLane;
 ${lines(ownRows.flatMap((r) => range(carried).map((j) => `      var carry${r}_${j} = staged_x[row${r} + ${j * inputLanes}];`)))}
-      for (var ox = 0; ox < ${columns}; ox += ${unroll}) {
+      for (var step = 0; step < ${columns / unroll}; step++) {
+        let ox = step * ${unroll};
         let first = ox * ${stride * inputLanes};
 ${lines(ownRows.flatMap((r) => range(carried).map((j) => `        let before${r}_${j} = carry${r}_${j};`)))}
 ${lines(ownRows.flatMap((r) => loaded.map((j) => `        let v${r}_${j} = staged_x[row${r} + first + ${j * inputLanes}];`)))}
