@@ -91,14 +91,14 @@ export function insideGradient(g: ConvGeometry, tile: SlicedTile): string {
 /** Most bytes that the partial sums of a weight gradient may take. */
 const mostPartialBytes = 2 ** 26;
 
-/** Slices of a weight gradient: about 512 workgroups in all, with about 512 pixels or more in each slice. */
-export function slicesOf(g: ConvGeometry, tile: Omit<SlicedTile, 'slices'>): number {
+/** Slices of a weight gradient: about `workgroups` in all, with about 512 pixels or more in each slice. */
+export function slicesOf(g: ConvGeometry, tile: Omit<SlicedTile, 'slices'>, workgroups = 512): number {
   const tiles = product(tilesOf(g, tile));
   const most = Math.min(
     tiles,
     Math.ceil((g.batch * product(g.output)) / 512),
     Math.floor(mostPartialBytes / (4 * product(g.kernel) * g.inputs * g.outputs)),
   );
-  const wanted = Math.min(Math.max(1, most), Math.ceil(512 / blocksOf(g, tile)));
+  const wanted = Math.min(Math.max(1, most), Math.ceil(workgroups / blocksOf(g, tile)));
   return Math.ceil(tiles / Math.ceil(tiles / wanted));
 }

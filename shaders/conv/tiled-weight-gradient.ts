@@ -8,6 +8,7 @@
 // workgroup memory for 36 multiply-adds. The second pass is `sumSlicesShader` of weights.ts.
 
 import { enable, type Float, wgsl } from '../wgsl.js';
+import { cheapest, cyclesOf } from './cost.js';
 import type { Activation } from './fusion.js';
 import {
   bindings,
@@ -276,10 +277,10 @@ ${lines(range(4).map((e) => `    if (o0 + local * 4 + ${e} < ${outputs}) { dBias
 }`;
 }
 
-/**
- * Tiles worth trying, the likely best on a discrete GPU first: a model of loads and multiply-adds as in tiled.ts. Slices give
- * about four workgroups to each of 128 processors, of 512 pixels at least.
- */
+/** Partial sums that the memory of a large GPU moves in a cycle. */
+const sumsPerCycle = 400;
+
+/** Tiles worth trying, of many sizes and numbers of slices; the likely best on a discrete GPU first (cost.ts). */
 export function weightGradientTiledCandidates(g: ConvGeometry, limits: WorkgroupLimits): TiledWeightGradientTile[] {
   const flat = g.output[1] === 1;
   const areas = flat
@@ -297,7 +298,7 @@ export function weightGradientTiledCandidates(g: ConvGeometry, limits: Workgroup
     ...new Set([4, 8, 16, 32, 64].map((n) => Math.min(n, upTo(channels, multiple)))),
   ];
   const xWidth = widthOf(g.inputs);
-  const found: { tile: TiledWeightGradientTile; cost: number }[] = [];
+  const found: { tile: TiledWeightGradientTile; cost: number; kind: string }[] = [];
   for (const [rows, columns] of areas as [number, number][])
     for (const inputs of sizes(g.inputs, xWidth))
       for (const outputs of sizes(g.outputs, 4))
@@ -313,25 +314,29 @@ export function weightGradientTiledCandidates(g: ConvGeometry, limits: Workgroup
                 const storage = weightGradientTiledStorage(g, whole);
                 const numbers = accumulatorsOf(g, whole) * threadInputs;
                 if (numbers > 96 || threads < 32 || threads > limits.threads || storage > limits.storage) continue;
-                const tiles = product(tilesOf(g, whole));
-                const slices = slicesOf(g, whole);
+                // Four pixels at a time; dy in vectors of four channels.
                 const ownRows = allRows ? g.kernel[1] : 1;
-                // Loads of a thread for one pixel; a single number takes a quarter of a vector's time.
                 const loads = (ownRows * g.stride * threadInputs + threadOutputs) / 4;
-                const staged = (roomOf(g, whole).x * threadInputs) / 4 + (rows * columns * outputs) / 4;
-                const turn = (numbers * rows * columns) / shares;
-                const perProduct = Math.max(1, (16 * loads) / numbers) + (16 * staged) / threads / turn + 64 / turn;
-                const groups = blocksOf(g, whole) * slices;
-                const resident = threads * Math.floor(98304 / storage);
-                const busy = Math.min(1, (groups * threads) / 65536) * Math.min(1, resident / 384);
-                const channels = upTo(g.inputs, inputs) * upTo(g.outputs, outputs);
-                found.push({
-                  tile: { ...whole, slices },
-                  cost: (tiles * rows * columns * channels * perProduct) / busy,
-                });
+                const patch = halo(rows, g.kernel[1], g.stride) * halo(columns, g.kernel[2], g.stride);
+                const stagedX = (patch * inputs) / xWidth / threads;
+                const stagedOthers = (rows * columns * outputs) / 4 / threads;
+                for (const workgroups of [256, 512, 1024]) {
+                  const slices = slicesOf(g, whole, workgroups);
+                  const cost = cyclesOf({
+                    ...{ threads, storage, stagedX, stagedOthers },
+                    workgroups: blocksOf(g, whole) * slices,
+                    phases: Math.ceil(product(tilesOf(g, whole)) / slices),
+                    products: (numbers * rows * columns) / shares,
+                    loads: (loads * rows * columns) / shares,
+                    registers: 40 + numbers + ownRows * (3 + g.kernel[2]) * threadInputs + 2 * threadOutputs,
+                  });
+                  // Every slice's partial sums are written and read again.
+                  const added = (2 * slices * product(g.kernel) * g.inputs * g.outputs) / sumsPerCycle;
+                  const kind = `${threads} ${numbers} ${rows * columns}`;
+                  found.push({ tile: { ...whole, slices }, cost: cost + added, kind });
+                }
               }
-  found.sort((a, b) => a.cost - b.cost);
-  return found.slice(0, 12).map(({ tile }) => tile);
+  return cheapest(found);
 }
 
 /** Representative texts of every kernel in this file. */

@@ -9,6 +9,7 @@
 // balances at 16 multiply-adds a load.
 
 import { enable, type Float, u32, wgsl } from '../wgsl.js';
+import { cheapest, cyclesOf } from './cost.js';
 import { epilogue, type KernelOptions, type Results, ridingAlong } from './epilogue.js';
 import {
   bindings,
@@ -298,10 +299,7 @@ ${lines(epilogue(fusion, resultsOf(plan, vectors)))}
 }`;
 }
 
-/**
- * Tiles worth trying, the likely best on a discrete GPU first. The cost model: multiply-adds, or loads from workgroup memory where
- * they take longer (16 multiply-adds each), and what staging costs a thread, times what ragged tiles and idle processors waste.
- */
+/** Tiles worth trying, of many sizes of workgroups, register tiles and chunks; the likely best on a discrete GPU first (cost.ts). */
 export function convTiledCandidates(g: ConvGeometry, limits: WorkgroupLimits): TiledConvTile[] {
   const height = g.output[1];
   const [, kernelHeight, kernelWidth] = g.kernel;
@@ -329,7 +327,7 @@ export function convTiledCandidates(g: ConvGeometry, limits: WorkgroupLimits): T
         [4, 2],
         [8, 1],
       ];
-  const found: { tile: TiledConvTile; cost: number }[] = [];
+  const found: { tile: TiledConvTile; cost: number; kind: string }[] = [];
   for (const [rows, columns] of areas)
     for (const [threadRows, threadColumns] of shares as [number, number][])
       for (const threadOutputs of [4, 8, 16])
@@ -342,20 +340,22 @@ export function convTiledCandidates(g: ConvGeometry, limits: WorkgroupLimits): T
             const threads = threadsOf(tile);
             if (threads < 32 || threads > limits.threads || convTiledStorage(g, tile) > limits.storage) continue;
             const fours = threadOutputs / 4;
-            const loads = halo(threadRows, kernelHeight, g.stride) * threadColumns + kernelHeight * xWidth * fours;
-            const products = kernelHeight * xWidth * accumulators;
-            const staged = (stagedInput(g, tile) + stagedWeights(g, tile)) / threads;
+            const window = halo(threadRows, kernelHeight, g.stride) * threadColumns;
             const turns = (kernelWidth * chunk) / xWidth;
-            const perProduct = Math.max(1, (16 * loads) / products) + (16 * staged + 64) / (turns * products);
-            const groups = product(tilesOf(g, tile)) * outputBlocks(g, tile);
-            const computed = groups * rows * columns * block * upTo(g.inputs, chunk);
-            // Threads in flight on the whole GPU, and on one processor with room for 96 KiB of workgroup memory.
-            const resident = threads * Math.floor(98304 / convTiledStorage(g, tile));
-            const busy = Math.min(1, (groups * threads) / 65536) * Math.min(1, resident / 384);
-            found.push({ tile, cost: (computed * perProduct) / (busy * product(g.output) * g.batch) });
+            const workgroups = product(tilesOf(g, tile)) * outputBlocks(g, tile);
+            const cost = cyclesOf({
+              ...{ workgroups, threads },
+              phases: g.kernel[0] * Math.ceil(g.inputs / chunk),
+              stagedX: stagedInput(g, tile) / threads,
+              stagedOthers: stagedWeights(g, tile) / threads,
+              products: turns * kernelHeight * xWidth * accumulators,
+              loads: turns * ((window * xWidth) / 4 + kernelHeight * xWidth * fours),
+              registers: 40 + accumulators + window * xWidth + 8 * fours,
+              storage: convTiledStorage(g, tile),
+            });
+            found.push({ tile, cost, kind: `${threads} ${accumulators} ${chunk}` });
           }
-  found.sort((a, b) => a.cost - b.cost);
-  return found.slice(0, 12).map(({ tile }) => tile);
+  return cheapest(found);
 }
 
 /** Representative texts of every kernel in this file. */
