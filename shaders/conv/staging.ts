@@ -41,9 +41,63 @@ interface Staging {
   readonly at: (c: string) => string;
 }
 
+/** Statements that stage vectors which exist where `inside` holds (everywhere if it is empty), and are 0 elsewhere. */
+export function stageVectors(
+  name: string,
+  count: number,
+  threads: number,
+  { indices, inside, value }: { readonly indices: string; readonly inside: string; readonly value: string },
+): string {
+  return inBatches(count, { threads }, (index, u, beyond) => ({
+    load: [
+      wgsl`      var value${u}: vec4f;
+      {
+        let i = ${beyond ? `min(${index}, ${count - 1}u)` : index};
+        ${indices}
+        value${u} = ${inside ? `select(vec4f(0.0), ${value}, ${inside})` : value};
+      }`,
+    ],
+    store: `${name}[${index}] = value${u};`,
+  }));
+}
+
+/** One of the elements that a thread stages: the statements that load it and those that store it. */
+interface Staged {
+  readonly load: readonly string[];
+  readonly store: string;
+}
+
+/**
+ * Statements that stage `count` elements, `local`, `local` + `threads`, …: a counted loop whose turns each start `most` loads before
+ * the first of them is needed. `element` gets the element's index, a u32, a suffix for the names it defines, and whether the index
+ * may be `count` or more.
+ */
+function inBatches(
+  count: number,
+  { threads, most = 4 }: { readonly threads: number; readonly most?: number },
+  element: (index: string, suffix: string, beyond: boolean) => Staged,
+): string {
+  const each = Math.ceil(count / threads);
+  const turns = Math.ceil(each / most);
+  const batch = Math.ceil(each / turns);
+  // All that is beyond is in the last element of a turn.
+  const beyond = (u: number): boolean => u === batch - 1 && turns * batch * threads > count;
+  const elements = range(batch).map((u) => element(`index${u}`, `${u}`, beyond(u)));
+  const load = elements.flatMap((one, u) => [
+    `      let index${u} = u32(local) + turn * ${threads}u + ${u * turns * threads}u;`,
+    ...one.load,
+  ]);
+  return wgsl`
+    for (var turn = 0u; turn < ${turns}u; turn++) {
+${lines(load)}
+${lines(elements.map((one, u) => `      ${beyond(u) ? `if (index${u} < ${count}u) ` : ''}{ ${one.store} }`))}
+    }`;
+}
+
 /**
  * Fills `staged_x` with the patch whose first pixel is (`image`, `iz`, `iy0`, `ix0`) and whose first channel is `c0`, and applies
- * `onLoad`; 0 outside the image and beyond the channels. Needs `local`, the local index.
+ * `onLoad`; 0 outside the image and beyond the channels. Needs `local`, the local index. No branch surrounds a load, so that several
+ * are in flight: what lies outside reads x[0] and is replaced. Index arithmetic is unsigned, since a signed division takes longer.
  */
 export function stageInput(
   g: ConvGeometry,
@@ -52,45 +106,66 @@ export function stageInput(
   const [depth, height, imageWidth] = g.input;
   const loaded = widthOf(g.inputs);
   const vectors = Math.ceil(channels / loaded);
+  const all = g.inputs / loaded;
   const V = float(loaded);
   const group = onLoad && groupOf(onLoad);
-  const coefficient = (row: number): string =>
-    `coefficients[${group ? 'ofGroup + ' : ''}${(row * g.inputs) / loaded} + c]`;
-  const value = onLoad
-    ? `tail(${V}(x[at]), ${coefficient(0)}, ${coefficient(1)}, ${coefficient(2)})${onLoad.dropout ? ' * factors_at(u32(at))' : ''}`
-    : `${V}(x[at])`;
-  const converted = (value: string): string => (type === 'f32' ? value : `${vector(type, width)}(${value})`);
-  const inside = [
-    ...(g.kernel[0] > 1 ? [`iz >= 0 && iz < ${depth}`] : []),
-    `iy >= 0 && iy < ${height} && ix >= 0 && ix < ${imageWidth}`,
-    ...(g.inputs % channels ? [`c < ${g.inputs / loaded}`] : []),
+  // A thread keeps to one vector of channels where their number divides the threads; its coefficients are then loaded once.
+  const fixed = threads % vectors === 0;
+  const beyond = g.inputs % channels !== 0;
+  const channel = (u: string, index: string): string[] => [
+    `      let lane${u} = i32(${index} % ${vectors}u);`,
+    `      let channel${u} = c0 / ${loaded} + lane${u};`,
+    ...(onLoad
+      ? range(3).map(
+          (row) =>
+            `      let k${u}_${row} = coefficients[${group ? 'ofGroup + ' : ''}${row * all} + ${beyond ? `min(channel${u}, ${all - 1})` : `channel${u}`}];`,
+        )
+      : []),
   ];
-  const store =
-    width === loaded
-      ? `staged_x[${at('lane')}] = ${converted('value')};`
-      : lines(range(4).map((e) => `staged_x[${at(`(lane * 4 + ${e})`)}] = ${converted(element('value', 4, e))};`));
-  const ofGroup = group ? `\n    let ofGroup = i32(${group}) * ${(4 * g.inputs) / loaded};` : '';
-  return wgsl`${ofGroup}
-    for (var i = local; i < ${rows * columns * vectors}; i += ${threads}) {
-      let lane = i % ${vectors};
-      let column = i / ${vectors} % ${columns};
-      let row = i / ${vectors * columns};
-      let iy = iy0 + row;
-      let ix = ix0 + column;
-      let c = c0 / ${loaded} + lane;
-      var value = ${V}(0.0);
-      if (${inside.join(' && ')}) {
-        let at = (((image * ${depth} + iz) * ${height} + iy) * ${imageWidth} + ix) * ${g.inputs / loaded} + c;
-        value = ${value};
-      }
-      ${store}
+  const converted = (value: string): string => (type === 'f32' ? value : `${vector(type, width)}(${value})`);
+  const own = (u: string): string => (fixed ? 'Own' : u);
+  const inside = (u: string): string =>
+    [
+      ...(g.kernel[0] > 1 ? [`u32(iz) < ${depth}u`] : []),
+      `u32(iy0 + patchRow${u}) < ${height}u && u32(ix0 + patchColumn${u}) < ${imageWidth}u`,
+      ...(beyond ? [`channel${own(u)} < ${all}`] : []),
+    ].join(' && ');
+  const loads = (index: string, u: string): string[] => [
+    ...(fixed ? [] : channel(u, index)),
+    `      let patchColumn${u} = i32(${index} / ${vectors}u % ${columns}u);`,
+    `      let patchRow${u} = i32(${index} / ${vectors * columns}u);`,
+    `      let inside${u} = ${inside(u)};`,
+    `      let at${u} = select(0, origin + (patchRow${u} * ${imageWidth} + patchColumn${u}) * ${all} + channel${own(u)}, inside${u});`,
+    `      let x${u} = x[at${u}];`,
+  ];
+  const activated = (u: string): string => {
+    const [x, k] = [`${V}(x${u})`, `k${own(u)}`];
+    return onLoad ? `tail(${x}, ${k}_0, ${k}_1, ${k}_2)${onLoad.dropout ? ` * factors_at(u32(at${u}))` : ''}` : x;
+  };
+  const store = (u: string): string => wgsl`
+        let lane = lane${own(u)};
+        let column = patchColumn${u};
+        let row = patchRow${u};
+        let value = select(${V}(0.0), ${activated(u)}, inside${u});
+${
+  width === loaded
+    ? `        staged_x[${at('lane')}] = ${converted('value')};`
+    : lines(range(4).map((e) => `        staged_x[${at(`(lane * 4 + ${e})`)}] = ${converted(element('value', 4, e))};`))
+}
+     `;
+  return wgsl`
+    { // Stages x.
+${group ? `      let ofGroup = i32(${group}) * ${4 * all};` : ''}
+      let origin = (((image * ${depth} + iz) * ${height} + iy0) * ${imageWidth} + ix0) * ${all};
+${lines(fixed ? channel('Own', 'u32(local)') : [])}
+${inBatches(rows * columns * vectors, { threads, most: onLoad?.dropout ? 2 : 4 }, (index, u) => ({ load: loads(index, u), store: store(u) }))}
     }`;
 }
 
 /** Loads four neighbouring channels of `name` at `at`, the first being `channel`, as a vec4f; 0 beyond `channels`. */
 export const loadFour = (name: string, at: string, channels: number, channel: string): string =>
   channels % 4 === 0
-    ? `vec4f(${name}[(${at}) / 4])`
+    ? `vec4f(${name}[u32(${at}) / 4u])`
     : `vec4f(${range(4)
         .map(
           (e) =>
@@ -107,7 +182,7 @@ export const storeFour = (
   channel: string,
 ): string =>
   channels % 4 === 0
-    ? `${name}[(${at}) / 4] = ${vector(type, 4)}(${value});`
+    ? `${name}[u32(${at}) / 4u] = ${vector(type, 4)}(${value});`
     : range(4)
         .map(
           (e) => `if (${channel} + ${e} < ${channels}) { ${name}[${at} + ${e}] = ${type}(${element(value, 4, e)}); }`,

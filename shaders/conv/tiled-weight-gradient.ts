@@ -39,7 +39,7 @@ import {
   slicedOperands,
   slicesOf,
 } from './slices.js';
-import { loadFour, stageInput, type WorkgroupLimits } from './staging.js';
+import { loadFour, stageInput, stageVectors, type WorkgroupLimits } from './staging.js';
 
 /** How the first pass is cut into workgroups and threads. Channels come in fours, inputs only where x has them in fours. */
 export interface TiledWeightGradientTile extends SlicedTile {
@@ -125,18 +125,15 @@ function stageGradient({ g, tile, threads, tileFours }: Plan): string {
   const { outputs } = g;
   const [, outHeight, outWidth] = g.output;
   const { rows, columns } = tile;
-  return wgsl`
-    for (var i = local; i < ${rows * columns * tileFours}; i += ${threads}) {
-      let o = o0 + i % ${tileFours} * 4;
-      let ox = tileX + i / ${tileFours} % ${columns};
-      let oy = tileY + i / ${tileFours * columns};
-      var value = vec4f(0.0);
-      if (${insideGradient(g, tile)}) {
-        let at = ((plane * ${outHeight} + oy) * ${outWidth} + ox) * ${outputs} + o;
-        value = ${loadFour('dy', 'at', outputs, 'o')};
-      }
-      staged_dy[i] = value;
-    }`;
+  const inside = insideGradient(g, tile);
+  return stageVectors('staged_dy', rows * columns * tileFours, threads, {
+    indices: wgsl`let o = o0 + i32(i % ${tileFours}u) * 4;
+        let ox = tileX + i32(i / ${tileFours}u % ${columns}u);
+        let oy = tileY + i32(i / ${tileFours * columns}u);
+        let at = ((plane * ${outHeight} + oy) * ${outWidth} + ox) * ${outputs} + o;`,
+    inside: inside === 'true' ? '' : inside,
+    value: loadFour('dy', 'at', outputs, 'o'),
+  });
 }
 
 /** The products of a thread's rows of a staged tile. The window of x slides along a row. */

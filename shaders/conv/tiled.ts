@@ -37,6 +37,7 @@ import {
   loadFour,
   operands,
   stageInput,
+  stageVectors,
   type WorkgroupLimits,
   weightAt,
 } from './staging.js';
@@ -131,19 +132,15 @@ function stageWeights({ g, tile, options: { weights }, threads, tileFours, ragge
           : `select(0.0, ${load(`min(o + ${e}, ${outputs - 1})`)}, o + ${e} < ${outputs})`;
       })
       .join(', ')})`;
-  const inside = [...(ragged ? [`o < ${outputs}`] : []), ...(inputs % chunk ? [`c < ${inputs}`] : [])];
-  return wgsl`
-    for (var i = local; i < ${stagedWeights(g, tile)}; i += ${threads}) {
-      let o = o0 + i % ${tileFours} * 4;
-      let ky = i / ${tileFours} % ${kernelHeight};
-      let c = c0 + i / ${tileFours * kernelHeight} % ${chunk};
-      let kx = i / ${tileFours * kernelHeight * chunk};
-      var value = vec4f(0.0);
-      if (${inside.join(' && ') || 'true'}) {
-        value = ${weights === 'outputs-first' ? gathered() : loadFour('weight', weightAt(g, weights), outputs, 'o')};
-      }
-      staged_weights[i] = value;
-    }`;
+  const inside = [...(ragged ? [`o < ${outputs}`] : []), ...(inputs % chunk ? [`c < ${inputs}`] : [])].join(' && ');
+  return stageVectors('staged_weights', stagedWeights(g, tile), threads, {
+    indices: wgsl`let o = o0 + i32(i % ${tileFours}u) * 4;
+        let ky = i32(i / ${tileFours}u % ${kernelHeight}u);
+        let c = c0 + i32(i / ${tileFours * kernelHeight}u % ${chunk}u);
+        let kx = i32(i / ${tileFours * kernelHeight * chunk}u);`,
+    inside,
+    value: weights === 'outputs-first' ? gathered() : loadFour('weight', weightAt(g, weights), outputs, 'o'),
+  });
 }
 
 /** All products of one column of the kernel with one chunk of input channels. */
