@@ -178,6 +178,20 @@ ${lines(range(xWidth).flatMap(products))}
         }`;
 }
 
+/** Adds up `staged_weights` over the `count` threads of each channel, four at a time: steps that end with the first. */
+function foldSums(count: number, channelThreads: number): string {
+  if (count === 1) return '';
+  const left = Math.ceil(count / 4);
+  const terms = range(Math.ceil(count / left)).slice(1);
+  const add = (j: number): string => {
+    const body = `sum += staged_weights[local + ${j * left * channelThreads}];`;
+    return (j + 1) * left > count ? `if (pixelThread < ${count - j * left}) { ${body} }` : body;
+  };
+  return wgsl`  workgroupBarrier();
+  if (pixelThread < ${left}) { var sum = staged_weights[local]; ${terms.map(add).join(' ')} staged_weights[local] = sum; }
+${foldSums(left, channelThreads)}`;
+}
+
 /** A thread's sums, for the epilogue: its vectors of channels one after the other, each with all its pixels. */
 function resultsOf(plan: Plan, vectors: ReturnType<typeof fourChannels>): Results {
   const { g, tile, channelThreads, across, rows, columns, fours, ragged } = plan;
@@ -203,10 +217,10 @@ function resultsOf(plan: Plan, vectors: ReturnType<typeof fourChannels>): Result
     each: ([q = 0], body) => pixels.map(([r, p]) => guarded(insideOf(r, p, q), body(outputAt(r, p, q)))),
     addUp: (value, total) => wgsl`
   workgroupBarrier();
-  staged_weights[pixelThread * ${channelThreads} + channelThread] = ${value};
+  staged_weights[local] = ${value};
+${foldSums(pixelThreads(tile), channelThreads)}
   workgroupBarrier();
-  var ${total} = vec4f(0.0);
-  for (var t = 0; t < ${pixelThreads(tile)}; t++) { ${total} += staged_weights[t * ${channelThreads} + channelThread]; }`,
+  let ${total} = staged_weights[channelThread];`,
     writesPart: 'pixelThread == 0',
     addProduct: (sum, a, b) => `${sum} = fma(${a}, ${b}, ${sum});`,
   };
