@@ -18,14 +18,17 @@ export interface MatrixUnit {
   readonly emulated?: boolean;
 }
 
-/** Where one operand lies in workgroup memory: an array of components, `stride` elements from row to row (column to column). */
+/**
+ * Where one operand lies in workgroup memory: an array of vectors of 4 components, `stride` vectors from row to row (column to
+ * column). A subgroup reads whole vectors of 16 bytes, so rows begin at multiples of 16 bytes.
+ */
 interface Operand {
   readonly buffer: string;
   readonly stride: number;
   readonly columnMajor?: boolean;
 }
 
-/** WGSL for one kernel's matrix products. Offsets are WGSL expressions in elements; the kernel has `local`, the local index. */
+/** WGSL for one kernel's matrix products. Offsets are WGSL expressions in vectors; the kernel has `local`, the local index. */
 export interface MatrixWords {
   /** First lines of the shader. */
   readonly enable: string;
@@ -38,9 +41,13 @@ export interface MatrixWords {
   left(offset: string): string;
   right(offset: string): string;
   multiply(a: string, b: string, c: string): string;
-  /** A statement that writes C row by row, N elements each, to `scratch`, an array of f32. */
+  /** A statement that writes C row by row, `sumRow` vectors each, to `scratch`, an array of vec4f. */
   store(offset: string, c: string): string;
 }
+
+/** Vectors from row to row of a stored C, and those of all its rows: one more than a row has, which spreads rows over the banks. */
+export const sumRow = ({ N }: MatrixUnit): number => N / 4 + 1;
+export const sumRoom = (unit: MatrixUnit): number => unit.M * sumRow(unit);
 
 export function matrixWords(
   unit: MatrixUnit,
@@ -63,31 +70,38 @@ ${unit.pinned ? 'enable subgroup_size_control;' : ''}`,
       left: (offset) => load(`subgroup_matrix_left<${component}, ${K}, ${M}>`, left, offset),
       right: (offset) => load(`subgroup_matrix_right<${component}, ${N}, ${K}>`, right, offset),
       multiply: (a, b, c) => `subgroupMatrixMultiplyAccumulate(${a}, ${b}, ${c})`,
-      store: (offset, c) => `subgroupMatrixStore<row_major>(&${scratch}, ${offset}, ${c}, ${N});`,
+      store: (offset, c) => `subgroupMatrixStore<row_major>(&${scratch}, ${offset}, ${c}, ${sumRow(unit)});`,
     };
   }
   // As in a unit, each lane holds some elements of C. A and B are read in place: no thread overwrites them before the next barrier.
-  const own = (M * N) / lanes;
-  const C = `array<f32, ${own}>`;
-  const at = (operand: Operand, offset: string, row: string, column: string): string =>
-    operand.columnMajor
-      ? `${operand.buffer}[${offset} + ${column} * ${operand.stride} + ${row}]`
-      : `${operand.buffer}[${offset} + ${row} * ${operand.stride} + ${column}]`;
+  const own = Math.ceil((M * N) / 4 / lanes);
+  const C = `array<vec4f, ${own}>`;
+  const at = ({ buffer, stride, columnMajor }: Operand, offset: string, row: string, column: string): string => {
+    const [major, minor] = columnMajor ? [column, row] : [row, column];
+    return `f32(${buffer}[${offset} + ${major} * ${stride} + ${minor} / 4][${minor} % 4])`;
+  };
   return {
     enable: half,
     functions: `
 fn multiply(a: i32, b: i32, c: ${C}, lane: i32) -> ${C} {
   var sum = c;
   for (var e = 0; e < ${own}; e++) {
-    let row = (e * ${lanes} + lane) / ${N};
-    let column = (e * ${lanes} + lane) % ${N};
-    for (var k = 0; k < ${K}; k++) { sum[e] += f32(${at(left, 'a', 'row', 'k')}) * f32(${at(right, 'b', 'k', 'column')}); }
+    let row = (e * ${lanes} + lane) / ${N / 4};
+    let column = (e * ${lanes} + lane) % ${N / 4} * 4;
+    if (row < ${M}) {
+      for (var k = 0; k < ${K}; k++) {
+        sum[e] += ${at(left, 'a', 'row', 'k')} * vec4f(${[0, 1, 2, 3].map((n) => at(right, 'b', 'k', `(column + ${n})`)).join(', ')});
+      }
+    }
   }
   return sum;
 }
 fn store_sum(offset: i32, c: ${C}, lane: i32) {
   var sum = c;
-  for (var e = 0; e < ${own}; e++) { ${scratch}[offset + e * ${lanes} + lane] = sum[e]; }
+  for (var e = 0; e < ${own}; e++) {
+    let row = (e * ${lanes} + lane) / ${N / 4};
+    if (row < ${M}) { ${scratch}[offset + row * ${sumRow(unit)} + (e * ${lanes} + lane) % ${N / 4}] = sum[e]; }
+  }
 }`,
     sum: C,
     attribute: '',
@@ -104,15 +118,17 @@ export const subgroupSize = (unit: MatrixUnit): string =>
 /** The subgroup size, as an expression. */
 export const laneCount = (unit: MatrixUnit): string => (unit.pinned || unit.emulated ? `${unit.lanes}` : 'i32(size)');
 
-/** Elements of padding between rows in workgroup memory: 16 bytes keep rows aligned and off each other's banks. */
-export const rowPadding = (component: Float): number => (component === 'f16' ? 8 : 4);
+/** Vectors of padding after a row in workgroup memory: 16 bytes keep rows aligned and off each other's banks. */
+export const rowPadding = (component: Float): number => (component === 'f16' ? 2 : 1);
 
-/** Bytes of a component. */
-export const componentBytes = (component: Float): number => (component === 'f16' ? 2 : 4);
+/** Bytes of a vector of 4 components. */
+export const vectorBytes = (component: Float): number => (component === 'f16' ? 8 : 16);
 
-/** Sizes that adapters are known to list (NVIDIA, Intel, Apple), subgroups pinned or not; `variants` validates them. */
+/** Sizes that adapters are known to list (NVIDIA and AMD, NVIDIA, Intel, Apple), subgroups pinned or not; `variants` validates them. */
 export const knownUnits: readonly MatrixUnit[] = [
   { M: 16, N: 16, K: 16, component: 'f16', lanes: 32, pinned: true },
+  { M: 16, N: 8, K: 16, component: 'f16', lanes: 32, pinned: true },
+  { M: 16, N: 8, K: 8, component: 'f16', lanes: 32, pinned: true },
   { M: 8, N: 16, K: 16, component: 'f16', lanes: 32, pinned: true },
   { M: 8, N: 8, K: 8, component: 'f16', lanes: 128, pinned: false },
   { M: 8, N: 8, K: 8, component: 'f32', lanes: 32, pinned: true },

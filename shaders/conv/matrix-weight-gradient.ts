@@ -14,6 +14,7 @@ import {
   type ConvGeometry,
   element,
   evenGeometry,
+  float,
   halo,
   lines,
   product,
@@ -24,9 +25,11 @@ import {
   type Triple,
   tilesOf,
   upTo,
+  vector,
+  widthOf,
 } from './geometry.js';
+import { patchOfDy, patchOfX, stagePatch } from './matrix-staging.js';
 import {
-  componentBytes,
   knownUnits,
   laneCount,
   type MatrixUnit,
@@ -34,19 +37,21 @@ import {
   matrixWords,
   rowPadding,
   subgroupSize,
+  sumRoom,
+  sumRow,
+  vectorBytes,
 } from './matrix-unit.js';
 import {
   blockIndices,
   blocksOf,
   eachTile,
-  insideGradient,
   ownBlock,
   type SlicedTile,
   slicedGrid,
   slicedOperands,
   slicesOf,
 } from './slices.js';
-import { loadFour, stageInput, type WorkgroupLimits } from './staging.js';
+import type { WorkgroupLimits } from './staging.js';
 
 /** How the first pass is cut into workgroups and subgroups: outputs in M, inputs in N, columns in K. */
 export interface MatrixWeightGradientTile extends SlicedTile {
@@ -75,24 +80,29 @@ const ownSums = (g: ConvGeometry, tile: MatrixWeightGradientTile): number =>
 export const weightGradientMatrixWorkgroups = (g: ConvGeometry, tile: MatrixWeightGradientTile): Triple =>
   slicedGrid(g, tile);
 
+/** Vectors from pixel to pixel of staged x and dy. */
+const xRow = (unit: MatrixUnit, tile: MatrixWeightGradientTile): number => tile.inputs / 4 + rowPadding(unit.component);
+const dyRow = (unit: MatrixUnit, tile: MatrixWeightGradientTile): number =>
+  tile.outputs / 4 + rowPadding(unit.component);
+
+/** Vectors in workgroup memory: of x and dy in the units' type, of the sums in f32. */
 function roomOf(
   g: ConvGeometry,
   unit: MatrixUnit,
   tile: MatrixWeightGradientTile,
 ): { x: number; dy: number; sums: number } {
-  const gap = rowPadding(unit.component);
   const patch = halo(tile.rows, g.kernel[1], g.stride) * halo(tile.columns, g.kernel[2], g.stride);
   return {
-    x: patch * (tile.inputs + gap),
-    dy: tile.rows * tile.columns * (tile.outputs + gap),
-    sums: Math.max(subgroupsOf(g, unit, tile) * unit.M * unit.N, threadsOf(g, unit, tile)),
+    x: patch * xRow(unit, tile),
+    dy: tile.rows * tile.columns * dyRow(unit, tile),
+    sums: Math.max(subgroupsOf(g, unit, tile) * sumRoom(unit), threadsOf(g, unit, tile)),
   };
 }
 
 /** Bytes of workgroup memory that a workgroup takes. */
 export function weightGradientMatrixStorage(g: ConvGeometry, unit: MatrixUnit, tile: MatrixWeightGradientTile): number {
   const { x, dy, sums } = roomOf(g, unit, tile);
-  return componentBytes(unit.component) * (x + dy) + 4 * sums;
+  return vectorBytes(unit.component) * (x + dy) + 16 * sums;
 }
 
 /** Derived values that the functions of this generator share. */
@@ -103,9 +113,6 @@ interface Plan {
   readonly words: MatrixWords;
   readonly threads: number;
   readonly patchColumns: number;
-  /** Elements from pixel to pixel of staged x and dy. */
-  readonly xStride: number;
-  readonly dyStride: number;
   /** A subgroup's sums: one for each row r and column kx of the kernel, block a of output channels and b of input channels. */
   readonly sums: readonly Sum[];
 }
@@ -118,14 +125,12 @@ interface Sum {
 }
 
 function planOf(dtype: Float, g: ConvGeometry, unit: MatrixUnit, tile: MatrixWeightGradientTile): Plan {
-  const gap = rowPadding(unit.component);
-  const [xStride, dyStride] = [tile.inputs + gap, tile.outputs + gap];
   const blocks = range(tile.ownOutputs).flatMap((a) => range(tile.ownInputs).map((b) => ({ a, b })));
   return {
-    ...{ g, unit, tile, xStride, dyStride },
+    ...{ g, unit, tile },
     words: matrixWords(unit, {
-      left: { buffer: 'staged_dy', stride: dyStride, columnMajor: true },
-      right: { buffer: 'staged_x', stride: xStride * g.stride },
+      left: { buffer: 'staged_dy', stride: dyRow(unit, tile), columnMajor: true },
+      right: { buffer: 'staged_x', stride: xRow(unit, tile) * g.stride },
       scratch: 'sums',
       f16: dtype === 'f16',
     }),
@@ -141,46 +146,24 @@ function planOf(dtype: Float, g: ConvGeometry, unit: MatrixUnit, tile: MatrixWei
 const active = ({ g, unit, tile }: Plan, body: string): string =>
   unit.pinned ? body : `if (subgroup < ${subgroupsOf(g, unit, tile)}) { ${body} }`;
 
-function stageGradient({ g, unit: { component }, tile, threads, dyStride }: Plan): string {
-  const { outputs } = g;
-  const [, outHeight, outWidth] = g.output;
-  const { rows, columns } = tile;
-  const tileFours = tile.outputs / 4;
-  return wgsl`
-    for (var i = local; i < ${rows * columns * tileFours}; i += ${threads}) {
-      let lane = i % ${tileFours} * 4;
-      let o = o0 + lane;
-      let pixel = i / ${tileFours};
-      let ox = tileX + pixel % ${columns};
-      let oy = tileY + pixel / ${columns};
-      var value = vec4f(0.0);
-      if (${insideGradient(g, tile)}) {
-        let at = ((plane * ${outHeight} + oy) * ${outWidth} + ox) * ${outputs} + o;
-        value = ${loadFour('dy', 'at', outputs, 'o')};
-      }
-      let to = pixel * ${dyStride} + lane;
-${lines(range(4).map((e) => `      staged_dy[to + ${e}] = ${component}(${element('value', 4, e)});`))}
-    }`;
-}
-
-/** The products of a subgroup's rows of a staged tile. */
-function multiply({ g, unit: { M, N, K }, tile, words, patchColumns, xStride, dyStride }: Plan): string {
+/** The products of a subgroup's rows of a staged tile. Tint proves the bounds of loops that count from 0 by 1. */
+function multiply({ g, unit, tile, words, patchColumns }: Plan): string {
+  const { M, N, K } = unit;
   const { stride } = g;
   const [, kernelHeight, kernelWidth] = g.kernel;
   const { rows, columns, ownOutputs, ownInputs, allRows, shares } = tile;
   return wgsl`
-    for (var turn = 0; turn < ${rows / shares}; turn++) {
-      let row = turn * ${shares} + share;
-      for (var step = 0; step < ${columns / K}; step++) {
-        let ox = step * ${K};
-        let dyAt = (row * ${columns} + ox) * ${dyStride} + outputGroup * ${ownOutputs * M};
-        let xAt = (${allRows ? `row * ${stride}` : `(row * ${stride} + kernelRow)`} * ${patchColumns} + ox * ${stride}) * ${xStride} + inputGroup * ${ownInputs * N};
-${lines(range(ownOutputs).map((a) => `        let a${a} = ${words.left(`dyAt + ${a * M}`)};`))}
+    for (var r = 0; r < ${rows / shares}; r++) {
+      let row = r * ${shares} + share;
+      for (var q = 0; q < ${columns / K}; q++) {
+        let dyAt = (row * ${columns} + q * ${K}) * ${dyRow(unit, tile)} + outputGroup * ${(ownOutputs * M) / 4};
+        let xAt = (${allRows ? `row * ${stride}` : `(row * ${stride} + kernelRow)`} * ${patchColumns} + q * ${K * stride}) * ${xRow(unit, tile)} + inputGroup * ${(ownInputs * N) / 4};
+${lines(range(ownOutputs).map((a) => `        let a${a} = ${words.left(`dyAt + ${(a * M) / 4}`)};`))}
 ${lines(
   range(allRows ? kernelHeight : 1).flatMap((r) =>
     range(kernelWidth).flatMap((kx) =>
       range(ownInputs).flatMap((b) => [
-        `        let b${r}_${kx}_${b} = ${words.right(`xAt + ${(r * patchColumns + kx) * xStride + b * N}`)};`,
+        `        let b${r}_${kx}_${b} = ${words.right(`xAt + ${(r * patchColumns + kx) * xRow(unit, tile) + (b * N) / 4}`)};`,
         ...range(ownOutputs).map((a) => {
           const name = `sum${r}_${kx}_${a}_${b}`;
           return `        ${name} = ${words.multiply(`a${a}`, `b${r}_${kx}_${b}`, name)};`;
@@ -201,19 +184,28 @@ function store(plan: Plan, { r, kx, a, b, name }: Sum): string {
   const [, kernelHeight, kernelWidth] = g.kernel;
   const { ownOutputs, ownInputs, allRows, shares } = tile;
   const jobs = jobsOf(g, unit, tile);
+  const fours = N / 4;
   return wgsl`
   workgroupBarrier();
-  ${active(plan, words.store(`subgroup * ${M * N}`, name))}
+  ${active(plan, words.store(`subgroup * ${sumRoom(unit)}`, name))}
   workgroupBarrier();
-  for (var i = local; i < ${jobs * M * N}; i += ${threads}) {
-    var total = 0.0;
-    for (var s = 0; s < ${shares}; s++) { total += sums[s * ${jobs * M * N} + i]; }
-    let job = i / ${M * N};
-    let c = c0 + (job % ${inputGroups(unit, tile)} * ${ownInputs} + ${b}) * ${N} + i % ${N};
-    let o = o0 + (job / ${inputGroups(unit, tile)} % ${outputGroups(unit, tile)} * ${ownOutputs} + ${a}) * ${M} + i / ${N} % ${M};
+  for (var i = local; i < ${jobs * M * fours}; i += ${threads}) {
+    let job = i / ${M * fours};
+    let row = i / ${fours} % ${M};
+    var total = vec4f(0.0);
+    for (var s = 0; s < ${shares}; s++) {
+      total += sums[(s * ${jobs} + job) * ${sumRoom(unit)} + row * ${sumRow(unit)} + i % ${fours}];
+    }
+    let c = c0 + (job % ${inputGroups(unit, tile)} * ${ownInputs} + ${b}) * ${N} + i % ${fours} * 4;
+    let o = o0 + (job / ${inputGroups(unit, tile)} % ${outputGroups(unit, tile)} * ${ownOutputs} + ${a}) * ${M} + row;
     let ky = ${allRows ? r : `job / ${inputGroups(unit, tile) * outputGroups(unit, tile)}`};
     if (o < ${outputs} && c < ${inputs}) {
-      dWeight[((slice * ${outputs} + o) * ${product(g.kernel)} + (kz * ${kernelHeight} + ky) * ${kernelWidth} + ${kx}) * ${inputs} + c] = total;
+      let at = ((slice * ${outputs} + o) * ${product(g.kernel)} + (kz * ${kernelHeight} + ky) * ${kernelWidth} + ${kx}) * ${inputs} + c;
+      ${
+        widthOf(inputs) === 4
+          ? 'dWeight[at / 4] = total;'
+          : lines(range(4).map((e) => `if (c + ${e} < ${inputs}) { dWeight[at + ${e}] = ${element('total', 4, e)}; }`))
+      }
     }
   }`;
 }
@@ -230,46 +222,39 @@ export function weightGradientMatrixShader(
   }: { unit: MatrixUnit; tile: MatrixWeightGradientTile; bias: boolean; onLoad?: Activation | undefined },
 ): string {
   const plan = planOf(dtype, g, unit, tile);
-  const { words, threads, patchColumns, xStride, dyStride, sums } = plan;
-  if (bias && threads < tile.outputs) {
-    throw new TypeError(
-      `weightGradientMatrixShader: ${threads} threads — expected one for each of ${tile.outputs} output channels. Use more shares.`,
-    );
-  }
+  const { words, threads, patchColumns, sums } = plan;
   const { component } = unit;
   const { outputs, stride } = g;
   const [, kernelHeight] = g.kernel;
   const { rows, columns, allRows } = tile;
   const room = roomOf(g, unit, tile);
   const jobs = jobsOf(g, unit, tile);
-  // Threads that add up dy for the bias: each keeps to one output channel.
-  const biasThreads = Math.floor(threads / tile.outputs) * tile.outputs;
+  // Threads that add up dy for the bias: each keeps to a vector of output channels.
+  const outputFours = tile.outputs / 4;
+  const biasThreads = Math.floor(threads / outputFours) * outputFours;
   const ofBias = 'inputBlock == 0 && kz == 0';
-  const tileWork = wgsl`${stageInput(g, {
+  const tileWork = wgsl`${stagePatch(patchOfX(g, dtype), {
     rows: halo(rows, kernelHeight, stride),
     columns: patchColumns,
-    channels: tile.inputs,
-    threads,
-    width: 1,
-    type: component,
-    onLoad,
-    at: (c) => `(row * ${patchColumns} + column) * ${xStride} + ${c}`,
+    ...{ channels: tile.inputs, row: xRow(unit, tile), threads, component, onLoad },
   })}
-${stageGradient(plan)}
+${stagePatch(patchOfDy(g, dtype), {
+  ...{ rows, columns, channels: tile.outputs, row: dyRow(unit, tile), threads, component },
+})}
     workgroupBarrier();
 #if ${bias}
     if (${ofBias} && local < ${biasThreads}) {
-      for (var p = local / ${tile.outputs}; p < ${rows * columns}; p += ${biasThreads / tile.outputs}) {
-        bias += f32(staged_dy[p * ${dyStride} + local % ${tile.outputs}]);
+      for (var p = local / ${outputFours}; p < ${rows * columns}; p += ${biasThreads / outputFours}) {
+        bias += vec4f(staged_dy[p * ${dyRow(unit, tile)} + local % ${outputFours}]);
       }
     }
 #endif
     ${active(plan, multiply(plan))}`;
   return wgsl`${words.enable}
-${lines(slicedOperands(bindings(), g, { dtype, V: 'f32', bias, onLoad }))}
-var<workgroup> staged_x: array<${component}, ${room.x}>;
-var<workgroup> staged_dy: array<${component}, ${room.dy}>;
-var<workgroup> sums: array<f32, ${room.sums}>;
+${lines(slicedOperands(bindings(), g, { dtype, V: float(widthOf(g.inputs)), bias, onLoad }))}
+var<workgroup> staged_x: array<${vector(component, 4)}, ${room.x}>;
+var<workgroup> staged_dy: array<${vector(component, 4)}, ${room.dy}>;
+var<workgroup> sums: array<vec4f, ${room.sums}>;
 ${words.functions}
 
 @compute @workgroup_size(${threads}) ${words.attribute}
@@ -286,7 +271,7 @@ ${ownBlock(g, tile)}
 ${blockIndices(g, tile)}
 ${lines(sums.map(({ name }) => `  var ${name}: ${words.sum};`))}
 #if ${bias}
-  var bias = 0.0;
+  var bias = vec4f(0.0);
 #endif
 ${eachTile(g, tile, tileWork)}
 ${lines(sums.map((sum) => store(plan, sum)))}
@@ -294,10 +279,11 @@ ${lines(sums.map((sum) => store(plan, sum)))}
   workgroupBarrier();
   sums[local] = bias;
   workgroupBarrier();
-  if (${ofBias} && local < ${tile.outputs} && o0 + local < ${outputs}) {
-    var total = 0.0;
-    for (var t = local; t < ${biasThreads}; t += ${tile.outputs}) { total += sums[t]; }
-    dBias[slice * ${outputs} + o0 + local] = total;
+  if (${ofBias} && local < ${outputFours}) {
+    var total = vec4f(0.0);
+    for (var t = local; t < ${biasThreads}; t += ${outputFours}) { total += sums[t]; }
+    let o = o0 + local * 4;
+${lines(range(4).map((e) => `    if (o + ${e} < ${outputs}) { dBias[slice * ${outputs} + o + ${e}] = ${element('total', 4, e)}; }`))}
   }
 #endif
 }`;
@@ -329,14 +315,14 @@ export function weightGradientMatrixCandidates(
                 if ((ownSums(g, whole) * M * N) / lanes > 96) continue;
                 const threads = threadsOf(g, unit, whole);
                 const storage = weightGradientMatrixStorage(g, unit, whole);
-                if (threads > limits.threads || threads < outputs || storage > limits.storage) continue;
+                if (threads > limits.threads || storage > limits.storage) continue;
                 const tiles = product(tilesOf(g, whole));
                 const slices = slicesOf(g, whole);
                 const products = ownSums(g, whole);
                 const loads = products / ownOutputs + ownOutputs;
                 const { x, dy } = roomOf(g, unit, whole);
                 const turns = (rows * columns) / K / shares;
-                const perProduct = 1 + loads / products + (x + dy) / threads / (products * turns);
+                const perProduct = 1 + loads / products + (4 * (x + dy)) / threads / (products * turns);
                 const groups = blocksOf(g, whole) * slices;
                 const subgroups = subgroupsOf(g, unit, whole);
                 const resident = subgroups * Math.floor(98304 / storage);

@@ -14,7 +14,6 @@ import { epilogue, type KernelOptions, type Results, ridingAlong, type Vectors }
 import {
   bindings,
   type ConvGeometry,
-  element,
   evenGeometry,
   halo,
   lines,
@@ -27,11 +26,11 @@ import {
   tileParts,
   tilesOf,
   upTo,
-  type WeightOrder,
+  vector,
   widthOf,
 } from './geometry.js';
+import { type MatrixWeightOrder, patchOfX, stagePatch, stageWeights } from './matrix-staging.js';
 import {
-  componentBytes,
   knownUnits,
   laneCount,
   type MatrixUnit,
@@ -39,17 +38,11 @@ import {
   matrixWords,
   rowPadding,
   subgroupSize,
+  sumRoom,
+  sumRow,
+  vectorBytes,
 } from './matrix-unit.js';
-import {
-  block,
-  folded,
-  fourChannels,
-  loadFour,
-  operands,
-  stageInput,
-  type WorkgroupLimits,
-  weightAt,
-} from './staging.js';
+import { block, folded, fourChannels, operands, type WorkgroupLimits } from './staging.js';
 
 /** How one launch is cut into workgroups and subgroups. */
 export interface MatrixConvTile {
@@ -75,21 +68,25 @@ const ownBlocks = (unit: MatrixUnit, tile: MatrixConvTile): number => tile.outpu
 export const convMatrixWorkgroups = (g: ConvGeometry, tile: MatrixConvTile): Triple =>
   folded(product(tilesOf(g, tile)) * outputBlocks(g, tile));
 
-/** Elements in workgroup memory: of x and the weights in the units' type, of the sums in f32. */
+/** Vectors from pixel to pixel of the staged x, and from output channel to output channel of the staged weights. */
+const xRow = (unit: MatrixUnit, tile: MatrixConvTile): number => tile.chunk / 4 + rowPadding(unit.component);
+const weightRow = (g: ConvGeometry, unit: MatrixUnit, tile: MatrixConvTile): number =>
+  (g.kernel[1] * g.kernel[2] * tile.chunk) / 4 + rowPadding(unit.component);
+
+/** Vectors in workgroup memory: of x and the weights in the units' type, of the sums in f32. */
 function roomOf(g: ConvGeometry, unit: MatrixUnit, tile: MatrixConvTile): { x: number; weights: number; sums: number } {
-  const gap = rowPadding(unit.component);
   const patch = halo(tile.rows, g.kernel[1], g.stride) * halo(tile.columns, g.kernel[2], g.stride);
   return {
-    x: patch * (tile.chunk + gap),
-    weights: g.kernel[1] * g.kernel[2] * tile.chunk * (tile.outputs + gap),
-    sums: Math.max(subgroupsOf(tile) * unit.M * unit.N, 4 * threadsOf(unit, tile)),
+    x: patch * xRow(unit, tile),
+    weights: tile.outputs * weightRow(g, unit, tile),
+    sums: Math.max(subgroupsOf(tile) * sumRoom(unit), threadsOf(unit, tile)),
   };
 }
 
 /** Bytes of workgroup memory that a workgroup takes. */
 export function convMatrixStorage(g: ConvGeometry, unit: MatrixUnit, tile: MatrixConvTile): number {
   const { x, weights, sums } = roomOf(g, unit, tile);
-  return componentBytes(unit.component) * (x + weights) + 4 * sums;
+  return vectorBytes(unit.component) * (x + weights) + 16 * sums;
 }
 
 /** Derived values that the functions of this generator share. */
@@ -100,8 +97,6 @@ interface Plan {
   readonly words: MatrixWords;
   readonly threads: number;
   readonly patchColumns: number;
-  /** Elements between rows in workgroup memory. */
-  readonly gap: number;
   /** A subgroup's strips of M pixels and blocks of N channels; the number of strips across a tile. */
   readonly strips: readonly number[];
   readonly blocks: readonly number[];
@@ -111,12 +106,11 @@ interface Plan {
 }
 
 function planOf(g: ConvGeometry, unit: MatrixUnit, tile: MatrixConvTile, f16: boolean): Plan {
-  const gap = rowPadding(unit.component);
   return {
-    ...{ g, unit, tile, gap },
+    ...{ g, unit, tile },
     words: matrixWords(unit, {
-      left: { buffer: 'staged_x', stride: (tile.chunk + gap) * g.stride },
-      right: { buffer: 'staged_weights', stride: tile.outputs + gap },
+      left: { buffer: 'staged_x', stride: xRow(unit, tile) * g.stride },
+      right: { buffer: 'staged_weights', stride: weightRow(g, unit, tile), columnMajor: true },
       scratch: 'sums',
       f16,
     }),
@@ -135,47 +129,22 @@ const active = ({ unit, tile }: Plan, body: string): string =>
 /** The sums of strip s and block b. */
 const sum = (s: number, b: number): string => `sum${s}_${b}`;
 
-function stageWeights({ g, unit, tile, threads, gap, ragged }: Plan, weights: MatrixWeightOrder): string {
-  const { inputs, outputs } = g;
-  const [, kernelHeight, kernelWidth] = g.kernel;
-  const { chunk } = tile;
-  const tileFours = tile.outputs / 4;
-  const inside = [...(ragged ? [`o < ${outputs}`] : []), ...(inputs % chunk ? [`c < ${inputs}`] : [])];
-  return wgsl`
-    for (var i = local; i < ${kernelHeight * kernelWidth * chunk * tileFours}; i += ${threads}) {
-      let lane = i % ${tileFours} * 4;
-      let o = o0 + lane;
-      let k = i / ${tileFours} % ${chunk};
-      let c = c0 + k;
-      let kx = i / ${tileFours * chunk} % ${kernelWidth};
-      let ky = i / ${tileFours * chunk * kernelWidth};
-      var value = vec4f(0.0);
-      if (${inside.join(' && ') || 'true'}) {
-        value = ${loadFour('weight', weightAt(g, weights), outputs, 'o')};
-      }
-      let at = ((ky * ${kernelWidth} + kx) * ${chunk} + k) * ${tile.outputs + gap} + lane;
-${lines(range(4).map((e) => `      staged_weights[at + ${e}] = ${unit.component}(${element('value', 4, e)});`))}
-    }`;
-}
-
 /** All products of one chunk of input channels. */
-function multiply({ g, unit, tile, words, patchColumns, gap, strips, blocks, rowStrips }: Plan): string {
+function multiply({ g, unit, tile, words, patchColumns, strips, blocks, rowStrips }: Plan): string {
   const { M, N, K } = unit;
-  const { chunk } = tile;
   const [, kernelHeight, kernelWidth] = g.kernel;
+  const row = weightRow(g, unit, tile);
   const stripAt = (s: number): string =>
-    `(((firstStrip + ${s}) / ${rowStrips} * ${g.stride} + ky) * ${patchColumns} + (firstStrip + ${s}) % ${rowStrips} * ${M * g.stride} + kx) * ${chunk + gap}`;
+    `(((firstStrip + ${s}) / ${rowStrips} * ${g.stride} + ky) * ${patchColumns} + (firstStrip + ${s}) % ${rowStrips} * ${M * g.stride} + kx) * ${xRow(unit, tile)}`;
   return wgsl`
       for (var ky = 0; ky < ${kernelHeight}; ky++) {
         for (var kx = 0; kx < ${kernelWidth}; kx++) {
 ${lines(strips.map((s) => `          let pixels${s} = ${stripAt(s)};`))}
-          let taps = (ky * ${kernelWidth} + kx) * ${chunk * (tile.outputs + gap)} + firstBlock * ${N};
+          let taps = firstBlock * ${N * row} + (ky * ${kernelWidth} + kx) * ${tile.chunk / 4};
 ${lines(
-  range(chunk / K).flatMap((k) => [
-    ...strips.map((s) => `          let a${k}_${s} = ${words.left(`pixels${s} + ${k * K}`)};`),
-    ...blocks.map(
-      (b) => `          let b${k}_${b} = ${words.right(`taps + ${k * K * (tile.outputs + gap) + b * N}`)};`,
-    ),
+  range(tile.chunk / K).flatMap((k) => [
+    ...strips.map((s) => `          let a${k}_${s} = ${words.left(`pixels${s} + ${(k * K) / 4}`)};`),
+    ...blocks.map((b) => `          let b${k}_${b} = ${words.right(`taps + ${b * N * row + (k * K) / 4}`)};`),
     ...strips.flatMap((s) =>
       blocks.map((b) => `          ${sum(s, b)} = ${words.multiply(`a${k}_${s}`, `b${k}_${b}`, sum(s, b))};`),
     ),
@@ -185,72 +154,79 @@ ${lines(
       }`;
 }
 
-const channelOf = ({ unit }: Plan, q: number): string => `(o0 + ${q * unit.N} + channelLane * 4)`;
-/** A thread's vectors of channels, one in each block of every subgroup: block `b` of subgroup `x` across. */
-const vectorsOf = ({ tile, blocks }: Plan): { x: number; b: number; q: number }[] =>
-  range(tile.across).flatMap((x) => blocks.map((b) => ({ x, b, q: x * blocks.length + b })));
+/** First channel of vector q of a thread: one vector in each block of the subgroup that it finishes. */
+const channelOf = ({ unit }: Plan, q: number): string => `(ownChannel + ${q * unit.N})`;
 
 /**
- * The sums, for the epilogue. They go through workgroup memory, one matrix of each subgroup at a time, so all vectors are finished
- * together; a thread then has vectors of 4 channels of each block, and pixels that are `pixelLanes` apart.
+ * The sums, for the epilogue. They go through workgroup memory, one matrix of each subgroup at a time, and stay in registers from
+ * then on: `ownLanes` threads finish the matrices of a subgroup, and a thread has a vector of 4 channels of each block at pixels
+ * that are `pixelLanes` apart. All vectors are finished together.
  */
 function resultsOf(plan: Plan, vectors: Vectors): Results {
-  const { g, unit, tile, words, threads, strips, blocks, rowStrips, ragged } = plan;
-  const { M, N } = unit;
+  const { g, unit, tile, words, strips, blocks, rowStrips, ragged } = plan;
+  const { M, N, lanes } = unit;
   const [, outHeight, outWidth] = g.output;
   const { rows, columns, down, across } = tile;
   const fours = N / 4;
-  const pixelLanes = threads / fours;
+  const pixelLanes = lanes / fours;
+  const turns = range(Math.ceil(M / pixelLanes));
   const inside = (q: number): string =>
     [
+      ...(M % pixelLanes ? [`r < ${M}`] : []),
       ...(outHeight % rows ? [`ty < ${outHeight}`] : []),
       ...(outWidth % columns ? [`tx < ${outWidth}`] : []),
       ...(ragged ? [`${channelOf(plan, q)} < ${g.outputs}`] : []),
     ].join(' && ') || 'true';
   type Body = Parameters<Results['each']>[1];
-  const ofVector = (s: number, x: number, q: number, body: Body): string => wgsl`
-  for (var r = pixelLane; r < ${down * M}; r += ${pixelLanes}) {
-    let strip = r / ${M} * ${strips.length} + ${s};
+  const value = (s: number, q: number, turn: number): string => `value${s}_${q}_${turn}`;
+  let kept = false;
+  const fetch = (s: number, q: number): string => wgsl`
+  workgroupBarrier();
+  ${active(plan, words.store(`subgroup * ${sumRoom(unit)}`, sum(s, q)))}
+  workgroupBarrier();
+${lines(turns.map((turn) => `  let ${value(s, q, turn)} = sums[owner * ${sumRoom(unit)} + min(pixelLane + ${turn * pixelLanes}, ${M - 1}) * ${sumRow(unit)} + channelLane] + start${q};`))}`;
+  const finish = (s: number, q: number, turn: number, body: Body): string => wgsl`
+  {
+    let r = pixelLane + ${turn * pixelLanes};
+    let strip = ownStrip + ${s};
     let ty = tileY + strip / ${rowStrips};
-    let tx = tileX + strip % ${rowStrips} * ${M} + r % ${M};
+    let tx = tileX + strip % ${rowStrips} * ${M} + r;
     let o = ${channelOf(plan, q)};
     if (${inside(q)}) {
-      let first = ((r / ${M}) * ${across} + ${x}) * ${M * N} + r % ${M} * ${N} + channelLane * 4;
-      let value = vec4f(sums[first], sums[first + 1], sums[first + 2], sums[first + 3]) + start${q};
       let at = ((plane * ${outHeight} + ty) * ${outWidth} + tx) * ${g.outputs} + o;
-      ${body({ q, value: 'value', at: 'at', channel: 'o' })}
+      ${body({ q, value: value(s, q, turn), at: 'at', channel: 'o' })}
     }
   }`;
-  const ofMatrix = (s: number, own: number, body: Body): string => wgsl`
-  workgroupBarrier();
-  ${active(plan, words.store(`subgroup * ${M * N}`, sum(s, own)))}
-  workgroupBarrier();
-${lines(
-  vectorsOf(plan)
-    .filter(({ b }) => b === own)
-    .map(({ x, q }) => ofVector(s, x, q, body)),
-)}`;
   return {
     ...vectors,
     parts: tileParts(g, tile),
-    sets: [vectorsOf(plan).map(({ q }) => q)],
-    each: (_, body) => strips.flatMap((s) => blocks.map((own) => ofMatrix(s, own, body))),
+    sets: [[...blocks]],
+    each(_, body) {
+      const first = !kept;
+      kept = true;
+      return strips.flatMap((s) =>
+        blocks.flatMap((q) => [...(first ? [fetch(s, q)] : []), ...turns.map((turn) => finish(s, q, turn, body))]),
+      );
+    },
+    // First the threads of a subgroup, then the subgroups that have the same channels.
     addUp: (value, total) => wgsl`
   workgroupBarrier();
-${lines(range(4).map((e) => `  sums[local * 4 + ${e}] = ${element(value, 4, e)};`))}
+  sums[local] = ${value};
   workgroupBarrier();
   var ${total} = vec4f(0.0);
-  for (var t = 0; t < ${pixelLanes}; t++) {
-    let first = (t * ${fours} + channelLane) * 4;
-    ${total} += vec4f(sums[first], sums[first + 1], sums[first + 2], sums[first + 3]);
-  }`,
-    writesPart: 'pixelLane == 0',
+  for (var t = 0; t < ${pixelLanes}; t++) { ${total} += sums[owner * ${lanes} + t * ${fours} + channelLane]; }
+#if ${down > 1}
+  workgroupBarrier();
+  if (pixelLane == 0) { sums[owner * ${fours} + channelLane] = ${total}; }
+  workgroupBarrier();
+  ${total} = vec4f(0.0);
+  for (var t = 0; t < ${down}; t++) { ${total} += sums[(t * ${across} + owner % ${across}) * ${fours} + channelLane]; }
+#endif`,
+    writesPart: `owner < ${across} && pixelLane == 0`,
     addProduct: (sum, a, b) => `${sum} = fma(${a}, ${b}, ${sum});`,
   };
 }
 
-/** Orders of weights that need no reordering as they are staged. */
-type MatrixWeightOrder = Exclude<WeightOrder, 'outputs-first'>;
 interface MatrixOptions extends KernelOptions {
   readonly unit: MatrixUnit;
   readonly tile: MatrixConvTile;
@@ -265,7 +241,7 @@ export function convMatrixShader(
 ): string {
   const { component } = unit;
   const plan = planOf(g, unit, tile, dtype === 'f16' || parameters === 'f16');
-  const { words, threads, patchColumns, gap, strips, blocks, ragged } = plan;
+  const { words, threads, patchColumns, strips, blocks, ragged } = plan;
   const { inputs, outputs, stride } = g;
   const [outDepth] = g.output;
   const [kernelDepth, kernelHeight] = g.kernel;
@@ -277,15 +253,18 @@ export function convMatrixShader(
   const vectors = fourChannels(g, { dtype, ragged, channelOf: (q) => channelOf(plan, q) });
   const binding = bindings();
   const declared = [
-    ...operands(binding, g, { dtype, parameters, bias }),
+    ...operands(binding, g, {
+      ...{ dtype, parameters, bias },
+      weightWidth: widthOf(weights === 'gradient' ? outputs : inputs),
+    }),
     ...ridingAlong(binding, fusion, { dtype, loaded: widthOf(inputs), stored: widthOf(outputs) }),
   ];
   const start = (q: number): string => (bias ? vectors.ofChannels('bias', 0, q) : 'vec4f(0.0)');
   return wgsl`${words.enable}
 ${lines(declared)}
-var<workgroup> staged_x: array<${component}, ${room.x}>;
-var<workgroup> staged_weights: array<${component}, ${room.weights}>;
-var<workgroup> sums: array<f32, ${room.sums}>;
+var<workgroup> staged_x: array<${vector(component, 4)}, ${room.x}>;
+var<workgroup> staged_weights: array<${vector(component, 4)}, ${room.weights}>;
+var<workgroup> sums: array<vec4f, ${room.sums}>;
 ${words.functions}
 
 @compute @workgroup_size(${threads}) ${words.attribute}
@@ -296,9 +275,12 @@ fn ${name}(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
   let subgroup = local / ${laneCount(unit)};
   let firstStrip = subgroup / ${across} * ${strips.length};
   let firstBlock = subgroup % ${across} * ${blocks.length};
+  let owner = local / ${unit.lanes};
+  let ownStrip = owner / ${across} * ${strips.length};
   let channelLane = local % ${fours};
-  let pixelLane = local / ${fours};
+  let pixelLane = local % ${unit.lanes} / ${fours};
   let o0 = i32(block % ${u32(outputBlocks(g, tile))}) * ${tile.outputs};
+  let ownChannel = o0 + owner % ${across} * ${blocks.length * unit.N} + channelLane * 4;
   let part = block / ${u32(outputBlocks(g, tile))};
   let tileX = i32(part % ${u32(tilesX)}) * ${columns};
   let tileY = i32(part / ${u32(tilesX)} % ${u32(tilesY)}) * ${rows};
@@ -310,24 +292,23 @@ fn ${name}(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
 ${lines(strips.flatMap((s) => blocks.map((b) => `  var ${sum(s, b)}: ${words.sum};`)))}
   for (var kz = 0; kz < ${kernelDepth}; kz++) {
     let iz = oz * ${stride} + kz - ${padDepth};
+#if ${kernelDepth > 1}
+    if (iz < 0 || iz >= ${g.input[0]}) { continue; }
+#endif
     for (var c0 = 0; c0 < ${inputs}; c0 += ${chunk}) {
       workgroupBarrier(); // the chunk before is used up
-${stageInput(g, {
+${stagePatch(patchOfX(g, dtype), {
   rows: halo(rows, kernelHeight, stride),
   columns: patchColumns,
-  channels: chunk,
-  threads,
-  width: 1,
-  type: component,
+  ...{ channels: chunk, row: xRow(unit, tile), threads, component },
   onLoad: fusion.onLoad,
-  at: (c) => `(row * ${patchColumns} + column) * ${chunk + gap} + ${c}`,
 })}
-${stageWeights(plan, weights)}
+${stageWeights(g, weights, { outputs: tile.outputs, channels: chunk, row: weightRow(g, unit, tile), threads, component })}
       workgroupBarrier();
       ${active(plan, multiply(plan))}
     }
   }
-${lines(vectorsOf(plan).map(({ q }) => `  let start${q} = ${start(q)};`))}
+${lines(blocks.map((q) => `  let start${q} = ${start(q)};`))}
 
 ${lines(epilogue(fusion, resultsOf(plan, vectors)))}
 }`;
@@ -358,7 +339,7 @@ export function convMatrixCandidates(g: ConvGeometry, unit: MatrixUnit, limits: 
             if (threads > limits.threads || storage > limits.storage) continue;
             const { x, weights } = roomOf(g, unit, tile);
             const turn = (product(g.kernel) / g.kernel[0]) * (chunk / K) * strips * blocks;
-            const perProduct = 1 + (strips + blocks) / (strips * blocks) + (x + weights) / threads / turn;
+            const perProduct = 1 + (strips + blocks) / (strips * blocks) + (4 * (x + weights)) / threads / turn;
             const groups = product(tilesOf(g, tile)) * outputBlocks(g, tile);
             const computed = groups * rows * columns * outputs * upTo(g.inputs, chunk);
             const resident = subgroupsOf(tile) * Math.floor(98304 / storage);
@@ -390,7 +371,7 @@ export function variants(): string[] {
             convMatrixShader(dtype, g, {
               unit,
               tile,
-              weights: 'outputs-last',
+              weights: 'outputs-first',
               bias: dropout === 0,
               fusion: { onLoad: { slope, dropout }, statistics: true },
             }),

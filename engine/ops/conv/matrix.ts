@@ -36,7 +36,7 @@ const onUnits = <Tile>(
 export const matrixForward: Family<ConvKernel, OnUnit<MatrixConvTile>> = {
   candidates: (wanted) => onUnits(wanted, convMatrixCandidates),
   kernel({ types: { dtype, parameters }, g, backwards }, { tile, unit }) {
-    const weights = backwards ? 'gradient' : 'outputs-last';
+    const weights = backwards ? 'gradient' : 'outputs-first';
     const name = backwards ? 'conv_matrix_input_gradient' : 'conv_matrix';
     return {
       parts: tileParts(g, tile),

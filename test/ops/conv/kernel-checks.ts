@@ -127,7 +127,7 @@ export async function checkForward(
   const gpu = await testGpu();
   const g = geometryOf(c);
   const [input, filter, b] = [random(c.x), random(weightShape(c)), random([c.outputs])];
-  const bias = kernel.order === 'outputs-last';
+  const bias = kernel.order !== 'gradient';
   const expected = reference.conv(input, filter, bias ? b : undefined, g.stride, g.padding);
   await scope(gpu, async () => {
     const y = empty(gpu, expected.shape, dtype);

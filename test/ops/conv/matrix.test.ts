@@ -46,7 +46,7 @@ const emulated = (M: number, N: number, K: number, more: Partial<MatrixUnit> = {
   N,
   K,
   component: 'f32',
-  lanes: 64,
+  lanes: 32,
   pinned: true,
   emulated: true,
   ...more,
@@ -58,7 +58,7 @@ const loose = { ...small, pinned: false };
 interface Case extends ConvCase {
   unit: MatrixUnit;
   tile: MatrixConvTile;
-  order: 'outputs-last' | 'gradient';
+  order: 'outputs-first' | 'gradient';
   rate?: number;
   base?: boolean;
 }
@@ -77,14 +77,14 @@ const named = (c: Case): string => `${c.unit.M}×${c.unit.N}×${c.unit.K}, ${c.o
 
 // Awkward on purpose.
 const cases: Case[] = [
-  { x: [1, 1, 1, 1], outputs: 1, k: 1, unit: small, tile: one, order: 'outputs-last' },
+  { x: [1, 1, 1, 1], outputs: 1, k: 1, unit: small, tile: one, order: 'outputs-first' },
   {
     x: [2, 5, 9, 16],
     outputs: 16,
     k: 3,
     unit: large,
     tile: { rows: 2, columns: 16, outputs: 16, chunk: 16, down: 2, across: 1 },
-    order: 'outputs-last',
+    order: 'outputs-first',
   },
   {
     x: [1, 3, 17, 20],
@@ -100,7 +100,7 @@ const cases: Case[] = [
     k: 3,
     unit: loose,
     tile: { rows: 4, columns: 8, outputs: 16, chunk: 16, down: 2, across: 1 },
-    order: 'outputs-last',
+    order: 'outputs-first',
   },
   { x: [2, 3, 10, 3], outputs: 5, k: 3, unit: small, tile: { ...one, rows: 2, down: 2 }, order: 'gradient' },
   {
@@ -109,9 +109,9 @@ const cases: Case[] = [
     k: 1,
     unit: wide,
     tile: { ...one, columns: 32, outputs: 16, chunk: 32 },
-    order: 'outputs-last',
+    order: 'outputs-first',
   },
-  { x: [1, 6, 7, 2], outputs: 3, k: 5, unit: small, tile: one, order: 'outputs-last' },
+  { x: [1, 6, 7, 2], outputs: 3, k: 5, unit: small, tile: one, order: 'outputs-first' },
   {
     x: [2, 9, 13, 8],
     outputs: 8,
@@ -119,17 +119,17 @@ const cases: Case[] = [
     stride: 2,
     unit: small,
     tile: { ...one, rows: 2, columns: 16 },
-    order: 'outputs-last',
+    order: 'outputs-first',
   },
-  { x: [1, 3, 5, 6, 4], outputs: 8, k: 3, unit: small, tile: { ...one, rows: 2 }, order: 'outputs-last' },
+  { x: [1, 3, 5, 6, 4], outputs: 8, k: 3, unit: small, tile: { ...one, rows: 2 }, order: 'outputs-first' },
   // Even kernels, forward and as the input gradient pads.
-  { x: [1, 5, 9, 8], outputs: 8, k: 2, unit: small, tile: { ...one, rows: 2 }, order: 'outputs-last' },
+  { x: [1, 5, 9, 8], outputs: 8, k: 2, unit: small, tile: { ...one, rows: 2 }, order: 'outputs-first' },
   { x: [1, 5, 9, 8], outputs: 8, k: 2, padding: [0, 1, 1], unit: small, tile: one, order: 'gradient' },
-  { x: [2, 9, 12, 8], outputs: 12, k: 2, stride: 2, unit: small, tile: one, order: 'outputs-last' },
-  { x: [1, 10, 7, 4], outputs: 8, k: 4, stride: 2, unit: small, tile: one, order: 'outputs-last' },
+  { x: [2, 9, 12, 8], outputs: 12, k: 2, stride: 2, unit: small, tile: one, order: 'outputs-first' },
+  { x: [1, 10, 7, 4], outputs: 8, k: 4, stride: 2, unit: small, tile: one, order: 'outputs-first' },
   { x: [1, 6, 7, 4], outputs: 8, k: [2, 3], padding: [0, 1, 1], unit: small, tile: one, order: 'gradient' },
-  { x: [1, 6, 7, 4], outputs: 8, k: [1, 2], unit: small, tile: one, order: 'outputs-last' },
-  { x: [1, 5, 4, 7, 4], outputs: 8, k: 2, stride: 2, unit: small, tile: one, order: 'outputs-last' },
+  { x: [1, 6, 7, 4], outputs: 8, k: [1, 2], unit: small, tile: one, order: 'outputs-first' },
+  { x: [1, 5, 4, 7, 4], outputs: 8, k: 2, stride: 2, unit: small, tile: one, order: 'outputs-first' },
   { x: [1, 3, 4, 5, 8], outputs: 4, k: 2, padding: [1, 1, 1], unit: small, tile: one, order: 'gradient' },
 ];
 for (const c of cases) test(`${named(c)}`, () => checkForward(c, kernelOf(c)));
@@ -137,9 +137,9 @@ for (const c of cases) test(`${named(c)}`, () => checkForward(c, kernelOf(c)));
 const fused: Case[] = [
   { ...cases[1]!, x: [2, 3, 5, 8], outputs: 16, rate: 0 },
   { ...cases[3]!, x: [1, 5, 6, 4], rate: 0.4 },
-  { ...cases[4]!, order: 'outputs-last', rate: 0.4 },
+  { ...cases[4]!, order: 'outputs-first', rate: 0.4 },
   { ...cases[5]!, x: [1, 1, 37, 4], rate: 0, base: true },
-  { x: [1, 5, 6, 4], outputs: 8, k: 2, stride: 2, unit: small, tile: one, order: 'outputs-last', rate: 0 },
+  { x: [1, 5, 6, 4], outputs: 8, k: 2, stride: 2, unit: small, tile: one, order: 'outputs-first', rate: 0 },
   {
     x: [1, 5, 6, 4],
     outputs: 8,
@@ -151,7 +151,7 @@ const fused: Case[] = [
     rate: 0.4,
     base: true,
   },
-  { x: [4, 3, 6, 4], outputs: 12, k: 3, unit: small, tile: one, order: 'outputs-last', rate: 0, groups: [1, 3] },
+  { x: [4, 3, 6, 4], outputs: 12, k: 3, unit: small, tile: one, order: 'outputs-first', rate: 0, groups: [1, 3] },
 ];
 for (const c of fused) {
   test(`activation on load and statistics, dropout ${c.rate}: ${named(c)}`, () =>

@@ -1,0 +1,193 @@
+// Staging for the matrix kernels: operands lie in workgroup memory as vectors of 4 components of the units' type, since a subgroup
+// reads whole vectors and a thread writes one at once. Loops are counted, and several loads are under way before the first is used.
+// A thread keeps to one vector of channels, so that it loads the coefficients of an activation once.
+
+import { type Float, u32, wgsl } from '../wgsl.js';
+import { type Activation, groupOf } from './fusion.js';
+import { type ConvGeometry, lines, product, range, vector, type WeightOrder, widthOf } from './geometry.js';
+import { loadFour } from './staging.js';
+
+/** Orders of weights that these kernels read: those of the parameters themselves, forward and backward. */
+export type MatrixWeightOrder = Exclude<WeightOrder, 'outputs-last'>;
+
+interface Staging {
+  /** Channels of a chunk, and the vectors from row to row in workgroup memory. */
+  readonly channels: number;
+  readonly row: number;
+  readonly threads: number;
+  readonly component: Float;
+  /** Items that a thread loads before it stores them; 4 if not given. */
+  readonly together?: number;
+}
+
+/** Loads of a thread that are under way together. */
+const most = 4;
+
+/** Turns of `threads` threads over `items` rows of `channels` channels: threads for a vector of each row, turns of a loop, items of a turn. */
+function turnsOf(
+  { channels, threads, together = most }: Staging,
+  items: number,
+): { per: number; turns: number; batch: number } {
+  const vectors = channels / 4;
+  if (threads % vectors !== 0) {
+    throw new TypeError(
+      `staging: ${threads} threads, ${channels} channels — expected whole rows of threads. Stage 2ⁿ channels.`,
+    );
+  }
+  const per = threads / vectors;
+  const all = Math.ceil(items / per);
+  const batch = Math.min(together, all);
+  return { per, turns: Math.ceil(all / batch), batch };
+}
+
+/** Runs `load` for each item of a batch, then `store`; an item's number is `item` and its position in the batch. */
+function batches(staging: Staging, items: number, load: (b: number) => string, store: (b: number) => string): string {
+  const { per, turns, batch } = turnsOf(staging, items);
+  return wgsl`
+    for (var turn = 0u; turn < ${u32(turns)}; turn++) {
+${lines(range(batch).map((b) => `      let item${b} = index / ${u32(staging.channels / 4)} + turn * ${u32(batch * per)} + ${u32(b * per)};\n${load(b)}`))}
+${lines(range(batch).map((b) => `      ${items % (turns * batch * per) ? `if (item${b} < ${u32(items)}) { ${store(b)} }` : store(b)}`))}
+    }`;
+}
+
+/** A patch of an image of x or dy, in WGSL expressions: its plane, first row, first column and first channel. */
+interface Patch {
+  readonly name: 'x' | 'dy';
+  readonly plane: string;
+  readonly y: string;
+  readonly x: string;
+  readonly c: string;
+  /** A condition on the plane. */
+  readonly known?: string;
+  /** Rows and columns of an image, its channels, and how it is stored. */
+  readonly image: readonly [number, number];
+  readonly of: number;
+  readonly dtype: Float;
+}
+/** Of x, under a tile of output pixels. */
+export const patchOfX = (g: ConvGeometry, dtype: Float): Patch => ({
+  name: 'x',
+  plane: `image * ${g.input[0]} + iz`,
+  ...{ y: 'iy0', x: 'ix0', c: 'c0' },
+  ...(g.kernel[0] > 1 && { known: `u32(iz) < ${u32(g.input[0])}` }),
+  ...{ image: [g.input[1], g.input[2]], of: g.inputs, dtype },
+});
+/** Of dy, a tile of output pixels. */
+export const patchOfDy = (g: ConvGeometry, dtype: Float): Patch => ({
+  ...{ name: 'dy', plane: 'plane', y: 'tileY', x: 'tileX', c: 'o0' },
+  ...{ image: [g.output[1], g.output[2]], of: g.outputs, dtype },
+});
+
+/**
+ * Fills `staged_x` or `staged_dy` with rows × columns pixels, a row of workgroup memory for each, and applies `onLoad`; 0 outside
+ * the image and beyond the channels. Needs `index`, the local index (u32).
+ */
+export function stagePatch(
+  { name, plane, y, x, c, known, image: [height, width], of, dtype }: Patch,
+  { rows, columns, onLoad, ...staging }: Staging & { rows: number; columns: number; onLoad?: Activation | undefined },
+): string {
+  const { channels, row, component } = staging;
+  const loaded = widthOf(of);
+  const group = onLoad && groupOf(onLoad);
+  const V = vector(component, 4);
+  const coefficient = (n: number): string => `coefficients[${group ? 'ofGroup + ' : ''}${u32((n * of) / loaded)} + c`;
+  const factors = (at: string): string => (onLoad?.dropout ? ` * factors_at(${at})` : '');
+  const inside = [...(known ? [known] : []), ...(loaded === 4 && of % channels ? [`c < ${u32(of / 4)}`] : [])];
+  const scalar = (b: number, e: number): string => {
+    const element = `f32(${name}[at${b} + ${e}u])`;
+    const value = onLoad
+      ? `tail(${element}, ${[0, 1, 2].map((n) => `${coefficient(n)} + ${e}u]`).join(', ')})${factors(`at${b} + ${e}u`)}`
+      : element;
+    return `select(0.0, ${value}, c + ${e}u < ${u32(of)})`;
+  };
+  const value = (b: number): string => {
+    if (loaded === 1) return `${V}(vec4f(${range(4).map((e) => scalar(b, e))}))`;
+    if (onLoad) return `${V}(tail(vec4f(raw${b}), mean, scale, shift)${factors(`at${b}`)})`;
+    return dtype === component ? `raw${b}` : `${V}(raw${b})`;
+  };
+  const load = (b: number): string => wgsl`
+      let row${b} = ${y} + i32(item${b} / ${u32(columns)});
+      let column${b} = ${x} + i32(item${b} % ${u32(columns)});
+      let inside${b} = inChunk && u32(row${b}) < ${u32(height)} && u32(column${b}) < ${u32(width)};
+      let at${b} = select(0u, u32((firstRow + row${b}) * ${width} + column${b}) * ${u32(of / loaded)} + c, inside${b});
+#if ${loaded === 4}
+      let raw${b} = ${name}[at${b}];
+#endif`;
+  return wgsl`
+    {
+    let lane = index % ${u32(channels / 4)};
+    let c = u32(${c}) / ${u32(loaded)} + lane${loaded === 1 ? ' * 4u' : ''};
+    let inChunk = ${inside.join(' && ') || 'true'};
+    let firstRow = (${plane}) * ${height};
+#if ${Boolean(group)}
+    let ofGroup = u32(${group ?? 0}) * ${u32((4 * of) / loaded)};
+#endif
+#if ${Boolean(onLoad) && loaded === 4}
+    let mean = ${coefficient(0)}];
+    let scale = ${coefficient(1)}];
+    let shift = ${coefficient(2)}];
+#endif${batches(
+    staging,
+    rows * columns,
+    load,
+    (b) => `staged_${name}[item${b} * ${u32(row)} + lane] = select(${V}(), ${value(b)}, inside${b});`,
+  )}
+    }`;
+}
+
+/**
+ * Fills `staged_weights` with the weights of all taps of kernel depth `kz`, input channels from `c0` and output channels from `o0`:
+ * a row for each output channel, tap by tap. Weights whose output channels lie together are transposed on the way, 4 × 4 at a time.
+ */
+export function stageWeights(
+  g: ConvGeometry,
+  order: MatrixWeightOrder,
+  { outputs, ...staging }: Staging & { outputs: number },
+): string {
+  const { channels, row, component } = staging;
+  const [vectors, taps, allTaps] = [channels / 4, g.kernel[1] * g.kernel[2], product(g.kernel)];
+  const V = vector(component, 4);
+  const conditions = (o: string, c: string): string[] => [
+    ...(g.outputs % outputs ? [`${o} < ${u32(g.outputs)}`] : []),
+    ...(g.inputs % channels ? [`${c} < ${u32(g.inputs)}`] : []),
+  ];
+  /** Defines `name`: the four weights from `at` on, whose first channel is `channel` of `count`; 0 unless all of `inside` hold. */
+  const four = (name: string, at: string, count: number, channel: string, inside: readonly string[]): string => {
+    if (inside.length === 0) return `      let ${name} = ${loadFour('weight', at, count, channel)};`;
+    return wgsl`      let ${name}Known = ${inside.join(' && ')};
+      let ${name}At = select(${channel}, ${at}, ${name}Known);
+      let ${name} = select(vec4f(), ${loadFour('weight', `${name}At`, count, channel)}, ${name}Known);`;
+  };
+  const store = (o: string, tap: string, value: string): string =>
+    `staged_weights[(${o}) * ${u32(row)} + ${tap} * ${u32(vectors)} + lane] = ${V}(${value});`;
+  const outputsFirst = (): string =>
+    batches(
+      staging,
+      outputs * taps,
+      (b) => wgsl`      let output${b} = u32(o0) + item${b} / ${u32(taps)};
+      let tap${b} = item${b} % ${u32(taps)};
+${four(`weight${b}`, `(output${b} * ${u32(allTaps)} + u32(kz) * ${u32(taps)} + tap${b}) * ${u32(g.inputs)} + c`, g.inputs, 'c', conditions(`output${b}`, 'c'))}`,
+      (b) => store(`item${b} / ${u32(taps)}`, `tap${b}`, `weight${b}`),
+    );
+  const fours = outputs / 4;
+  const gradient = (): string =>
+    batches(
+      { ...staging, together: 1 },
+      fours * taps,
+      (b) => wgsl`      let o = u32(o0) + item${b} % ${u32(fours)} * 4u;
+      let tap = item${b} / ${u32(fours)};
+      let turned = ${u32(allTaps - 1)} - u32(kz) * ${u32(taps)} - tap;
+${lines(range(4).map((e) => four(`weight${e}`, `((c + ${e}u) * ${u32(allTaps)} + turned) * ${u32(g.outputs)} + o`, g.outputs, 'o', conditions('o', `c + ${e}u`))))}`,
+      (b) =>
+        lines(
+          (['x', 'y', 'z', 'w'] as const).map((e, i) =>
+            store(`item${b} % ${u32(fours)} * 4u + ${i}u`, 'tap', `vec4f(${range(4).map((n) => `weight${n}.${e}`)})`),
+          ),
+        ),
+    );
+  return wgsl`
+    {
+    let lane = index % ${u32(vectors)};
+    let c = u32(c0) + lane * 4u;${order === 'gradient' ? gradient() : outputsFirst()}
+    }`;
+}
