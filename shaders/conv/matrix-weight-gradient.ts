@@ -28,6 +28,7 @@ import {
   vector,
   widthOf,
 } from './geometry.js';
+import { cyclesOf, diverse } from './matrix-cost.js';
 import { patchOfDy, patchOfX, stagePatch } from './matrix-staging.js';
 import {
   knownUnits,
@@ -289,21 +290,25 @@ ${lines(range(4).map((e) => `    if (o + ${e} < ${outputs}) { dBias[slice * ${ou
 }`;
 }
 
-/** Tiles worth trying on a unit, the likely best first: the model of matrix.ts, with slices as in the tiled kernel. */
+/** Most sums that a thread may hold. */
+const mostSums = 96;
+
+/** At most `count` tiles worth trying on a unit, the likely best first; no three of them share their channels alike. */
 export function weightGradientMatrixCandidates(
   g: ConvGeometry,
   unit: MatrixUnit,
   limits: WorkgroupLimits,
+  count = 6,
 ): MatrixWeightGradientTile[] {
   const { M, N, K, lanes } = unit;
   const areas =
     g.output[1] === 1
-      ? [2, 4, 8].map((n) => [1, n * K] as const)
-      : [2, 4, 8].flatMap((rows) => [K, 2 * K].map((columns) => [rows, columns] as const));
-  const found: { tile: MatrixWeightGradientTile; cost: number }[] = [];
+      ? [2, 4, 8, 16].map((n) => [1, n * K] as const)
+      : [2, 4, 8, 16].flatMap((rows) => [K, 2 * K].map((columns) => [rows, columns] as const));
+  const found: { tile: MatrixWeightGradientTile; cost: number; kind: string; threads: number }[] = [];
   for (const [rows, columns] of areas)
-    for (const outputs of new Set([1, 2, 4].map((n) => Math.min(n * M, upTo(g.outputs, M)))))
-      for (const inputs of new Set([1, 2, 4].map((n) => Math.min(n * N, upTo(g.inputs, N)))))
+    for (const outputs of [1, 2, 4].map((n) => n * M))
+      for (const inputs of [1, 2, 4].map((n) => n * N))
         for (const ownOutputs of [1, 2])
           for (const ownInputs of [1, 2])
             for (const allRows of g.kernel[1] > 1 ? [true, false] : [true])
@@ -312,29 +317,35 @@ export function weightGradientMatrixCandidates(
                 const whole: MatrixWeightGradientTile = { ...cut, slices: 1 };
                 const groupsOf = [outputGroups(unit, whole), inputGroups(unit, whole)];
                 if (!groupsOf.every(Number.isInteger) || rows % shares) continue;
-                if ((ownSums(g, whole) * M * N) / lanes > 96) continue;
+                if ((outputs > M && outputs >= 2 * g.outputs) || (inputs > N && inputs >= 2 * g.inputs)) continue;
+                const own = ownSums(g, whole);
+                if ((own * M * N) / lanes > mostSums) continue;
                 const threads = threadsOf(g, unit, whole);
                 const storage = weightGradientMatrixStorage(g, unit, whole);
-                if (threads > limits.threads || storage > limits.storage) continue;
-                const tiles = product(tilesOf(g, whole));
+                if (threads > limits.threads || threads % (outputs / 4) || threads % (inputs / 4)) continue;
+                if (storage > limits.storage) continue;
                 const slices = slicesOf(g, whole);
-                const products = ownSums(g, whole);
-                const loads = products / ownOutputs + ownOutputs;
-                const { x, dy } = roomOf(g, unit, whole);
-                const turns = (rows * columns) / K / shares;
-                const perProduct = 1 + loads / products + (4 * (x + dy)) / threads / (products * turns);
-                const groups = blocksOf(g, whole) * slices;
                 const subgroups = subgroupsOf(g, unit, whole);
-                const resident = subgroups * Math.floor(98304 / storage);
-                const busy = Math.min(1, (groups * subgroups) / 1024) * Math.min(1, resident / 12);
-                const channels = upTo(g.inputs, inputs) * upTo(g.outputs, outputs);
+                const patch = halo(rows, g.kernel[1], g.stride) * halo(columns, g.kernel[2], g.stride);
+                const vectors = (patch * inputs + rows * columns * outputs) / 4;
+                const steps = ((rows * columns) / K / shares) * subgroups;
+                const cost = cyclesOf(unit, {
+                  groups: blocksOf(g, whole) * slices,
+                  ...{ threads, storage, sums: own },
+                  rounds: Math.ceil(product(tilesOf(g, whole)) / slices),
+                  products: steps * own,
+                  loads: steps * (own / ownOutputs + ownOutputs),
+                  ...{ activations: vectors, weights: 0 },
+                  stores: subgroups * own,
+                });
                 found.push({
                   tile: { ...whole, slices },
-                  cost: (tiles * rows * columns * channels * perProduct) / busy,
+                  cost,
+                  threads,
+                  kind: `${outputs} ${inputs} ${ownOutputs * ownInputs} ${allRows}`,
                 });
               }
-  found.sort((a, b) => a.cost - b.cost);
-  return found.slice(0, 6).map(({ tile }) => tile);
+  return diverse(found, count);
 }
 
 /** Representative texts of every kernel in this file. */

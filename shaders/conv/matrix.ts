@@ -29,6 +29,7 @@ import {
   vector,
   widthOf,
 } from './geometry.js';
+import { cyclesOf, diverse } from './matrix-cost.js';
 import { type MatrixWeightOrder, patchOfX, stagePatch, stageWeights } from './matrix-staging.js';
 import {
   knownUnits,
@@ -314,40 +315,55 @@ ${lines(epilogue(fusion, resultsOf(plan, vectors)))}
 }`;
 }
 
-/**
- * Tiles worth trying on a unit, the likely best first. The cost model: products of whole tiles, times what loading operands from
- * workgroup memory and staging them add to each, over how busy a GPU is kept (full at 1024 subgroups, 12 on one processor).
- */
-export function convMatrixCandidates(g: ConvGeometry, unit: MatrixUnit, limits: WorkgroupLimits): MatrixConvTile[] {
+/** Most sums of a thread, and matrices that it multiplies at one tap. Beyond them a compiler for AMD spills registers. */
+const mostSums = 64;
+const mostOperands = 16;
+
+/** At most `count` tiles worth trying on a unit, the likely best first; no three of them have the same pixels and output channels. */
+export function convMatrixCandidates(
+  g: ConvGeometry,
+  unit: MatrixUnit,
+  limits: WorkgroupLimits,
+  count = 6,
+): MatrixConvTile[] {
   const { M, N, K, lanes } = unit;
   const flat = g.output[1] === 1;
   const areas = flat
-    ? [1, 2, 4, 8].map((n) => [1, n * M] as const)
+    ? [1, 2, 4, 8, 16].map((n) => [1, n * M] as const)
     : [2, 4, 8, 16].flatMap((rows) => [M, 2 * M].map((columns) => [rows, columns] as const));
-  const found: { tile: MatrixConvTile; cost: number }[] = [];
+  const taps = g.kernel[1] * g.kernel[2];
+  const found: { tile: MatrixConvTile; cost: number; kind: string; threads: number }[] = [];
   for (const [rows, columns] of areas)
-    for (const outputs of new Set([1, 2, 4].map((n) => Math.min(n * N, upTo(g.outputs, N)))))
-      for (const chunk of new Set([K, 2 * K, 4 * K].map((n) => Math.min(n, upTo(g.inputs, K)))))
+    for (const outputs of new Set([1, 2, 4, 8].map((n) => Math.min(n * N, upTo(g.outputs, N)))))
+      for (const chunk of [1, 2, 4].map((n) => n * K))
         for (const down of [1, 2, 4, 8])
-          for (const across of [1, 2]) {
+          for (const across of [1, 2, 4]) {
             const tile = { rows, columns, outputs, chunk, down, across };
             const [strips, blocks] = [ownStrips(unit, tile), ownBlocks(unit, tile)];
             if (!Number.isInteger(strips) || !Number.isInteger(blocks)) continue;
-            if ((strips * blocks * M * N) / lanes > 64) continue;
+            if (chunk > K && chunk >= 2 * g.inputs) continue;
+            if ((strips * blocks * M * N) / lanes > mostSums || ((strips + blocks) * chunk) / K > mostOperands)
+              continue;
             const threads = threadsOf(unit, tile);
             const storage = convMatrixStorage(g, unit, tile);
-            if (threads > limits.threads || storage > limits.storage) continue;
-            const { x, weights } = roomOf(g, unit, tile);
-            const turn = (product(g.kernel) / g.kernel[0]) * (chunk / K) * strips * blocks;
-            const perProduct = 1 + (strips + blocks) / (strips * blocks) + (4 * (x + weights)) / threads / turn;
-            const groups = product(tilesOf(g, tile)) * outputBlocks(g, tile);
-            const computed = groups * rows * columns * outputs * upTo(g.inputs, chunk);
-            const resident = subgroupsOf(tile) * Math.floor(98304 / storage);
-            const busy = Math.min(1, (groups * subgroupsOf(tile)) / 1024) * Math.min(1, resident / 12);
-            found.push({ tile, cost: (computed * perProduct) / busy });
+            if (threads > limits.threads || threads % (chunk / 4) || storage > limits.storage) continue;
+            const subgroups = subgroupsOf(tile);
+            const patch = halo(rows, g.kernel[1], g.stride) * halo(columns, g.kernel[2], g.stride);
+            const [x, weights] = [(patch * chunk) / 4, (outputs * taps * chunk) / 4];
+            const steps = (taps * chunk * subgroups) / K;
+            const cost = cyclesOf(unit, {
+              groups: product(tilesOf(g, tile)) * outputBlocks(g, tile),
+              ...{ threads, storage, sums: strips * blocks },
+              rounds: g.kernel[0] * Math.ceil(g.inputs / chunk),
+              products: steps * strips * blocks,
+              loads: steps * (strips + blocks),
+              activations: x,
+              weights,
+              stores: subgroups * strips * blocks,
+            });
+            found.push({ tile, cost, threads, kind: `${rows * columns} ${outputs}` });
           }
-  found.sort((a, b) => a.cost - b.cost);
-  return found.slice(0, 6).map(({ tile }) => tile);
+  return diverse(found, count);
 }
 
 /** Representative texts of every kernel in this file. */

@@ -24,14 +24,19 @@ interface OnUnit<Tile> {
   readonly unit: MatrixUnit;
 }
 
-/** The tiles for every unit that the channels fill. */
+/** Most candidates on the largest unit that the channels fill, and on the next one. */
+const candidatesOn = [9, 3];
+
+/** Tiles for the largest units that the channels fill. */
 const onUnits = <Tile>(
   { gpu, types, g }: Wanted,
-  tilesOf: (g: ConvGeometry, unit: MatrixUnit, limits: WorkgroupLimits) => readonly Tile[],
+  tilesOf: (g: ConvGeometry, unit: MatrixUnit, limits: WorkgroupLimits, count: number) => readonly Tile[],
 ): OnUnit<Tile>[] =>
   matrixUnits(gpu, types.dtype)
     .filter((unit) => fillsUnits(g, unit))
-    .flatMap((unit) => tilesOf(g, unit, workgroupLimits(gpu)).map((tile) => ({ tile, unit })));
+    .sort((a, b) => b.M * b.N * b.K - a.M * a.N * a.K)
+    .slice(0, candidatesOn.length)
+    .flatMap((unit, i) => tilesOf(g, unit, workgroupLimits(gpu), candidatesOn[i]!).map((tile) => ({ tile, unit })));
 
 export const matrixForward: Family<ConvKernel, OnUnit<MatrixConvTile>> = {
   candidates: (wanted) => onUnits(wanted, convMatrixCandidates),

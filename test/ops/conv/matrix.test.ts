@@ -52,6 +52,7 @@ const emulated = (M: number, N: number, K: number, more: Partial<MatrixUnit> = {
   ...more,
 });
 const [large, wide, small] = [emulated(16, 16, 16), emulated(8, 16, 16), emulated(8, 8, 8)];
+const [tall, flat] = [emulated(16, 8, 16), emulated(16, 8, 8)];
 /** As where the driver chooses the size of subgroups: some threads have no part in the products. */
 const loose = { ...small, pinned: false };
 
@@ -111,6 +112,22 @@ const cases: Case[] = [
     tile: { ...one, columns: 32, outputs: 16, chunk: 32 },
     order: 'outputs-first',
   },
+  {
+    x: [1, 3, 18, 20],
+    outputs: 24,
+    k: 3,
+    unit: tall,
+    tile: { rows: 2, columns: 16, outputs: 16, chunk: 16, down: 2, across: 1 },
+    order: 'outputs-first',
+  },
+  {
+    x: [1, 5, 20, 12],
+    outputs: 24,
+    k: 3,
+    unit: flat,
+    tile: { rows: 2, columns: 32, outputs: 16, chunk: 8, down: 1, across: 2 },
+    order: 'gradient',
+  },
   { x: [1, 6, 7, 2], outputs: 3, k: 5, unit: small, tile: one, order: 'outputs-first' },
   {
     x: [2, 9, 13, 8],
@@ -139,6 +156,17 @@ const fused: Case[] = [
   { ...cases[3]!, x: [1, 5, 6, 4], rate: 0.4 },
   { ...cases[4]!, order: 'outputs-first', rate: 0.4 },
   { ...cases[5]!, x: [1, 1, 37, 4], rate: 0, base: true },
+  { ...cases[2]!, x: [1, 3, 17, 4], rate: 0 },
+  { ...cases[2]!, x: [2, 3, 18, 4], outputs: 20, rate: 0.4, base: true, groups: [1, 1] },
+  {
+    x: [1, 3, 20, 4],
+    outputs: 12,
+    k: 3,
+    unit: flat,
+    tile: { rows: 2, columns: 32, outputs: 16, chunk: 8, down: 2, across: 2 },
+    order: 'gradient',
+    rate: 0,
+  },
   { x: [1, 5, 6, 4], outputs: 8, k: 2, stride: 2, unit: small, tile: one, order: 'outputs-first', rate: 0 },
   {
     x: [1, 5, 6, 4],
@@ -214,6 +242,15 @@ const gradients: GradientCase[] = [
     unit: loose,
     tile: { ...whole, outputs: 16, inputs: 16, ownInputs: 2, allRows: false, shares: 1 },
   },
+  {
+    x: [1, 6, 18, 12],
+    outputs: 36,
+    k: 3,
+    unit: tall,
+    tile: { ...whole, outputs: 32, inputs: 16, columns: 16, ownOutputs: 2, ownInputs: 2, allRows: true, shares: 2 },
+    rate: 0,
+  },
+  { x: [1, 4, 9, 12], outputs: 16, k: 3, unit: flat, tile: { ...whole, outputs: 16, rows: 4, shares: 4, slices: 3 } },
   { x: [1, 1, 70, 20], outputs: 12, k: 1, unit: wide, tile: { ...whole, rows: 1, columns: 32, inputs: 32, shares: 1 } },
   { x: [2, 9, 13, 8], outputs: 8, k: 3, stride: 2, unit: small, tile: whole },
   { x: [1, 3, 5, 6, 4], outputs: 8, k: 3, unit: small, tile: { ...whole, slices: 3 } },
