@@ -300,45 +300,72 @@ test('candidates keep to the limits and cover every shape of the UNet', () => {
   }
 });
 
-test('a whole step in f16 on matrix units, every fusion in it, is valid on the null adapter', async () => {
+const nvidia = [
+  [16, 16, 16],
+  [16, 8, 16],
+  [16, 8, 8],
+] as const;
+
+test('each size that NVIDIA lists is taken, the largest first, and never the default', async () => {
   const gpu = await openDevice({ adapter: 'null', quiet: true });
-  Object.assign(gpu, {
-    matrixSizes: [{ M: 16, N: 16, K: 16, componentType: 'f16', resultComponentType: 'f32' }],
-    subgroupSizes: { min: 32, max: 32 },
-  });
-  const settings = { precision: 'f16', size: 32, features: [16, 32], dropout: [0.1, 0.1], batch: 4, method: 'lccs' };
-  const config = resolveConfig(settings);
-  scope(gpu, () => void createTrainer(gpu, config).step.info);
-  const { jobs } = askedFor(gpu);
-  const passes: Record<string, number> = {};
-  for (const job of jobs) {
-    const choice = job.candidates.find((c) => (c as { kernel?: string }).kernel === 'matrix');
-    if (!choice) continue;
-    assert.is.not(job.candidates[0], choice, 'never the default');
-    const pass = job.key.split(' ')[0]!;
-    passes[pass] = (passes[pass] ?? 0) + 1;
-    const hash = hashOf(job, job.candidates[0], choice);
-    remember(gpu, { [job.key]: { choice, ms: 1, defaultMs: 2, hash } });
+  const sizes = nvidia.map(([M, N, K]) => ({ M, N, K, componentType: 'f16', resultComponentType: 'f32' }));
+  Object.assign(gpu, { matrixSizes: [...sizes].reverse(), subgroupSizes: { min: 32, max: 32 } });
+  const settings = { precision: 'f16', size: 32, features: [16, 32], dropout: [0, 0], batch: 2, method: 'supervised' };
+  scope(gpu, () => void createTrainer(gpu, resolveConfig(settings)).step.info);
+  const on = askedFor(gpu)
+    .jobs.map(({ candidates }) => candidates as { kernel: string; unit?: MatrixUnit }[])
+    .filter((candidates) => candidates.some(({ unit }) => unit?.K === 16));
+  assert.ok(on.length > 6, `${on.length} choices`);
+  for (const candidates of on) {
+    const units = candidates.flatMap(({ unit }) => (unit ? [`${unit.M}×${unit.N}×${unit.K}`] : []));
+    assert.is(units[0], '16×16×16');
+    assert.equal([...new Set(units)], ['16×16×16', '16×8×16']);
+    assert.ok(units.length <= 12, `${units.length}`);
+    assert.is.not(candidates[0]!.kernel, 'matrix');
   }
-  assert.ok(
-    passes['conv.forward']! > 4 && passes['conv.inputGradient']! > 4 && passes['conv.weightGradient']! > 4,
-    JSON.stringify(passes),
-  );
-  const texts: string[] = [];
-  const compile = gpu.device.createShaderModule.bind(gpu.device);
-  gpu.device.createShaderModule = (descriptor) => {
-    if (descriptor.code.includes('fn conv_matrix')) texts.push(descriptor.code);
-    return compile(descriptor);
-  };
-  const trainer = createTrainer(gpu, config);
-  trainer.setIteration(0);
-  trainer.step();
-  await gpu.settled();
-  const having = (word: string): number => texts.filter((text) => text.includes(word)).length;
-  assert.ok(texts.length > 12, `${texts.length} kernels`);
-  for (const word of ['fn tail(', 'let average0', 'moment0', 'zCoefficients', 'dropout_factors', 'dWeight'])
-    assert.ok(having(word) > 0, `no kernel with '${word}'`);
   gpu.close();
 });
+
+for (const [M, N, K] of nvidia)
+  test(`a whole step in f16 on ${M}×${N}×${K} units, every fusion in it, is valid on the null adapter`, async () => {
+    const gpu = await openDevice({ adapter: 'null', quiet: true });
+    Object.assign(gpu, {
+      matrixSizes: [{ M, N, K, componentType: 'f16', resultComponentType: 'f32' }],
+      subgroupSizes: { min: 32, max: 32 },
+    });
+    const settings = { precision: 'f16', size: 32, features: [16, 32], dropout: [0.1, 0.1], batch: 4, method: 'lccs' };
+    const config = resolveConfig(settings);
+    scope(gpu, () => void createTrainer(gpu, config).step.info);
+    const { jobs } = askedFor(gpu);
+    const passes: Record<string, number> = {};
+    for (const job of jobs) {
+      const choice = job.candidates.find((c) => (c as { kernel?: string }).kernel === 'matrix');
+      if (!choice) continue;
+      assert.is.not(job.candidates[0], choice, 'never the default');
+      const pass = job.key.split(' ')[0]!;
+      passes[pass] = (passes[pass] ?? 0) + 1;
+      const hash = hashOf(job, job.candidates[0], choice);
+      remember(gpu, { [job.key]: { choice, ms: 1, defaultMs: 2, hash } });
+    }
+    assert.ok(
+      passes['conv.forward']! > 4 && passes['conv.inputGradient']! > 4 && passes['conv.weightGradient']! > 4,
+      JSON.stringify(passes),
+    );
+    const texts: string[] = [];
+    const compile = gpu.device.createShaderModule.bind(gpu.device);
+    gpu.device.createShaderModule = (descriptor) => {
+      if (descriptor.code.includes('fn conv_matrix')) texts.push(descriptor.code);
+      return compile(descriptor);
+    };
+    const trainer = createTrainer(gpu, config);
+    trainer.setIteration(0);
+    trainer.step();
+    await gpu.settled();
+    const having = (word: string): number => texts.filter((text) => text.includes(word)).length;
+    assert.ok(texts.length > 12, `${texts.length} kernels`);
+    for (const word of ['fn tail(', 'let average0', 'moment0', 'zCoefficients', 'dropout_factors', 'dWeight'])
+      assert.ok(having(word) > 0, `no kernel with '${word}'`);
+    gpu.close();
+  });
 
 test.run();
