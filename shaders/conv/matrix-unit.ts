@@ -19,8 +19,8 @@ export interface MatrixUnit {
 }
 
 /**
- * Where one operand lies in workgroup memory: an array of vectors of 4 components, `stride` vectors from row to row (column to
- * column). A subgroup reads whole vectors of 16 bytes, so rows begin at multiples of 16 bytes.
+ * Where one operand lies in workgroup memory: an array of vectors of 16 bytes, `stride` vectors from row to row (column to
+ * column). Vulkan wants rows aligned so.
  */
 interface Operand {
   readonly buffer: string;
@@ -78,7 +78,9 @@ ${unit.pinned ? 'enable subgroup_size_control;' : ''}`,
   const C = `array<vec4f, ${own}>`;
   const at = ({ buffer, stride, columnMajor }: Operand, offset: string, row: string, column: string): string => {
     const [major, minor] = columnMajor ? [column, row] : [row, column];
-    return `f32(${buffer}[${offset} + ${major} * ${stride} + ${minor} / 4][${minor} % 4])`;
+    return component === 'f16'
+      ? `unpack2x16float(${buffer}[${offset} + ${major} * ${stride} + ${minor} / 8][${minor} % 8 / 2])[${minor} % 2]`
+      : `${buffer}[${offset} + ${major} * ${stride} + ${minor} / 4][${minor} % 4]`;
   };
   return {
     enable: half,
@@ -118,11 +120,12 @@ export const subgroupSize = (unit: MatrixUnit): string =>
 /** The subgroup size, as an expression. */
 export const laneCount = (unit: MatrixUnit): string => (unit.pinned || unit.emulated ? `${unit.lanes}` : 'i32(size)');
 
-/** Vectors of padding after a row in workgroup memory: 16 bytes keep rows aligned and off each other's banks. */
-export const rowPadding = (component: Float): number => (component === 'f16' ? 2 : 1);
+/** Components of a vector of 16 bytes, which operands are staged in, and its type; halves lie in pairs, the lower one first. */
+export const vectorWidth = (component: Float): 4 | 8 => (component === 'f16' ? 8 : 4);
+export const vectorType = (component: Float): string => (component === 'f16' ? 'vec4u' : 'vec4f');
 
-/** Bytes of a vector of 4 components. */
-export const vectorBytes = (component: Float): number => (component === 'f16' ? 8 : 16);
+/** Vectors from row to row in workgroup memory: one of padding keeps rows off each other's banks. */
+export const rowOf = (component: Float, components: number): number => components / vectorWidth(component) + 1;
 
 /** Sizes that adapters are known to list (NVIDIA and AMD, NVIDIA, Intel, Apple), subgroups pinned or not; `variants` validates them. */
 export const knownUnits: readonly MatrixUnit[] = [

@@ -25,7 +25,6 @@ import {
   type Triple,
   tilesOf,
   upTo,
-  vector,
   widthOf,
 } from './geometry.js';
 import { cyclesOf, diverse } from './matrix-cost.js';
@@ -36,11 +35,12 @@ import {
   type MatrixUnit,
   type MatrixWords,
   matrixWords,
-  rowPadding,
+  rowOf,
   subgroupSize,
   sumRoom,
   sumRow,
-  vectorBytes,
+  vectorType,
+  vectorWidth,
 } from './matrix-unit.js';
 import {
   blockIndices,
@@ -82,11 +82,10 @@ export const weightGradientMatrixWorkgroups = (g: ConvGeometry, tile: MatrixWeig
   slicedGrid(g, tile);
 
 /** Vectors from pixel to pixel of staged x and dy. */
-const xRow = (unit: MatrixUnit, tile: MatrixWeightGradientTile): number => tile.inputs / 4 + rowPadding(unit.component);
-const dyRow = (unit: MatrixUnit, tile: MatrixWeightGradientTile): number =>
-  tile.outputs / 4 + rowPadding(unit.component);
+const xRow = (unit: MatrixUnit, tile: MatrixWeightGradientTile): number => rowOf(unit.component, tile.inputs);
+const dyRow = (unit: MatrixUnit, tile: MatrixWeightGradientTile): number => rowOf(unit.component, tile.outputs);
 
-/** Vectors in workgroup memory: of x and dy in the units' type, of the sums in f32. */
+/** Vectors of 16 bytes in workgroup memory: of x and dy in the units' type, of the sums in f32. */
 function roomOf(
   g: ConvGeometry,
   unit: MatrixUnit,
@@ -103,7 +102,7 @@ function roomOf(
 /** Bytes of workgroup memory that a workgroup takes. */
 export function weightGradientMatrixStorage(g: ConvGeometry, unit: MatrixUnit, tile: MatrixWeightGradientTile): number {
   const { x, dy, sums } = roomOf(g, unit, tile);
-  return vectorBytes(unit.component) * (x + dy) + 16 * sums;
+  return 16 * (x + dy + sums);
 }
 
 /** Derived values that the functions of this generator share. */
@@ -149,7 +148,8 @@ const active = ({ g, unit, tile }: Plan, body: string): string =>
 
 /** The products of a subgroup's rows of a staged tile. Tint proves the bounds of loops that count from 0 by 1. */
 function multiply({ g, unit, tile, words, patchColumns }: Plan): string {
-  const { M, N, K } = unit;
+  const { M, N, K, component } = unit;
+  const width = vectorWidth(component);
   const { stride } = g;
   const [, kernelHeight, kernelWidth] = g.kernel;
   const { rows, columns, ownOutputs, ownInputs, allRows, shares } = tile;
@@ -157,14 +157,14 @@ function multiply({ g, unit, tile, words, patchColumns }: Plan): string {
     for (var r = 0; r < ${rows / shares}; r++) {
       let row = r * ${shares} + share;
       for (var q = 0; q < ${columns / K}; q++) {
-        let dyAt = (row * ${columns} + q * ${K}) * ${dyRow(unit, tile)} + outputGroup * ${(ownOutputs * M) / 4};
-        let xAt = (${allRows ? `row * ${stride}` : `(row * ${stride} + kernelRow)`} * ${patchColumns} + q * ${K * stride}) * ${xRow(unit, tile)} + inputGroup * ${(ownInputs * N) / 4};
-${lines(range(ownOutputs).map((a) => `        let a${a} = ${words.left(`dyAt + ${(a * M) / 4}`)};`))}
+        let dyAt = (row * ${columns} + q * ${K}) * ${dyRow(unit, tile)} + outputGroup * ${(ownOutputs * M) / width};
+        let xAt = (${allRows ? `row * ${stride}` : `(row * ${stride} + kernelRow)`} * ${patchColumns} + q * ${K * stride}) * ${xRow(unit, tile)} + inputGroup * ${(ownInputs * N) / width};
+${lines(range(ownOutputs).map((a) => `        let a${a} = ${words.left(`dyAt + ${(a * M) / width}`)};`))}
 ${lines(
   range(allRows ? kernelHeight : 1).flatMap((r) =>
     range(kernelWidth).flatMap((kx) =>
       range(ownInputs).flatMap((b) => [
-        `        let b${r}_${kx}_${b} = ${words.right(`xAt + ${(r * patchColumns + kx) * xRow(unit, tile) + (b * N) / 4}`)};`,
+        `        let b${r}_${kx}_${b} = ${words.right(`xAt + ${(r * patchColumns + kx) * xRow(unit, tile) + (b * N) / width}`)};`,
         ...range(ownOutputs).map((a) => {
           const name = `sum${r}_${kx}_${a}_${b}`;
           return `        ${name} = ${words.multiply(`a${a}`, `b${r}_${kx}_${b}`, name)};`;
@@ -230,7 +230,7 @@ export function weightGradientMatrixShader(
   const { rows, columns, allRows } = tile;
   const room = roomOf(g, unit, tile);
   const jobs = jobsOf(g, unit, tile);
-  // Threads that add up dy for the bias: each keeps to a vector of output channels.
+  // Threads that add up dy for the bias: each keeps to four output channels.
   const outputFours = tile.outputs / 4;
   const biasThreads = Math.floor(threads / outputFours) * outputFours;
   const ofBias = 'inputBlock == 0 && kz == 0';
@@ -246,15 +246,21 @@ ${stagePatch(patchOfDy(g, dtype), {
 #if ${bias}
     if (${ofBias} && local < ${biasThreads}) {
       for (var p = local / ${outputFours}; p < ${rows * columns}; p += ${biasThreads / outputFours}) {
-        bias += vec4f(staged_dy[p * ${dyRow(unit, tile)} + local % ${outputFours}]);
+#if ${component === 'f16'}
+        let halves = staged_dy[p * ${dyRow(unit, tile)} + local % ${outputFours} / 2];
+        let pair = select(halves.xy, halves.zw, local % 2 == 1);
+        bias += vec4f(unpack2x16float(pair.x), unpack2x16float(pair.y));
+#else
+        bias += staged_dy[p * ${dyRow(unit, tile)} + local % ${outputFours}];
+#endif
       }
     }
 #endif
     ${active(plan, multiply(plan))}`;
   return wgsl`${words.enable}
 ${lines(slicedOperands(bindings(), g, { dtype, V: float(widthOf(g.inputs)), bias, onLoad }))}
-var<workgroup> staged_x: array<${vector(component, 4)}, ${room.x}>;
-var<workgroup> staged_dy: array<${vector(component, 4)}, ${room.dy}>;
+var<workgroup> staged_x: array<${vectorType(component)}, ${room.x}>;
+var<workgroup> staged_dy: array<${vectorType(component)}, ${room.dy}>;
 var<workgroup> sums: array<vec4f, ${room.sums}>;
 ${words.functions}
 

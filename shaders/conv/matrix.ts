@@ -26,7 +26,6 @@ import {
   tileParts,
   tilesOf,
   upTo,
-  vector,
   widthOf,
 } from './geometry.js';
 import { cyclesOf, diverse } from './matrix-cost.js';
@@ -37,11 +36,12 @@ import {
   type MatrixUnit,
   type MatrixWords,
   matrixWords,
-  rowPadding,
+  rowOf,
   subgroupSize,
   sumRoom,
   sumRow,
-  vectorBytes,
+  vectorType,
+  vectorWidth,
 } from './matrix-unit.js';
 import { block, folded, fourChannels, operands, type WorkgroupLimits } from './staging.js';
 
@@ -70,11 +70,11 @@ export const convMatrixWorkgroups = (g: ConvGeometry, tile: MatrixConvTile): Tri
   folded(product(tilesOf(g, tile)) * outputBlocks(g, tile));
 
 /** Vectors from pixel to pixel of the staged x, and from output channel to output channel of the staged weights. */
-const xRow = (unit: MatrixUnit, tile: MatrixConvTile): number => tile.chunk / 4 + rowPadding(unit.component);
+const xRow = (unit: MatrixUnit, tile: MatrixConvTile): number => rowOf(unit.component, tile.chunk);
 const weightRow = (g: ConvGeometry, unit: MatrixUnit, tile: MatrixConvTile): number =>
-  (g.kernel[1] * g.kernel[2] * tile.chunk) / 4 + rowPadding(unit.component);
+  rowOf(unit.component, g.kernel[1] * g.kernel[2] * tile.chunk);
 
-/** Vectors in workgroup memory: of x and the weights in the units' type, of the sums in f32. */
+/** Vectors of 16 bytes in workgroup memory: of x and the weights in the units' type, of the sums in f32. */
 function roomOf(g: ConvGeometry, unit: MatrixUnit, tile: MatrixConvTile): { x: number; weights: number; sums: number } {
   const patch = halo(tile.rows, g.kernel[1], g.stride) * halo(tile.columns, g.kernel[2], g.stride);
   return {
@@ -87,7 +87,7 @@ function roomOf(g: ConvGeometry, unit: MatrixUnit, tile: MatrixConvTile): { x: n
 /** Bytes of workgroup memory that a workgroup takes. */
 export function convMatrixStorage(g: ConvGeometry, unit: MatrixUnit, tile: MatrixConvTile): number {
   const { x, weights, sums } = roomOf(g, unit, tile);
-  return vectorBytes(unit.component) * (x + weights) + 16 * sums;
+  return 16 * (x + weights + sums);
 }
 
 /** Derived values that the functions of this generator share. */
@@ -134,18 +134,18 @@ const sum = (s: number, b: number): string => `sum${s}_${b}`;
 function multiply({ g, unit, tile, words, patchColumns, strips, blocks, rowStrips }: Plan): string {
   const { M, N, K } = unit;
   const [, kernelHeight, kernelWidth] = g.kernel;
-  const row = weightRow(g, unit, tile);
+  const [row, width] = [weightRow(g, unit, tile), vectorWidth(unit.component)];
   const stripAt = (s: number): string =>
     `(((firstStrip + ${s}) / ${rowStrips} * ${g.stride} + ky) * ${patchColumns} + (firstStrip + ${s}) % ${rowStrips} * ${M * g.stride} + kx) * ${xRow(unit, tile)}`;
   return wgsl`
       for (var ky = 0; ky < ${kernelHeight}; ky++) {
         for (var kx = 0; kx < ${kernelWidth}; kx++) {
 ${lines(strips.map((s) => `          let pixels${s} = ${stripAt(s)};`))}
-          let taps = firstBlock * ${N * row} + (ky * ${kernelWidth} + kx) * ${tile.chunk / 4};
+          let taps = firstBlock * ${N * row} + (ky * ${kernelWidth} + kx) * ${tile.chunk / width};
 ${lines(
   range(tile.chunk / K).flatMap((k) => [
-    ...strips.map((s) => `          let a${k}_${s} = ${words.left(`pixels${s} + ${(k * K) / 4}`)};`),
-    ...blocks.map((b) => `          let b${k}_${b} = ${words.right(`taps + ${b * N * row + (k * K) / 4}`)};`),
+    ...strips.map((s) => `          let a${k}_${s} = ${words.left(`pixels${s} + ${(k * K) / width}`)};`),
+    ...blocks.map((b) => `          let b${k}_${b} = ${words.right(`taps + ${b * N * row + (k * K) / width}`)};`),
     ...strips.flatMap((s) =>
       blocks.map((b) => `          ${sum(s, b)} = ${words.multiply(`a${k}_${s}`, `b${k}_${b}`, sum(s, b))};`),
     ),
@@ -263,8 +263,8 @@ export function convMatrixShader(
   const start = (q: number): string => (bias ? vectors.ofChannels('bias', 0, q) : 'vec4f(0.0)');
   return wgsl`${words.enable}
 ${lines(declared)}
-var<workgroup> staged_x: array<${vector(component, 4)}, ${room.x}>;
-var<workgroup> staged_weights: array<${vector(component, 4)}, ${room.weights}>;
+var<workgroup> staged_x: array<${vectorType(component)}, ${room.x}>;
+var<workgroup> staged_weights: array<${vectorType(component)}, ${room.weights}>;
 var<workgroup> sums: array<vec4f, ${room.sums}>;
 ${words.functions}
 
