@@ -24,7 +24,6 @@ import {
   squareGeometry,
   type Triple,
   tilesOf,
-  upTo,
   widthOf,
 } from './geometry.js';
 import { cyclesOf, diverse } from './matrix-cost.js';
