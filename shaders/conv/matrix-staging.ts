@@ -67,23 +67,22 @@ interface Patch {
   readonly c: string;
   /** A condition on the plane. */
   readonly known?: string;
-  /** Rows and columns of an image, its channels, and how it is stored. */
+  /** Rows and columns of an image, and its channels. */
   readonly image: readonly [number, number];
   readonly of: number;
-  readonly dtype: Float;
 }
 /** Of x, under a tile of output pixels. */
-export const patchOfX = (g: ConvGeometry, dtype: Float): Patch => ({
+export const patchOfX = (g: ConvGeometry): Patch => ({
   name: 'x',
   plane: `image * ${g.input[0]} + iz`,
   ...{ y: 'iy0', x: 'ix0', c: 'c0' },
   ...(g.kernel[0] > 1 && { known: `u32(iz) < ${u32(g.input[0])}` }),
-  ...{ image: [g.input[1], g.input[2]], of: g.inputs, dtype },
+  ...{ image: [g.input[1], g.input[2]], of: g.inputs },
 });
 /** Of dy, a tile of output pixels. */
-export const patchOfDy = (g: ConvGeometry, dtype: Float): Patch => ({
+export const patchOfDy = (g: ConvGeometry): Patch => ({
   ...{ name: 'dy', plane: 'plane', y: 'tileY', x: 'tileX', c: 'o0' },
-  ...{ image: [g.output[1], g.output[2]], of: g.outputs, dtype },
+  ...{ image: [g.output[1], g.output[2]], of: g.outputs },
 });
 
 /**
@@ -91,7 +90,7 @@ export const patchOfDy = (g: ConvGeometry, dtype: Float): Patch => ({
  * the image and beyond the channels. Needs `index`, the local index (u32).
  */
 export function stagePatch(
-  { name, plane, y, x, c, known, image: [height, width], of, dtype }: Patch,
+  { name, plane, y, x, c, known, image: [height, width], of }: Patch,
   { rows, columns, onLoad, ...staging }: Staging & { rows: number; columns: number; onLoad?: Activation | undefined },
 ): string {
   const { channels, row, component } = staging;

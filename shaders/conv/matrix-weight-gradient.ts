@@ -233,12 +233,12 @@ export function weightGradientMatrixShader(
   const outputFours = tile.outputs / 4;
   const biasThreads = Math.floor(threads / outputFours) * outputFours;
   const ofBias = 'inputBlock == 0 && kz == 0';
-  const tileWork = wgsl`${stagePatch(patchOfX(g, dtype), {
+  const tileWork = wgsl`${stagePatch(patchOfX(g), {
     rows: halo(rows, kernelHeight, stride),
     columns: patchColumns,
     ...{ channels: tile.inputs, row: xRow(unit, tile), threads, component, onLoad },
   })}
-${stagePatch(patchOfDy(g, dtype), {
+${stagePatch(patchOfDy(g), {
   ...{ rows, columns, channels: tile.outputs, row: dyRow(unit, tile), threads, component },
 })}
     workgroupBarrier();

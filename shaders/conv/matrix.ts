@@ -298,7 +298,7 @@ ${lines(strips.flatMap((s) => blocks.map((b) => `  var ${sum(s, b)}: ${words.sum
 #endif
     for (var c0 = 0; c0 < ${inputs}; c0 += ${chunk}) {
       workgroupBarrier(); // the chunk before is used up
-${stagePatch(patchOfX(g, dtype), {
+${stagePatch(patchOfX(g), {
   rows: halo(rows, kernelHeight, stride),
   columns: patchColumns,
   ...{ channels: chunk, row: xRow(unit, tile), threads, component },
