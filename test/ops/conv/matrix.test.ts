@@ -330,6 +330,7 @@ for (const [M, N, K] of nvidia)
   test(`a whole step in f16 on ${M}×${N}×${K} units, every fusion in it, is valid on the null adapter`, async () => {
     const gpu = await openDevice({ adapter: 'null', quiet: true });
     Object.assign(gpu, {
+      adapter: { ...gpu.adapter, software: false },
       matrixSizes: [{ M, N, K, componentType: 'f16', resultComponentType: 'f32' }],
       subgroupSizes: { min: 32, max: 32 },
     });
