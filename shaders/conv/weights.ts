@@ -24,6 +24,8 @@ export interface Summing {
   readonly bias: boolean;
   /** Slices of the weight gradient. */
   readonly slices: number;
+  /** Slices of the bias's gradient, if it has another number of them. */
+  readonly biasSlices?: number;
   /** For a driver on the CPU, where a barrier costs more than it saves. */
   readonly software: boolean;
 }
@@ -45,14 +47,19 @@ const batch = 8;
 
 /**
  * Weight gradient, second pass: sums [slices, size] over slices in a fixed order, for weights and bias in one launch. Sizes are
- * read from the bindings, so that convolutions of about as many slices share one pipeline. Where there are many slices, several lanes
+ * read from the bindings, so that f32 convolutions of about as many slices share one pipeline. Where there are many slices, several lanes
  * share those of an element and meet in workgroup memory.
  */
 export function sumSlicesShader(summing: Summing): string {
-  const { dtype, bias } = summing;
+  const { dtype, bias, slices, biasSlices = slices } = summing;
   const lanes = lanesOf(summing);
   const columns = columnsOf(lanes);
   const workgroup = columns * lanes;
+  // An f16 array's binding is a multiple of 4 bytes, so its length may be one too many.
+  const size = (of: 'Weight' | 'Bias'): string =>
+    dtype === 'f16'
+      ? `arrayLength(&partial${of}) / ${u32(of === 'Weight' ? slices : biasSlices)}`
+      : `arrayLength(&d${of})`;
   const step = lanes === 1 ? 'size' : `${u32(lanes)} * size`;
   const sum = (name: string): string => wgsl`
 fn sum_of_${name}(at: u32, lane: u32, size: u32) -> f32 {
@@ -89,11 +96,11 @@ fn conv_sum_slices(
 ) {
   let i = (group.y * groups.x + group.x) * ${u32(columns)} + thread % ${u32(columns)};
   let lane = thread / ${u32(columns)};
-  let weights = arrayLength(&dWeight);
+  let weights = ${size('Weight')};
   var sum = 0.0;
   if (i < weights) { sum = sum_of_partialWeight(i, lane, weights); }
 #if ${bias}
-  let biases = arrayLength(&dBias);
+  let biases = ${size('Bias')};
   if (i >= weights && i < weights + biases) { sum = sum_of_partialBias(i - weights, lane, biases); }
 #endif
 #if ${lanes === 1}

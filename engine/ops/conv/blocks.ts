@@ -153,7 +153,8 @@ function weightGradient(
     { threads: blockWeightThreads(g) },
   );
   const { software } = gpu.adapter;
-  const summing = { dtype: parameters, bias: bias !== undefined, slices: blockWeightChunks(g), software };
+  const slices = { slices: blockWeightChunks(g), biasSlices: blockBiasChunks(g) };
+  const summing = { dtype: parameters, bias: bias !== undefined, ...slices, software };
   run(
     sumSlicesShader(summing),
     { partialWeight, dWeight, ...(partialBias && dBias && { partialBias, dBias }) },

@@ -1,13 +1,15 @@
 // The second pass of a weight gradient against sums in float64, for numbers of slices around those where the kernel changes.
 
 import { suite } from 'uvu';
-import { empty, scope, tensor } from '../../../engine/index.js';
+import { backward, conv, empty, scope, tensor } from '../../../engine/index.js';
 import { run } from '../../../engine/stream.js';
 import { sumSlicesGrid, sumSlicesShader } from '../../../shaders/conv/weights.js';
 import { closeTo } from '../../close-to.js';
-import { testGpu } from '../../gpu.js';
+import { lacking, testGpu } from '../../gpu.js';
+import { unless } from '../../unless.js';
 
 const test = suite('sum slices');
+const half = unless(await lacking('shader-f16'), test);
 
 /** Numbers in [−1, 1), the same every time. */
 const numbers = (count: number): number[] =>
@@ -55,5 +57,20 @@ for (const [slices, weights, biases, biasSlices] of [
     });
   });
 }
+
+half('the gradient of an odd number of f16 weights: a binding of f16 is a multiple of 4 bytes', async () => {
+  const gpu = await testGpu();
+  const values = Array.from({ length: 4 * 96 * 96 }, (_, i) => ((i * 40503) % 1021) / 1021 - 0.5);
+  const gradients = async (dtype: 'f32' | 'f16'): Promise<number[][]> => {
+    const x = tensor(gpu, values, [4, 96, 96, 1], { dtype });
+    const weight = tensor(gpu, values.slice(0, 9), [1, 3, 3, 1], { dtype, requiresGrad: true });
+    const bias = tensor(gpu, [0.5], [1], { dtype, requiresGrad: true });
+    const all = backward(conv(x, weight, bias), x);
+    return [[...(await all.get(weight)!.read())], [...(await all.get(bias)!.read())]];
+  };
+  const [exact, halves] = [await gradients('f32'), await gradients('f16')];
+  const most = Math.max(...exact[0]!.map(Math.abs));
+  for (const i of [0, 1]) closeTo(halves[i]!, exact[i]!, { atol: 2 ** -10 * most, rtol: 0 }, i ? 'dBias' : 'dWeight');
+});
 
 test.run();
