@@ -4,7 +4,6 @@
 import type { AdapterDescription, Gpu } from './device.js';
 import type { Grid } from './stream.js';
 import type { Dtype } from './tensor.js';
-import { tuned } from './tuned.js';
 import type { Tuning } from './tuning.js';
 
 /** A tensor of a trial. Launches of one trial that use the same name use the same tensor. */
@@ -72,9 +71,7 @@ const known = new WeakMap<Gpu, Choices>();
 function choicesOf(gpu: Gpu): Choices {
   let choices = known.get(gpu);
   if (!choices) {
-    const shipped = tuned.find(({ adapter }) => adapter === adapterFamily(gpu.adapter));
-    const table = new Map(Object.entries(shipped?.choices ?? {}));
-    known.set(gpu, (choices = { table, asked: new Map(), fresh: new Map() }));
+    known.set(gpu, (choices = { table: new Map(), asked: new Map(), fresh: new Map() }));
   }
   return choices;
 }

@@ -3,9 +3,10 @@
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { adapterIdentity, fnv1a, remember } from './choices.js';
+import { adapterFamily, adapterIdentity, fnv1a, remember } from './choices.js';
 import type { AdapterDescription, Gpu } from './device.js';
 import { cacheRoots } from './drivers.js';
+import { tuned } from './tuned.js';
 import type { Tuning } from './tuning.js';
 
 /** Version of the layout below; files of another version are not read. */
@@ -26,8 +27,13 @@ export function tuningFile(adapter: AdapterDescription): string {
   return join(cacheRoots()[0]!, `tuned-${name}-${fnv1a(adapterIdentity(adapter))}.json`);
 }
 
-/** Remembers the file's choices for this adapter. With WGRAD_DEBUG, says why a file is ignored. */
+/**
+ * Remembers the choices that wgrad ships for this adapter, and over them those of its file. With WGRAD_DEBUG, says why a file is
+ * ignored. A browser has neither: its adapters are hardly ever those that were measured, and the tables would travel with every page.
+ */
 export function loadTuning(gpu: Gpu): void {
+  const shipped = tuned.find(({ adapter }) => adapter === adapterFamily(gpu.adapter));
+  if (shipped) remember(gpu, shipped.choices);
   const saved = read(gpu);
   if (saved) remember(gpu, saved.choices);
 }
