@@ -86,7 +86,8 @@ function objection(from: string, to: string, isPackage: boolean): string | undef
     if (target !== 'engine') return `the engine does not know '${target}'`;
     const other = to.split('/')[1]!;
     if (entry) {
-      const allowed = nodeEntries.includes(other) || floorOf(other) <= 1 || ['tuning', 'tuned', 'choices'].includes(other);
+      const allowed =
+        nodeEntries.includes(other) || floorOf(other) <= 1 || ['tuning', 'tuned', 'choices'].includes(other);
       return allowed ? undefined : 'this entry only opens devices, and reads what was tuned for them';
     }
     if (nodeEntries.includes(other)) return 'the engine runs in a browser: it does not know Node';
