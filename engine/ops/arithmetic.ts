@@ -9,7 +9,7 @@ import { deferredActivation } from './fusion.js';
 import { reduced } from './reduce.js';
 
 /** Sums a gradient over the axes along which an operand of `shape` was repeated. */
-function unbroadcast(dy: Tensor, shape: Shape): Tensor {
+export function unbroadcast(dy: Tensor, shape: Shape): Tensor {
   if (sameShape(dy.shape, shape)) return dy;
   const extra = dy.shape.length - shape.length;
   const axes = dy.shape.flatMap((n, axis) => (axis < extra || (shape[axis - extra] === 1 && n > 1) ? [axis] : []));

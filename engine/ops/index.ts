@@ -35,7 +35,7 @@ export {
   type MaskOptions,
   maskedConsistency,
 } from './masked-consistency.js';
-export { matmul } from './matmul.js';
+export { type MatmulOptions, matmul } from './matmul.js';
 export { maxPool } from './max-pool.js';
 export { meanEntropy } from './mean-entropy.js';
 export {

@@ -1,8 +1,10 @@
 import { suite } from 'uvu';
-import { matmul, ShapeError, tensor } from '../../engine/index.js';
+import * as assert from 'uvu/assert';
+import { backward, broadcastShapes, type MatmulOptions, matmul, ShapeError, tensor } from '../../engine/index.js';
 import { checkOp } from '../check-op.js';
+import { closeTo } from '../close-to.js';
 import { lacking, testGpu } from '../gpu.js';
-import { type NdArray, ndArray } from '../reference/nd-array.js';
+import { at, fromIndex, type NdArray, ndArray } from '../reference/nd-array.js';
 import { refuses } from '../refuses.js';
 import { unless } from '../unless.js';
 
@@ -84,6 +86,83 @@ for (const [a, b] of cases) {
     }));
 }
 
+/** numpy's product in float64: leading sizes broadcast, vectors get an axis of 1, which is left out of the result. */
+function general(a: NdArray, b: NdArray, { transposeA = false, transposeB = false }: MatmulOptions): NdArray {
+  const [ofA, ofB] = [
+    a.shape.length === 1 ? [1, ...a.shape] : a.shape,
+    b.shape.length === 1 ? [...b.shape, 1] : b.shape,
+  ];
+  const [x, y] = [ndArray(ofA, a.data), ndArray(ofB, b.data)];
+  const m = ofA.at(transposeA ? -1 : -2)!;
+  const k = ofA.at(transposeA ? -2 : -1)!;
+  const n = ofB.at(transposeB ? -2 : -1)!;
+  const batch = broadcastShapes('test', ofA.slice(0, -2), ofB.slice(0, -2));
+  const full = fromIndex([...batch, m, n], (index) => {
+    const lead = index.slice(0, -2);
+    const [i, j] = index.slice(-2) as [number, number];
+    let sum = 0;
+    for (let l = 0; l < k; l++) {
+      sum += at(x, [...lead, ...(transposeA ? [l, i] : [i, l])]) * at(y, [...lead, ...(transposeB ? [j, l] : [l, j])]);
+    }
+    return sum;
+  });
+  return ndArray([...batch, ...(a.shape.length > 1 ? [m] : []), ...(b.shape.length > 1 ? [n] : [])], full.data);
+}
+
+const options = [false, true].flatMap((transposeA) => [false, true].map((transposeB) => ({ transposeA, transposeB })));
+for (const { transposeA, transposeB } of options) {
+  for (const [leadA, leadB, m, k, n] of [
+    [[], [3], 4, 5, 6],
+    [[3], [], 4, 5, 6],
+    [[2, 1, 3], [4, 1], 5, 7, 3],
+    [[1, 2], [2, 2], 8, 4, 12],
+    [[], [], 9, 260, 4],
+    [[2], [2], 3, 1, 2],
+  ] as [number[], number[], number, number, number][]) {
+    const a = [...leadA, ...(transposeA ? [k, m] : [m, k])];
+    const b = [...leadB, ...(transposeB ? [n, k] : [k, n])];
+    test(`[${a}]${transposeA ? ' transposed' : ''} [${b}]${transposeB ? ' transposed' : ''}`, () =>
+      checkOp({
+        op: (x, y) => matmul(x!, y!, { transposeA, transposeB }),
+        reference: (x, y) => general(x!, y!, { transposeA, transposeB }),
+        inputs: [{ shape: a }, { shape: b }],
+        atol: 1e-4,
+        gradAtol: 3e-4,
+      }));
+  }
+}
+
+for (const [a, b, transposeA, transposeB] of [
+  [[5], [5], false, false],
+  [[5], [5, 3], false, false],
+  [[5], [3, 5], false, true],
+  [[5], [2, 5, 3], false, false],
+  [[3, 5], [5], false, false],
+  [[5, 3], [5], true, false],
+  [[2, 3, 5], [5], false, false],
+] as [number[], number[], boolean, boolean][]) {
+  test(`a vector: [${a}] [${b}]`, () =>
+    checkOp({
+      op: (x, y) => matmul(x!, y!, { transposeA, transposeB }),
+      reference: (x, y) => general(x!, y!, { transposeA, transposeB }),
+      inputs: [{ shape: a }, { shape: b }],
+      atol: 1e-4,
+      gradAtol: 3e-4,
+    }));
+}
+
+testHalf('f16, broadcast and transposed: the gradient of what is repeated is summed in f32', async () => {
+  const gpu = await testGpu();
+  const x = tensor(gpu, 0.001, [40, 4, 2], { dtype: 'f16', requiresGrad: true });
+  const w = tensor(gpu, 1, [2, 4], { dtype: 'f16', requiresGrad: true });
+  const y = matmul(w, x, { transposeA: false, transposeB: false });
+  const seed = tensor(gpu, 1, y.shape, { dtype: 'f16' });
+  const dw = backward(y, seed).get(w)!;
+  assert.is(dw.dtype, 'f16');
+  const small = (await x.read())[0]!;
+  closeTo(await dw.read(), Array(8).fill(40 * 2 * small), { rtol: 5e-4 });
+});
+
 for (const [m, k, n] of [
   [33, 20, 17],
   [8, 16, 12],
@@ -105,8 +184,12 @@ for (const [m, k, n] of [
 test('what does not fit is refused', async () => {
   const gpu = await testGpu();
   const x = (...shape: number[]) => tensor(gpu, 0, shape);
-  await refuses(() => matmul(x(2, 3), x(2, 3)), ShapeError, /\[2,3\] and \[2,3\].*\[K, N\]/);
-  await refuses(() => matmul(x(3), x(3, 2)), ShapeError, /matmul/);
+  await refuses(() => matmul(x(2, 3), x(2, 3)), ShapeError, /\[2,3\] and \[2,3\].*\[..., K, N\]/);
+  await refuses(() => matmul(x(3), x(4, 2)), ShapeError, /matmul: got \[3\] and \[4,2\]/);
+  await refuses(() => matmul(x(), x(1)), ShapeError, /matmul: got \[\] and \[1\]/);
+  await refuses(() => matmul(x(2, 3), x(3, 2), { transposeA: true }), ShapeError, /expected \[\.\.\., K, M\]/);
+  await refuses(() => matmul(x(3), x(3, 2), { transposeA: true }), ShapeError, /transposeA of \[3\]/);
+  await refuses(() => matmul(x(2, 3), x(3, 2), { transposea: true } as object), ShapeError, /transposeA'\?/);
   await refuses(() => matmul(x(2, 2, 3), x(3, 3, 2)), ShapeError, /matmul/);
 });
 
