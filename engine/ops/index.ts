@@ -27,6 +27,7 @@ export { type DropoutOptions, dropout } from './dropout.js';
 export { gaussianNoise } from './gaussian-noise.js';
 export { instanceNorm } from './instance-norm.js';
 export type { LabelOptions } from './labeled-pixels.js';
+export { groupNorm, layerNorm } from './layer-norm.js';
 export { leakyRelu, relu } from './leaky-relu.js';
 export { createLossScale, type LossScale } from './loss-scale.js';
 export {
