@@ -21,7 +21,7 @@ export { concat } from './concat.js';
 export { convTranspose } from './conv/blocks.js';
 export { type ConvOptions, conv } from './conv/conv.js';
 export { addCrops, type Crop, crop, cropTable } from './crop.js';
-export { crossEntropy } from './cross-entropy.js';
+export { type CrossEntropyOptions, crossEntropy } from './cross-entropy.js';
 export { type DiceOptions, diceLoss } from './dice-loss.js';
 export { type DropoutOptions, dropout } from './dropout.js';
 export { gaussianNoise } from './gaussian-noise.js';
@@ -50,6 +50,7 @@ export {
 export { type NormActivationOptions, normActivation } from './norm-activation.js';
 export type { RunningStatistics } from './normalization.js';
 export { createAdamW, createSgd, ema, type Optimizer, type StepOptions } from './optimizer.js';
+export { binaryCrossEntropy, huberLoss, meanSquaredError } from './pair-loss.js';
 export {
   type AddedTo,
   addPrototypeDistance,

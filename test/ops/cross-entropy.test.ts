@@ -66,6 +66,79 @@ test('a quarter of a million pixels: the mean keeps its digits', async () => {
   );
 });
 
+/** PyTorch's definition in float64; labels below 0 are ignored. */
+function weightedReference(logits: NdArray, labels: NdArray, weights: ArrayLike<number>, smoothing: number): NdArray {
+  const classes = logits.shape.at(-1)!;
+  let [sum, counted] = [0, 0];
+  softmaxRows(logits).forEach((p, i) => {
+    const y = labels.data[i]!;
+    if (y < 0) return;
+    sum -= (1 - smoothing) * weights[y]! * Math.log(p[y]!);
+    p.forEach((v, k) => {
+      sum -= (smoothing / classes) * weights[k]! * Math.log(v);
+    });
+    counted += weights[y]!;
+  });
+  return ndArray([], [sum / counted]);
+}
+
+for (const [pixels, classes] of [
+  [[1], 2],
+  [[2, 3, 5], 5],
+  [[130], 16],
+  [[7], 20],
+  [[3], 301],
+] as const) {
+  for (const [weighted, labelSmoothing] of [
+    [true, 0],
+    [false, 0.1],
+    [true, 0.3],
+  ] as const) {
+    test(`[${pixels}] pixels, ${classes} classes, ${weighted ? 'weights' : 'no weights'}, smoothing ${labelSmoothing}`, async () => {
+      const values = Array.from({ length: classes }, (_, k) => (weighted ? ((k * 7) % 5) / 2 + 0.25 : 1));
+      const weights = tensor(await testGpu(), values);
+      await checkOp({
+        op: (logits, labels) => crossEntropy(logits!, labels!, { labelSmoothing, ...(weighted && { weights }) }),
+        reference: (logits, labels) => weightedReference(logits!, labels!, values, labelSmoothing),
+        inputs: [
+          { shape: [...pixels, classes], range: [-4, 4] },
+          {
+            shape: pixels,
+            dtype: 'i32',
+            values: Array.from({ length: pixels[0] * (pixels[1] ?? 1) * (pixels[2] ?? 1) }, (_, i) =>
+              i % 4 === 3 ? -1 : (i * 3 + 1) % classes,
+            ),
+          },
+        ],
+        gradAtol: 2e-5,
+      });
+    });
+  }
+}
+
+test('weights that count nothing: the loss and its gradient are 0', async () => {
+  const gpu = await testGpu();
+  const logits = tensor(gpu, [1, 2, 3, 4], [2, 2], { requiresGrad: true });
+  const labels = tensor(gpu, [1, 1], [2], { dtype: 'u8' });
+  const loss = crossEntropy(logits, labels, { weights: tensor(gpu, [1, 0]) });
+  closeTo(await loss.read(), [0]);
+  closeTo(await backward(loss).get(logits)!.read(), [0, 0, 0, 0]);
+});
+
+test('weights and smoothing that do not fit are refused', async () => {
+  const gpu = await testGpu();
+  const logits = tensor(gpu, 0, [3, 2]);
+  const labels = tensor(gpu, 0, [3], { dtype: 'u8' });
+  const weights = tensor(gpu, 1, [3]);
+  await refuses(
+    () => crossEntropy(logits, labels, { weights }),
+    ShapeError,
+    /weights is a tensor f32 \[3\].*f32 \[2\]/,
+  );
+  await refuses(() => crossEntropy(logits, labels, { labelSmoothing: 2 }), ShapeError, /labelSmoothing is 2/);
+  await refuses(() => crossEntropy(logits, labels, { weight: weights } as object), ShapeError, /'weight'.*'weights'/);
+});
+
 test('labels of another type or size, and one class, are refused', async () => {
   const gpu = await testGpu();
   const logits = tensor(gpu, 0, [3, 2]);
