@@ -14,6 +14,7 @@ export {
 } from './adaptive-threshold.js';
 export { argmax } from './argmax.js';
 export { add, div, mul, type Operand, sub } from './arithmetic.js';
+export { type AttentionOptions, attention } from './attention.js';
 export { averagePool } from './average-pool.js';
 export { type BatchNormOptions, batchNorm } from './batch-norm.js';
 export { cast } from './cast.js';
