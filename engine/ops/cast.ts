@@ -1,19 +1,29 @@
-// Casts between f32 and f16; the gradient is cast back.
-import { castShader } from '../../shaders/cast.js';
+// Casts between all types of elements; between floats the gradient is cast back.
+import { castElements, castShader } from '../../shaders/cast.js';
 import type { Float } from '../../shaders/wgsl.js';
-import { showValue } from '../arguments.js';
 import { record } from '../autograd.js';
-import { ShapeError } from '../shape.js';
+import { checkDtype } from '../elements.js';
 import { run } from '../stream.js';
-import { empty, type Tensor } from '../tensor.js';
-import { floatType } from './float-type.js';
+import { type Dtype, empty, type Tensor } from '../tensor.js';
+import { expectTensors } from './float-type.js';
 
-/** x stored as f32 or f16, rounded to the nearest; x itself if it has that type already. The gradient is cast back. */
-export function cast(x: Tensor, dtype: Float): Tensor {
-  const from = floatType('cast', x);
-  if (dtype !== 'f32' && dtype !== 'f16')
-    throw new ShapeError(`cast: to ${showValue(dtype)} — expected 'f32' or 'f16'.`);
+const isFloat = (dtype: Dtype): dtype is Float => dtype === 'f32' || dtype === 'f16';
+
+/**
+ * x stored as another type, 'f32', 'f16', 'u32', 'i32' or 'u8'; x itself if it has that type already. To floats: rounded to the nearest.
+ * To integers: towards zero, limited to what the type holds (300 and Infinity as u8 are 255, −1 as u32 is 0), NaN gives 0. Between
+ * floats the gradient is cast back; a cast from or to integers is a constant to autograd. Throws a ShapeError for other types.
+ */
+export function cast(x: Tensor, dtype: Dtype): Tensor {
+  expectTensors('cast', x);
+  checkDtype('cast', dtype);
+  const from = x.dtype;
   if (from === dtype) return x;
+  if (!isFloat(from) || !isFloat(dtype)) {
+    const y = empty(x.gpu, x.shape, dtype, 'cast');
+    run(castElements(from, dtype, x.size), { x, y }, { threads: Math.ceil(x.size / 4) });
+    return y;
+  }
   const converted = (source: Tensor, to: Float): Tensor => {
     const y = empty(source.gpu, source.shape, to, 'cast');
     const width = source.size % 4 === 0 ? 4 : 1;
