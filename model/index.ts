@@ -1,4 +1,20 @@
 // Models: re-exports only.
+export { heNormal, heUniform, type Init, truncatedNormal, xavierNormal, xavierUniform, zeros } from './inits.js';
+export {
+  type AttentionLayerOptions,
+  attentionLayer,
+  batchNormLayer,
+  type ConvLayerOptions,
+  convLayer,
+  convTransposeLayer,
+  dropoutLayer,
+  groupNormLayer,
+  type LinearLayerOptions,
+  layerNormLayer,
+  linearLayer,
+  type NormLayerOptions,
+  normActivationLayer,
+} from './layers.js';
 export {
   copyState,
   countParameters,
@@ -22,5 +38,6 @@ export {
   SafetensorsError,
   toPyTorch,
 } from './safetensors.js';
+export { loadState, saveState } from './state.js';
 export { type UNetOptions, unet } from './unet.js';
 export { type VNetOptions, vnet } from './vnet.js';

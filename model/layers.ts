@@ -1,6 +1,59 @@
-// A layer is its parameters and one op call. Initial values are PyTorch's defaults: U(±1/√fan-in) for convolutions.
-import { conv, convTranspose, normActivation, type Random, type Tensor } from '../engine/index.js';
+// A layer is its parameters and one op call, or a few. Initial values are PyTorch's defaults, U(±1/√fan-in) for convolutions and linear
+// layers, or those of `init`; then the bias begins at 0. Names and shapes of parameters are PyTorch's.
+import {
+  add,
+  attention,
+  batchNorm,
+  conv,
+  convTranspose,
+  dropout,
+  groupNorm,
+  layerNorm,
+  matmul,
+  normActivation,
+  type Random,
+  reshape,
+  ShapeError,
+  show,
+  type Tensor,
+} from '../engine/index.js';
+import { type Init, zeros } from './inits.js';
 import { type ForwardOptions, markTransposed, type Parameters } from './module.js';
+
+/** Weights [outputs, …kernel, inputs] and a bias [outputs], from `init` or uniform in ±1/√fan-in. */
+function weightsOf(parameters: Parameters, shape: readonly number[], init: Init | undefined, bias = true) {
+  const bound = 1 / Math.sqrt(shape.slice(1).reduce((a, b) => a * b, 1));
+  const weight = init ? parameters.initial('weight', shape, init) : parameters.uniform('weight', shape, bound);
+  if (!bias) return { weight, bias: undefined };
+  const outputs = [shape[0]!];
+  return {
+    weight,
+    bias: init ? parameters.initial('bias', outputs, zeros) : parameters.uniform('bias', outputs, bound),
+  };
+}
+
+/** γ and β of a norm. */
+const scaleAndShift = (parameters: Parameters, channels: number): [Tensor, Tensor] => [
+  parameters.constant('weight', [channels], 1),
+  parameters.constant('bias', [channels], 0),
+];
+
+/** Options of a linear layer. */
+export interface LinearLayerOptions {
+  /** Whether a bias is added; default true. */
+  bias?: boolean;
+  /** Initial weights; PyTorch's if not given. */
+  init?: Init;
+}
+
+/** A linear layer, x [..., I] → x · Wᵀ + b [..., O]; the weight is [O, I]. */
+export function linearLayer(parameters: Parameters, inputs: number, outputs: number, options: LinearLayerOptions = {}) {
+  const { weight, bias } = weightsOf(parameters, [outputs, inputs], options.init, options.bias);
+  return (x: Tensor): Tensor => {
+    const y = matmul(x, weight, { transposeB: true });
+    return bias ? add(y, bias) : y;
+  };
+}
 
 /** Options of a convolution layer. */
 export interface ConvLayerOptions {
@@ -8,6 +61,8 @@ export interface ConvLayerOptions {
   rank?: 2 | 3;
   /** Default 1. */
   stride?: 1 | 2;
+  /** Initial weights; PyTorch's if not given. */
+  init?: Init;
 }
 
 /**
@@ -19,11 +74,9 @@ export function convLayer(
   inputs: number,
   outputs: number,
   kernel: number,
-  { rank = 2, stride = 1 }: ConvLayerOptions = {},
+  { rank = 2, stride = 1, init }: ConvLayerOptions = {},
 ) {
-  const bound = 1 / Math.sqrt(inputs * kernel ** rank);
-  const weight = parameters.uniform('weight', [outputs, ...Array<number>(rank).fill(kernel), inputs], bound);
-  const bias = parameters.uniform('bias', [outputs], bound);
+  const { weight, bias } = weightsOf(parameters, [outputs, ...Array<number>(rank).fill(kernel), inputs], init);
   return (x: Tensor, { statistics = false } = {}): Tensor => conv(x, weight, bias, { stride, statistics });
 }
 
@@ -44,8 +97,7 @@ export function convTransposeLayer(parameters: Parameters, inputs: number, outpu
  * each of `groups` is normalised by its own statistics, and the running ones follow those of `track`.
  */
 export function normActivationLayer(parameters: Parameters, channels: number, slope: number) {
-  const gamma = parameters.constant('weight', [channels], 1);
-  const beta = parameters.constant('bias', [channels], 0);
+  const [gamma, beta] = scaleAndShift(parameters, channels);
   const running = {
     mean: parameters.buffer('running_mean', [channels], 0),
     variance: parameters.buffer('running_var', [channels], 1),
@@ -57,5 +109,90 @@ export function normActivationLayer(parameters: Parameters, channels: number, sl
   ): Tensor => {
     const options = { running, training: mode === 'train', groups, track, slope };
     return normActivation(x, gamma, beta, { ...options, ...(dropout && { dropout }) });
+  };
+}
+
+/** Options of a norm layer. */
+export interface NormLayerOptions {
+  /** Added to the variance; default 1e-5. */
+  epsilon?: number;
+}
+
+/** Layer norm of x [..., C] over the last axis. */
+export function layerNormLayer(parameters: Parameters, channels: number, { epsilon = 1e-5 }: NormLayerOptions = {}) {
+  const [gamma, beta] = scaleAndShift(parameters, channels);
+  return (x: Tensor): Tensor => layerNorm(x, gamma, beta, { epsilon });
+}
+
+/** Group norm of x [N, ..., C] in `groups` of channels. */
+export function groupNormLayer(
+  parameters: Parameters,
+  groups: number,
+  channels: number,
+  { epsilon = 1e-5 }: NormLayerOptions = {},
+) {
+  const [gamma, beta] = scaleAndShift(parameters, channels);
+  return (x: Tensor): Tensor => groupNorm(x, groups, gamma, beta, { epsilon });
+}
+
+/** Batch norm of x [..., C] with running statistics (momentum 0.1); in train mode by the batch's. */
+export function batchNormLayer(parameters: Parameters, channels: number, { epsilon = 1e-5 }: NormLayerOptions = {}) {
+  const [gamma, beta] = scaleAndShift(parameters, channels);
+  const running = {
+    mean: parameters.buffer('running_mean', [channels], 0),
+    variance: parameters.buffer('running_var', [channels], 1),
+  };
+  return (x: Tensor, { mode = 'eval' }: ForwardOptions = {}): Tensor =>
+    batchNorm(x, gamma, beta, { training: mode === 'train', running, epsilon });
+}
+
+/** Dropout with this rate in train mode, where it needs `random`; x itself otherwise. */
+export const dropoutLayer =
+  (rate: number) =>
+  (x: Tensor, { mode = 'eval', random }: ForwardOptions = {}): Tensor => {
+    if (mode !== 'train' || rate === 0) return x;
+    if (!random) throw new ShapeError('dropoutLayer: train mode draws random numbers — pass `random`.');
+    return dropout(x, rate, random);
+  };
+
+/** Options of an attention layer. */
+export interface AttentionLayerOptions {
+  /** Each place sees itself and those before it; default false. */
+  causal?: boolean;
+  /** Initial weights of the four linear layers; PyTorch's if not given. */
+  init?: Init;
+}
+
+/**
+ * Multi-head attention of a sequence to itself: x [N, T, width] → [N, T, width]; `heads` divides the width, and width/heads is 128 at
+ * most. Linear layers `q_proj`, `k_proj`, `v_proj` and `out_proj`.
+ */
+export function attentionLayer(
+  parameters: Parameters,
+  width: number,
+  heads: number,
+  { causal = false, init }: AttentionLayerOptions = {},
+) {
+  if (!Number.isInteger(width / heads) || width / heads > 128) {
+    throw new ShapeError(
+      `attentionLayer: got width ${width} in ${heads} heads, expected heads that divide the width into at most 128 each.`,
+    );
+  }
+  const options = init ? { init } : {};
+  const [q, k, v, out] = ['q_proj', 'k_proj', 'v_proj', 'out_proj'].map((name) =>
+    linearLayer(parameters.in(name), width, width, options),
+  ) as [
+    ReturnType<typeof linearLayer>,
+    ReturnType<typeof linearLayer>,
+    ReturnType<typeof linearLayer>,
+    ReturnType<typeof linearLayer>,
+  ];
+  return (x: Tensor, { mask }: { mask?: Tensor } = {}): Tensor => {
+    const [items = 0, places = 0, columns] = x.shape;
+    if (x.shape.length !== 3 || columns !== width) {
+      throw new ShapeError(`attentionLayer: got x ${show(x.shape)}, expected [N, T, ${width}].`);
+    }
+    const split = (y: Tensor): Tensor => reshape(y, [items, places, heads, width / heads]);
+    return out(reshape(attention(split(q(x)), split(k(x)), split(v(x)), { causal, mask }), x.shape));
   };
 }

@@ -11,6 +11,7 @@ import {
   tensor,
   uniformStream,
 } from '../engine/index.js';
+import type { Init } from './inits.js';
 
 /** 'train' uses batch statistics and updates the running ones; 'eval' uses the running ones. */
 export type Mode = 'train' | 'eval';
@@ -47,6 +48,12 @@ export class Parameters {
   /** A trainable tensor filled with one value. */
   constant(name: string, shape: Shape, value: number): Tensor {
     return this.#add(name, shape, () => value);
+  }
+
+  /** A trainable tensor with these initial values; every parameter draws from its own stream, fixed by the seed. */
+  initial(name: string, shape: Shape, init: Init): Tensor {
+    const next = uniformStream(this.seed, this.trainable.size + 1);
+    return this.#add(name, shape, init(shape, next));
   }
 
   #add(name: string, shape: Shape, value: () => number): Tensor {

@@ -2,15 +2,8 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Tensor } from '../../engine/index.js';
-import {
-  decodeSafetensors,
-  encodeSafetensors,
-  fromPyTorch,
-  isTransposed,
-  type NamedArray,
-  SafetensorsError,
-  toPyTorch,
-} from '../../model/index.js';
+import { decodeSafetensors, encodeSafetensors, type NamedArray, SafetensorsError } from '../../model/index.js';
+import { arraysOf, assignArrays, nonFiniteIn } from '../../model/state.js';
 import { writeAtomically } from '../files/atomic-file.js';
 import { whyNot } from '../files/data-error.js';
 
@@ -102,17 +95,6 @@ function hashOfFile(bytes: Buffer, written: string): string {
   return hashOf([bytes.subarray(0, at), Buffer.from(unhashed), bytes.subarray(at + unhashed.length)]);
 }
 
-/** "decoder.out_conv.weight holds 16 values that are not finite, the first NaN at 3": of the first array that has some; undefined if none has. */
-function nonFiniteIn(arrays: ReadonlyMap<string, Pick<NamedArray, 'data'>>): string | undefined {
-  for (const [name, { data }] of arrays) {
-    const first = data.findIndex((value) => !Number.isFinite(value));
-    if (first < 0) continue;
-    const count = data.reduce((sum, value) => sum + Number(!Number.isFinite(value)), 0);
-    return `'${name}' holds ${count} of ${data.length} values that are not finite, first ${data[first]} at ${first}`;
-  }
-  return undefined;
-}
-
 /** A run was about to save numbers that are not finite; nothing was written. */
 export class NonFiniteWeightsError extends CheckpointError {
   override name = 'NonFiniteWeightsError';
@@ -124,11 +106,7 @@ export async function saveTensors(
   tensors: ReadonlyMap<string, Tensor>,
   metadata: Record<string, string> = {},
 ): Promise<void> {
-  const arrays = new Map<string, NamedArray>();
-  for (const [name, t] of tensors) {
-    const array = { shape: t.shape, data: Float32Array.from(await t.read()) };
-    arrays.set(name, toPyTorch(array, { transposed: isTransposed(t) }));
-  }
+  const arrays = await arraysOf(tensors);
   const wrong = nonFiniteIn(arrays);
   if (wrong) throw new NonFiniteWeightsError(`checkpoint: ${wrong}; ${path} was not written.`);
   writeSafetensors(path, arrays, metadata);
@@ -158,29 +136,9 @@ export function assign(
   arrays: ReadonlyMap<string, NamedArray>,
   tensors: ReadonlyMap<string, Tensor>,
 ): void {
-  const ours = new Map(
-    [...arrays].map(([name, array]) => {
-      const t = tensors.get(name);
-      return [name, fromPyTorch(array, { transposed: t !== undefined && isTransposed(t) })] as const;
-    }),
-  );
-  const wrong = [
-    ...[...tensors].flatMap(([name, t]) => {
-      const shape = ours.get(name)?.shape;
-      if (!shape) return [`'${name}' is missing`];
-      return shape.join() === t.shape.join() ? [] : [`'${name}' has shape [${shape}], expected [${t.shape}]`];
-    }),
-    ...[...ours.keys()]
-      .filter((name) => !tensors.has(name) && !name.endsWith('num_batches_tracked'))
-      .map((name) => `'${name}' is unknown`),
-  ];
-  if (wrong.length) {
-    const more = wrong.length > 5 ? `, and ${wrong.length - 5} more` : '';
-    throw new CheckpointError(
-      `checkpoint: ${path} holds another architecture — ${wrong.slice(0, 5).join(', ')}${more}.`,
-    );
-  }
-  for (const [name, t] of tensors) t.write(ours.get(name)!.data);
+  assignArrays(arrays, tensors, (why) => {
+    throw new CheckpointError(`checkpoint: ${path} holds another architecture — ${why}.`);
+  });
 }
 
 /**
