@@ -65,15 +65,15 @@ function probe(gpu: Gpu, buffer: GPUBuffer, label: string): Outcome {
  * Throws a GpuError for another usage, a mapped buffer or one that is too small. If the buffer was destroyed or belongs to another
  * device, reading it or anything computed from it throws.
  */
-export function fromBuffer(
+export function fromBuffer<D extends Dtype = 'f32'>(
   gpu: Gpu,
   buffer: GPUBuffer,
   shape: Shape,
-  options: { dtype?: Dtype; offset?: number; label?: string; requiresGrad?: boolean } = {},
-): Tensor {
+  options: { dtype?: D; offset?: number; label?: string; requiresGrad?: boolean } = {},
+): Tensor<D> {
   expectGpu('fromBuffer', gpu);
   gpu.check();
-  const { dtype = 'f32', offset = 0, label = buffer.label || 'buffer', requiresGrad = false } = options;
+  const { dtype = 'f32' as D, offset = 0, label = buffer.label || 'buffer', requiresGrad = false } = options;
   checkOptions('fromBuffer', options, ['dtype', 'offset', 'label', 'requiresGrad']);
   checkDtype('fromBuffer', dtype);
   checkShape('fromBuffer', shape);
@@ -102,7 +102,7 @@ export function fromBuffer(
       `fromBuffer: '${label}' takes ${bytes} bytes, this GPU binds at most ${gpu.limits.maxStorageBufferBindingSize}.`,
     );
   }
-  const t = new Tensor(gpu, [...shape], dtype, storageOf(gpu, buffer, label));
+  const t = new Tensor<D>(gpu, [...shape], dtype, storageOf(gpu, buffer, label));
   t.offset = offset;
   t.requiresGrad = requiresGrad;
   return t;

@@ -7,6 +7,10 @@ import { type Shape, ShapeError, show, sizeOf } from './shape.js';
 export type Dtype = 'f32' | 'f16' | 'u32' | 'i32' | 'u8';
 /** What `read` returns: Float32Array for f32 and f16, Uint32Array, Int32Array, Uint8Array. */
 export type TypedArray = Float32Array | Uint32Array | Int32Array | Uint16Array | Uint8Array;
+/** What `read` returns for elements of type D; a Float32Array where D is `any`. */
+export type ElementsOf<D extends Dtype> = unknown extends D
+  ? Float32Array
+  : { f32: Float32Array; f16: Float32Array; u32: Uint32Array; i32: Int32Array; u8: Uint8Array }[D];
 /** Numbers in one row, or nested arrays of them, all of one length at each depth. */
 export type NestedNumbers = ArrayLike<number> | readonly NestedNumbers[];
 

@@ -24,6 +24,7 @@ export { broadcastShapes, normalizeAxes, type Shape, ShapeError, sameShape, show
 export { type Argument, type Bindable, flush, type Grid, run } from './stream.js';
 export {
   type Dtype,
+  type ElementsOf,
   empty,
   fromHalf,
   type NestedNumbers,

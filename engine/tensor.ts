@@ -8,6 +8,7 @@ import {
   checkDtype,
   type Dtype,
   decodeElements,
+  type ElementsOf,
   encodeElements,
   type NestedNumbers,
   rowOf,
@@ -18,7 +19,15 @@ import { checkShape, type Shape, ShapeError, show, sizeOf } from './shape.js';
 import { closeScope, enroll, flush, isCapturing, openScope } from './stream.js';
 import { download, upload } from './transfer.js';
 
-export { bytesOf, type Dtype, fromHalf, type NestedNumbers, type TypedArray, toHalf } from './elements.js';
+export {
+  bytesOf,
+  type Dtype,
+  type ElementsOf,
+  fromHalf,
+  type NestedNumbers,
+  type TypedArray,
+  toHalf,
+} from './elements.js';
 
 /** What autograd remembers of the op that made a tensor. */
 export interface TapeNode {
@@ -27,11 +36,15 @@ export interface TapeNode {
   readonly inputs: readonly Tensor[];
 }
 
-/** An array of numbers on one device; made by `tensor`, `fromBuffer` and ops. */
-export class Tensor {
+/**
+ * An array of numbers on one device; made by `tensor`, `fromBuffer` and ops. `Tensor<'u8'>` is known to hold u8; `Tensor` alone is
+ * any, and reads as a Float32Array, because that is what almost every op computes.
+ */
+// biome-ignore lint/suspicious/noExplicitAny: a tensor of any type is given where a type is asked for; ops check when they are called
+export class Tensor<D extends Dtype = any> {
   readonly gpu: Gpu;
   readonly shape: Shape;
-  readonly dtype: Dtype;
+  readonly dtype: D;
   /** @internal After `pack`, shared with other tensors; this one begins at byte `offset`. */
   storage: Storage;
   /** @internal */
@@ -42,7 +55,7 @@ export class Tensor {
   node: TapeNode | undefined;
 
   /** @internal */
-  constructor(gpu: Gpu, shape: Shape, dtype: Dtype, storage: Storage) {
+  constructor(gpu: Gpu, shape: Shape, dtype: D, storage: Storage) {
     this.gpu = gpu;
     this.shape = shape;
     this.dtype = dtype;
@@ -87,8 +100,8 @@ export class Tensor {
    * The elements, after everything recorded so far has run. f16 comes back as f32. Not inside a captured step. Rejects with the
    * error of the launch that should have written them, or of one that they were computed from; other tensors are not affected.
    */
-  read(): Promise<TypedArray> {
-    const reading = download(this).then((bytes) => decodeElements(bytes, this.dtype, this.size));
+  read(): Promise<ElementsOf<D>> {
+    const reading = download(this).then((bytes) => decodeElements(bytes, this.dtype, this.size) as ElementsOf<D>);
     if (isCapturing(this.gpu)) reading.catch(() => {}); // the step throws that error
     return reading;
   }
@@ -101,6 +114,16 @@ export class Tensor {
     const reading = this.read().then((values) => values[0]!);
     if (isCapturing(this.gpu)) reading.catch(() => {});
     return reading;
+  }
+
+  /** One line: `Tensor f32 [2,3] 'weight'`. Its elements are what `read` gives. */
+  toString(): string {
+    return `Tensor ${this.dtype} ${show(this.shape)} '${this.label}'`;
+  }
+
+  /** What `console.log` shows under Node, Bun and Deno. @internal */
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    return this.toString();
   }
 }
 
@@ -115,10 +138,15 @@ function own(gpu: Gpu, storage: Storage): void {
 }
 
 /** A temporary of an op: it has no buffer until it is planned, and its contents are undefined until a launch writes them. */
-export function empty(gpu: Gpu, shape: Shape, dtype: Dtype = 'f32', label = 'temporary'): Tensor {
+export function empty<D extends Dtype = 'f32'>(
+  gpu: Gpu,
+  shape: Shape,
+  dtype: D = 'f32' as D,
+  label = 'temporary',
+): Tensor<D> {
   expectGpu('empty', gpu);
   checkDtype('empty', dtype);
-  const t = new Tensor(gpu, [...shape], dtype, newStorage(shape, dtype, label));
+  const t = new Tensor<D>(gpu, [...shape], dtype, newStorage(shape, dtype, label));
   own(gpu, t.storage);
   return t;
 }
@@ -128,15 +156,15 @@ export function empty(gpu: Gpu, shape: Shape, dtype: Dtype = 'f32', label = 'tem
  * the shape, and a row of numbers has one axis, unless `shape` is given. `dtype` is f32 if not given; f32 and f16 round. Throws a
  * ShapeError if the number of values is not the shape's, and for a value that the dtype cannot hold: 256, −1 or 1.5 as u8.
  */
-export function tensor(
+export function tensor<D extends Dtype = 'f32'>(
   gpu: Gpu,
   data: number | NestedNumbers,
   shape?: Shape,
-  options: { dtype?: Dtype; label?: string; requiresGrad?: boolean } = {},
-): Tensor {
+  options: { dtype?: D; label?: string; requiresGrad?: boolean } = {},
+): Tensor<D> {
   expectGpu('tensor', gpu);
   checkOptions('tensor', options, ['dtype', 'label', 'requiresGrad']);
-  const { dtype = 'f32', label = 'tensor', requiresGrad = false } = options;
+  const { dtype = 'f32' as D, label = 'tensor', requiresGrad = false } = options;
   checkDtype('tensor', dtype);
   if (shape !== undefined && !Array.isArray(shape)) {
     throw new ShapeError(
@@ -149,7 +177,7 @@ export function tensor(
   const values = row ? row.values : new Float64Array(sizeOf(sizes)).fill(data as number);
   checkCount('tensor', sizes, values.length);
   const bytes = encodeElements('tensor', label, values, dtype);
-  const t = new Tensor(gpu, [...sizes], dtype, newStorage(sizes, dtype, label));
+  const t = new Tensor<D>(gpu, [...sizes], dtype, newStorage(sizes, dtype, label));
   t.storage.buffer = acquire(gpu, t.bytes, label);
   t.requiresGrad = requiresGrad;
   upload(t, bytes);
@@ -158,7 +186,7 @@ export function tensor(
 }
 
 /** The same elements under another shape: no copy, no launch. Use `reshape` for the op with a gradient. */
-export function view(x: Tensor, shape: Shape): Tensor {
+export function view<D extends Dtype>(x: Tensor<D>, shape: Shape): Tensor<D> {
   checkShape('reshape', shape);
   if (sizeOf(shape) !== x.size) {
     throw new ShapeError(`reshape: ${show(shape)} has ${sizeOf(shape)} elements, ${show(x.shape)} has ${x.size}.`);
@@ -167,8 +195,8 @@ export function view(x: Tensor, shape: Shape): Tensor {
 }
 
 /** The elements of x from byte `offset` on, with the given shape: no copy. */
-export function viewAt(x: Tensor, shape: Shape, offset: number): Tensor {
-  const t = new Tensor(x.gpu, [...shape], x.dtype, x.storage);
+export function viewAt<D extends Dtype>(x: Tensor<D>, shape: Shape, offset: number): Tensor<D> {
+  const t = new Tensor<D>(x.gpu, [...shape], x.dtype, x.storage);
   t.offset = x.offset + offset;
   return t;
 }

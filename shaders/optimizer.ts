@@ -6,7 +6,7 @@
 //   EMA     p ← α·p + (1 − α)·q;  SGD can update the teacher in the same launch
 // With a guard (the loss), nothing changes if that number is NaN or infinite; bits are tested, since WGSL may assume finite numbers.
 // With `unscale`, gradients are first multiplied by that number; if it is 0, nothing changes (loss scaling).
-import { f32, flatIndex, wgsl } from './wgsl.js';
+import { also, f32, flatIndex, wgsl } from './wgsl.js';
 
 /** A kernel with bindings p0, g0, v0, p1, g1, … for `count` parameters, which applies `body` to each element. */
 function multiTensor(
@@ -93,7 +93,13 @@ export interface AdamWNumbers {
 }
 
 /** `correction` holds 1 − β₁ᵗ and 1 − β₂ᵗ, kept by `adamwCorrectionShader`. */
-export const adamwShader = (count: number, numbers: AdamWNumbers, guarded: boolean, width: 1 | 4 = 1): string =>
+export const adamwShader = (
+  count: number,
+  numbers: AdamWNumbers,
+  guarded: boolean,
+  width: 1 | 4 = 1,
+  scaled = false,
+): string =>
   multiTensor(
     'adamw',
     count,
@@ -103,9 +109,9 @@ export const adamwShader = (count: number, numbers: AdamWNumbers, guarded: boole
       { name: 'b', writes: true },
       { name: 'g', writes: false },
     ],
-    ['lr', 'correction'],
+    ['lr', 'correction', ...(scaled ? ['unscale'] : [])],
     guarded,
-    (k) => `    let g = g${k}[i];
+    (k) => `    let g = ${scaled ? `unscale[0] * g${k}[i]` : `g${k}[i]`};
     let a = ${f32(numbers.beta1)} * a${k}[i] + ${f32(1 - numbers.beta1)} * g;
     let b = ${f32(numbers.beta2)} * b${k}[i] + ${f32(1 - numbers.beta2)} * g * g;
     a${k}[i] = a;
@@ -116,17 +122,17 @@ export const adamwShader = (count: number, numbers: AdamWNumbers, guarded: boole
   );
 
 /** correction ← β·correction + (1 − β): from 0, this is 1 − βᵗ after t steps, without the cancellation of that form. */
-export const adamwCorrectionShader = ({ beta1, beta2 }: AdamWNumbers, guarded: boolean): string => wgsl`
+export const adamwCorrectionShader = ({ beta1, beta2 }: AdamWNumbers, guarded: boolean, scaled = false): string => wgsl`
 @group(0) @binding(0) var<storage, read_write> correction: array<f32>;
 #if ${guarded}
 @group(0) @binding(1) var<storage, read> guard: array<f32>;
-#endif
+#endif${also(scaled, '@group(0) @binding(2) var<storage, read> unscale: array<f32>;')}
 
 @compute @workgroup_size(1)
 fn adamw_correction() {
 #if ${guarded}
   if ((bitcast<u32>(guard[0]) & 0x7f800000u) == 0x7f800000u) { return; }
-#endif
+#endif${also(scaled, '  if (unscale[0] == 0.0) { return; }')}
   correction[0] = ${f32(beta1)} * correction[0] + ${f32(1 - beta1)};
   correction[1] = ${f32(beta2)} * correction[1] + ${f32(1 - beta2)};
 }`;
@@ -148,6 +154,21 @@ export const emaShader = (
     width,
   );
 
+/** p ← g · factor, for clipped gradients. */
+export const scaleShader = (count: number, width: 1 | 4): string =>
+  multiTensor(
+    'scale_gradients',
+    count,
+    [
+      { name: 'p', writes: true },
+      { name: 'g', writes: false },
+    ],
+    ['factor'],
+    false,
+    (k) => `    p${k}[i] = g${k}[i] * factor[0];`,
+    width,
+  );
+
 export const variants = (): string[] =>
   [true, false].flatMap((guarded) => [
     ...[true, false].flatMap((scaled) =>
@@ -166,6 +187,10 @@ export const variants = (): string[] =>
     ),
     adamwShader(1, { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, decay: 0.01 }, guarded),
     adamwCorrectionShader({ beta1: 0.9, beta2: 0.999, epsilon: 1e-8, decay: 0.01 }, guarded),
+    adamwShader(1, { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, decay: 0.01 }, guarded, 4, true),
+    adamwCorrectionShader({ beta1: 0.9, beta2: 0.999, epsilon: 1e-8, decay: 0.01 }, guarded, true),
+    scaleShader(2, 1),
+    scaleShader(1, 4),
     emaShader(3, { guarded, scaled: false, width: 1 }),
     emaShader(1, { guarded, scaled: true, width: 4 }),
   ]);

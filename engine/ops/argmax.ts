@@ -6,7 +6,7 @@ import { empty, type Tensor } from '../tensor.js';
 import { floatType } from './float-type.js';
 
 /** Index of the largest value over the last axis, as u8 [...]: the first of equals, or the first NaN if there is one. No gradient. */
-export function argmax(x: Tensor): Tensor {
+export function argmax(x: Tensor): Tensor<'u8'> {
   const classes = x.shape.at(-1) ?? 0;
   if (classes < 1 || classes > 256) {
     throw new ShapeError(`argmax: the last axis of ${show(x.shape)} must have 1 to 256 classes.`);

@@ -14,7 +14,7 @@ const isFloat = (dtype: Dtype): dtype is Float => dtype === 'f32' || dtype === '
  * To integers: towards zero, limited to what the type holds (300 and Infinity as u8 are 255, −1 as u32 is 0), NaN gives 0. Between
  * floats the gradient is cast back; a cast from or to integers is a constant to autograd. Throws a ShapeError for other types.
  */
-export function cast(x: Tensor, dtype: Dtype): Tensor {
+export function cast<D extends Dtype>(x: Tensor, dtype: D): Tensor<D> {
   expectTensors('cast', x);
   checkDtype('cast', dtype);
   const from = x.dtype;

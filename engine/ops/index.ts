@@ -18,6 +18,7 @@ export { type AttentionOptions, attention } from './attention.js';
 export { averagePool } from './average-pool.js';
 export { type BatchNormOptions, batchNorm } from './batch-norm.js';
 export { cast } from './cast.js';
+export { type ClipOptions, type Clipped, clipGradients } from './clip-gradients.js';
 export { concat } from './concat.js';
 export { convTranspose } from './conv/blocks.js';
 export { type ConvOptions, conv } from './conv/conv.js';
@@ -68,6 +69,7 @@ export {
 export { createRandom, type Random } from './random.js';
 export { type Axes, max, mean, type ReduceOptions, sum } from './reduce.js';
 export { reshape } from './reshape.js';
+export { type CosineSchedule, cosineSchedule, type PolynomialSchedule, polynomialSchedule } from './schedules.js';
 export { selectionStatistics } from './selection-statistics.js';
 export { slice } from './slice.js';
 export { logSoftmax, softmax } from './softmax.js';

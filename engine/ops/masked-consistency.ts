@@ -93,7 +93,7 @@ export function keepingOf(
 const given = ({ scores }: MaskOptions): Record<string, Tensor> => (scores ? { scores } : {});
 
 /** The kept pixels: u8 [...], 1 where the confidence is below τ (with `invert`, at least τ). Logits [..., K]. No gradient. */
-export function lowConfidenceMask(student: Tensor, teacher: Tensor, options: MaskOptions): Tensor {
+export function lowConfidenceMask(student: Tensor, teacher: Tensor, options: MaskOptions): Tensor<'u8'> {
   checkOptions('lowConfidenceMask', options, consistencyOptions);
   const sizes = sizesOf('lowConfidenceMask', student, teacher, 'mask', options);
   const mask = empty(student.gpu, student.shape.slice(0, -1), 'u8', 'mask');

@@ -55,12 +55,12 @@ export interface SupervisedTerms {
 /** Result with a teacher. */
 export interface MeanTeacherTerms extends SupervisedTerms {
   /** Kept pixels, u8 [...] over all pixels; 0 where the teacher has no logits. Undefined if all are kept and no selection is wanted. */
-  mask: Tensor | undefined;
+  mask: Tensor<'u8'> | undefined;
 }
 
 /** Result with a selection. */
 export interface SelectionTerms extends MeanTeacherTerms {
-  mask: Tensor;
+  mask: Tensor<'u8'>;
   /** Labels of labelled pixels and the teacher's class of the others, u8 [...] (as `pseudoClasses`). */
   classes: Tensor;
   /**

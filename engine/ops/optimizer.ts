@@ -4,9 +4,10 @@ import { adamwCorrectionShader, adamwShader, emaShader, sgdShader } from '../../
 import { copyRows } from '../../shaders/slice.js';
 import { checkOptions, showValue } from '../arguments.js';
 import type { Gradients } from '../autograd.js';
+import { type Gpu, GpuError } from '../device.js';
 import { type Pack, pack, packOf, placesIn } from '../pack.js';
 import { ShapeError, sameShape, show } from '../shape.js';
-import { run } from '../stream.js';
+import { isCapturing, run } from '../stream.js';
 import { Tensor, tensor } from '../tensor.js';
 
 /** Options of one optimizer step. */
@@ -22,12 +23,56 @@ export interface StepOptions {
 /** Updates parameters in place; made by `createSgd` and `createAdamW`. */
 export interface Optimizer {
   /**
-   * Records one update of every parameter. `lr` is a tensor of one number. Throws a ShapeError that names a parameter without
-   * a gradient.
+   * Records one update of every parameter with the learning rate `lr`: a tensor of one number, which a captured step reads at each call;
+   * outside of captured steps also a number; if not given, `learningRate`. Throws a ShapeError that names a parameter without a
+   * gradient, and when there is no rate.
    */
-  step(gradients: Gradients, lr: Tensor, options?: StepOptions): void;
+  step(gradients: Gradients, lr?: Tensor | number, options?: StepOptions): void;
+  /**
+   * The learning rate of steps that get none. Set it between steps, also between the calls of a captured one, which then follows; inside
+   * a captured step that throws a GpuError. NaN until it is set.
+   */
+  learningRate: number;
   /** Tensors that must be saved with the parameters to continue. */
   readonly state: Tensor[];
+}
+
+/** A learning rate as data of its own. */
+function createRate(op: string, gpu: Gpu, initial: number | undefined) {
+  const check = (value: unknown): number => {
+    if (typeof value === 'number' && Number.isFinite(value)) return value;
+    throw new ShapeError(`${op}: the learning rate is ${showValue(value)} — expected a finite number.`);
+  };
+  let value = initial === undefined ? Number.NaN : check(initial);
+  const own = tensor(gpu, value, [], { label: `${op}.learningRate` });
+  return {
+    get: (): number => value,
+    set(next: number): void {
+      if (isCapturing(gpu)) {
+        throw new GpuError(
+          `${op}: learningRate was set inside a captured step, which would freeze it. Set it before each call.`,
+        );
+      }
+      own.write(check(next));
+      value = next;
+    },
+    /** What a step binds as its rate. */
+    of(lr: Tensor | number | undefined): Tensor | readonly number[] {
+      if (lr === undefined) {
+        if (!Number.isNaN(value)) return own;
+        throw new ShapeError(
+          `${op}: there is no learning rate — expected step(gradients, lr), or one that was set. Set optimizer.learningRate.`,
+        );
+      }
+      if (typeof lr !== 'number') return checkNumber(op, 'lr', lr);
+      if (isCapturing(gpu)) {
+        throw new ShapeError(
+          `${op}: lr is the number ${lr} inside a captured step, which would freeze it. Set optimizer.learningRate before each call, or pass a tensor of one number.`,
+        );
+      }
+      return [check(lr)];
+    },
+  };
 }
 
 /** Throws a ShapeError unless `parameters` is a list of at least one f32 leaf. */
@@ -46,20 +91,20 @@ function checkParameters(op: string, parameters: unknown): void {
   }
 }
 
-/** Throws a ShapeError unless an optimizer step got gradients, and tensors for numbers that change. */
-function checkStep(op: string, gradients: unknown, lr: unknown, options: StepOptions): void {
+/** Throws a ShapeError unless an optimizer step got gradients, and tensors for the numbers of its options. */
+function checkStep(op: string, gradients: unknown, options: StepOptions): void {
   if (typeof (gradients as Partial<Gradients> | undefined)?.get !== 'function') {
     throw new ShapeError(`${op}: got gradients ${showValue(gradients)} — expected what backward(loss) gives.`);
   }
-  checkNumber(op, 'lr', lr);
   checkOptions(op, options, ['guard', 'unscale', 'average']);
   if (options.guard !== undefined) checkNumber(op, 'guard', options.guard);
   if (options.unscale !== undefined) checkNumber(op, 'unscale', options.unscale);
   if (options.average) checkNumber(op, 'the decay of average', options.average.decay);
 }
 
-function checkNumber(op: string, what: string, value: unknown): void {
-  if (value instanceof Tensor && value.dtype === 'f32' && value.size === 1) return;
+/** The tensor of one number; throws a ShapeError for anything else. */
+export function checkNumber(op: string, what: string, value: unknown): Tensor {
+  if (value instanceof Tensor && value.dtype === 'f32' && value.size === 1) return value;
   if (value instanceof Tensor) {
     throw new ShapeError(`${op}: ${what} is ${value.dtype} ${show(value.shape)}, expected one f32 number.`);
   }
@@ -69,23 +114,22 @@ function checkNumber(op: string, what: string, value: unknown): void {
   );
 }
 
-const settings = ['momentum', 'weightDecay'];
-const settingsOfAdam = ['beta1', 'beta2', 'epsilon', 'weightDecay'];
-const rateGoesToStep = 'The learning rate goes to step(gradients, lr), as a tensor.';
-const hints = { lr: rateGoesToStep, learningRate: rateGoesToStep, betas: 'Write beta1 and beta2.' };
+const settings = ['momentum', 'weightDecay', 'learningRate'];
+const settingsOfAdam = ['beta1', 'beta2', 'epsilon', 'weightDecay', 'learningRate'];
+const hints = { lr: "Write 'learningRate'.", betas: 'Write beta1 and beta2.' };
 
 /** Splits rows of tensors (one row for each parameter) into launches that bind at most what the GPU allows. */
-function inLaunches(
+export function inLaunches(
   op: string,
   rows: readonly Tensor[][],
   names: readonly string[],
-  scalars: Record<string, Tensor>,
+  scalars: Record<string, Tensor | readonly number[]>,
   shader: (count: number, width: 1 | 4) => string,
 ): void {
   const gpu = rows[0]?.[0]?.gpu;
   if (!gpu) return;
   for (const [name, t] of Object.entries(scalars)) {
-    if (t.dtype !== 'f32' || (t.size !== 1 && name !== 'correction')) {
+    if (t instanceof Tensor && (t.dtype !== 'f32' || (t.size !== 1 && name !== 'correction'))) {
       throw new ShapeError(`${op}: ${name} is ${t.dtype} ${show(t.shape)}, expected one f32 number.`);
     }
   }
@@ -137,7 +181,7 @@ function wholePack(tensors: readonly Tensor[]): Pack | undefined {
  * One row of tensors for each parameter, or a single row of flat tensors where all are packed. A gradient that lies elsewhere (a sum
  * of several) is first copied to its place.
  */
-function rowsOf(
+export function rowsOf(
   op: string,
   parameters: readonly Tensor[],
   states: readonly (readonly Tensor[])[],
@@ -161,27 +205,34 @@ function rowsOf(
 
 /**
  * Stochastic gradient descent with momentum and L2 weight decay, as PyTorch's SGD: v ← m·v + g + w·p, p ← p − lr·v. Both are 0 if not
- * given; the learning rate goes to `step`. Throws a ShapeError without parameters, and for unknown options.
+ * given; `learningRate` is that of steps that get none. Throws a ShapeError without parameters, and for unknown options.
  */
 export function createSgd(
   parameters: readonly Tensor[],
-  options: { momentum?: number; weightDecay?: number } = {},
+  options: { momentum?: number; weightDecay?: number; learningRate?: number } = {},
 ): Optimizer {
   checkOptions('sgd', options, settings, hints);
   checkParameters('sgd', parameters);
   const { momentum = 0, weightDecay = 0 } = options;
   const velocity = zerosLike(parameters, 'velocity');
+  const rate = createRate('sgd', parameters[0]!.gpu, options.learningRate);
   return {
     state: velocity,
+    get learningRate() {
+      return rate.get();
+    },
+    set learningRate(value) {
+      rate.set(value);
+    },
     step(gradients, lr, options = {}) {
-      checkStep('sgd', gradients, lr, options);
+      checkStep('sgd', gradients, options);
       const { guard, unscale, average } = options;
       if (average) checkAverage(average.tensors, parameters);
       const follows = average && wholePack(average.tensors) ? [average.tensors] : [];
       const { rows, packed } = rowsOf('sgd', parameters, [velocity, ...follows], gradients);
       const averaged = packed && follows.length > 0;
-      const scalars: Record<string, Tensor> = {
-        lr,
+      const scalars: Record<string, Tensor | readonly number[]> = {
+        lr: rate.of(lr),
         ...(unscale && { unscale }),
         ...(averaged && average && { average: average.decay }),
         ...(guard && { guard }),
@@ -208,32 +259,42 @@ export function createSgd(
 
 /**
  * Adam with decoupled weight decay (Loshchilov & Hutter 2019), as PyTorch's AdamW: beta1 0.9, beta2 0.999, epsilon 1e-8, weightDecay
- * 0.01 if not given; the learning rate goes to `step`. Throws a ShapeError without parameters, and for unknown options.
+ * 0.01 if not given; `learningRate` is that of steps that get none. Groups of parameters with settings of their own are optimizers of
+ * their own, which take the same gradients. Throws a ShapeError without parameters, and for unknown options.
  */
 export function createAdamW(
   parameters: readonly Tensor[],
-  options: { beta1?: number; beta2?: number; epsilon?: number; weightDecay?: number } = {},
+  options: { beta1?: number; beta2?: number; epsilon?: number; weightDecay?: number; learningRate?: number } = {},
 ): Optimizer {
   checkOptions('adamw', options, settingsOfAdam, hints);
   checkParameters('adamw', parameters);
   const { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0.01 } = options;
   const numbers = { beta1, beta2, epsilon, decay: weightDecay };
-  const first = parameters[0]!;
+  const { gpu } = parameters[0]!;
   const [means, squares] = [zerosLike(parameters, 'mean'), zerosLike(parameters, 'square')];
-  const correction = tensor(first.gpu, [0, 0], [2], { label: 'adamw.correction' });
+  const correction = tensor(gpu, [0, 0], [2], { label: 'adamw.correction' });
+  const rate = createRate('adamw', gpu, options.learningRate);
   return {
     state: [...means, ...squares, correction],
+    get learningRate() {
+      return rate.get();
+    },
+    set learningRate(value) {
+      rate.set(value);
+    },
     step(gradients, lr, options = {}) {
-      checkStep('adamw', gradients, lr, options);
+      checkStep('adamw', gradients, options);
       const { guard, unscale, average } = options;
-      if (unscale) throw new ShapeError('adamw: loss scaling is there for sgd only. Train in f32, or with createSgd.');
+      if (average) checkAverage(average.tensors, parameters);
+      const scalars = { lr: rate.of(lr), correction };
       const { rows } = rowsOf('adamw', parameters, [means, squares], gradients);
-      const guards: Record<string, Tensor> = guard ? { guard } : {};
-      run(adamwCorrectionShader(numbers, Boolean(guard)), { correction, ...guards }, { threads: 1 });
-      inLaunches('adamw', rows, ['p', 'g', 'a', 'b'], { lr, correction, ...guards }, (count, width) =>
-        adamwShader(count, numbers, Boolean(guard), width),
+      const [guarded, scaled] = [guard !== undefined, unscale !== undefined];
+      const unless: Record<string, Tensor> = { ...(unscale && { unscale }), ...(guard && { guard }) };
+      run(adamwCorrectionShader(numbers, guarded, scaled), { correction, ...unless }, { threads: 1 });
+      inLaunches('adamw', rows, ['p', 'g', 'a', 'b'], { ...scalars, ...unless }, (count, width) =>
+        adamwShader(count, numbers, guarded, width, scaled),
       );
-      if (average) ema(average.tensors, parameters, average.decay, guard ? { guard } : {});
+      if (average) ema(average.tensors, parameters, average.decay, { guard, unscale });
     },
   };
 }

@@ -50,7 +50,7 @@ function prototypeSizes(op: string, z: Tensor, { vectors, counts }: Prototypes):
 }
 
 /** The teacher's class of every pixel, u8 [...]; the true label on the first `labeledPixels`. Teacher logits [..., K]. */
-export function pseudoClasses(teacherLogits: Tensor, labels: Tensor, labeledPixels: number): Tensor {
+export function pseudoClasses(teacherLogits: Tensor, labels: Tensor, labeledPixels: number): Tensor<'u8'> {
   const { dtype, pixels, classes } = pixelSizes('pseudoClasses', teacherLogits, { labels });
   const out = empty(labels.gpu, labels.shape, 'u8', 'pseudoClasses');
   const shader = pseudoClassesShader(dtype, pixels, classes, labeledPixels);

@@ -1,7 +1,8 @@
 // Tensors: element types there and back, half precision over all 65 536 patterns, what write() and tensor() refuse.
+import { inspect } from 'node:util';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type Dtype, empty, GpuError, mul, ShapeError, tensor, uniformStream } from '../../engine/index.js';
+import { cast, type Dtype, empty, GpuError, mul, ShapeError, tensor, uniformStream } from '../../engine/index.js';
 import { fromHalf, toHalf } from '../../engine/tensor.js';
 import { testGpu } from '../gpu.js';
 import { refuses } from '../refuses.js';
@@ -107,6 +108,24 @@ test('a write does not reach what was recorded before', async () => {
   const y = mul(x, 10);
   x.write([5, 5]);
   assert.equal([...(await y.read())], [10, 20]);
+});
+
+test('a tensor prints as one line', async () => {
+  const x = tensor(await testGpu(), 0, [2, 3], { dtype: 'u8', label: 'weight' });
+  assert.is(String(x), "Tensor u8 [2,3] 'weight'");
+  assert.is(inspect({ x }), "{ x: Tensor u8 [2,3] 'weight' }");
+});
+
+test('the type of what is read follows the tensor (checked by the compiler)', async () => {
+  const gpu = await testGpu();
+  const x = tensor(gpu, [1, -2]);
+  const plain: Float32Array = await x.read();
+  const computed: Float32Array = await mul(x, 2).read();
+  const labels: Uint8Array = await tensor(gpu, [1, 2], [2], { dtype: 'u8' }).read();
+  const cut: Int32Array = await cast(x, 'i32').read();
+  // @ts-expect-error: i32 is no Uint8Array
+  const wrong: Uint8Array = await cast(x, 'i32').read();
+  assert.equal([...plain, ...computed, ...labels, ...cut, ...wrong], [1, -2, 2, -4, 1, 2, 1, -2, 1, -2]);
 });
 
 test.run();

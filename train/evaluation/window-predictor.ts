@@ -32,7 +32,7 @@ interface Room {
   readonly sums: Tensor;
   readonly take: Step<void>;
   readonly give: Step<void>;
-  readonly labels: Step<Tensor>;
+  readonly labels: Step<Tensor<'u8'>>;
   readonly most: Step<Tensor>;
 }
 

@@ -86,7 +86,7 @@ export interface ShownViews {
   /** The teacher's logits, mixed alike, [items, …patch, K]. */
   readonly teacher: Tensor;
   /** Which pixels are kept, u8 [items, …patch]; undefined where it is all, or by uncertainty. */
-  readonly kept: Tensor | undefined;
+  readonly kept: Tensor<'u8'> | undefined;
 }
 
 /** The scheduled numbers of an iteration that the log holds. */
