@@ -12,7 +12,6 @@ import {
   encodeElements,
   type NestedNumbers,
   rowOf,
-  type TypedArray,
 } from './elements.js';
 import { acquire, releaseWhenCollected, Storage } from './memory.js';
 import { checkShape, type Shape, ShapeError, show, sizeOf } from './shape.js';

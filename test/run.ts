@@ -43,7 +43,17 @@ export const longestFirst: readonly string[] = [
 export const slow: readonly string[] = [
   ...longestFirst,
   ...['bench/claim', 'bench/experiment', 'bench/export-work', 'bench/kernels', 'bench/peers', 'bench/step'],
-  ...['bench/tune', 'block-fusion', 'browser/', 'drivers', 'engine/failures', 'errors', 'gpu-defaults', 'many-parts'],
+  ...[
+    'bench/tune',
+    'block-fusion',
+    'browser/',
+    'drivers',
+    'engine/failures',
+    'errors',
+    'examples',
+    'gpu-defaults',
+    'many-parts',
+  ],
   ...['model', 'ops/', 'package/', 'runner'],
   ...['train/checkpoint', 'train/cli', 'train/evaluate.', 'train/inspect', 'train/layouts', 'train/loader'],
   ...['train/precision', 'train/protocol', 'train/report', 'train/run-'],
