@@ -34,6 +34,7 @@ export {
   type TypedArray,
   tensor,
 } from './tensor.js';
+export { tune } from './tune.js';
 export {
   askedFor,
   type CandidateResult,
@@ -46,7 +47,6 @@ export {
   type TrialTensor,
   type TuneOptions,
   type TuneResult,
-  tune,
 } from './tuner.js';
 export type { Tuning } from './tuning.js';
 export { verifyDevice } from './verify.js';

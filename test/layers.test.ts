@@ -25,6 +25,7 @@ const floors = [
   ['tuning', 'tuned', 'choices', 'trial', 'tuner'],
   ['ops'],
   ['capture'],
+  ['tune'],
   ['index'],
 ];
 /** Entries beside the floors: they know Node and nothing above the device. */

@@ -16,8 +16,7 @@ import { type ActivationOf, activationOf, deferredActivation, setStatistics } fr
 import { imageSizes } from '../image-sizes.js';
 import { blockConv } from './blocks.js';
 import { typesOf } from './family.js';
-import { convKernel } from './forward.js';
-import { onePass, weightGradientKernel } from './weight-gradient.js';
+import { convKernel, onePass, weightGradientKernel } from './forward.js';
 import { granted, loaded } from './wish.js';
 
 /** Options of `conv`. */

@@ -1,5 +1,5 @@
 // Families of kernels: direct, tiled and matrix kernels compute the same results in different ways. A family lists the candidates
-// for a shape and makes a kernel from one. To add a family, write its file and add it to forward.ts and weight-gradient.ts.
+// for a shape and makes a kernel from one. To add a family, write its file and add it to forward.ts.
 import type { ConvGeometry } from '../../../shaders/conv/geometry.js';
 import type { WorkgroupLimits } from '../../../shaders/conv/staging.js';
 import type { Float } from '../../../shaders/wgsl.js';
@@ -48,7 +48,8 @@ export interface Choice extends Tiled {
   readonly kernel: (typeof names)[number];
 }
 
-export type Families<Kernel> = Readonly<Record<Choice['kernel'], Family<Kernel>>>;
+/** Matrix units are there where the tuner is. */
+export type Families<Kernel> = Readonly<Partial<Record<Choice['kernel'], Family<Kernel>>>>;
 
 /**
  * The candidates of all families, the default first: tiled on a GPU, where a tile fits; direct on a CPU, whose threads share caches
@@ -56,7 +57,9 @@ export type Families<Kernel> = Readonly<Record<Choice['kernel'], Family<Kernel>>
  */
 export function candidatesOf<Kernel>(families: Families<Kernel>, wanted: Wanted): Choice[] {
   const order = wanted.gpu.adapter.software ? names : (['tiled', 'direct', 'matrix'] as const);
-  return order.flatMap((kernel) => families[kernel].candidates(wanted).map((candidate) => ({ kernel, ...candidate })));
+  return order.flatMap(
+    (kernel) => families[kernel]?.candidates(wanted).map((candidate) => ({ kernel, ...candidate })) ?? [],
+  );
 }
 
 /** The tuner's key for the choice of a kernel. */

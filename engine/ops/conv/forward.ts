@@ -1,19 +1,40 @@
-// Chooses the kernel that runs a convolution or its input gradient on this adapter. A cost model ranks the candidates for a shape,
-// and the first is the default; the tuner may choose another.
-import type { ConvTile } from '../../../shaders/conv/direct.js';
+// The kernel that runs a convolution or its input gradient on this adapter, and that of a weight gradient. A cost model ranks the
+// candidates for a shape, and the first is the default; where the tuner is loaded, it may have chosen another (tuned.ts).
+// Separate workgroups sum each slice of a weight gradient's pixels. A kernel with one slice writes the gradient itself; several slices
+// are added up by a second launch.
 import type { ConvGeometry } from '../../../shaders/conv/geometry.js';
-import { transposeWeightShader } from '../../../shaders/conv/weights.js';
-import { choose, type Trial, type TrialLaunch, type TrialTensor } from '../../choices.js';
 import type { Gpu } from '../../device.js';
-import { sizeOf } from '../../shape.js';
-import { directForward } from './direct.js';
-import { type Choice, type ConvTypes, candidatesOf, type Families, keyOf } from './family.js';
-import type { ConvKernel } from './kernels.js';
-import { matrixForward } from './matrix.js';
-import { tiledForward } from './tiled.js';
-import { type ConvWish, granted, halfValues, operandRounding, trialInput, trialSums, wishText } from './wish.js';
+import { directForward, directWeightGradient } from './direct.js';
+import { type ConvTypes, candidatesOf, type Families, type Wanted } from './family.js';
+import type { ConvKernel, WeightGradientKernel } from './kernels.js';
+import { tiledForward, tiledWeightGradient } from './tiled.js';
+import type { ConvWish } from './wish.js';
 
-const families: Families<ConvKernel> = { direct: directForward, tiled: tiledForward, matrix: matrixForward };
+/** @internal The families that need no tuner. */
+export const forwardFamilies: Families<ConvKernel> = { direct: directForward, tiled: tiledForward };
+/** @internal */
+export const weightGradientFamilies: Families<WeightGradientKernel> = {
+  direct: directWeightGradient,
+  tiled: tiledWeightGradient,
+};
+
+type Pick<Kernel> = (wanted: Wanted, wish: ConvWish) => Kernel;
+
+/** What chooses among all families: tuned.ts, once the tuner is loaded. */
+let tuned: { readonly forward: Pick<ConvKernel>; readonly weightGradient: Pick<WeightGradientKernel> } | undefined;
+
+/**
+ * @internal Lets the tuner's choices count. `engine/tune.ts` calls it, so that the bundle of a page without a tuner holds neither trials
+ * nor the kernels for matrix units, which only the tuner may choose.
+ */
+export function setTuned(own: NonNullable<typeof tuned>): void {
+  tuned = own;
+}
+
+const byDefault = <Kernel>(families: Families<Kernel>, wanted: Wanted): Kernel => {
+  const choice = candidatesOf(families, wanted)[0]!;
+  return families[choice.kernel]!.kernel(wanted, choice);
+};
 
 /** The kernel for a geometry and a wish, forward or, `backwards`, as the input gradient of stride 1. */
 export function convKernel(
@@ -24,48 +45,20 @@ export function convKernel(
   wish: ConvWish,
 ): ConvKernel {
   const wanted = { gpu, types, g, backwards };
-  const kernelOf = (choice: Choice): ConvKernel => families[choice.kernel].kernel(wanted, choice);
-  const { dtype, parameters } = types;
-  const sums = wish.statistics || wish.gradient !== undefined;
-  // The tile of the kernel against which the tuner checks the candidates. It has few parts where it writes partial sums.
-  const simplest: ConvTile = { rows: 1, columns: sums ? 8 : 1, channels: 1, quad: false, workgroup: 64 };
-  const reference: Choice = { kernel: 'direct', tile: simplest };
-  const terms = sizeOf(g.kernel) * g.inputs;
-  const choice = choose<Choice>(
-    gpu,
-    keyOf(backwards ? 'inputGradient' : 'forward', types, g) + wishText(wish, backwards),
-    candidatesOf(families, wanted),
-    {
-      reference,
-      terms: { y: terms, merged: terms + g.output[1] * g.output[2] },
-      operandRounding: operandRounding(dtype, wish),
-      build: (candidate): Trial => {
-        const kernel = kernelOf(candidate);
-        const fusion =
-          candidate === reference ? { ...granted(wish, kernel), onLoad: undefined } : granted(wish, kernel);
-        const { source, grid, weights } = kernel.launch({ bias: wish.bias, fusion });
-        // Where matrix units may round the weights to f16, the weights are values that f16 holds, so that all candidates agree.
-        const values = parameters === dtype ? {} : { values: halfValues };
-        const weight: TrialTensor = { shape: [g.outputs, ...g.kernel, g.inputs], dtype: parameters, ...values };
-        const transposed: TrialTensor = { shape: weight.shape, dtype: parameters, name: 'prepared' };
-        const input = trialInput(g, dtype, wish, fusion.onLoad);
-        const sums = trialSums(g, dtype, wish, kernel.parts);
-        const args = {
-          ...input.bound,
-          ...sums.bound,
-          weight: weights === 'outputs-last' ? transposed : weight,
-          y: { shape: [g.batch, ...g.output, g.outputs], dtype },
-          ...(wish.bias && { bias: { shape: [g.outputs], dtype: parameters } }),
-        };
-        const prepare: TrialLaunch = {
-          source: transposeWeightShader(parameters, g),
-          args: { weight, prepared: transposed },
-          grid: { threads: sizeOf(weight.shape) },
-        };
-        const launches = [...input.before, ...(weights === 'outputs-last' ? [prepare] : []), { source, args, grid }];
-        return { launches, checks: sums.after, outputs: sums.after.length ? ['y', 'merged'] : ['y'] };
-      },
-    },
-  );
-  return kernelOf(choice);
+  return tuned ? tuned.forward(wanted, wish) : byDefault(forwardFamilies, wanted);
 }
+
+/** The kernel for the weight gradient of a geometry, and of the bias where the wish says so. */
+export function weightGradientKernel(
+  gpu: Gpu,
+  types: ConvTypes,
+  g: ConvGeometry,
+  wish: ConvWish,
+): WeightGradientKernel {
+  const wanted = { gpu, types, g, backwards: false };
+  return tuned ? tuned.weightGradient(wanted, wish) : byDefault(weightGradientFamilies, wanted);
+}
+
+/** Whether the first pass of a weight gradient writes the gradient itself. */
+export const onePass = ({ slices }: WeightGradientKernel, { parameters }: ConvTypes): boolean =>
+  slices === 1 && parameters === 'f32';

@@ -1,0 +1,136 @@
+// The choices of convolutions' kernels as the tuner sees them: all candidates, those on matrix units too, and for each a trial, which
+// launches the text that the step will run, with all that is fused into it.
+import type { ConvTile } from '../../../shaders/conv/direct.js';
+import type { WeightGradientTile } from '../../../shaders/conv/direct-weight-gradient.js';
+import type { ConvGeometry } from '../../../shaders/conv/geometry.js';
+import {
+  plainSumShader,
+  sumSlicesGrid,
+  sumSlicesShader,
+  transposeWeightShader,
+} from '../../../shaders/conv/weights.js';
+import { choose, type Trial, type TrialLaunch, type TrialTensor } from '../../choices.js';
+import type { Gpu } from '../../device.js';
+import { sizeOf } from '../../shape.js';
+import { type Choice, candidatesOf, type Families, keyOf, type Wanted } from './family.js';
+import { forwardFamilies, onePass, weightGradientFamilies } from './forward.js';
+import type { ConvKernel, WeightGradientKernel } from './kernels.js';
+import { matrixForward, matrixWeightGradient } from './matrix.js';
+import { halfValues, operandRounding, trialInput, trialSums } from './trials.js';
+import { type ConvWish, granted, loaded, wishText } from './wish.js';
+
+/** The kernel of a convolution or its input gradient: what the tuner remembers, else the default. */
+export function tunedForward(wanted: Wanted, wish: ConvWish): ConvKernel {
+  const { gpu, types, g, backwards } = wanted;
+  const families: Families<ConvKernel> = { ...forwardFamilies, matrix: matrixForward };
+  const kernelOf = (choice: Choice): ConvKernel => families[choice.kernel]!.kernel(wanted, choice);
+  const { dtype, parameters } = types;
+  const sums = wish.statistics || wish.gradient !== undefined;
+  // The tile of the kernel against which the tuner checks the candidates. It has few parts where it writes partial sums.
+  const simplest: ConvTile = { rows: 1, columns: sums ? 8 : 1, channels: 1, quad: false, workgroup: 64 };
+  const reference: Choice = { kernel: 'direct', tile: simplest };
+  const terms = sizeOf(g.kernel) * g.inputs;
+  const choice = choose<Choice>(
+    gpu,
+    keyOf(backwards ? 'inputGradient' : 'forward', types, g) + wishText(wish, backwards),
+    candidatesOf(families, wanted),
+    {
+      reference,
+      terms: { y: terms, merged: terms + g.output[1] * g.output[2] },
+      operandRounding: operandRounding(dtype, wish),
+      build: (candidate): Trial => {
+        const kernel = kernelOf(candidate);
+        const fusion =
+          candidate === reference ? { ...granted(wish, kernel), onLoad: undefined } : granted(wish, kernel);
+        const { source, grid, weights } = kernel.launch({ bias: wish.bias, fusion });
+        // Where matrix units may round the weights to f16, the weights are values that f16 holds, so that all candidates agree.
+        const values = parameters === dtype ? {} : { values: halfValues };
+        const weight: TrialTensor = { shape: [g.outputs, ...g.kernel, g.inputs], dtype: parameters, ...values };
+        const transposed: TrialTensor = { shape: weight.shape, dtype: parameters, name: 'prepared' };
+        const input = trialInput(g, dtype, wish, fusion.onLoad);
+        const sums = trialSums(g, dtype, wish, kernel.parts);
+        const args = {
+          ...input.bound,
+          ...sums.bound,
+          weight: weights === 'outputs-last' ? transposed : weight,
+          y: { shape: [g.batch, ...g.output, g.outputs], dtype },
+          ...(wish.bias && { bias: { shape: [g.outputs], dtype: parameters } }),
+        };
+        const prepare: TrialLaunch = {
+          source: transposeWeightShader(parameters, g),
+          args: { weight, prepared: transposed },
+          grid: { threads: sizeOf(weight.shape) },
+        };
+        const launches = [...input.before, ...(weights === 'outputs-last' ? [prepare] : []), { source, args, grid }];
+        return { launches, checks: sums.after, outputs: sums.after.length ? ['y', 'merged'] : ['y'] };
+      },
+    },
+  );
+  return kernelOf(choice);
+}
+
+/** Most pixels that a thread of the reference sums on a GPU, which ends a launch that takes seconds. */
+const mostPixels = 4096;
+
+/** The tile of the reference kernel, against which the tuner checks the candidates. */
+function simplest({ adapter }: Gpu, g: ConvGeometry): WeightGradientTile {
+  const rows = g.batch * g.output[0] * g.output[1];
+  const sliceRows = adapter.software ? rows : Math.min(rows, Math.ceil(mostPixels / g.output[2]));
+  const slices = Math.ceil(rows / sliceRows);
+  return { inputs: 1, outputs: 1, allRows: false, unroll: 1, quad: false, slices, workgroup: 64 };
+}
+
+/** The kernel of a weight gradient: what the tuner remembers, else the default. */
+export function tunedWeightGradient(wanted: Wanted, wish: ConvWish): WeightGradientKernel {
+  const { gpu, types, g } = wanted;
+  const { dtype, parameters } = types;
+  const families: Families<WeightGradientKernel> = { ...weightGradientFamilies, matrix: matrixWeightGradient };
+  const kernelOf = (choice: Choice): WeightGradientKernel => families[choice.kernel]!.kernel(wanted, choice);
+  const reference: Choice = { kernel: 'direct', tile: simplest(gpu, g) };
+  const key = keyOf('weightGradient', types, g) + wishText(wish);
+  const choice = choose<Choice>(gpu, key, candidatesOf(families, wanted), {
+    reference,
+    terms: g.batch * sizeOf(g.output),
+    operandRounding: operandRounding(dtype, wish),
+    build: (candidate): Trial => {
+      const kernel = kernelOf(candidate);
+      const onLoad = candidate === reference ? undefined : loaded(wish, kernel);
+      const { source, grid } = kernel.launch({ bias: wish.bias, onLoad });
+      const { bound, before } = trialInput(g, dtype, wish, onLoad);
+      const [weight, bias] = [[g.outputs, ...g.kernel, g.inputs], [g.outputs]];
+      const dy: TrialTensor = { shape: [g.batch, ...g.output, g.outputs], dtype };
+      const dWeight: TrialTensor = { shape: weight, dtype: parameters };
+      const dBias: TrialTensor = { shape: bias, dtype: parameters };
+      const outputs = wish.bias ? ['dWeight', 'dBias'] : ['dWeight'];
+      const firstPass = (sums: { dWeight: TrialTensor; dBias: TrialTensor }): TrialLaunch[] => {
+        const { dBias, ...others } = sums;
+        return [...before, { source, args: { ...bound, dy, ...others, ...(wish.bias && { dBias }) }, grid }];
+      };
+      if (onePass(kernel, types)) return { launches: firstPass({ dWeight, dBias }), outputs };
+      const partialWeight = { shape: [kernel.slices, ...weight], name: 'partialWeight' };
+      const partialBias = { shape: [kernel.slices, ...bias], name: 'partialBias' };
+      const first = firstPass({ dWeight: partialWeight, dBias: partialBias });
+      const size = sizeOf(weight);
+      if (candidate === reference) {
+        const plain = (slices: TrialTensor, sum: TrialTensor & { name: string }): TrialLaunch => ({
+          source: plainSumShader(parameters, sizeOf(sum.shape)),
+          args: { slices, sum },
+          grid: { threads: sizeOf(sum.shape) },
+        });
+        const sums = [
+          plain(partialWeight, { ...dWeight, name: 'dWeight' }),
+          ...(wish.bias ? [plain(partialBias, { ...dBias, name: 'dBias' })] : []),
+        ];
+        return { launches: [...first, ...sums], outputs };
+      }
+      const summing = { dtype: parameters, bias: wish.bias, slices: kernel.slices, software: gpu.adapter.software };
+      const second = {
+        source: sumSlicesShader(summing),
+        args: { partialWeight, dWeight, ...(wish.bias && { partialBias, dBias }) },
+        grid: sumSlicesGrid(summing, size + (wish.bias ? g.outputs : 0)),
+      };
+      return { launches: [...first, second], outputs };
+    },
+  });
+  return kernelOf(choice);
+}
