@@ -1,9 +1,11 @@
 // y = expression(operands), elementwise with numpy's broadcasting. `V` in an expression is the working type, f32 or vec4f.
 // One thread per element, or per four neighbours where every operand has four in a row (or one value for all four).
 // Operands of y's own shape need no sizes in the text, so one pipeline serves all shapes. An operand that is a number is data in
-// `numbers`, so one pipeline serves all numbers. Expressions may call the functions of `nanFunctions` and of division.ts.
+// `numbers`, so one pipeline serves all numbers. Expressions may call the functions of `nanFunctions` and of division.ts, and those of
+// functions.ts that are given.
 import { divideFunction, divisorGradientFunction } from './division.js';
-import { enable, type Float, flatIndex, nanFunctions, u32, wgsl } from './wgsl.js';
+import { functionTexts, type NumberFunction } from './functions.js';
+import { also, enable, type Float, flatIndex, nanFunctions, u32, wgsl } from './wgsl.js';
 
 /** Sizes of the loop over y, slowest first, and by operand name its strides in elements (0: repeated). */
 export interface ElementwiseLayout {
@@ -50,6 +52,7 @@ export function elementwiseShader(
   expression: string,
   { sizes, strides }: ElementwiseLayout,
   numbers: readonly string[] = [],
+  functions: readonly NumberFunction[] = [],
 ): string {
   const names = Object.keys(strides);
   const inner = sizes.length - 1;
@@ -82,14 +85,14 @@ export function elementwiseShader(
     (operand) => `let ${operand} = V(${wide(operand) ? 'vec4f' : 'f32'}(${operand}_[${index(operand)}]));`,
   );
   loads.push(...numbers.map((operand, n) => `let ${operand} = V(numbers[${n}]);`));
-  const functions = [
+  const snippets = [
     /\b(is_nan|keep_nan|largest)\(/.test(expression) ? nanFunctions(width === 4) : '',
     /\bdivide\(/.test(expression) ? divideFunction() : '',
     /\bdivisor_gradient\(/.test(expression) ? divisorGradientFunction(width === 4) : '',
   ];
   return wgsl`${enable(dtype)}
 alias V = ${work};
-${functions.join('')}
+${snippets.join('')}${also(functions.length > 0, functionTexts(functions, width === 4))}
 ${bindings.join('\n')}
 @group(0) @binding(${names.length}) var<storage, read_write> result: array<${type(width === 4)}>;
 #if ${numbers.length > 0}

@@ -1,6 +1,7 @@
 // Arithmetic with numpy's broadcasting. Gradients of operands that were repeated are summed over the repeated axes.
 // A JavaScript number as an operand is data, rounded to f32 (any value, infinities and NaN included), so all values share one kernel.
 // A captured step freezes it.
+import type { NumberFunction } from '../../shaders/functions.js';
 import { record } from '../autograd.js';
 import { broadcastShapes, type Shape, ShapeError, sameShape } from '../shape.js';
 import { Tensor, view } from '../tensor.js';
@@ -20,13 +21,16 @@ export function unbroadcast(dy: Tensor, shape: Shape): Tensor {
 export type Operand = Tensor | number;
 type Gradient = (dy: Tensor) => Tensor;
 
-/** y = expression over a and b; `gradients` give the gradient of each operand in the shape of y. */
-function binary(
+/**
+ * y = expression over a and b, which may call `functions`; `gradients` give the gradient of each operand in the shape of y.
+ */
+export function binary(
   name: string,
   a: Operand,
   b: Operand,
   expression: string,
   gradients: { a: Gradient; b: Gradient },
+  functions: readonly NumberFunction[] = [],
 ): Tensor {
   const operands = { a, b };
   for (const [key, operand] of Object.entries(operands)) {
@@ -38,17 +42,23 @@ function binary(
   if (!entries.length) throw new ShapeError(`${name}: both operands are numbers — expected at least one tensor.`);
   const tensors = entries.map(([, x]) => x);
   const shape = tensors.length === 2 ? broadcastShapes(name, tensors[0]!.shape, tensors[1]!.shape) : tensors[0]!.shape;
-  const y = elementwise(name, expression, shape, operands);
+  const y = elementwise(name, expression, shape, operands, functions);
   return record(name, y, tensors, (dy, needs) =>
     entries.map(([key, x], i) => (needs[i] ? unbroadcast(gradients[key](dy), x.shape) : undefined)),
   );
 }
 
 /** A gradient whose launch reads dy and the operands that its expression names. */
-function gradient(name: string, expression: string, a: Operand, b: Operand): Gradient {
+export function gradient(
+  name: string,
+  expression: string,
+  a: Operand,
+  b: Operand,
+  functions: readonly NumberFunction[] = [],
+): Gradient {
   return (dy) => {
     const used = Object.entries({ a, b }).filter(([key]) => new RegExp(`\\b${key}\\b`).test(expression));
-    return elementwise(`${name}_backward`, expression, dy.shape, { dy, ...Object.fromEntries(used) });
+    return elementwise(`${name}_backward`, expression, dy.shape, { dy, ...Object.fromEntries(used) }, functions);
   };
 }
 

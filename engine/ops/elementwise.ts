@@ -1,5 +1,6 @@
 // The launch behind arithmetic, unary functions and every broadcast: WGSL expressions over named operands. No gradients here.
 import { elementwiseLayout, elementwiseShader } from '../../shaders/elementwise.js';
+import type { NumberFunction } from '../../shaders/functions.js';
 import type { Shape } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
@@ -8,13 +9,14 @@ import { floatType } from './float-type.js';
 /**
  * Launches y = expression over named operands, broadcast to `shape`. The expression is WGSL over the operands' names;
  * `V` is its working type; the names `result` and `numbers` are reserved. A number as an operand is rounded to f32 and bound as data.
- * Records no gradient.
+ * `functions` are those of shaders/functions.ts that it calls. Records no gradient.
  */
 export function elementwise(
   name: string,
   expression: string,
   shape: Shape,
   all: Readonly<Record<string, Tensor | number>>,
+  functions: readonly NumberFunction[] = [],
 ): Tensor {
   const operands: Record<string, Tensor> = {};
   const numbers: Record<string, number> = {};
@@ -30,7 +32,7 @@ export function elementwise(
   const bound = Object.fromEntries(Object.entries(operands).map(([key, x]) => [`${key}_`, x]));
   const values = Object.values(numbers);
   run(
-    elementwiseShader(dtype, `elementwise_${name}`, expression, layout, Object.keys(numbers)),
+    elementwiseShader(dtype, `elementwise_${name}`, expression, layout, Object.keys(numbers), functions),
     { ...bound, result: y, ...(values.length && { numbers: values }) },
     { threads: y.size },
   );

@@ -3,6 +3,7 @@
 export type { Confidence, ConsistencyKind } from '../../shaders/consistency.js';
 export type { SeparationKind } from '../../shaders/prototype-distance.js';
 export type { Float } from '../../shaders/wgsl.js';
+export { type GeluOptions, gelu, sigmoid, silu, softplus, tanh } from './activations.js';
 export {
   type AnyThreshold,
   type ClassThresholds,
@@ -19,11 +20,13 @@ export { averagePool } from './average-pool.js';
 export { type BatchNormOptions, batchNorm } from './batch-norm.js';
 export { cast } from './cast.js';
 export { type ClipOptions, type Clipped, clipGradients } from './clip-gradients.js';
+export { equal, greater, greaterEqual, less, lessEqual, notEqual } from './comparisons.js';
 export { concat } from './concat.js';
 export { convTranspose } from './conv/blocks.js';
 export { type ConvOptions, conv } from './conv/conv.js';
 export { addCrops, type Crop, crop, cropTable } from './crop.js';
 export { type CrossEntropyOptions, crossEntropy } from './cross-entropy.js';
+export { detach } from './detach.js';
 export { type DiceOptions, diceLoss } from './dice-loss.js';
 export { type DropoutOptions, dropout } from './dropout.js';
 export { gaussianNoise } from './gaussian-noise.js';
@@ -53,6 +56,7 @@ export { type NormActivationOptions, normActivation } from './norm-activation.js
 export type { RunningStatistics } from './normalization.js';
 export { createAdamW, createSgd, ema, type Optimizer, type StepOptions } from './optimizer.js';
 export { binaryCrossEntropy, huberLoss, meanSquaredError } from './pair-loss.js';
+export { maximum, minimum, pow } from './powers-and-extrema.js';
 export {
   type AddedTo,
   addPrototypeDistance,
@@ -73,6 +77,24 @@ export { type CosineSchedule, cosineSchedule, type PolynomialSchedule, polynomia
 export { selectionStatistics } from './selection-statistics.js';
 export { slice } from './slice.js';
 export { logSoftmax, softmax } from './softmax.js';
-export { abs, clamp, exp, log, neg, sqrt, square } from './unary.js';
+export {
+  abs,
+  ceil,
+  clamp,
+  cos,
+  erf,
+  exp,
+  floor,
+  log,
+  neg,
+  reciprocal,
+  round,
+  rsqrt,
+  sign,
+  sin,
+  sqrt,
+  square,
+} from './unary.js';
 export { type UpsampleOptions, upsample } from './upsample.js';
 export { mixItems, strongViews, type View, viewTable } from './views.js';
+export { where } from './where.js';

@@ -1,25 +1,40 @@
 // Functions of one number, applied to every element. NaN gives NaN, in value and gradient. Drivers may drop a NaN in min, max, sign,
 // exp, log and comparisons; there `keep_nan` tests the bits.
+import { cosFunction, erfFunction, erfSlope, type NumberFunction, sinFunction } from '../../shaders/functions.js';
 import { record } from '../autograd.js';
 import { ShapeError } from '../shape.js';
 import type { Tensor } from '../tensor.js';
 import { elementwise } from './elementwise.js';
+import { expectTensors } from './float-type.js';
 
-/** y = expression of x and `numbers`; the gradient's expression may name dy and y, too. */
-function unary(
+/** What the expressions of a unary op use: numbers by name, and functions of shaders/functions.ts. */
+interface Uses {
+  readonly numbers?: Readonly<Record<string, number>>;
+  readonly functions?: readonly NumberFunction[];
+  /** Of the gradient's expression; default `functions`. */
+  readonly gradientFunctions?: readonly NumberFunction[];
+}
+
+/** y = expression of x and the numbers; the gradient's expression may name dy and y, too. Without one, y is a constant to autograd. */
+export function unary(
   name: string,
   x: Tensor,
   expression: string,
-  gradientExpression: string,
-  numbers: Readonly<Record<string, number>> = {},
+  gradientExpression?: string,
+  { numbers = {}, functions = [], gradientFunctions = functions }: Uses = {},
 ): Tensor {
-  const y = elementwise(name, expression, x.shape, { x, ...numbers });
+  expectTensors(name, x);
+  const y = elementwise(name, expression, x.shape, { x, ...numbers }, functions);
+  if (!gradientExpression) return y;
   return record(name, y, [x], (dy) => {
     const all: Record<string, Tensor | number> = { dy, x, y, ...numbers };
     const used = Object.entries(all).filter(([key]) => new RegExp(`\\b${key}\\b`).test(gradientExpression));
-    return [elementwise(`${name}_backward`, gradientExpression, x.shape, Object.fromEntries(used))];
+    return [elementwise(`${name}_backward`, gradientExpression, x.shape, Object.fromEntries(used), gradientFunctions)];
   });
 }
+
+/** Numbers from 2²³ on are whole; not every driver rounds those. */
+const rounded = (expression: string): string => `keep_nan(x, select(${expression}, x, abs(x) >= V(8388608.0)))`;
 
 /** −x. */
 export const neg = (x: Tensor): Tensor => unary('neg', x, '-x', '-dy');
@@ -32,11 +47,17 @@ export const log = (x: Tensor): Tensor => {
   // Not every driver's log handles 0, infinity and negative numbers.
   const above = 'select(log(x), infinity, x == infinity)';
   const expression = `keep_nan(x, select(select(${above}, -infinity, x == V(0.0)), nan, x < V(0.0)))`;
-  return unary('log', x, expression, 'divide(dy, x)', { infinity: Number.POSITIVE_INFINITY, nan: Number.NaN });
+  return unary('log', x, expression, 'divide(dy, x)', { numbers: { infinity: Number.POSITIVE_INFINITY, nan: Number.NaN } });
 };
 
 /** Square root of x > 0. */
 export const sqrt = (x: Tensor): Tensor => unary('sqrt', x, 'sqrt(x)', 'dy / (y + y)');
+
+/** 1/√x: ±∞ at ±0, NaN below. */
+export const rsqrt = (x: Tensor): Tensor => unary('rsqrt', x, 'V(1.0) / sqrt(x)', 'dy * (V(-0.5) * divide(y, x))');
+
+/** 1/x: ±∞ at ±0. */
+export const reciprocal = (x: Tensor): Tensor => unary('reciprocal', x, 'divide(V(1.0), x)', '-dy * y * y');
 
 /** x². */
 export const square = (x: Tensor): Tensor => unary('square', x, 'x * x', 'dy * (x + x)');
@@ -49,5 +70,33 @@ export function clamp(x: Tensor, low: number, high: number): Tensor {
   if (!(low <= high)) throw new ShapeError(`clamp: the limits are in the wrong order — got [${low}, ${high}].`);
   const limited = 'keep_nan(x, clamp(x, low, high))';
   const gradient = 'keep_nan(x, select(V(0.0), dy, (x >= low) & (x <= high)))';
-  return unary('clamp', x, limited, gradient, { low, high });
+  return unary('clamp', x, limited, gradient, { numbers: { low, high } });
 }
+
+/** sin x, of any x in radians, to two units in the last place; NaN at ±∞. */
+export const sin = (x: Tensor): Tensor =>
+  unary('sin', x, 'sin_of(x)', 'dy * cos_of(x)', { functions: [sinFunction], gradientFunctions: [cosFunction] });
+
+/** cos x, of any x in radians, to two units in the last place; NaN at ±∞. */
+export const cos = (x: Tensor): Tensor =>
+  unary('cos', x, 'cos_of(x)', '-dy * sin_of(x)', { functions: [cosFunction], gradientFunctions: [sinFunction] });
+
+/** The error function, 2/√π ∫ e^−t² from 0 to x. */
+export const erf = (x: Tensor): Tensor =>
+  unary('erf', x, 'keep_nan(x, erf(x))', 'keep_nan(x, dy * erf_slope(x))', {
+    functions: [erfFunction],
+    gradientFunctions: [erfSlope],
+  });
+
+/** The largest whole number not above x. No gradient: it is 0 wherever there is one. */
+export const floor = (x: Tensor): Tensor => unary('floor', x, rounded('floor(x)'));
+
+/** The smallest whole number not below x. No gradient. */
+export const ceil = (x: Tensor): Tensor => unary('ceil', x, rounded('ceil(x)'));
+
+/** The nearest whole number, the even one of two (2.5 gives 2). No gradient. */
+export const round = (x: Tensor): Tensor => unary('round', x, rounded('round(x)'));
+
+/** −1 for x < 0, 1 for x > 0, and ±0 itself. No gradient. */
+export const sign = (x: Tensor): Tensor =>
+  unary('sign', x, 'keep_nan(x, select(select(x, V(-1.0), x < V(0.0)), V(1.0), x > V(0.0)))');
