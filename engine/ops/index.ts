@@ -30,6 +30,7 @@ export { detach } from './detach.js';
 export { type DiceOptions, diceLoss } from './dice-loss.js';
 export { type DropoutOptions, dropout } from './dropout.js';
 export { gaussianNoise } from './gaussian-noise.js';
+export { broadcastTo, flip, permute, tile, transpose } from './index-map.js';
 export { instanceNorm } from './instance-norm.js';
 export type { LabelOptions } from './labeled-pixels.js';
 export { groupNorm, layerNorm } from './layer-norm.js';
@@ -56,6 +57,7 @@ export { type NormActivationOptions, normActivation } from './norm-activation.js
 export type { RunningStatistics } from './normalization.js';
 export { createAdamW, createSgd, ema, type Optimizer, type StepOptions } from './optimizer.js';
 export { binaryCrossEntropy, huberLoss, meanSquaredError } from './pair-loss.js';
+export { type PadOptions, pad } from './pad.js';
 export { maximum, minimum, pow } from './powers-and-extrema.js';
 export {
   type AddedTo,
@@ -77,6 +79,7 @@ export { type CosineSchedule, cosineSchedule, type PolynomialSchedule, polynomia
 export { selectionStatistics } from './selection-statistics.js';
 export { slice } from './slice.js';
 export { logSoftmax, softmax } from './softmax.js';
+export { split, stack } from './stack.js';
 export {
   abs,
   ceil,

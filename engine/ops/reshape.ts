@@ -1,8 +1,24 @@
 // Reshape: another shape for the same elements.
 import { record } from '../autograd.js';
-import type { Shape } from '../shape.js';
+import { type Shape, ShapeError, show, sizeOf } from '../shape.js';
 import { type Tensor, view } from '../tensor.js';
+import { expectTensors } from './float-type.js';
 
-/** The same elements in the same order under another shape of equal size; moves nothing. */
-export const reshape = (x: Tensor, shape: Shape): Tensor =>
-  record('reshape', view(x, shape), [x], (dy) => [view(dy, x.shape)]);
+/** The shape with its one −1, if there is one, replaced by what makes `size` elements. */
+function resolved(shape: Shape, from: Tensor): Shape {
+  const open = shape.indexOf(-1);
+  if (open < 0) return shape;
+  const rest = sizeOf(shape.with(open, 1));
+  if (!(rest > 0) || from.size % rest) {
+    throw new ShapeError(
+      `reshape: ${show(shape)} leaves no whole size for the −1 — ${show(from.shape)} has ${from.size} elements.`,
+    );
+  }
+  return shape.with(open, from.size / rest);
+}
+
+/** The same elements in the same order under another shape of equal size; one size may be −1, which follows. Moves nothing. */
+export function reshape(x: Tensor, shape: Shape): Tensor {
+  expectTensors('reshape', x);
+  return record('reshape', view(x, resolved(shape, x)), [x], (dy) => [view(dy, x.shape)]);
+}
