@@ -1,10 +1,18 @@
-// y[o, i] = scale · Σ_r x[o, r, i], or the maximum over r (NaN if one is). x is seen as [outer, count, inner].
+// y[o, i] = scale · Σ_r x[o, r, i], the product, or the maximum or minimum over r (NaN if one is). x is seen as [outer, count, inner].
 // 'threads': one thread per (o, s, i) walks r = s, s + splits, … with four running values; neighbouring threads read neighbours.
 // 'workgroup': 256 threads per (o, i) do the same and combine in a tree. Both orders are fixed, so results repeat bit for bit.
-import { enable, type Float, flatIndex, nanFunctions, u32, wgsl } from './wgsl.js';
+import { also, enable, type Float, flatIndex, nanFunctions, u32, wgsl } from './wgsl.js';
+
+/** How two partial results make one, and what a running value begins with; without `start`, with an element. */
+const reductions = {
+  sum: { combine: (a: string, b: string): string => `${a} + ${b}`, start: '0.0' },
+  prod: { combine: (a: string, b: string): string => `(${a}) * (${b})`, start: '1.0' },
+  max: { combine: (a: string, b: string): string => `largest(${a}, ${b})`, start: undefined },
+  min: { combine: (a: string, b: string): string => `smallest(${a}, ${b})`, start: undefined },
+};
 
 export interface Reduction {
-  readonly kind: 'sum' | 'max';
+  readonly kind: keyof typeof reductions;
   /** Type of x; y is `to`. Between passes partial results are f32. */
   readonly from: Float;
   readonly to: Float;
@@ -17,8 +25,9 @@ export interface Reduction {
   readonly scaled: boolean;
 }
 
-const combine = (kind: Reduction['kind'], a: string, b: string): string =>
-  kind === 'sum' ? `${a} + ${b}` : `largest(${a}, ${b})`;
+const combine = (kind: Reduction['kind'], a: string, b: string): string => reductions[kind].combine(a, b);
+
+const smallest = 'fn smallest(a: V, b: V) -> V { return keep_nan(a, keep_nan(b, min(a, b))); }';
 
 const head = ({
   kind,
@@ -26,9 +35,9 @@ const head = ({
   to,
   scaled,
 }: Reduction): string => wgsl`${enable(from === 'f16' || to === 'f16' ? 'f16' : 'f32')}
-#if ${kind === 'max'}
+#if ${kind === 'max' || kind === 'min'}
 alias V = f32;
-${nanFunctions(false)}
+${nanFunctions(false)}${also(kind === 'min', smallest)}
 #endif
 @group(0) @binding(0) var<storage, read> x: array<${from}>;
 @group(0) @binding(1) var<storage, read_write> y: array<${to}>;
@@ -39,6 +48,7 @@ ${nanFunctions(false)}
 export function reduceByThreads(reduction: Reduction): string {
   const { kind, to, outer, count, inner, splits, scaled } = reduction;
   const stride = u32(splits * inner);
+  const { start } = reductions[kind];
   const four = Math.floor(count / splits / 4) * 4; // every split has at least these
   return wgsl`${head(reduction)}
 
@@ -50,8 +60,8 @@ fn reduce_${kind}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgro
   let begin = item / ${u32(splits * inner)} * ${u32(count * inner)};
   let end = begin + ${u32(count * inner)};
   var at = begin + first;
-#if ${kind === 'sum'}
-  var a = 0.0; var b = 0.0; var c = 0.0; var d = 0.0;
+#if ${start !== undefined}
+  var a = ${start ?? ''}; var b = ${start ?? ''}; var c = ${start ?? ''}; var d = ${start ?? ''};
 #else
   var a = f32(x[at]); var b = a; var c = a; var d = a;
 #endif
@@ -69,6 +79,7 @@ fn reduce_${kind}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgro
 
 export function reduceByWorkgroup(reduction: Reduction): string {
   const { kind, to, outer, count, inner, scaled } = reduction;
+  const { start } = reductions[kind];
   return wgsl`${head(reduction)}
 var<workgroup> partial: array<f32, 256>;
 
@@ -79,8 +90,8 @@ fn reduce_${kind}(
   let item = group.y * groups.x + group.x;
   if (item >= ${u32(outer * inner)}) { return; }
   let base = item / ${u32(inner)} * ${u32(count * inner)} + item % ${u32(inner)};
-#if ${kind === 'sum'}
-  var a = 0.0;
+#if ${start !== undefined}
+  var a = ${start ?? ''};
 #else
   var a = f32(x[base]);
 #endif
@@ -96,7 +107,7 @@ fn reduce_${kind}(
 
 /** Representative texts of every kernel in this file. */
 export const variants = (): string[] =>
-  (['sum', 'max'] as const).flatMap((kind) =>
+  (['sum', 'max', 'min', 'prod'] as const).flatMap((kind) =>
     (['f32', 'f16'] as const).flatMap((dtype) => {
       const size = { kind, outer: 2, count: 1000, inner: 3, scaled: kind === 'sum' };
       return [

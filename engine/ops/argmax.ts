@@ -1,17 +1,34 @@
-// Argmax over the last axis: the class of every pixel as u8 labels.
+// Argmax and argmin over one axis; over the last, the class of every pixel as u8 labels.
 import { argmaxShader } from '../../shaders/argmax.js';
-import { ShapeError, show } from '../shape.js';
+import { firstInOrder, firstOfRows } from '../../shaders/order.js';
+import { normalizeAxes, ShapeError, show, sizeOf } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
 import { floatType } from './float-type.js';
+import { folded } from './reduce.js';
 
-/** Index of the largest value over the last axis, as u8 [...]: the first of equals, or the first NaN if there is one. No gradient. */
-export function argmax(x: Tensor): Tensor<'u8'> {
-  const classes = x.shape.at(-1) ?? 0;
-  if (classes < 1 || classes > 256) {
-    throw new ShapeError(`argmax: the last axis of ${show(x.shape)} must have 1 to 256 classes.`);
+function indexOf(name: string, x: Tensor, axis: number, sign: '>' | '<'): Tensor {
+  const dtype = floatType(name, x);
+  if (!x.shape.length) throw new ShapeError(`${name}: got ${show(x.shape)}, expected at least one axis.`);
+  const [at] = normalizeAxes(name, x.shape.length, axis) as [number];
+  const count = x.shape[at]!;
+  const ordered = { dtype, sign, outer: sizeOf(x.shape.slice(0, at)), count, inner: sizeOf(x.shape.slice(at + 1)) };
+  const y = empty(x.gpu, x.shape.toSpliced(at, 1), count <= 256 ? 'u8' : 'u32', name);
+  if (count > 256) {
+    run(firstOfRows(ordered, 1, false), { x, indices: y }, { workgroups: folded(y.size) });
+  } else {
+    const isPlain = sign === '>' && ordered.inner === 1;
+    const source = isPlain ? argmaxShader(dtype, x.size / count, count) : firstInOrder(ordered, 'u8');
+    run(source, { x, y }, { threads: Math.ceil(y.size / 4) });
   }
-  const y = empty(x.gpu, x.shape.slice(0, -1), 'u8', 'argmax');
-  run(argmaxShader(floatType('argmax', x), x.size / classes, classes), { x, y }, { threads: Math.ceil(y.size / 4) });
   return y;
 }
+
+/**
+ * Index of the largest value along `axis` (default the last), without that axis: the first of equals, or the first NaN if there is
+ * one. u8 where the axis has at most 256 elements, else u32. No gradient.
+ */
+export const argmax = (x: Tensor, axis = -1): Tensor => indexOf('argmax', x, axis, '>');
+
+/** Index of the smallest value along `axis`, likewise. */
+export const argmin = (x: Tensor, axis = -1): Tensor => indexOf('argmin', x, axis, '<');

@@ -13,7 +13,7 @@ export {
   updateClassThresholds,
   updateQuantileThreshold,
 } from './adaptive-threshold.js';
-export { argmax } from './argmax.js';
+export { argmax, argmin } from './argmax.js';
 export { add, div, mul, type Operand, sub } from './arithmetic.js';
 export { type AttentionOptions, attention } from './attention.js';
 export { averagePool } from './average-pool.js';
@@ -26,6 +26,7 @@ export { convTranspose } from './conv/blocks.js';
 export { type ConvOptions, conv } from './conv/conv.js';
 export { addCrops, type Crop, crop, cropTable } from './crop.js';
 export { type CrossEntropyOptions, crossEntropy } from './cross-entropy.js';
+export { type CumsumOptions, cumsum } from './cumsum.js';
 export { detach } from './detach.js';
 export { type DiceOptions, diceLoss } from './dice-loss.js';
 export { type DropoutOptions, dropout } from './dropout.js';
@@ -73,13 +74,14 @@ export {
   type WeightedPrototypeUpdate,
 } from './prototypes.js';
 export { createRandom, type Random } from './random.js';
-export { type Axes, max, mean, type ReduceOptions, sum } from './reduce.js';
+export { type Axes, max, mean, min, prod, type ReduceOptions, sum } from './reduce.js';
 export { reshape } from './reshape.js';
 export { type CosineSchedule, cosineSchedule, type PolynomialSchedule, polynomialSchedule } from './schedules.js';
 export { selectionStatistics } from './selection-statistics.js';
 export { slice } from './slice.js';
 export { logSoftmax, softmax } from './softmax.js';
 export { split, stack } from './stack.js';
+export { type TopKOptions, topK } from './top-k.js';
 export {
   abs,
   ceil,
@@ -99,5 +101,6 @@ export {
   square,
 } from './unary.js';
 export { type UpsampleOptions, upsample } from './upsample.js';
+export { std, type VarianceOptions, variance } from './variance.js';
 export { mixItems, strongViews, type View, viewTable } from './views.js';
 export { where } from './where.js';

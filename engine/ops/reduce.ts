@@ -1,4 +1,4 @@
-// Sum, mean and maximum over axes. Neighbouring axes merge; each group is reduced on its own, in two passes when it is long.
+// Sum, mean, product, maximum and minimum over axes. Neighbouring axes merge; each group is reduced on its own, in two passes when it is long.
 import { type Reduction, reduceByThreads, reduceByWorkgroup } from '../../shaders/reduce.js';
 import type { Float } from '../../shaders/wgsl.js';
 import { checkOptions } from '../arguments.js';
@@ -6,6 +6,7 @@ import { record } from '../autograd.js';
 import { normalizeAxes, type Shape, sizeOf } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor, view } from '../tensor.js';
+import { cast } from './cast.js';
 import { elementwise } from './elementwise.js';
 import { floatType } from './float-type.js';
 
@@ -39,7 +40,7 @@ export function reduceMiddle(
 }
 
 /** A count of workgroups as [x, y] with x ≤ 65 535; x · y may be more than the count. */
-const folded = (count: number): [number, number] => {
+export const folded = (count: number): [number, number] => {
   const x = Math.min(count, 65535);
   return [x, Math.ceil(count / x)];
 };
@@ -72,7 +73,8 @@ export function reduced(kind: Reduction['kind'], x: Tensor, axes: readonly numbe
   return view(y, shape);
 }
 
-const without = (shape: Shape, axes: readonly number[], keepDims: boolean): number[] =>
+/** `shape` without these axes, or with size 1 there. */
+export const without = (shape: Shape, axes: readonly number[], keepDims: boolean): number[] =>
   shape.flatMap((n, axis) => (axes.includes(axis) ? (keepDims ? [1] : []) : [n]));
 
 function linear(name: string, x: Tensor, axes: Axes | undefined, keepDims: boolean, isMean: boolean): Tensor {
@@ -91,7 +93,8 @@ export interface ReduceOptions {
   readonly keepDims?: boolean;
 }
 
-function keepsDims(op: string, options: ReduceOptions | undefined): boolean {
+/** Checked: whether the reduced axes stay. */
+export function keepsDims(op: string, options: ReduceOptions | undefined): boolean {
   checkOptions(op, options, ['keepDims']);
   return options?.keepDims ?? false;
 }
@@ -104,16 +107,49 @@ export const sum = (x: Tensor, axes?: Axes, options?: ReduceOptions): Tensor =>
 export const mean = (x: Tensor, axes?: Axes, options?: ReduceOptions): Tensor =>
   linear('mean', x, axes, keepsDims('mean', options), true);
 
-/** Maximum over `axes` (all if not given); NaN where one is NaN. Elements that tie share the gradient equally. */
-export function max(x: Tensor, axes?: Axes, options?: ReduceOptions): Tensor {
-  const keepDims = keepsDims('max', options);
-  const list = normalizeAxes('max', x.shape.length, axes);
-  const kept = list.length ? reduced('max', x, list) : elementwise('max', 'x', x.shape, { x });
+function extreme(name: 'max' | 'min', x: Tensor, axes: Axes | undefined, options: ReduceOptions | undefined): Tensor {
+  const keepDims = keepsDims(name, options);
+  const list = normalizeAxes(name, x.shape.length, axes);
+  const kept = list.length ? reduced(name, x, list) : elementwise(name, 'x', x.shape, { x });
   const y = view(kept, without(x.shape, list, keepDims));
-  return record('max', y, [x], (dy) => {
-    const chosen = elementwise('max_chosen', 'keep_nan(x, select(V(0.0), V(1.0), x == y))', x.shape, { x, y: kept });
+  return record(name, y, [x], (dy) => {
+    const isChosen = 'keep_nan(x, select(V(0.0), V(1.0), x == y))';
+    const chosen = elementwise(`${name}_chosen`, isChosen, x.shape, { x, y: kept });
     const ties = list.length ? reduced('sum', chosen, list) : chosen;
     const operands = { dy: view(dy, kept.shape), chosen, ties };
-    return [elementwise('max_backward', 'dy * chosen / ties', x.shape, operands)];
+    return [elementwise(`${name}_backward`, 'dy * chosen / ties', x.shape, operands)];
+  });
+}
+
+/** Maximum over `axes` (all if not given); NaN where one is NaN. Elements that tie share the gradient equally. */
+export const max = (x: Tensor, axes?: Axes, options?: ReduceOptions): Tensor => extreme('max', x, axes, options);
+
+/** Minimum over `axes` (all if not given), likewise. */
+export const min = (x: Tensor, axes?: Axes, options?: ReduceOptions): Tensor => extreme('min', x, axes, options);
+
+/**
+ * Product over `axes` (all if not given). The gradient of an element is the product of the others, with zeros among them, too; it is
+ * the product over the element, so it is NaN where that product is infinite, and 0 where it is too small for f32.
+ */
+export function prod(x: Tensor, axes?: Axes, options?: ReduceOptions): Tensor {
+  const keepDims = keepsDims('prod', options);
+  const list = normalizeAxes('prod', x.shape.length, axes);
+  const kept = list.length ? reduced('prod', x, list) : elementwise('prod', 'x', x.shape, { x });
+  const y = view(kept, without(x.shape, list, keepDims));
+  return record('prod', y, [x], (dy) => {
+    const [wide, dWide] = [cast(x, 'f32'), cast(view(dy, kept.shape), 'f32')];
+    const isZero = elementwise('prod_zeros', 'keep_nan(x, select(V(0.0), V(1.0), x == V(0.0)))', x.shape, { x: wide });
+    const others = elementwise('prod_others', 'select(x, V(1.0), x == V(0.0))', x.shape, { x: wide });
+    const [zeros, product] = list.length
+      ? [reduced('sum', isZero, list), reduced('prod', others, list)]
+      : [isZero, others];
+    const alone = 'select(V(0.0), p, (zeros == V(1.0)) & (x == V(0.0)))';
+    const expression = `dy * select(${alone}, p / x, is_nan(zeros) | (zeros == V(0.0)))`;
+    return [
+      cast(
+        elementwise('prod_backward', expression, x.shape, { dy: dWide, x: wide, zeros, p: product }),
+        x.dtype as Float,
+      ),
+    ];
   });
 }
