@@ -30,6 +30,7 @@ export { type CumsumOptions, cumsum } from './cumsum.js';
 export { detach } from './detach.js';
 export { type DiceOptions, diceLoss } from './dice-loss.js';
 export { type DropoutOptions, dropout } from './dropout.js';
+export { embedding, gather, oneHot, scatterAdd } from './gather.js';
 export { gaussianNoise } from './gaussian-noise.js';
 export { broadcastTo, flip, permute, tile, transpose } from './index-map.js';
 export { instanceNorm } from './instance-norm.js';
@@ -74,6 +75,7 @@ export {
   type WeightedPrototypeUpdate,
 } from './prototypes.js';
 export { createRandom, type Random } from './random.js';
+export { type RandomOptions, randomNormal, randomUniform } from './random-tensors.js';
 export { type Axes, max, mean, min, prod, type ReduceOptions, sum } from './reduce.js';
 export { reshape } from './reshape.js';
 export { type CosineSchedule, cosineSchedule, type PolynomialSchedule, polynomialSchedule } from './schedules.js';

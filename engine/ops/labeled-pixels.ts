@@ -83,8 +83,23 @@ export function labelsOf(
   return { type: dtype, ignored };
 }
 
-/** Makes the next read reject if labels are neither a class nor ignored on purpose. */
 function report(op: string, labels: Tensor, checked: CheckedLabels): void {
+  const { type, pixels, classes, ignored } = checked;
+  reportOutside(
+    labels,
+    checked,
+    (count, values) =>
+      `${op}: ${count} of ${pixels} labels are no class — got ${values}, expected 0 to ${classes - 1} or ignoreIndex ` +
+      `${type === 'i32' ? ignored | 0 : ignored}. Their pixels are ignored; relabel them, or unset WGRAD_CHECK_LABELS.`,
+  );
+}
+
+/** Makes the next read reject, with a message of how many and which, if labels are neither a class nor ignored on purpose. */
+export function reportOutside(
+  labels: Tensor,
+  checked: CheckedLabels,
+  message: (count: number, values: string) => string,
+): void {
   const found = tensor(labels.gpu, 0, [foundWords], { dtype: 'u32', label: 'check_labels' });
   run(beginFound(), { found }, { threads: foundWords });
   run(checkLabelsShader(checked), { labels, found }, { threads: checked.pixels });
@@ -98,9 +113,6 @@ function report(op: string, labels: Tensor, checked: CheckedLabels): void {
     const values = all
       ? small.slice(0, 8).join(', ') + (small.length > 8 ? ', …' : '')
       : `from ${least - shift} to ${most - shift}`;
-    return (
-      `${op}: ${count} of ${checked.pixels} labels are no class — got ${values}, expected 0 to ${checked.classes - 1} or ignoreIndex ` +
-      `${checked.type === 'i32' ? checked.ignored | 0 : checked.ignored}. Their pixels are ignored; relabel them, or unset WGRAD_CHECK_LABELS.`
-    );
+    return message(count, values);
   });
 }
