@@ -1,10 +1,12 @@
 // y = expression(operands), elementwise with numpy's broadcasting. `V` in an expression is the working type, f32 or vec4f.
 // One thread per element, or per four neighbours where every operand has four in a row (or one value for all four).
 // Operands of y's own shape need no sizes in the text, so one pipeline serves all shapes. An operand that is a number is data in
+
 // `numbers`, so one pipeline serves all numbers. Expressions may call the functions of `nanFunctions` and of division.ts, and those of
 // functions.ts that are given.
 import { divideFunction, divisorGradientFunction } from './division.js';
-import { functionTexts, type NumberFunction } from './functions.js';
+import { everyFunction, functionTexts, type NumberFunction } from './functions.js';
+
 import { also, enable, type Float, flatIndex, nanFunctions, u32, wgsl } from './wgsl.js';
 
 /** Sizes of the loop over y, slowest first, and by operand name its strides in elements (0: repeated). */
@@ -109,10 +111,19 @@ fn ${name}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gr
 }`;
 }
 
+const functionVariants = (dtype: Float): string[] =>
+  everyFunction().flatMap((f) =>
+    [[8], [7]].map((shape) => {
+      const operands = { a: shape, ...(f.parameters === 2 && { b: shape }) };
+      const call = `${f.name}(${Object.keys(operands).join(', ')})`;
+      return elementwiseShader(dtype, `elementwise_${f.name}`, call, elementwiseLayout(shape, operands), [], [f]);
+    }),
+  );
+
 /** Representative texts of every kernel in this file. */
 export const variants = (): string[] =>
-  (['f32', 'f16'] as const).flatMap((dtype) =>
-    (
+  (['f32', 'f16'] as const).flatMap((dtype) => [
+    ...(
       [
         [[4, 64], { a: [4, 64], b: [4, 64] }],
         [[257], { a: [257], b: [257] }],
@@ -138,4 +149,5 @@ export const variants = (): string[] =>
         elementwiseLayout(shape, { dy: shape, ...operands }),
       ),
     ]),
-  );
+    ...functionVariants(dtype),
+  ]);

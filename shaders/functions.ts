@@ -371,7 +371,8 @@ export const powFunction = /* @__PURE__ */ define(
   2,
 );
 
-const every: readonly NumberFunction[] = [
+/** Every function that expressions may call. */
+export const everyFunction = (): readonly NumberFunction[] => [
   sigmoidFunction,
   sigmoidSlope,
   siluFunction,
@@ -390,17 +391,3 @@ const every: readonly NumberFunction[] = [
   lnFunction,
   powFunction,
 ];
-
-/** Representative texts of every function in this file. */
-export const variants = (): string[] =>
-  [true, false].flatMap((wide) =>
-    every.map(
-      (f) => `alias V = ${wide ? 'vec4f' : 'f32'};
-@group(0) @binding(0) var<storage, read_write> y: array<V>;
-${functionTexts([f], wide)}
-@compute @workgroup_size(64)
-fn apply(@builtin(global_invocation_id) id: vec3u) {
-  if (id.x < arrayLength(&y)) { y[id.x] = ${f.name}(${new Array(f.parameters).fill('y[id.x]').join(', ')}); }
-}`,
-    ),
-  );

@@ -2,7 +2,7 @@
 // and its gradient:                                 scatter: y[o, k, i] = base[o, k, i] + Σ u[o, j, i] over the j with index[j] = k
 // The sums run in the order of j, so they repeat bit for bit. To know the j of each k without a sort, they are linked: head[k] is
 // the first, next[j] the one after j (0: none; places count from 1).
-import { type ElementType, elementAt, enableFor, storedType, storeElements, valueType } from './typed-elementwise.js';
+import { type ElementType, elementAt, enableFor, storedType, storeElements, valueType } from './elements.js';
 import { type Float, flatIndex, u32, wgsl } from './wgsl.js';
 
 export type IndexType = 'u8' | 'u32' | 'i32';

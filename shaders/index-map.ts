@@ -1,7 +1,7 @@
 // y[c0, c1, …] = x[offset + Σ stride · cₖ]: permuted, flipped, repeated, strided and padded copies are one kernel. A stride may be
 // negative or 0. An axis with a rule looks up its source coordinate first; outside of it, y has a given value.
 // One thread per element of y, or per four where both sides have four in a row; u8 as words where words line up, else byte by byte.
-import { type ElementType, elementAt, enableFor, storedType, storeElements, valueType } from './typed-elementwise.js';
+import { type ElementType, elementAt, enableFor, storedType, storeElements, valueType } from './elements.js';
 import { flatIndex, u32, wgsl } from './wgsl.js';
 
 /** How coordinates of an axis of y become those of x, whose axis has `from` elements, `before` of y's being ahead of the first. */

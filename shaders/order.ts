@@ -1,6 +1,6 @@
 // The order of numbers for argmax, argmin and topK: the larger is ahead ('>'; '<': the smaller), a NaN ahead of all, and of equals
 // the one with the lower index. x is seen as [outer, count, inner]; the indices are those along the middle.
-import { type ElementType, storedType, storeElements } from './typed-elementwise.js';
+import { type ElementType, storedType, storeElements } from './elements.js';
 import { enable, type Float, flatIndex, nanFunctions, u32, wgsl } from './wgsl.js';
 
 export interface Ordered {

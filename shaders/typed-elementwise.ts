@@ -1,34 +1,8 @@
 // y = expression(operands) where types differ: comparisons, which give bytes, and choices. The layout is that of elementwise.ts.
 // One thread per element of y, or per word of four where y is u8. f32 and f16 operands are f32 in the expression, u8 and u32 are u32.
-import { byteAt } from './classes.js';
+import { type ElementType, elementAt, enableFor, storedType, storeElements, valueType } from './elements.js';
 import type { ElementwiseLayout } from './elementwise.js';
 import { flatIndex, isNan, u32, wgsl } from './wgsl.js';
-
-export type ElementType = 'f32' | 'f16' | 'u32' | 'i32' | 'u8';
-
-/** The type that a kernel declares for stored elements: bytes lie four to a word. */
-export const storedType = (type: ElementType): string => (type === 'u8' ? 'u32' : type);
-
-/** Expression: element `i` of an array, as f32, i32, or (u32 and u8) u32. */
-export const elementAt = (array: string, i: string, type: ElementType): string =>
-  type === 'u8' ? byteAt(array, i) : type === 'f16' ? `f32(${array}[${i}])` : `${array}[${i}]`;
-
-/** Body of a thread that stores `value(i)`: one element, or four bytes. Elements after the last of the array may be computed. */
-export const storeElements = (array: string, type: ElementType): string =>
-  type === 'u8'
-    ? wgsl`
-  if (i >= arrayLength(&${array})) { return; }
-  let first = 4u * i;
-  ${array}[i] = value(first) | (value(first + 1u) << 8u) | (value(first + 2u) << 16u) | (value(first + 3u) << 24u);`
-    : wgsl`
-  if (i >= arrayLength(&${array})) { return; }
-  ${array}[i] = ${type}(value(i));`;
-
-/** The type in which `value(i)` gives an element. */
-export const valueType = (type: ElementType): string => (type === 'f16' ? 'f32' : storedType(type));
-
-/** The directive that these types need. */
-export const enableFor = (types: readonly ElementType[]): string => (types.includes('f16') ? 'enable f16;' : '');
 
 /**
  * `types` holds the type of each operand by name, and `result` that of y; `numbers` names operands that are numbers. Expressions may

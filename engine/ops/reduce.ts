@@ -144,7 +144,7 @@ export function prod(x: Tensor, axes?: Axes, options?: ReduceOptions): Tensor {
       ? [reduced('sum', isZero, list), reduced('prod', others, list)]
       : [isZero, others];
     const alone = 'select(V(0.0), p, (zeros == V(1.0)) & (x == V(0.0)))';
-    const expression = `dy * select(${alone}, p / x, is_nan(zeros) | (zeros == V(0.0)))`;
+    const expression = `dy * select(${alone}, divide(p, x), is_nan(zeros) | (zeros == V(0.0)))`;
     return [
       cast(
         elementwise('prod_backward', expression, x.shape, { dy: dWide, x: wide, zeros, p: product }),

@@ -47,7 +47,9 @@ export const log = (x: Tensor): Tensor => {
   // Not every driver's log handles 0, infinity and negative numbers.
   const above = 'select(log(x), infinity, x == infinity)';
   const expression = `keep_nan(x, select(select(${above}, -infinity, x == V(0.0)), nan, x < V(0.0)))`;
-  return unary('log', x, expression, 'divide(dy, x)', { numbers: { infinity: Number.POSITIVE_INFINITY, nan: Number.NaN } });
+  return unary('log', x, expression, 'divide(dy, x)', {
+    numbers: { infinity: Number.POSITIVE_INFINITY, nan: Number.NaN },
+  });
 };
 
 /** Square root of x > 0. */

@@ -41,7 +41,7 @@ function spread(name: string, x: Tensor, axes: Axes | undefined, options: Varian
     const dy = cast(view(given, kept.shape), 'f32');
     const scale = 1 / (count - correction);
     const dx = isRoot
-      ? elementwise(`${name}_backward`, 'select(dy / s * ((x - m) * scale), V(0.0), s == V(0.0))', x.shape, {
+      ? elementwise(`${name}_backward`, 'select(divide(dy, s) * ((x - m) * scale), V(0.0), s == V(0.0))', x.shape, {
           dy,
           x: centered,
           m: shift,
