@@ -5,9 +5,9 @@
 // `numbers`, so one pipeline serves all numbers. Expressions may call the functions of `nanFunctions` and of division.ts, and those of
 // functions.ts that are given.
 import { divideFunction, divisorGradientFunction } from './division.js';
-import { everyFunction, functionTexts, type NumberFunction } from './functions.js';
+import { everyFunction, functionTexts } from './functions.js';
 
-import { also, enable, type Float, flatIndex, nanFunctions, u32, wgsl } from './wgsl.js';
+import { enable, type Float, flatIndex, nanFunctions, u32, wgsl } from './wgsl.js';
 
 /** Sizes of the loop over y, slowest first, and by operand name its strides in elements (0: repeated). */
 export interface ElementwiseLayout {
@@ -47,14 +47,17 @@ export function elementwiseLayout(
   return { sizes, strides: Object.fromEntries(names.map((name, k) => [name, merged[k]!])) };
 }
 
-/** `numbers` names the operands that are numbers, in the order in which the binding `numbers` holds them. */
+/**
+ * `numbers` names the operands that are numbers, in the order in which the binding `numbers` holds them. `functions` defines those of
+ * functions.ts that the expression calls.
+ */
 export function elementwiseShader(
   dtype: Float,
   name: string,
   expression: string,
   { sizes, strides }: ElementwiseLayout,
   numbers: readonly string[] = [],
-  functions: readonly NumberFunction[] = [],
+  functions?: (wide: boolean) => string,
 ): string {
   const names = Object.keys(strides);
   const inner = sizes.length - 1;
@@ -94,7 +97,7 @@ export function elementwiseShader(
   ];
   return wgsl`${enable(dtype)}
 alias V = ${work};
-${snippets.join('')}${also(functions.length > 0, functionTexts(functions, width === 4))}
+${snippets.join('')}${functions?.(width === 4) ?? ''}
 ${bindings.join('\n')}
 @group(0) @binding(${names.length}) var<storage, read_write> result: array<${type(width === 4)}>;
 #if ${numbers.length > 0}
@@ -116,7 +119,14 @@ const functionVariants = (dtype: Float): string[] =>
     [[8], [7]].map((shape) => {
       const operands = { a: shape, ...(f.parameters === 2 && { b: shape }) };
       const call = `${f.name}(${Object.keys(operands).join(', ')})`;
-      return elementwiseShader(dtype, `elementwise_${f.name}`, call, elementwiseLayout(shape, operands), [], [f]);
+      return elementwiseShader(
+        dtype,
+        `elementwise_${f.name}`,
+        call,
+        elementwiseLayout(shape, operands),
+        [],
+        functionTexts(f),
+      );
     }),
   );
 

@@ -19,22 +19,24 @@ const define = (name: string, text: string, calls: readonly NumberFunction[] = [
   parameters,
 });
 
-/** The texts of functions and of all that they call, each once. */
-export function functionTexts(functions: readonly NumberFunction[], wide: boolean): string {
-  const found = new Set<NumberFunction>();
-  const visit = (f: NumberFunction): void => {
-    for (const called of f.calls) visit(called);
-    found.add(f);
+/** The texts of functions and of all that they call, each once, for elementwiseShader. */
+export const functionTexts =
+  (...functions: readonly NumberFunction[]) =>
+  (wide: boolean): string => {
+    const found = new Set<NumberFunction>();
+    const visit = (f: NumberFunction): void => {
+      for (const called of f.calls) visit(called);
+      found.add(f);
+    };
+    for (const f of functions) visit(f);
+    const applied = functions.map(({ name, parameters }) => {
+      const names = ['a', 'b'].slice(0, parameters);
+      const call = (component: string): string => `${name}_1(${names.map((n) => n + component).join(', ')})`;
+      const value = wide ? `V(${['.x', '.y', '.z', '.w'].map(call).join(', ')})` : call('');
+      return `fn ${name}(${names.map((n) => `${n}: V`).join(', ')}) -> V { return ${value}; }`;
+    });
+    return `\n${[...[...found].map(({ text }) => text), ...applied].join('\n')}`;
   };
-  for (const f of functions) visit(f);
-  const applied = functions.map(({ name, parameters }) => {
-    const names = ['a', 'b'].slice(0, parameters);
-    const call = (component: string): string => `${name}_1(${names.map((n) => n + component).join(', ')})`;
-    const value = wide ? `V(${['.x', '.y', '.z', '.w'].map(call).join(', ')})` : call('');
-    return `fn ${name}(${names.map((n) => `${n}: V`).join(', ')}) -> V { return ${value}; }`;
-  });
-  return [...[...found].map(({ text }) => text), ...applied].join('\n');
-}
 
 /** e^x: x = k ln 2 + r, |r| ≤ ½ ln 2 (fit 3e-9). Does not keep NaN. */
 const exponential = /* @__PURE__ */ define(

@@ -3,13 +3,8 @@
 // 'workgroup': 256 threads per (o, i) do the same and combine in a tree. Both orders are fixed, so results repeat bit for bit.
 import { also, enable, type Float, flatIndex, nanFunctions, u32, wgsl } from './wgsl.js';
 
-/** How two partial results make one, and what a running value begins with; without `start`, with an element. */
-const reductions = {
-  sum: { combine: (a: string, b: string): string => `${a} + ${b}`, start: '0.0' },
-  prod: { combine: (a: string, b: string): string => `(${a}) * (${b})`, start: '1.0' },
-  max: { combine: (a: string, b: string): string => `largest(${a}, ${b})`, start: undefined },
-  min: { combine: (a: string, b: string): string => `smallest(${a}, ${b})`, start: undefined },
-};
+/** What joins two partial results, an operator with its neutral element or a function without one. */
+const reductions = { sum: ['+', '0.0'], prod: ['*', '1.0'], max: ['largest'], min: ['smallest'] } as const;
 
 export interface Reduction {
   readonly kind: keyof typeof reductions;
@@ -25,9 +20,10 @@ export interface Reduction {
   readonly scaled: boolean;
 }
 
-const combine = (kind: Reduction['kind'], a: string, b: string): string => reductions[kind].combine(a, b);
-
-const smallest = 'fn smallest(a: V, b: V) -> V { return keep_nan(a, keep_nan(b, min(a, b))); }';
+const combine = (kind: Reduction['kind'], a: string, b: string): string => {
+  const [joins, neutral] = reductions[kind];
+  return neutral ? `${a} ${joins} ${b}` : `${joins}(${a}, ${b})`;
+};
 
 const head = ({
   kind,
@@ -35,9 +31,9 @@ const head = ({
   to,
   scaled,
 }: Reduction): string => wgsl`${enable(from === 'f16' || to === 'f16' ? 'f16' : 'f32')}
-#if ${kind === 'max' || kind === 'min'}
+#if ${!reductions[kind][1]}
 alias V = f32;
-${nanFunctions(false)}${also(kind === 'min', smallest)}
+${nanFunctions(false)}${also(kind === 'min', 'fn smallest(a: V, b: V) -> V { return -largest(-a, -b); }')}
 #endif
 @group(0) @binding(0) var<storage, read> x: array<${from}>;
 @group(0) @binding(1) var<storage, read_write> y: array<${to}>;
@@ -48,7 +44,7 @@ ${nanFunctions(false)}${also(kind === 'min', smallest)}
 export function reduceByThreads(reduction: Reduction): string {
   const { kind, to, outer, count, inner, splits, scaled } = reduction;
   const stride = u32(splits * inner);
-  const { start } = reductions[kind];
+  const start = reductions[kind][1];
   const four = Math.floor(count / splits / 4) * 4; // every split has at least these
   return wgsl`${head(reduction)}
 
@@ -79,7 +75,7 @@ fn reduce_${kind}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgro
 
 export function reduceByWorkgroup(reduction: Reduction): string {
   const { kind, to, outer, count, inner, scaled } = reduction;
-  const { start } = reductions[kind];
+  const start = reductions[kind][1];
   return wgsl`${head(reduction)}
 var<workgroup> partial: array<f32, 256>;
 

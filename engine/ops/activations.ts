@@ -1,5 +1,6 @@
 // Smooth activations. NaN gives NaN; at ±∞ each has its limit, and so has its gradient.
 import {
+  functionTexts,
   geluFunction,
   geluSlope,
   geluTanhFunction,
@@ -21,8 +22,8 @@ import { unary } from './unary.js';
 /** An activation and its derivative. */
 const activation = (name: string, x: Tensor, f: NumberFunction, slope: NumberFunction): Tensor =>
   unary(name, x, `keep_nan(x, ${f.name}(x))`, `keep_nan(x, dy * ${slope.name}(x))`, {
-    functions: [f],
-    gradientFunctions: [slope],
+    functions: functionTexts(f),
+    gradientFunctions: functionTexts(slope),
   });
 
 /** tanh x. */

@@ -1,7 +1,6 @@
 // Arithmetic with numpy's broadcasting. Gradients of operands that were repeated are summed over the repeated axes.
 // A JavaScript number as an operand is data, rounded to f32 (any value, infinities and NaN included), so all values share one kernel.
 // A captured step freezes it.
-import type { NumberFunction } from '../../shaders/functions.js';
 import { record } from '../autograd.js';
 import { broadcastShapes, type Shape, ShapeError, sameShape } from '../shape.js';
 import { Tensor, view } from '../tensor.js';
@@ -30,7 +29,7 @@ export function binary(
   b: Operand,
   expression: string,
   gradients: { a: Gradient; b: Gradient },
-  functions: readonly NumberFunction[] = [],
+  functions?: (wide: boolean) => string,
 ): Tensor {
   const operands = { a, b };
   for (const [key, operand] of Object.entries(operands)) {
@@ -54,7 +53,7 @@ export function gradient(
   expression: string,
   a: Operand,
   b: Operand,
-  functions: readonly NumberFunction[] = [],
+  functions?: (wide: boolean) => string,
 ): Gradient {
   return (dy) => {
     const used = Object.entries({ a, b }).filter(([key]) => new RegExp(`\\b${key}\\b`).test(expression));

@@ -1,6 +1,5 @@
 // The launch behind arithmetic, unary functions and every broadcast: WGSL expressions over named operands. No gradients here.
 import { elementwiseLayout, elementwiseShader } from '../../shaders/elementwise.js';
-import type { NumberFunction } from '../../shaders/functions.js';
 import type { Shape } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
@@ -9,14 +8,14 @@ import { floatType } from './float-type.js';
 /**
  * Launches y = expression over named operands, broadcast to `shape`. The expression is WGSL over the operands' names;
  * `V` is its working type; the names `result` and `numbers` are reserved. A number as an operand is rounded to f32 and bound as data.
- * `functions` are those of shaders/functions.ts that it calls. Records no gradient.
+ * `functions` defines what it calls (shaders/functions.ts). Records no gradient.
  */
 export function elementwise(
   name: string,
   expression: string,
   shape: Shape,
   all: Readonly<Record<string, Tensor | number>>,
-  functions: readonly NumberFunction[] = [],
+  functions?: (wide: boolean) => string,
 ): Tensor {
   const operands: Record<string, Tensor> = {};
   const numbers: Record<string, number> = {};

@@ -1,5 +1,5 @@
 // Powers, and the smaller and larger of two, with broadcasting as in arithmetic.ts.
-import { lnFunction, powFunction } from '../../shaders/functions.js';
+import { functionTexts, lnFunction, powFunction } from '../../shaders/functions.js';
 import type { Tensor } from '../tensor.js';
 import { binary, gradient, type Operand } from './arithmetic.js';
 
@@ -34,9 +34,9 @@ export const pow = (a: Operand, b: Operand): Tensor => {
     b,
     'power(a, b)',
     {
-      a: gradient('pow', ofBase, a, b, [powFunction]),
-      b: gradient('pow', ofExponent, a, b, [powFunction, lnFunction]),
+      a: gradient('pow', ofBase, a, b, functionTexts(powFunction)),
+      b: gradient('pow', ofExponent, a, b, functionTexts(powFunction, lnFunction)),
     },
-    [powFunction],
+    functionTexts(powFunction),
   );
 };

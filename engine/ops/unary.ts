@@ -1,6 +1,6 @@
 // Functions of one number, applied to every element. NaN gives NaN, in value and gradient. Drivers may drop a NaN in min, max, sign,
 // exp, log and comparisons; there `keep_nan` tests the bits.
-import { cosFunction, erfFunction, erfSlope, type NumberFunction, sinFunction } from '../../shaders/functions.js';
+import { cosFunction, erfFunction, erfSlope, functionTexts, sinFunction } from '../../shaders/functions.js';
 import { record } from '../autograd.js';
 import { ShapeError } from '../shape.js';
 import type { Tensor } from '../tensor.js';
@@ -10,9 +10,9 @@ import { expectTensors } from './float-type.js';
 /** What the expressions of a unary op use: numbers by name, and functions of shaders/functions.ts. */
 interface Uses {
   readonly numbers?: Readonly<Record<string, number>>;
-  readonly functions?: readonly NumberFunction[];
+  readonly functions?: (wide: boolean) => string;
   /** Of the gradient's expression; default `functions`. */
-  readonly gradientFunctions?: readonly NumberFunction[];
+  readonly gradientFunctions?: (wide: boolean) => string;
 }
 
 /** y = expression of x and the numbers; the gradient's expression may name dy and y, too. Without one, y is a constant to autograd. */
@@ -21,7 +21,7 @@ export function unary(
   x: Tensor,
   expression: string,
   gradientExpression?: string,
-  { numbers = {}, functions = [], gradientFunctions = functions }: Uses = {},
+  { numbers = {}, functions, gradientFunctions = functions }: Uses = {},
 ): Tensor {
   expectTensors(name, x);
   const y = elementwise(name, expression, x.shape, { x, ...numbers }, functions);
@@ -77,17 +77,23 @@ export function clamp(x: Tensor, low: number, high: number): Tensor {
 
 /** sin x, of any x in radians, to two units in the last place; NaN at ±∞. */
 export const sin = (x: Tensor): Tensor =>
-  unary('sin', x, 'sin_of(x)', 'dy * cos_of(x)', { functions: [sinFunction], gradientFunctions: [cosFunction] });
+  unary('sin', x, 'sin_of(x)', 'dy * cos_of(x)', {
+    functions: functionTexts(sinFunction),
+    gradientFunctions: functionTexts(cosFunction),
+  });
 
 /** cos x, of any x in radians, to two units in the last place; NaN at ±∞. */
 export const cos = (x: Tensor): Tensor =>
-  unary('cos', x, 'cos_of(x)', '-dy * sin_of(x)', { functions: [cosFunction], gradientFunctions: [sinFunction] });
+  unary('cos', x, 'cos_of(x)', '-dy * sin_of(x)', {
+    functions: functionTexts(cosFunction),
+    gradientFunctions: functionTexts(sinFunction),
+  });
 
 /** The error function, 2/√π ∫ e^−t² from 0 to x. */
 export const erf = (x: Tensor): Tensor =>
   unary('erf', x, 'keep_nan(x, erf(x))', 'keep_nan(x, dy * erf_slope(x))', {
-    functions: [erfFunction],
-    gradientFunctions: [erfSlope],
+    functions: functionTexts(erfFunction),
+    gradientFunctions: functionTexts(erfSlope),
   });
 
 /** The largest whole number not above x. No gradient: it is 0 wherever there is one. */
