@@ -9,6 +9,8 @@ export interface PadRule {
   readonly kind: 'constant' | 'edge' | 'reflect';
   readonly before: number;
   readonly from: number;
+  /** 'constant' alone: coordinates of y from one element of x to the next; default 1. */
+  readonly step?: number;
 }
 
 export interface MapAxis {
@@ -41,8 +43,13 @@ function merged(axes: readonly MapAxis[]): MapAxis[] {
 const wrapping = (n: number): string => u32(n < 0 ? n + 2 ** 32 : n);
 
 /** Expression: the source coordinate of c; for 'constant' it wraps around where there is none. */
-export function sourceOf(c: string, { kind, before, from }: PadRule): string {
+export function sourceOf(c: string, { kind, before, from, step = 1 }: PadRule): string {
   const moved = `(i32(${c}) - ${before})`;
+  if (step !== 1) {
+    const ahead = step > 0 ? `(${c} - ${u32(before)})` : `(${u32(before)} - ${c})`;
+    const by = u32(Math.abs(step));
+    return `select(4294967295u, ${ahead} / ${by}, ${ahead} % ${by} == 0u)`;
+  }
   if (kind === 'constant') return `(${c} - ${u32(before)})`;
   if (kind === 'edge') return `u32(clamp(${moved}, 0, ${from - 1}))`;
   return `u32(${from - 1} - abs(${from - 1} - abs(${moved})))`;
@@ -156,6 +163,7 @@ export const variants = (): string[] => {
       offset: 64,
     },
     { axes: [{ size: 1, stride: 1 }], offset: 0 },
+    { axes: [{ size: 8, stride: 1, rule: { ...rule('constant'), step: -2 } }], offset: 0 },
     ...(['constant', 'edge', 'reflect'] as const).flatMap((kind) => [
       { axes: [{ size: 8, stride: 1, rule: rule(kind) }], offset: 0 },
       {

@@ -1,32 +1,12 @@
 // Ops that move elements by a map of indices: axes permuted, reversed or repeated (shaders/index-map.ts). Any type, any rank.
-import { type IndexMap, type MapAxis, mapShader, mapWidth } from '../../shaders/index-map.js';
 import { showValue } from '../arguments.js';
 import { record } from '../autograd.js';
 import { broadcastShapes, normalizeAxes, type Shape, ShapeError, sameShape, show } from '../shape.js';
-import { run } from '../stream.js';
-import { empty, type Tensor, view } from '../tensor.js';
+import { type Tensor, view } from '../tensor.js';
 import { unbroadcast } from './arithmetic.js';
 import { expectTensors } from './float-type.js';
+import { mapped, plainAxes } from './mapped.js';
 import { type Axes, reduced } from './reduce.js';
-
-/** Elements between neighbours along each axis. */
-export const stridesOf = (shape: Shape): number[] => {
-  const strides = shape.map(() => 1);
-  for (let k = shape.length - 2; k >= 0; k--) strides[k] = strides[k + 1]! * shape[k + 1]!;
-  return strides;
-};
-
-/** Launches the copy of x that `map` describes, as a tensor of `shape`; `fill` is what is outside. Records no gradient. */
-export function mapped(name: string, x: Tensor, shape: Shape, map: IndexMap, fill?: number): Tensor {
-  const y = empty(x.gpu, shape, x.dtype, name);
-  const threads = Math.ceil(y.size / mapWidth(map, x.dtype));
-  run(mapShader(map, x.dtype), { x, y, ...(fill !== undefined && { numbers: [fill] }) }, { threads });
-  return y;
-}
-
-/** The axes of `shape` as they are, for a map to change. */
-export const plainAxes = (shape: Shape): MapAxis[] =>
-  stridesOf(shape).map((stride, k) => ({ size: shape[k]!, stride }));
 
 /** The axes in the order given: axis k of the result is axis `axes[k]` of x. Negative axes count from the end. */
 export function permute(x: Tensor, axes: readonly number[]): Tensor {

@@ -80,7 +80,7 @@ export { type Axes, max, mean, min, prod, type ReduceOptions, sum } from './redu
 export { reshape } from './reshape.js';
 export { type CosineSchedule, cosineSchedule, type PolynomialSchedule, polynomialSchedule } from './schedules.js';
 export { selectionStatistics } from './selection-statistics.js';
-export { slice } from './slice.js';
+export { type SliceOptions, slice } from './slice.js';
 export { logSoftmax, softmax } from './softmax.js';
 export { split, stack } from './stack.js';
 export { type TopKOptions, topK } from './top-k.js';

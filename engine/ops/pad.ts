@@ -7,7 +7,7 @@ import { ShapeError, show, sizeOf } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
 import { expectTensors } from './float-type.js';
-import { mapped, plainAxes, stridesOf } from './index-map.js';
+import { mapped, plainAxes, stridesOf } from './mapped.js';
 
 /** Options of `pad`. */
 export interface PadOptions {
