@@ -66,8 +66,8 @@ fn gather(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gro
 }`;
 }
 
-/** Indices that one launch of `linkShader` links; each of its threads looks at those of its block. */
-export const linkBlock = 4096;
+/** Indices that one launch of `linkShader` links. Each of its threads looks at all of its block, so more launches cost less work. */
+export const linkBlock = 512;
 
 /**
  * Links the indices of block `numbers[0]` to each other and to those of earlier blocks; `last[k]` is the last so far. Only the first of
