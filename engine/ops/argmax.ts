@@ -7,7 +7,7 @@ import { empty, type Tensor } from '../tensor.js';
 import { floatType } from './float-type.js';
 import { folded } from './reduce.js';
 
-function indexOf(name: string, x: Tensor, axis: number, sign: '>' | '<'): Tensor {
+function indexOf(name: string, x: Tensor, axis: number, sign: '>' | '<'): Tensor<'u8' | 'u32'> {
   const dtype = floatType(name, x);
   if (!x.shape.length) throw new ShapeError(`${name}: got ${show(x.shape)}, expected at least one axis.`);
   const [at] = normalizeAxes(name, x.shape.length, axis) as [number];
@@ -28,7 +28,7 @@ function indexOf(name: string, x: Tensor, axis: number, sign: '>' | '<'): Tensor
  * Index of the largest value along `axis` (default the last), without that axis: the first of equals, or the first NaN if there is
  * one. u8 where the axis has at most 256 elements, else u32. No gradient.
  */
-export const argmax = (x: Tensor, axis = -1): Tensor => indexOf('argmax', x, axis, '>');
+export const argmax = (x: Tensor, axis = -1): Tensor<'u8' | 'u32'> => indexOf('argmax', x, axis, '>');
 
 /** Index of the smallest value along `axis`, likewise. */
-export const argmin = (x: Tensor, axis = -1): Tensor => indexOf('argmin', x, axis, '<');
+export const argmin = (x: Tensor, axis = -1): Tensor<'u8' | 'u32'> => indexOf('argmin', x, axis, '<');

@@ -26,7 +26,7 @@ export function commonOperands(
   return { like, shape: tensors.reduce<number[]>((shape, x) => broadcastShapes(op, shape, x.shape), []) };
 }
 
-function compare(name: string, a: Operand, b: Operand, sign: string): Tensor {
+function compare(name: string, a: Operand, b: Operand, sign: string): Tensor<'u8'> {
   const { like, shape } = commonOperands(name, { a, b });
   const isFloat = like.dtype === 'f32' || like.dtype === 'f16';
   const floats = `!is_nan(a) && !is_nan(b) && ordered(a) ${sign} ordered(b)`;
@@ -38,19 +38,19 @@ function compare(name: string, a: Operand, b: Operand, sign: string): Tensor {
 }
 
 /** Whether a = b, element by element, as u8 0 or 1: tensors of one type or a tensor and a number, numpy's broadcasting. False for NaN. */
-export const equal = (a: Operand, b: Operand): Tensor => compare('equal', a, b, '==');
+export const equal = (a: Operand, b: Operand): Tensor<'u8'> => compare('equal', a, b, '==');
 
 /** Whether a ≠ b, likewise; true for NaN. */
-export const notEqual = (a: Operand, b: Operand): Tensor => compare('notEqual', a, b, '!=');
+export const notEqual = (a: Operand, b: Operand): Tensor<'u8'> => compare('notEqual', a, b, '!=');
 
 /** Whether a < b, likewise. */
-export const less = (a: Operand, b: Operand): Tensor => compare('less', a, b, '<');
+export const less = (a: Operand, b: Operand): Tensor<'u8'> => compare('less', a, b, '<');
 
 /** Whether a ≤ b, likewise. */
-export const lessEqual = (a: Operand, b: Operand): Tensor => compare('lessEqual', a, b, '<=');
+export const lessEqual = (a: Operand, b: Operand): Tensor<'u8'> => compare('lessEqual', a, b, '<=');
 
 /** Whether a > b, likewise. */
-export const greater = (a: Operand, b: Operand): Tensor => compare('greater', a, b, '>');
+export const greater = (a: Operand, b: Operand): Tensor<'u8'> => compare('greater', a, b, '>');
 
 /** Whether a ≥ b, likewise. */
-export const greaterEqual = (a: Operand, b: Operand): Tensor => compare('greaterEqual', a, b, '>=');
+export const greaterEqual = (a: Operand, b: Operand): Tensor<'u8'> => compare('greaterEqual', a, b, '>=');

@@ -58,8 +58,8 @@ export {
 export { type NormActivationOptions, normActivation } from './norm-activation.js';
 export type { RunningStatistics } from './normalization.js';
 export { createAdamW, createSgd, ema, type Optimizer, type StepOptions } from './optimizer.js';
-export { binaryCrossEntropy, huberLoss, meanSquaredError } from './pair-loss.js';
 export { type PadOptions, pad } from './pad.js';
+export { binaryCrossEntropy, huberLoss, meanSquaredError } from './pair-loss.js';
 export { maximum, minimum, pow } from './powers-and-extrema.js';
 export {
   type AddedTo,

@@ -21,7 +21,7 @@ export interface TopKOptions {
  * The k largest along an axis, the largest first, and their indices as u32; of equals the one with the lower index first, and a NaN
  * before all numbers. Values have a gradient. Throws a ShapeError unless the axis has k elements.
  */
-export function topK(x: Tensor, k: number, options: TopKOptions = {}): { values: Tensor; indices: Tensor } {
+export function topK(x: Tensor, k: number, options: TopKOptions = {}): { values: Tensor; indices: Tensor<'u32'> } {
   checkOptions('topK', options, ['axis', 'largest']);
   const { axis = -1, largest = true } = options;
   const dtype = floatType('topK', x);

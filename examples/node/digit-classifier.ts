@@ -101,7 +101,7 @@ const step = capture(gpu, () => {
 const [random, unseen] = [uniformStream(5), draw(uniformStream(99), 256)];
 async function accuracy(network: typeof model): Promise<number> {
   const guesses = await argmax(network(tensor(gpu, unseen.images, [256, side, side, 1]))).read();
-  return guesses.reduce((sum, guess, i) => sum + Number(guess === unseen.digits[i]), 0) / 256;
+  return unseen.digits.filter((digit, i) => digit === guesses[i]).length / 256;
 }
 
 for (let i = 0; i < Number(steps); i++) {

@@ -90,7 +90,7 @@ export function createWindowPredictor(
       ...{ voxels: count, samples, sums },
       take: capture(gpu, () => void crop(samples, at, patch, { into: image })),
       give: capture(gpu, () => addCrops(sums, said, at, { weights: alongAxes })),
-      labels: capture(gpu, () => argmax(sums)),
+      labels: capture(gpu, () => argmax(sums) as Tensor<'u8'>), // at most 256 classes
       most: capture(gpu, () => max(sums, -1)),
     };
     return room;
