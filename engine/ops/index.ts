@@ -1,7 +1,7 @@
 // Every op: one line each.
 
 export type { Confidence, ConsistencyKind } from '../../shaders/consistency.js';
-export type { SeparationKind } from '../../shaders/prototype-distance.js';
+export type { SeparationKind } from '../../shaders/prototype-scores.js';
 export type { Float } from '../../shaders/wgsl.js';
 export { type GeluOptions, gelu, sigmoid, silu, softplus, tanh } from './activations.js';
 export {

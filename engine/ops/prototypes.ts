@@ -2,13 +2,12 @@
 // (Gao & Yu 2023, class separation; formulas in shaders/prototypes.ts).
 
 import {
-  type DistanceSizes,
   distanceWalk,
   prototypeDistanceBackward,
   prototypeDistanceForward,
   prototypeDistanceValue,
-  type SeparationKind,
 } from '../../shaders/prototype-distance.js';
+import type { DistanceSizes, SeparationKind } from '../../shaders/prototype-scores.js';
 import type { PrototypeSizes } from '../../shaders/prototype-sizes.js';
 import {
   prototypeChunks,
