@@ -1,12 +1,14 @@
 // The projection head of class separation: two 1×1 convolutions, D → hidden → out. Raw decoder features are mostly
 // non-negative, so their cosines start high; a linear output can spread over the whole sphere.
-import { type Gpu, leakyRelu, type Tensor } from '../engine/index.js';
+import { type Gpu, leakyRelu, type ProjectionHead, type Tensor } from '../engine/index.js';
 import { convLayer } from './layers.js';
 import { type Module, moduleOf, Parameters } from './module.js';
 
 export interface Projection extends Module {
   /** Projected features [N, …, outputs] of x [N, …, inputs]. */
   (x: Tensor): Tensor;
+  /** Its weights, for `prototypeDistance` and `updatePrototypes`, which apply it on the way. */
+  readonly head: ProjectionHead;
 }
 
 /** A projection head with random weights, for images of `rank` axes (default 2). */
@@ -18,5 +20,9 @@ export function projection(
   const parameters = new Parameters(gpu, seed);
   const first = convLayer(parameters.in('projection').in('0'), inputs, hidden, 1, { rank });
   const second = convLayer(parameters.in('projection').in('2'), hidden, outputs, 1, { rank });
-  return Object.assign((x: Tensor): Tensor => second(leakyRelu(first(x), 0.01)), moduleOf(parameters));
+  const slope = 0.01;
+  const module = moduleOf(parameters);
+  const [weight1, bias1, weight2, bias2] = module.parameters as [Tensor, Tensor, Tensor, Tensor];
+  const apply = (x: Tensor): Tensor => second(leakyRelu(first(x), slope));
+  return Object.assign(apply, module, { head: { weight1, bias1, weight2, bias2, slope } });
 }

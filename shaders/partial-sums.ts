@@ -87,7 +87,7 @@ var<workgroup> totals: array<f32, ${count}>;`;
  * Puts the sums over the rows of `partials` [rows, count] in `totals`, for all threads of the one workgroup. With `behind`, adds up
  * the `beside` values that follow that many other values, and puts their sums behind the totals of those.
  */
-export function addPartials({ rows }: Walk, count: number, behind = 0): string {
+export function addPartials({ rows }: Pick<Walk, 'rows'>, count: number, behind = 0): string {
   const lanes = Math.min(rows, Math.floor(totalsWorkgroup / count));
   const partial = (at: string): string => (behind ? `partials[${u32(rows * behind)} + ${at}]` : `partials[${at}]`);
   const total = behind ? `totals[${u32(behind)} + thread]` : 'totals[thread]';

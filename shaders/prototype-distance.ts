@@ -72,7 +72,11 @@ export interface DistanceSum {
  * loss [] from the partials, and factors [2, K] of the gradient: for each class the weight of a pixel and 1/‖μ_k‖. With `onto`, also
  * the total that includes the loss; the factors are then those of the total.
  */
-export function prototypeDistanceValue(sizes: DistanceSizes, onto?: DistanceSum): string {
+export function prototypeDistanceValue(
+  sizes: DistanceSizes,
+  onto?: DistanceSum,
+  walk: Pick<Walk, 'rows'> = distanceWalk(sizes),
+): string {
   const { classes, width, kind, temperature } = sizes;
   const numbers = (item: (k: number) => string): string => total(classes, item);
   const pull = kind === 'pull';
@@ -90,7 +94,7 @@ ${totalsMemory(2 * classes)}
 
 @compute @workgroup_size(${totalsWorkgroup})
 fn prototype_distance_value(@builtin(local_invocation_index) thread: u32) {
-${addPartials(distanceWalk(sizes), 2 * classes)}
+${addPartials(walk, 2 * classes)}
 #if ${kind !== 'distance'}
   if (thread < ${u32(classes)}) {
     var squares = 0.0;

@@ -120,11 +120,20 @@ ${each(sizes.classes, (k) => `    partial_weights[chunk * ${u32(sizes.classes)} 
 }`;
 }
 
-/** Workgroup = class. Its threads share the chunks of Σ w, then the chunks of as many quads of features at a time as fit. */
-export function prototypeUpdate(sizes: PrototypeSizes, momentum: number): string {
-  const { pixels, classes } = sizes;
-  const { V, quads } = vector(sizes);
-  const chunks = prototypeChunks(pixels);
+/** Sums over what features are projected from: Σ w h, [chunks, K, hidden] (projected-prototypes.ts). */
+export interface ProjectedSums {
+  readonly chunks: number;
+  readonly hidden: number;
+}
+
+/**
+ * Workgroup = class. Its threads share the chunks of Σ w, then the chunks of as many quads of features at a time as fit. With
+ * `projected`, the sums are of h, and the mean of the features is W2·(Σ w h/Σ w) + b2.
+ */
+export function prototypeUpdate(sizes: PrototypeSizes, momentum: number, projected?: ProjectedSums): string {
+  const { pixels, classes, width } = sizes;
+  const { V, quads } = vector({ ...sizes, width: projected?.hidden ?? width });
+  const chunks = projected?.chunks ?? prototypeChunks(pixels);
   const columns = Math.min(quads, totalsWorkgroup);
   const lanes = Math.min(chunks, Math.floor(totalsWorkgroup / columns));
   const row = classes * quads;
@@ -133,7 +142,14 @@ export function prototypeUpdate(sizes: PrototypeSizes, momentum: number): string
 @group(0) @binding(1) var<storage, read> partial_weights: array<f32>;
 @group(0) @binding(2) var<storage, read_write> vectors: array<${V}>;
 @group(0) @binding(3) var<storage, read_write> counts: array<f32>;
-var<workgroup> shared_weights: array<f32, ${totalsWorkgroup}>;
+${
+  projected
+    ? `@group(0) @binding(4) var<storage, read> weight2: array<vec4f>;
+@group(0) @binding(5) var<storage, read> bias2: array<vec4f>;
+var<workgroup> means: array<vec4f, ${quads}>;
+`
+    : ''
+}var<workgroup> shared_weights: array<f32, ${totalsWorkgroup}>;
 var<workgroup> shared_sums: array<${V}, ${totalsWorkgroup}>;
 
 fn weight_of(thread: u32, k: u32) -> f32 {
@@ -171,11 +187,26 @@ fn prototype_update(@builtin(workgroup_id) group: vec3u, @builtin(local_invocati
       if (lane + half < left) { shared_sums[thread] += shared_sums[thread + half * ${u32(columns)}]; }
       left = half;
     }
+#if ${projected !== undefined}
+    if (lane == 0u && quad < ${u32(quads)}) { means[quad] = shared_sums[thread] / weight; }
+  }
+  workgroupBarrier();
+  if (thread < ${u32(width / 4)} && weight > 0.0) {
+    var mean = bias2[thread];
+    for (var j = 0u; j < ${u32(quads)}; j++) {
+      let h = means[j];
+${['x', 'y', 'z', 'w'].map((c, r) => `      mean.${c} += dot(weight2[(4u * thread + ${r}u) * ${u32(quads)} + j], h);`).join('\n')}
+    }
+    let at = k * ${u32(width / 4)} + thread;
+    vectors[at] = m * vectors[at] + (1.0 - m) * mean;
+  }
+#else
     if (lane == 0u && quad < ${u32(quads)} && weight > 0.0) {
       let at = k * ${u32(quads)} + quad;
       vectors[at] = m * vectors[at] + (1.0 - m) * (shared_sums[thread] / weight);
     }
   }
+#endif
   if (thread == 0u && weight > 0.0) { counts[k] = before + 1.0; }
 }`;
 }
@@ -214,6 +245,7 @@ export const variants = (): string[] =>
         prototypeWeights({ ...sizes, hard: classes === 4, perClass: classes === 3 }, 500),
         prototypeSums(sizes, 500),
         prototypeUpdate(sizes, 0.99),
+        ...(width % 4 === 0 ? [prototypeUpdate(sizes, 0.99, { chunks: 8, hidden: 12 })] : []),
         prototypeCosinesShader(classes, width),
       ];
     }),

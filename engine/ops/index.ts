@@ -61,6 +61,7 @@ export { createAdamW, createSgd, ema, type Optimizer, type StepOptions } from '.
 export { type PadOptions, pad } from './pad.js';
 export { binaryCrossEntropy, huberLoss, meanSquaredError } from './pair-loss.js';
 export { maximum, minimum, pow } from './powers-and-extrema.js';
+export type { ProjectionHead } from './projection.js';
 export {
   type AddedTo,
   addPrototypeDistance,

@@ -18,13 +18,21 @@ import {
   pseudoClassesShader,
 } from '../../shaders/prototypes.js';
 import { checkOptions } from '../arguments.js';
-import { record } from '../autograd.js';
+import { noGrad, record } from '../autograd.js';
 import type { Gpu } from '../device.js';
 import { ShapeError, show } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor, tensor } from '../tensor.js';
 import { floatType } from './float-type.js';
 import { pixelSizes } from './labeled-pixels.js';
+import {
+  headSizes,
+  type ProjectionHead,
+  project,
+  projectedDistance,
+  projectedSums,
+  type SummedDistance,
+} from './projection.js';
 
 /** State of the prototypes: vectors [K, D] and how many updates each class had [K]. */
 export interface Prototypes {
@@ -38,14 +46,20 @@ export const createPrototypes = (gpu: Gpu, classes: number, width: number): Prot
   counts: tensor(gpu, 0, [classes], { label: 'prototypes.counts' }),
 });
 
-function prototypeSizes(op: string, z: Tensor, { vectors, counts }: Prototypes): PrototypeSizes {
+function prototypeSizes(
+  op: string,
+  z: Tensor,
+  { vectors, counts }: Prototypes,
+  projection: ProjectionHead | undefined,
+): PrototypeSizes {
   const [classes = 0, width = 0] = vectors.shape;
-  if (z.shape.at(-1) !== width || counts.size !== classes || classes > 16) {
+  const features = z.shape.at(-1)!;
+  if ((projection ? projection.weight2.shape[0] : features) !== width || counts.size !== classes || classes > 16) {
     throw new ShapeError(
       `${op}: got features ${show(z.shape)}, vectors ${show(vectors.shape)}, counts ${show(counts.shape)} — expected [..., D], [K, D], [K] with K ≤ 16.`,
     );
   }
-  return { dtype: floatType(op, z), pixels: z.size / width, classes, width };
+  return { dtype: floatType(op, z), pixels: z.size / features, classes, width };
 }
 
 /** The teacher's class of every pixel, u8 [...]; the true label on the first `labeledPixels`. Teacher logits [..., K]. */
@@ -58,8 +72,10 @@ export function pseudoClasses(teacherLogits: Tensor, labels: Tensor, labeledPixe
 }
 
 interface AnyUpdate {
-  /** Teacher features [..., D]. */
+  /** Teacher features [..., D], or what `projection` makes such features of. */
   features: Tensor;
+  /** Computes the features on the way. Its weights are constants here. */
+  projection?: ProjectionHead | undefined;
   labeledPixels: number;
   /** ρ, one number: weight of unlabelled pixels. */
   unlabeledWeight: Tensor;
@@ -88,32 +104,52 @@ export interface WeightedPrototypeUpdate extends AnyUpdate {
 }
 
 const updateOptions = [
-  ...['features', 'labeledPixels', 'unlabeledWeight', 'momentum'],
+  ...['features', 'projection', 'labeledPixels', 'unlabeledWeight', 'momentum'],
   ...['teacherLogits', 'labels', 'threshold', 'hard', 'weights', 'classes'],
 ];
 
 /** Moves the prototypes in place towards the mean features of the reliable pixels of their class. No gradient. */
 export function updatePrototypes(prototypes: Prototypes, update: PrototypeUpdate | WeightedPrototypeUpdate): void {
   checkOptions('updatePrototypes', update, updateOptions);
-  const { features, labeledPixels, unlabeledWeight, momentum } = update;
+  const { features, projection, labeledPixels, unlabeledWeight, momentum } = update;
   const { gpu } = features;
-  const sizes = prototypeSizes('updatePrototypes', features, prototypes);
+  const sizes = prototypeSizes('updatePrototypes', features, prototypes, projection);
   const { pixels, classes, width } = sizes;
+  const head = projection && headSizes('updatePrototypes', features, projection);
   const { weights, classes: own } = 'weights' in update ? update : reliablePixels(sizes, update);
   if (weights.dtype !== 'f32' || weights.size !== pixels || own.dtype !== 'u8' || own.size !== pixels) {
     throw new ShapeError(
       `updatePrototypes: got weights ${weights.dtype} ${show(weights.shape)}, classes ${own.dtype} ${show(own.shape)} — expected f32 and u8 ${show(features.shape.slice(0, -1))}.`,
     );
   }
+  const { vectors, counts } = prototypes;
+  if (projection && head) {
+    const of = { weights, classes: own, unlabeledWeight, labeledPixels, count: classes };
+    const { partials, partialWeights, chunks } = projectedSums(head, features, projection, of);
+    const { weight2, bias2 } = projection;
+    run(
+      prototypeUpdate(sizes, momentum, { chunks, hidden: head.hidden }),
+      { partials, partial_weights: partialWeights, vectors, counts, weight2, bias2 },
+      { workgroups: [classes] },
+    );
+    return;
+  }
+  const z = projection ? noGrad(gpu, () => project(features, projection)) : features;
   const chunks = prototypeChunks(pixels);
   const partials = empty(gpu, [chunks, classes * width], 'f32', 'prototypeSums');
   const partialWeights = empty(gpu, [chunks, classes], 'f32', 'prototypeSums');
   run(
     prototypeSums(sizes, labeledPixels),
-    { features, weights, classes: own, unlabeled_weight: unlabeledWeight, partials, partial_weights: partialWeights },
+    {
+      features: z,
+      weights,
+      classes: own,
+      unlabeled_weight: unlabeledWeight,
+      partials,
+      partial_weights: partialWeights,
+    },
     { threads: chunks * (width % 4 === 0 ? width / 4 : width) },
   );
-  const { vectors, counts } = prototypes;
   run(
     prototypeUpdate(sizes, momentum),
     { partials, partial_weights: partialWeights, vectors, counts },
@@ -166,6 +202,11 @@ export interface SeparationOptions {
   /** pull: 1 − cos to the own prototype; proto-ce: cross-entropy over cosines/T; distance: over −‖z − μ‖². */
   kind: SeparationKind;
   temperature?: number;
+  /**
+   * A head that makes the features: z in `prototypeDistance(z, …)` is then what it is applied to, and its weights have a gradient, too.
+   * Widths that are multiples of four, at most 64 → 32 → 32, are computed on the way and stored nowhere.
+   */
+  projection?: ProjectionHead | undefined;
 }
 
 /** The loss to which a separation is added: total = loss + weight · factor · separation. */
@@ -214,35 +255,40 @@ export function addPrototypeDistance(
 
 function distance(
   op: string,
-  z: Tensor,
+  f: Tensor,
   prototypes: Prototypes,
   classes: Tensor,
   mask: Tensor | undefined,
   options: SeparationOptions,
   onto?: AddedTo,
 ): { separation: Tensor; total: Tensor | undefined } {
-  checkOptions(op, options, ['kind', 'temperature']);
-  const { kind, temperature = 0.1 } = options;
-  const { gpu } = z;
+  checkOptions(op, options, ['kind', 'temperature', 'projection']);
+  const { kind, temperature = 0.1, projection } = options;
+  const { gpu } = f;
   const masked = mask !== undefined;
-  const sizes: DistanceSizes = { ...prototypeSizes(op, z, prototypes), kind, temperature, masked };
+  const sizes: DistanceSizes = { ...prototypeSizes(op, f, prototypes, projection), kind, temperature, masked };
   for (const [name, t] of Object.entries({ classes, ...(mask && { mask }) })) {
     if (t.dtype !== 'u8' || t.size !== sizes.pixels) {
       throw new ShapeError(
-        `${op}: got ${name} ${t.dtype} ${show(t.shape)} — expected u8 ${show(z.shape.slice(0, -1))}.`,
+        `${op}: got ${name} ${t.dtype} ${show(t.shape)} — expected u8 ${show(f.shape.slice(0, -1))}.`,
       );
     }
   }
   const { vectors, counts } = prototypes;
-  const { rows, threads } = distanceWalk(sizes);
-  const partials = empty(gpu, [rows, 2 * sizes.classes], 'f32', `${op}.partials`);
-  const inputs = { z, vectors, counts, classes, ...(mask && { mask }) };
-  run(prototypeDistanceForward(sizes), { ...inputs, partials }, { threads });
+  const head = projection && headSizes(op, f, projection);
+  const perPixel = { classes, ...(mask && { mask }) };
+  const summed =
+    projection && head
+      ? projectedDistance({ head, kind, temperature, classes: sizes.classes, masked }, f, projection, {
+          ...{ vectors, counts },
+          ...perPixel,
+        })
+      : plainDistance(op, sizes, projection ? project(f, projection) : f, { vectors, counts, ...perPixel });
+  const { partials, rows, factors, inputs } = summed;
   const separation = empty(gpu, [], 'f32', 'separation');
-  const factors = empty(gpu, [2, sizes.classes], 'f32', `${op}.factors`);
   const total = onto && empty(gpu, onto.loss.shape, 'f32', op);
   run(
-    prototypeDistanceValue(sizes, onto),
+    prototypeDistanceValue(sizes, onto, { rows }),
     {
       ...{ partials, vectors, loss: separation, factors },
       ...(onto && total && { base: onto.loss, weight: onto.weight, total_loss: total }),
@@ -250,10 +296,31 @@ function distance(
     { workgroups: [1] },
   );
 
-  record(op, total ?? separation, onto ? [z, onto.loss] : [z], (dloss) => {
-    const dz = empty(gpu, z.shape, z.dtype, 'dz');
-    run(prototypeDistanceBackward(sizes), { ...inputs, factors, dloss, dz }, { threads: sizes.pixels });
-    return onto ? [dz, dloss] : [dz];
+  record(op, total ?? separation, onto ? [...inputs, onto.loss] : inputs, (dloss) => {
+    const gradients = summed.backward(dloss);
+    return onto ? [...gradients, dloss] : gradients;
   });
   return { separation, total };
+}
+
+function plainDistance(
+  op: string,
+  sizes: DistanceSizes,
+  z: Tensor,
+  others: { vectors: Tensor; counts: Tensor; classes: Tensor; mask?: Tensor },
+): SummedDistance {
+  const { gpu } = z;
+  const { rows, threads } = distanceWalk(sizes);
+  const partials = empty(gpu, [rows, 2 * sizes.classes], 'f32', `${op}.partials`);
+  const inputs = { z, ...others };
+  run(prototypeDistanceForward(sizes), { ...inputs, partials }, { threads });
+  const factors = empty(gpu, [2, sizes.classes], 'f32', `${op}.factors`);
+  return {
+    ...{ partials, rows, factors, inputs: [z] },
+    backward: (dloss) => {
+      const dz = empty(gpu, z.shape, z.dtype, 'dz');
+      run(prototypeDistanceBackward(sizes), { ...inputs, factors, dloss, dz }, { threads: sizes.pixels });
+      return [dz];
+    },
+  };
 }

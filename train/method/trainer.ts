@@ -12,7 +12,6 @@ import {
   createSgd,
   type Gpu,
   GpuError,
-  noGrad,
   pack,
   prototypeCosines,
   reshape,
@@ -201,10 +200,9 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
     if (moved.prototypes && q && kept && segmentation.selected) {
       // 4. Prototypes from reliable pixels; low-confidence pixels are pulled to the prototype of their (pseudo-)class.
       const { mask, classes: classOf, reliable } = segmentation.selected;
-      const z = heads ? heads.student(features) : features;
-      const zTeacher = noGrad(gpu, () => (heads ? heads.teacher(q.features) : q.features));
       updatePrototypes(moved.prototypes, {
-        features: zTeacher,
+        features: q.features,
+        projection: heads?.teacher.head,
         ...(reliable
           ? { weights: reliable, classes: classOf }
           : { teacherLogits: q.logits, labels: seen.labels, threshold: kept.threshold, hard: kept.hard }),
@@ -214,11 +212,11 @@ export function createTrainer(gpu: Gpu, config: Config): Trainer {
       });
       const { total, separation } = addPrototypeDistance(
         { loss: aside ? nothing : loss, weight: lambda, factor: config.separationWeight },
-        z,
+        features,
         moved.prototypes,
         classOf,
         config.separationPixels === 'kept' ? mask : undefined,
-        { kind: config.separation, temperature: config.temperature },
+        { kind: config.separation, temperature: config.temperature, projection: heads?.student.head },
       );
       loss = total;
       if (apart) apart = { ...apart, separation: total };
