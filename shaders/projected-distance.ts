@@ -10,6 +10,7 @@ import {
   featureFunction,
   type HeadPlaces,
   headPlaces,
+  hiddenQuads,
   inLine,
   keptMemory,
   keptTiles,
@@ -258,7 +259,7 @@ ${weight2.added}
 ${bias2.added}
     workgroupBarrier();
 ${each(inputs, (q) => `    var df${q} = vec4f(0.0);`)}
-    for (var j = 0u; j < ${u32(hidden)}; j++) {
+    for (var j = 0u; j < ${hiddenQuads(head, 'table')}; j++) {
       var dn = vec4f(0.0);
 ${range(4 * outputs)
   .map(

@@ -6,6 +6,7 @@ import {
   components,
   featureFunction,
   hiddenQuad,
+  hiddenQuads,
   keptMemory,
   keptTiles,
   loadFeatures,
@@ -47,7 +48,7 @@ ${components.map((c, i) => `      partials[(group.x * ${u32(classes * hidden)} +
   const tile = wgsl`
     {
 ${loadFeatures(head)}
-    for (var j = 0u; j < ${u32(hidden)}; j++) {
+    for (var j = 0u; j < ${hiddenQuads(head, 'bias1')}; j++) {
 ${hiddenQuad(head, { array: 'weight1', at: 0 }, { array: 'bias1', at: 0 })}
       ${tileAt(near, 'thread', 'j')} = h;
     }

@@ -100,6 +100,13 @@ export interface Place {
   readonly at: number;
 }
 
+/**
+ * Expression: the quads of h, out of `array`'s own length. A loop to a number that compilers know is unrolled by some (ACO), which
+ * then load all weights first and have no registers for them.
+ */
+export const hiddenQuads = (sizes: ProjectionSizes, array: string): string =>
+  `min(${u32(quadsOf(sizes).hidden)}, arrayLength(&${array}))`;
+
 /** Lines that define `var h`: quad `j` of h for the features in `f0` …. */
 export function hiddenQuad(sizes: ProjectionSizes, weight: Place, bias: Place): string {
   const { inputs } = quadsOf(sizes);
@@ -129,7 +136,7 @@ export function projected(sizes: ProjectionSizes, { weight1, bias1, weight2, bia
 ${range(outputs)
   .map((q) => `    var z${q} = table[${u32(bias2 + q)}];`)
   .join('\n')}
-    for (var j = 0u; j < ${u32(hidden)}; j++) {
+    for (var j = 0u; j < ${hiddenQuads(sizes, 'table')}; j++) {
 ${hiddenQuad(sizes, { array: 'table', at: weight1 }, { array: 'table', at: bias1 })}
 ${keep}
 ${range(outputs).map(added).join('\n')}
