@@ -185,6 +185,23 @@ for (const [separation, hasHead] of [
   });
 }
 
+for (const options of [
+  { separation: 'proto-ce', statistics: 'apart', prototypeUnlabeledWeight: 0.5 },
+  { separation: 'pull', network: 'vnet', patch: [4, 8, 8], features: '4,8', projectionWidth: 16 },
+]) {
+  test(`the kernels of a GPU, which project on the way: as the plain ops, with ${JSON.stringify(options)}`, async () => {
+    const { adapter } = await testGpu();
+    const { software } = adapter;
+    Object.assign(adapter, { software: false });
+    try {
+      const { fused, plain } = await agree(options);
+      assert.ok(fused.info.launches < plain.info.launches);
+    } finally {
+      Object.assign(adapter, { software });
+    }
+  });
+}
+
 test('what is saved is all that a run needs: the same bits after a stop', async () => {
   const gpu = await testGpu();
   const file = join(mkdtempSync(join(tmpdir(), 'wgrad-')), 'state.safetensors');
