@@ -5,6 +5,7 @@
 // its own blocks of 4×4 weights. After that dn takes the place of h, and f that of dz, for the same again.
 import { byteAt, each, pick } from './classes.js';
 import { leakyReluDerivative } from './conv/fusion.js';
+import { sumEvery } from './partial-sums.js';
 import {
   components,
   featureFunction,
@@ -325,7 +326,7 @@ fn projection_gradient_sums(@builtin(workgroup_id) group: vec3u, @builtin(local_
   let c = group.x * ${u32(sumLanes)} + thread % ${u32(sumLanes)};
   var sum = 0.0;
   if (c < ${u32(end)}) {
-    for (var row = thread / ${u32(sumLanes)}; row < ${u32(projectionGroups(sizes))}; row += ${u32(sumLanes)}) { sum += partials[row * ${u32(end)} + c]; }
+${sumEvery(sumLanes * end, projectionGroups(sizes) * end, `thread / ${u32(sumLanes)} * ${u32(end)} + c`, (at) => `partials[${at}]`)}
   }
   shared_values[thread] = sum;
   workgroupBarrier();

@@ -133,10 +133,28 @@ export interface ProjectedSums {
 export function prototypeUpdate(sizes: PrototypeSizes, momentum: number, projected?: ProjectedSums): string {
   const { pixels, classes, width } = sizes;
   const { V, quads } = vector({ ...sizes, width: projected?.hidden ?? width });
+  const outputs = u32(projected ? width / 4 : 0);
   const chunks = projected?.chunks ?? prototypeChunks(pixels);
   const columns = Math.min(quads, totalsWorkgroup);
   const lanes = Math.min(chunks, Math.floor(totalsWorkgroup / columns));
   const row = classes * quads;
+  const plain = wgsl`    if (lane == 0u && quad < ${u32(quads)} && weight > 0.0) {
+      let at = k * ${u32(quads)} + quad;
+      vectors[at] = m * vectors[at] + (1.0 - m) * (shared_sums[thread] / weight);
+    }
+  }`;
+  const ofProjected = wgsl`    if (lane == 0u && quad < ${u32(quads)}) { means[quad] = shared_sums[thread] / weight; }
+  }
+  workgroupBarrier();
+  if (thread < ${outputs} && weight > 0.0) {
+    var mean = bias2[thread];
+    for (var j = 0u; j < ${u32(quads)}; j++) {
+      let h = means[j];
+${['x', 'y', 'z', 'w'].map((c, r) => `      mean.${c} += dot(weight2[(4u * thread + ${r}u) * ${u32(quads)} + j], h);`).join('\n')}
+    }
+    let at = k * ${outputs} + thread;
+    vectors[at] = m * vectors[at] + (1.0 - m) * mean;
+  }`;
   return wgsl`
 @group(0) @binding(0) var<storage, read> partials: array<${V}>;
 @group(0) @binding(1) var<storage, read> partial_weights: array<f32>;
@@ -187,26 +205,7 @@ fn prototype_update(@builtin(workgroup_id) group: vec3u, @builtin(local_invocati
       if (lane + half < left) { shared_sums[thread] += shared_sums[thread + half * ${u32(columns)}]; }
       left = half;
     }
-#if ${projected !== undefined}
-    if (lane == 0u && quad < ${u32(quads)}) { means[quad] = shared_sums[thread] / weight; }
-  }
-  workgroupBarrier();
-  if (thread < ${u32(width / 4)} && weight > 0.0) {
-    var mean = bias2[thread];
-    for (var j = 0u; j < ${u32(quads)}; j++) {
-      let h = means[j];
-${['x', 'y', 'z', 'w'].map((c, r) => `      mean.${c} += dot(weight2[(4u * thread + ${r}u) * ${u32(quads)} + j], h);`).join('\n')}
-    }
-    let at = k * ${u32(width / 4)} + thread;
-    vectors[at] = m * vectors[at] + (1.0 - m) * mean;
-  }
-#else
-    if (lane == 0u && quad < ${u32(quads)} && weight > 0.0) {
-      let at = k * ${u32(quads)} + quad;
-      vectors[at] = m * vectors[at] + (1.0 - m) * (shared_sums[thread] / weight);
-    }
-  }
-#endif
+${projected ? ofProjected : plain}
   if (thread == 0u && weight > 0.0) { counts[k] = before + 1.0; }
 }`;
 }
