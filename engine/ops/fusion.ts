@@ -3,8 +3,8 @@
 //
 // | fact                                | set by                      | read by                               | an op that ignores it gets      |
 // |-------------------------------------|-----------------------------|---------------------------------------|---------------------------------|
-// | activation: a is d·l(norm z)        | normActivation, leakyRelu,  | convolutions and maxPool, forward,    | a, computed by its first reader |
-// |                                     | dropout of whole channels   | backward; add                         |                                 |
+// | activation: a is d·l(norm z)        | normActivation, leakyRelu,  | convolutions, maxPool and projections | a, computed by its first reader |
+// |                                     | dropout of whole channels   | of prototypes, both ways; add         |                                 |
 // | statistics: partial moments of y    | convolutions, when asked    | normActivation                        | a pass that computes them       |
 // | slot: x is some columns of a source | concat's backward           | upsample's and maxPool's backward     | a contiguous copy               |
 // | writer: y can be computed elsewhere | normActivation, upsample    | concat                                | y, which concat then copies     |

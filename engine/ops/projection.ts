@@ -68,7 +68,7 @@ export function headWidths(
   return { inputs, hidden, outputs };
 }
 
-/** Bytes of z from which on CPUs, too, compute the head on the way: there it takes longer than the convolutions, but no memory. */
+/** Bytes of z from which drivers for CPUs compute the head on the way, too. It takes them longer than the convolutions do. */
 const muchForCpu = 2 ** 26;
 
 /** Sizes for the kernels that compute the head on the way; undefined where the convolutions are to do it. */
