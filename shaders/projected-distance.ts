@@ -169,7 +169,7 @@ function matrixSums(name: string, left: TileRows, right: TileRows) {
     added: wgsl`
     if (thread < ${u32(threads)}) {
     ${own}
-    for (var p = 0u; p < ${u32(tilePixels)}; p++) {
+    for (var p = 0u; p < take; p++) {
 ${range(tall)
   .map((a) => `      let l${a} = ${tileAt(left, 'p', `row + ${a}u`)};`)
   .join('\n')}
@@ -203,7 +203,7 @@ const rowSums = (name: string, rows: TileRows) => ({
   declared: `  var ${name} = 0.0;`,
   added: wgsl`
     if (thread < ${u32(4 * rows.quads)}) {
-      for (var p = 0u; p < ${u32(tilePixels)}; p++) { ${name} += ${tileAt(rows, 'p', 'thread / 4u')}[thread % 4u]; }
+      for (var p = 0u; p < take; p++) { ${name} += ${tileAt(rows, 'p', 'thread / 4u')}[thread % 4u]; }
     }`,
   stored: (at: string): string => `  if (thread < ${u32(4 * rows.quads)}) { partials[${at} + thread] = ${name}; }`,
 });

@@ -56,7 +56,7 @@ ${hiddenQuad(head, { array: 'weight1', at: 0 }, { array: 'bias1', at: 0 })}
     tile_classes[thread] = ${byteAt('classes', 'i')};
     }
     workgroupBarrier();
-    for (var p = 0u; p < ${u32(tilePixels)}; p++) {
+    for (var p = 0u; p < take; p++) {
       let w = tile_weights[p];
       let class_of = tile_classes[p];
 ${pairs.map(add).join('\n')}

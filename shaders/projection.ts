@@ -198,20 +198,16 @@ export function keptTiles(sizes: ProjectionSizes, tile: string, skipped?: { quad
     }
     kept_bits[thread] = bits;
     workgroupBarrier();
-    var place = head + waiting;
-    var all = 0u;
-    for (var t = 0u; t < ${u32(tilePixels)}; t++) {
-      let count = countOneBits(kept_bits[t]);
-      place += select(0u, count, t < thread);
-      all += count;
-    }
+    var before = 0u;
+    for (var t = 0u; t < thread; t++) { before += countOneBits(kept_bits[t]); }
+    if (thread == ${u32(tilePixels - 1)}) { found = before + countOneBits(bits); }
+    var place = head + waiting + before;
     for (var b = 0u; b < 4u; b++) {
       if (((bits >> b) & 1u) == 1u) {
         line[place % ${u32(lineLength)}] = own + b;
         place++;
       }
     }
-    if (thread == 0u) { found = all; }
 #if ${skipped !== undefined}
     for (var e = thread; e < ${u32(turnPixels * (skipped?.quads ?? 0))}; e += ${u32(tilePixels)}) {
       let at = e / ${u32(skipped?.quads ?? 1)};
