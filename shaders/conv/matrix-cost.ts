@@ -1,5 +1,6 @@
-// A model of a GPU with matrix units that ranks the tiles of the matrix kernels. It counts cycles of one processor; its figures are
-// those of an H100 (132 processors) where it multiplies through subgroup matrices. It ranks; only the tuner's measurements decide.
+// A model of a GPU with matrix units that ranks the tiles of the matrix kernels, in cycles of one processor as in cost.ts. It ranks;
+// only the tuner's measurements decide.
+import { launchCycles } from './cost.js';
 import type { MatrixUnit } from './matrix-unit.js';
 
 /** What one launch does. */
@@ -21,38 +22,39 @@ export interface MatrixWork {
   readonly stores: number;
 }
 
-const processors = 132;
-const storageOf = 232448;
-const registersOf = 65536;
 /** Registers of a thread beside sums and operands: indices, and loads under way. */
 const otherRegisters = 40;
+/** In one cycle: multiply-adds, bytes loaded for them, vectors of activations staged (normalized on the way), numbers stored. */
+const [multiplied, loaded, staged, stored] = [2048, 256, 3, 3.5];
+/** Bytes that a processor's share of memory and cache moves in a cycle. */
+const bytes = 28;
+/** Cycles: of a round trip to memory, which `batch` loads share; for each warp at a barrier; of a matrix's store; of a start. */
+const [roundTrip, batch, barrier, store, start] = [700, 8, 80, 100, 1000];
 
 /** Registers of a thread that hold sums of `sums` matrices, and operands of about twice its square root. */
 const registers = ({ M, N, K, lanes }: MatrixUnit, sums: number): number =>
   (sums * M * N) / lanes + (Math.sqrt(sums) * M * K) / lanes + otherRegisters;
 
 /** Cycles of a launch. */
-export function cyclesOf(unit: MatrixUnit, work: MatrixWork): number {
+export function cyclesOf(unit: MatrixUnit, launch: MatrixWork): number {
   const { M, N, K, component, lanes } = unit;
-  const { groups, threads, storage, sums, rounds } = work;
-  const multiply = (work.products * M * N * K) / 1280;
-  const load = (work.loads * M * K * (component === 'f16' ? 2 : 4)) / 128;
-  const issue = (2 * work.activations + work.weights) / 5; // activations are normalized on the way
-  const memory = (8 * work.activations + 16 * work.weights) / 24;
-  const waits = Math.ceil(work.activations / threads / 4) + Math.ceil(work.weights / threads / 4);
-  const store = (work.stores * M * N) / 5;
-  const most = Math.floor(
-    Math.min(storageOf / (storage + 1024), registersOf / (registers(unit, sums) * threads), 2048 / threads),
+  const { groups, threads, storage, sums, rounds, activations, weights } = launch;
+  const bytesOf = component === 'f16' ? 2 : 4;
+  const multiply = (launch.products * M * N * K) / multiplied + (launch.loads * M * K * bytesOf) / loaded;
+  const stage = (activations + weights / 2) / staged;
+  const moved = (8 * activations + 16 * weights) / bytes;
+  const trips = Math.ceil(activations / threads / batch) + Math.ceil((2 * weights) / threads / batch);
+  const warps = threads / 32;
+  const barriers = 2 * barrier * warps;
+  // Each sum passes through workgroup memory between two barriers.
+  const own = (launch.stores * lanes) / threads;
+  // Fewer than eight warps do not keep a processor busy while they are alone.
+  const gaps = Math.max(1, 8 / warps) - 1;
+  return launchCycles(
+    { workgroups: groups, threads, storage, registers: registers(unit, sums) },
+    rounds * (multiply + stage + moved) + (launch.stores * M * N) / stored,
+    rounds * (gaps * (multiply + stage) + roundTrip * trips + barriers) + own * (store + barriers) + start,
   );
-  const each = Math.ceil(groups / processors);
-  const resident = Math.max(1, Math.min(most, each));
-  // Workgroups on one processor share its parts; each alone waits for one part after the other.
-  const busy = rounds * Math.max(multiply, load, issue, memory) + store;
-  const alone =
-    rounds * (Math.max(multiply, load) + Math.max(issue, memory) + 300 + 600 * waits) +
-    Math.max(store, ((work.stores * lanes) / threads) * 150) +
-    1500;
-  return (each / resident) * Math.max(resident * busy, alone);
 }
 
 /** The first `count` of `found` by cost, of each kind at most two, which differ in threads. */

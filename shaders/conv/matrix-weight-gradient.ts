@@ -8,6 +8,7 @@
 // depth, or of one row of them, for some blocks of channels. The second pass is `sumSlicesShader` of weights.ts.
 
 import { type Float, wgsl } from '../wgsl.js';
+import { sliceCycles } from './cost.js';
 import type { Activation } from './fusion.js';
 import {
   bindings,
@@ -343,11 +344,12 @@ export function weightGradientMatrixCandidates(
                   ...{ activations: vectors, weights: 0 },
                   stores: subgroups * own,
                 });
+                const added = sliceCycles(slices * product(g.kernel) * g.inputs * g.outputs);
                 found.push({
                   tile: { ...whole, slices },
-                  cost,
+                  cost: cost + added,
                   threads,
-                  kind: `${outputs} ${inputs} ${ownOutputs * ownInputs} ${allRows}`,
+                  kind: `${rows * columns} ${outputs} ${inputs} ${allRows}`,
                 });
               }
   return diverse(found, count);

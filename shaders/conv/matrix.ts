@@ -361,7 +361,7 @@ export function convMatrixCandidates(
               weights,
               stores: subgroups * strips * blocks,
             });
-            found.push({ tile, cost, threads, kind: `${rows * columns} ${outputs}` });
+            found.push({ tile, cost, threads, kind: `${rows} ${columns} ${outputs}` });
           }
   return diverse(found, count);
 }

@@ -8,7 +8,7 @@
 // workgroup memory for 36 multiply-adds. The second pass is `sumSlicesShader` of weights.ts.
 
 import { enable, type Float, wgsl } from '../wgsl.js';
-import { cheapest, cyclesOf } from './cost.js';
+import { cheapest, cyclesOf, sliceCycles } from './cost.js';
 import type { Activation } from './fusion.js';
 import {
   bindings,
@@ -274,9 +274,6 @@ ${lines(range(4).map((e) => `    if (o0 + local * 4 + ${e} < ${outputs}) { dBias
 }`;
 }
 
-/** Partial sums that the memory of a large GPU moves in a cycle. */
-const sumsPerCycle = 400;
-
 /** Tiles worth trying, of many sizes and numbers of slices; the likely best on a discrete GPU first (cost.ts). */
 export function weightGradientTiledCandidates(g: ConvGeometry, limits: WorkgroupLimits): TiledWeightGradientTile[] {
   const flat = g.output[1] === 1;
@@ -289,7 +286,6 @@ export function weightGradientTiledCandidates(g: ConvGeometry, limits: Workgroup
         [4, 8],
         [4, 16],
         [8, 8],
-        [8, 16],
       ];
   const sizes = (channels: number, multiple: number): number[] => [
     ...new Set([4, 8, 16, 32, 64].map((n) => Math.min(n, upTo(channels, multiple)))),
@@ -325,10 +321,10 @@ export function weightGradientTiledCandidates(g: ConvGeometry, limits: Workgroup
                     phases: Math.ceil(product(tilesOf(g, whole)) / slices),
                     products: (numbers * rows * columns) / shares,
                     loads: (loads * rows * columns) / shares,
+                    sums: numbers / 4,
                     registers: 40 + numbers + ownRows * (3 + g.kernel[2]) * threadInputs + 2 * threadOutputs,
                   });
-                  // Every slice's partial sums are written and read again.
-                  const added = (2 * slices * product(g.kernel) * g.inputs * g.outputs) / sumsPerCycle;
+                  const added = sliceCycles(slices * product(g.kernel) * g.inputs * g.outputs);
                   const kind = `${threads} ${numbers} ${rows * columns}`;
                   found.push({ tile: { ...whole, slices }, cost: cost + added, kind });
                 }

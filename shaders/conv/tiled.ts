@@ -325,7 +325,10 @@ export function convTiledCandidates(g: ConvGeometry, limits: WorkgroupLimits): T
         [4, 8],
         [4, 4],
       ] as const);
-  const outputs = [...new Set([4, 8, 16, 32, 64].map((n) => Math.min(n, upTo(g.outputs, 4))))];
+  // Smaller blocks stage x more often, with its activation: they pay only where large ones leave processors idle.
+  const all = Math.min(64, upTo(g.outputs, 4));
+  const plenty = (product(tilesOf(g, { rows: 8, columns: 8 })) * g.outputs) / all >= 256;
+  const outputs = [...new Set([4, 8, 16, 32, 64].map((n) => Math.min(n, all)))].filter((n) => !plenty || n === all);
   const chunks = [...new Set([4, 8, 16, 32].map((n) => Math.min(n, upTo(g.inputs, xWidth))))];
   const shares = flat
     ? [
@@ -360,6 +363,7 @@ export function convTiledCandidates(g: ConvGeometry, limits: WorkgroupLimits): T
               stagedX: stagedInput(g, tile) / threads,
               stagedOthers: stagedWeights(g, tile) / threads,
               products: turns * kernelHeight * xWidth * accumulators,
+              sums: accumulators / 4,
               loads: turns * ((window * xWidth) / 4 + kernelHeight * xWidth * fours),
               registers: 40 + accumulators + window * xWidth + 8 * fours,
               storage: convTiledStorage(g, tile),
