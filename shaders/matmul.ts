@@ -74,16 +74,18 @@ export function matmulShader(sizes: Matmul): string {
   const component = (i: number): string => 'xyzw'[i]!;
   const whole = k % 4 === 0;
   const depth = (i: number): string => (whole ? `(at + ${u32(i)})` : `min(at + ${u32(i)}, ${u32(k - 1)})`);
+  // Both factors are 0 beyond k: 0 times an infinite number would be NaN.
+  const within = (i: number, v: string): string =>
+    whole || i === 0 ? v : `select(vec4f(0.0), ${v}, at + ${u32(i)} < ${u32(k)})`;
   const loadA = r4.map((i) => {
     if (!transposedA)
       return `let a${i} = a4(beginA + min(row + ${u32(i)}, ${u32(m - 1)}) * ${u32(k)} + at, ${u32(k)} - at);`;
-    const v = `a4(beginA + ${depth(i)} * ${u32(m)} + row, ${u32(m)} - row)`;
-    return `let a${i} = ${whole || i === 0 ? v : `select(vec4f(0.0), ${v}, at + ${u32(i)} < ${u32(k)})`};`;
+    return `let a${i} = ${within(i, `a4(beginA + ${depth(i)} * ${u32(m)} + row, ${u32(m)} - row)`)};`;
   });
   const loadB = r4.map((i) =>
     transposedB
       ? `let b${i} = b4(beginB + min(column + ${u32(i)}, ${u32(n - 1)}) * ${u32(k)} + at, ${u32(k)} - at);`
-      : `let b${i} = b4(beginB + ${depth(i)} * ${u32(n)} + column, ${u32(n)} - column);`,
+      : `let b${i} = ${within(i, `b4(beginB + ${depth(i)} * ${u32(n)} + column, ${u32(n)} - column)`)};`,
   );
   const multiply = r4.map((r) => {
     if (layout === 'tt') {

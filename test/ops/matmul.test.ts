@@ -181,6 +181,29 @@ for (const [m, k, n] of [
   );
 }
 
+for (const { transposeA, transposeB } of options) {
+  const title = `${transposeA ? 'Aᵀ' : 'A'}${transposeB ? 'Bᵀ' : 'B'}`;
+  test(`an infinite number at the end of K stays one: ${title}`, async () => {
+    const gpu = await testGpu();
+    for (const k of [1, 4, 5, 6, 7]) {
+      const ones = Array.from({ length: k }, () => 1);
+      const last = ones.map((one, i) => (i === k - 1 ? Number.POSITIVE_INFINITY : one));
+      for (const [a, b] of [
+        [ones, last],
+        [last, ones],
+      ]) {
+        const x = tensor(gpu, a!, transposeA ? [k, 1] : [1, k]);
+        const y = tensor(gpu, b!, transposeB ? [1, k] : [k, 1]);
+        assert.equal(
+          [...(await matmul(x, y, { transposeA, transposeB }).read())],
+          [Number.POSITIVE_INFINITY],
+          `K ${k}`,
+        );
+      }
+    }
+  });
+}
+
 test('what does not fit is refused', async () => {
   const gpu = await testGpu();
   const x = (...shape: number[]) => tensor(gpu, 0, shape);
