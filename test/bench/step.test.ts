@@ -48,7 +48,7 @@ const refused: [string[], RegExp][] = [
   [['step', '--repeat', '3'], /unknown flag --repeat. Did you mean --repeats\?/],
   [['step', '--features', '8'], /at least two levels/],
   [['kernels', '--size', '30', '--features', '4,8,16'], /multiples of 4/],
-  [['peers', '--shapes', '16x16'], /INPUTS-OUTPUTS@SIZE/],
+  [['peers', '--shapes', '16x16'], /INPUTS-OUTPUTS@SIDE/],
   [['peers', '--shapes', '16-16@8k2'], /odd kernel/],
   [['peers', '--peers', 'torch'], /unknown peer 'torch'/],
   [['peers', '--work', 'all of it'], /must be one of conv, step, all — got 'all of it'/],
