@@ -44,7 +44,13 @@ test('moves nothing', async () => {
 test('another size is refused', async () => {
   const x = tensor(await testGpu(), 0, [2, 3]);
   await refuses(() => reshape(x, [4]), ShapeError, /reshape: \[4\] has 4 elements, \[2,3\] has 6/);
-  await refuses(() => reshape(x, [-1, 6]), ShapeError, /positive integers/);
+  await refuses(() => reshape(x, [0, 6]), ShapeError, /positive integers/);
+  assert.equal(reshape(x, [-1, 6]).shape, [1, 6]);
+  for (const shape of [
+    [-1, 4],
+    [-1, -1],
+  ])
+    await refuses(() => reshape(x, shape), ShapeError, /leaves no whole size for the −1/);
 });
 
 test.run();

@@ -2,7 +2,7 @@
 export { UsageError } from '../files/usage-error.js';
 export { type Config, type ConfigKey, methods, resolveConfig, resolveSaved } from '../settings/settings.js';
 export { gradientNames } from './gradients.js';
-export { createNetwork, networkSettings } from './network.js';
+export { createNetwork, type NetworkConfig, networkSettings } from './network.js';
 export {
   createTrainer,
   metricNames,
