@@ -4,12 +4,10 @@ import { partialThreads } from '../../shaders/classes.js';
 import {
   crossEntropyBackward,
   crossEntropyForward,
-  crossEntropySlopes,
-  crossEntropySums,
   crossEntropyValue,
   type LabeledSizes,
 } from '../../shaders/cross-entropy.js';
-import { smoothedRows, weightedSlopes, weightedSums } from '../../shaders/weighted-cross-entropy.js';
+import { slopesOfMany, smoothedRows, sumsOfMany } from '../../shaders/cross-entropy-of-many.js';
 import { checkOptions, showValue } from '../arguments.js';
 import { noGrad, record } from '../autograd.js';
 import { ShapeError } from '../shape.js';
@@ -32,7 +30,7 @@ export interface CrossEntropyOptions extends LabelOptions {
  * Mean of −log softmax(logits)[label] over the pixels whose label is a class: logits f32 or f16 [..., K] of any number K ≥ 2 of
  * classes, labels u8, u32 or i32 [...] → f32 []. A label outside 0 … K − 1, or equal to `ignoreIndex` (default 255), is ignored: its
  * pixel is not in the mean and has no gradient. Where all are ignored the loss is 0 (NaN if the logits have a NaN) and so is the
- * gradient. `weights` [K] and `labelSmoothing` (default 0) are PyTorch's: see shaders/weighted-cross-entropy.ts. Throws a ShapeError
+ * gradient. `weights` [K] and `labelSmoothing` (default 0) are PyTorch's: see shaders/cross-entropy-of-many.ts. Throws a ShapeError
  * for other shapes and types.
  */
 export function crossEntropy(logits: Tensor, labels: Tensor, options: CrossEntropyOptions = {}): Tensor {
@@ -75,17 +73,10 @@ function kernelsOf(logits: Tensor, sizes: LabeledSizes, options: CrossEntropyOpt
     throw new ShapeError(`crossEntropy: labelSmoothing is ${showValue(smoothing)} — expected a number in [0, 1].`);
   }
   const elements = sizes.pixels * rowWalk(sizes).count;
-  if (weights === undefined && smoothing === 0) {
-    if (sizes.classes <= namedClasses) {
-      return {
-        forward: { source: crossEntropyForward(sizes), args: {} },
-        backward: { source: crossEntropyBackward(sizes), args: {}, threads: sizes.pixels },
-      };
-    }
-    const args = { statistics: statisticsOfMany(logits, sizes) };
+  if (weights === undefined && smoothing === 0 && sizes.classes <= namedClasses) {
     return {
-      forward: { source: crossEntropySums(sizes), args },
-      backward: { source: crossEntropySlopes(sizes), args, threads: elements },
+      forward: { source: crossEntropyForward(sizes), args: {} },
+      backward: { source: crossEntropyBackward(sizes), args: {}, threads: sizes.pixels },
     };
   }
   const weighted = weights !== undefined;
@@ -100,15 +91,15 @@ function kernelsOf(logits: Tensor, sizes: LabeledSizes, options: CrossEntropyOpt
   const args: Record<string, Tensor> = { statistics, ...own };
   if (smoothing === 0) {
     return {
-      forward: { source: weightedSums(all), args },
-      backward: { source: weightedSlopes(all), args, threads: elements },
+      forward: { source: sumsOfMany(all), args },
+      backward: { source: slopesOfMany(all), args, threads: elements },
     };
   }
   const rows = empty(logits.gpu, [sizes.pixels], 'f32', 'crossEntropy.rows');
   run(smoothedRows(all), { logits, statistics, rows, ...own }, { threads: rowWalk(sizes).threads });
   const whole: Record<string, Tensor> = weighted ? { all: noGrad(logits.gpu, () => sum(weights)) } : {};
   return {
-    forward: { source: weightedSums(all), args: { ...args, rows } },
-    backward: { source: weightedSlopes(all), args: { ...args, ...whole }, threads: elements },
+    forward: { source: sumsOfMany(all), args: { ...args, rows } },
+    backward: { source: slopesOfMany(all), args: { ...args, ...whole }, threads: elements },
   };
 }

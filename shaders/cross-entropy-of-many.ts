@@ -1,4 +1,5 @@
-// Cross-entropy with class weights w and label smoothing ε (Szegedy et al., CVPR 2016), as PyTorch defines it:
+// Cross-entropy of any number of classes, with class weights w (1 if not given) and label smoothing ε (0 if not; Szegedy et al., CVPR
+// 2016), as PyTorch defines it:
 //   loss = Σ_i [(1 − ε) w_y · −log p_y + ε/K · Σ_k w_k · −log p_k] / Σ_i w_y over the counted pixels i, whose labels y are classes
 //   dlogits_k = [(1 − ε) w_y (p_k − [k = y]) + ε/K (p_k Σ_j w_j − w_k)] · dloss / Σ_i w_y
 // m and log Σ of a pixel come from class-statistics.ts. Passes: rows [pixels] = Σ_k w_k · −log p_k (where ε > 0; thread = pixel, or
@@ -7,7 +8,7 @@ import { hereOf, meet, overRow, type RowWalk, rowHead, rowMemory, rowWalk, store
 import { type Labels, labelArray, labelAt, partialThreads } from './classes.js';
 import { enable, type Float, f32, flatIndex, isNan, u32, wgsl } from './wgsl.js';
 
-export interface WeightedSizes {
+export interface ManySizes {
   readonly dtype: Float;
   readonly pixels: number;
   readonly classes: number;
@@ -19,7 +20,7 @@ export interface WeightedSizes {
 
 const workingType = ({ width }: RowWalk): string => (width === 4 ? 'vec4f' : 'f32');
 
-export function smoothedRows(sizes: WeightedSizes): string {
+export function smoothedRows(sizes: ManySizes): string {
   const walk = rowWalk(sizes);
   const V = workingType(walk);
   return wgsl`${enable(sizes.dtype)}
@@ -44,7 +45,7 @@ ${rowHead('smoothed_rows', walk)}
 }
 
 /** partials [threads, 3]: the sum, Σ w_y, and NaN if a pixel that is not counted has NaN. */
-export function weightedSums({ dtype, pixels, classes, labels, weighted, smoothing }: WeightedSizes): string {
+export function sumsOfMany({ dtype, pixels, classes, labels, weighted, smoothing }: ManySizes): string {
   const threads = partialThreads(pixels);
   return wgsl`${enable(dtype)}
 @group(0) @binding(0) var<storage, read> logits: array<${dtype}>;
@@ -59,7 +60,7 @@ export function weightedSums({ dtype, pixels, classes, labels, weighted, smoothi
 #endif
 
 @compute @workgroup_size(64)
-fn weighted_cross_entropy(@builtin(global_invocation_id) id: vec3u) {
+fn cross_entropy_of_many(@builtin(global_invocation_id) id: vec3u) {
   if (id.x >= ${u32(threads)}) { return; }
   var sum = 0.0; var counted = 0.0; var spoiled = 0.0;
   for (var i = id.x; i < ${u32(pixels)}; i += ${u32(threads)}) {
@@ -67,7 +68,7 @@ fn weighted_cross_entropy(@builtin(global_invocation_id) id: vec3u) {
     let p = statistics[i];
     if (y < ${u32(classes)}) {
       let w = ${weighted ? 'weights[y]' : '1.0'};
-      let own = w * (p.y - (f32(logits[i * ${u32(classes)} + y]) - p.x));
+      let own = ${weighted ? 'w * ' : ''}(p.y - (f32(logits[i * ${u32(classes)} + y]) - p.x));
       sum += ${smoothing > 0 ? `${f32(1 - smoothing)} * own + ${f32(smoothing / classes)} * rows[i]` : 'own'};
       counted += w;
     } else if (${isNan('p.x', 'f32')}) { spoiled = p.x; }
@@ -77,14 +78,14 @@ fn weighted_cross_entropy(@builtin(global_invocation_id) id: vec3u) {
 }
 
 /** `all`, bound where weights are and ε > 0, is Σ_j w_j. */
-export function weightedSlopes(sizes: WeightedSizes): string {
+export function slopesOfMany(sizes: ManySizes): string {
   const { dtype, pixels, classes, labels, weighted, smoothing } = sizes;
   const walk = rowWalk(sizes);
   const V = workingType(walk);
   const stored = storedAs(dtype, walk);
   const component = walk.width === 4 ? 'weights[y / 4u][y % 4u]' : 'weights[y]';
   const other = weighted ? 'p * all[0] - weights[k]' : `p * ${f32(classes)} - 1.0`;
-  const own = `w * (p - ${hereOf(walk, 'y')})`;
+  const own = `${weighted ? 'w * ' : ''}(p - ${hereOf(walk, 'y')})`;
   return wgsl`${enable(dtype)}
 @group(0) @binding(0) var<storage, read> logits: array<${stored}>;
 @group(0) @binding(1) var<storage, read> labels: array<${labelArray(labels)}>;
@@ -100,7 +101,7 @@ export function weightedSlopes(sizes: WeightedSizes): string {
 #endif
 
 @compute @workgroup_size(64)
-fn weighted_cross_entropy_backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+fn cross_entropy_of_many_backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let at = ${flatIndex(64)};
   if (at >= ${u32(pixels * walk.count)}) { return; }
   let i = at / ${u32(walk.count)};
@@ -109,7 +110,9 @@ fn weighted_cross_entropy_backward(@builtin(global_invocation_id) id: vec3u, @bu
   if (y >= ${u32(classes)} || sums[1] == 0.0) { dlogits[at] = ${stored}(0.0); return; }
   let m = statistics[i].x;
   let p = select(exp((${V}(logits[at]) - m) - statistics[i].y), ${V}(m), ${isNan('m', 'f32')}); // exp may drop a NaN
-  let w = ${weighted ? component : '1.0'};
+#if ${weighted}
+  let w = ${component};
+#endif
   let slope = ${smoothing > 0 ? `${f32(1 - smoothing)} * (${own}) + ${f32(smoothing / classes)} * (${other})` : own};
   dlogits[at] = ${stored}(slope * (dloss[0] / sums[1]));
 }`;
@@ -120,12 +123,13 @@ export const variants = (): string[] =>
   (['f32', 'f16'] as const).flatMap((dtype) =>
     [5, 8, 301].flatMap((classes) =>
       [
+        { weighted: false, smoothing: 0 },
         { weighted: true, smoothing: 0 },
         { weighted: true, smoothing: 0.1 },
         { weighted: false, smoothing: 0.1 },
       ].flatMap((kind) => {
         const sizes = { dtype, pixels: 100, classes, labels: { type: 'u32', ignored: 1 } as const, ...kind };
-        return [smoothedRows(sizes), weightedSums(sizes), weightedSlopes(sizes)];
+        return [smoothedRows(sizes), sumsOfMany(sizes), slopesOfMany(sizes)];
       }),
     ),
   );
