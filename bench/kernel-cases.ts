@@ -13,14 +13,13 @@ import {
   diceLoss,
   dropout,
   ema,
-  empty,
   type Gpu,
   leakyRelu,
   maskedConsistency,
   maxPool,
   normActivation,
   prototypeDistance,
-  run,
+  randomUniform,
   type Step,
   type Tensor,
   tensor,
@@ -70,27 +69,9 @@ export function unetConvolutions({ size, features, classes }: KernelSizes): Conv
   return [...new Map(all.map((shape) => [JSON.stringify(shape), shape])).values()];
 }
 
-// x[i] in [−1, 1), from a hash of i and the seed (made here, since a hundred megabytes from JavaScript take seconds)
-const randomShader = `
-@group(0) @binding(0) var<storage, read> seed: array<f32>;
-@group(0) @binding(1) var<storage, read_write> x: array<f32>;
-
-@compute @workgroup_size(256)
-fn random_numbers(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
-  let i = id.y * groups.x * 256u + id.x;
-  if (i >= arrayLength(&x)) { return; }
-  var h = (i + 1u) * 0x9e3779b9u + u32(seed[0]) * 0x85ebca6bu;
-  h = (h ^ (h >> 16u)) * 0x7feb352du;
-  h = (h ^ (h >> 15u)) * 0x846ca68bu;
-  h = h ^ (h >> 16u);
-  x[i] = f32(h >> 8u) * 0x1p-23f - 1.0;
-}`;
-
-function random(gpu: Gpu, shape: readonly number[], seed: number): Tensor {
-  const x = empty(gpu, shape, 'f32', 'random numbers');
-  run(randomShader, { seed: [seed], x }, { threads: x.size });
-  return x;
-}
+/** Numbers in [−1, 1), made on the device: a hundred megabytes from JavaScript take seconds. */
+const random = (gpu: Gpu, shape: readonly number[], seed: number): Tensor =>
+  randomUniform(gpu, shape, { random: createRandom(gpu, seed), low: -1, high: 1 });
 
 const bytesOf = (...elements: number[]): number => 4 * elements.reduce((a, b) => a + b, 0);
 
