@@ -298,7 +298,8 @@ export const cosFunction = /* @__PURE__ */ define(
 /**
  * log2 x of a finite x > 0 as the sum of two numbers, together good to 2⁻³⁰ (artanh fit 5e-12): x = 2^e m, √½ ≤ m < √2,
  * log2 m = 2/ln 2 · artanh((m − 1)/(m + 1)). The leading parts have 12 bits, so that their products are exact.
- * (m − (d − 1) would not do: some compilers fold (m + 1) − 1 to m.)
+ * Nothing here is the error of a sum, t − ((k + t) − k): compilers of drivers take that for 0, as they take (m + 1) − 1 for m. So k meets
+ * only bits of t that leave their sum exact.
  */
 const log2Parts = /* @__PURE__ */ define(
   'log2_parts',
@@ -318,8 +319,8 @@ fn log2_parts_1(x: f32) -> vec2f {
   let t = sh * 2.884765625;
   let low = sh * 0.000624456792 + (sl + rest) * 2.88539008;
   let k = f32(e) - select(0.0, 24.0, is_small);
-  let sum = k + t;
-  return vec2f(sum, (t - (sum - k)) + low);
+  let top = trunc(t * 4096.0) * 0.000244140625;
+  return vec2f(k + top, (t - top) + low);
 }`,
 );
 
