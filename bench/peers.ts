@@ -33,6 +33,7 @@ import {
   type StepDifference,
   type StepRun,
   type StepSettings,
+  type StepWork,
   stepTitle,
   stepTolerance,
 } from './step-work.js';
@@ -125,18 +126,19 @@ export async function compareConv({ gpu, peers }: Field, work: ConvWork, rounds:
 export async function checkSteps(
   own: StepContender,
   peers: readonly { readonly name: string; readonly contender: StepContender }[],
-  first: number,
-  initial: Parameters<typeof compareSteps>[2],
+  { config, initial }: Pick<StepWork, 'config' | 'initial'>,
   alike: readonly StepRun[] = [],
 ): Promise<StepDifference[]> {
+  const first = middleOf(config);
+  const tolerance = stepTolerance(config);
   const expected = await runSteps(own, first);
   const differences: StepDifference[] = [];
   for (const { name, contender } of peers) {
     const difference = compareSteps(expected, await runSteps(contender, first), initial, alike);
     const { losses, changes, worst } = difference;
-    if (!(losses <= stepTolerance.losses && changes <= stepTolerance.changes)) {
+    if (!(losses <= tolerance.losses && changes <= tolerance.changes)) {
       throw new Error(
-        `peers: after three steps ${name} and wgrad differ by ${losses} in the losses and ${changes} in the change of ${worst} — at most ${stepTolerance.losses} and ${stepTolerance.changes} are rounding where nothing else explains them.`,
+        `peers: after three steps ${name} and wgrad differ by ${losses} in the losses and ${changes} in the change of ${worst} — at most ${tolerance.losses} and ${tolerance.changes} are rounding where nothing else explains them.`,
       );
     }
     differences.push(difference);
@@ -151,7 +153,7 @@ export async function compareStep(field: Field, settings: StepSettings, rounds: 
   const contenders: { name: PeerName; engine: Engine; contender: StepContender }[] = [];
   for (const { name, engine } of peers) contenders.push({ name, engine, contender: await engine.prepareStep(work) });
   const alike = await runAlike(gpu, work);
-  const differences = await checkSteps(own, contenders, middleOf(work.config), work.initial, alike);
+  const differences = await checkSteps(own, contenders, work, alike);
   const timed = [own, ...contenders.map(({ contender }) => contender)];
   const [oursMs, ...others] = await race(timed, { rounds });
   await gpu.settled();

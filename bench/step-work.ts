@@ -163,6 +163,11 @@ export async function runAlike(gpu: Gpu, { config, images, labels, initial }: St
   return runs;
 }
 
+export interface StepTolerance {
+  readonly losses: number;
+  readonly changes: number;
+}
+
 /** How far two engines are apart after the same steps. */
 export interface StepDifference {
   /** Largest difference of a loss, relative. */
@@ -177,7 +182,17 @@ export interface StepDifference {
 // are sums of as many gradients of both signs in other orders, through norms that divide by small deviations; up to 4e-6 was
 // found where no pixel decides otherwise (compareSteps). What is forgotten shows far above that: without weight decay (1e-4) the
 // biases before a norm are off by 1.
-export const stepTolerance = { losses: 1e-5, changes: 1e-3 } as const;
+const tolerance = { losses: 1e-5, changes: 1e-3 };
+
+/**
+ * How far apart two engines may be after the same steps where nothing else explains it. tfjs adds up a weight's gradient pixel by pixel,
+ * so its rounding grows with the root of their number N: 5e-5 of a change at N = 4096, 9e-5 at 16 384, 1.3e-4 at 65 536 (two levels,
+ * lavapipe; wgrad, which sums in trees, stays at 2e-5), 2.7e-3 at 1.6 million on an H200. 64 √N units allow for twice that.
+ */
+export function stepTolerance({ batch, patch }: Pick<Config, 'batch' | 'patch'>): StepTolerance {
+  const pixels = batch * sizeOf(patch);
+  return { ...tolerance, changes: Math.max(tolerance.changes, 64 * Math.sqrt(pixels) * 2 ** -24) };
+}
 
 /** Two engines, three updates, three roundings in each (of decay·t + (1 − decay)·s), relative to the value: half a unit, 2⁻²⁴. */
 const roundings = 2 * 3 * 3 * 2 ** -24;
