@@ -70,7 +70,7 @@ const pseudoLabels: Row = {
 };
 const plus: Row = {
   name: 'lccs+',
-  about: 'cross-entropy on all pixels, more on unsure ones, and class separation',
+  about: "lccs, the teacher's confidence decides what is kept",
   recipe: 'acdc-plus',
   settings: {},
   tuned: true,

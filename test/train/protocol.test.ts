@@ -105,8 +105,8 @@ test('a file goes before the protocol, flags before both', () => {
 test('a recipe is what its file says on top of the one that it names', () => {
   const [strong, cutmix] = ['acdc-strong', 'acdc-cutmix'].map((name) => resolveConfig({}, readProtocol(name)));
   assert.equal(cutmix, { ...strong!, method: 'mt', consistency: 'ce', consistencyWeight: 1 });
-  const { method, confidentWeight, strong: views } = resolveConfig({}, readProtocol('acdc-plus'));
-  assert.equal([method, confidentWeight, views], ['lccs', 1, 'both']);
+  const plus = resolveConfig({}, readProtocol('acdc-plus'));
+  assert.equal(plus, { ...strong!, method: 'lccs', confidence: 'teacher' });
 });
 
 test('an unknown protocol is refused with the nearest', () =>
