@@ -52,7 +52,7 @@ export function createProgress(
       const moment = { done, at: now, spent: spent ? { ...spent } : nothing };
       const isDue = done >= total || now - printed >= every;
       if (isDue) print(moment, text, spent !== undefined);
-      // The first iteration also compiles: once there is a second, rates count from the end of the first.
+      // The first iteration also compiles: it has no rate, and those of later ones count from its end.
       if (isFirst) moments = [moment];
       isFirst = false;
     },
@@ -69,12 +69,12 @@ export function createProgress(
     const first = moments[0]!;
     const rate = (done - first.done) / Math.max(1e-9, (now - first.at) / 1000);
     const remaining = rate > 0 ? clock((total - done) / rate) : '?';
+    const tells = !isFirst || done >= total;
     const parts = [
       `${name} ${done}/${total}`,
-      `${rateText(rate)}`,
-      `${remaining} left`,
+      ...(tells ? [rateText(rate), `${remaining} left`] : []),
       text,
-      ...(withShares ? [sharesText(first, moment)] : []),
+      ...(tells && withShares ? [sharesText(first, moment)] : []),
     ];
     const line = parts.filter((part) => part !== '').join('  ');
     out.write(out.isTTY ? `\r\x1b[K${line.slice(0, Math.max(20, (out.columns ?? 120) - 1))}` : `${line}\n`);
