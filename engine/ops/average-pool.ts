@@ -1,19 +1,21 @@
-// Average pooling in 2-D and 3-D.
+// Average pooling. Windows of two in 2-D and 3-D have a kernel of their own; windows of other sizes are those of window-pool.ts.
 import { type AveragePoolSizes, averagePoolShader } from '../../shaders/average-pool.js';
-import { checkNoMore } from '../arguments.js';
 import { record } from '../autograd.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
 import { expectTensors, floatType } from './float-type.js';
 import { ofRank, pooledSizes } from './image-sizes.js';
+import { type AveragePoolOptions, windowPool } from './window-pool.js';
 
 /**
- * Mean of windows of two along each axis, stride 2: x [N, H, W, C] → [N, ⌊H/2⌋, ⌊W/2⌋, C], or x [N, D, H, W, C] →
- * [N, ⌊D/2⌋, ⌊H/2⌋, ⌊W/2⌋, C]. An odd last plane, row or column is left out.
+ * Mean of windows: without options of two along each axis, x [N, H, W, C] → [N, ⌊H/2⌋, ⌊W/2⌋, C], or x [N, D, H, W, C] →
+ * [N, ⌊D/2⌋, ⌊H/2⌋, ⌊W/2⌋, C]; an odd last plane, row or column is left out. With options of any window, also of x [N, L, C]. Over a
+ * whole image use `mean(x, [1, 2])`.
  */
-export function averagePool(x: Tensor, ...others: never[]): Tensor {
+export function averagePool(x: Tensor, options?: AveragePoolOptions): Tensor {
   expectTensors('averagePool', x);
-  checkNoMore('averagePool', others, 'x: its windows have two pixels along each axis');
+  const pooled = windowPool('average', x, options);
+  if (pooled) return pooled;
   const { batch, size: input, channels, rank, window, output } = pooledSizes('averagePool', x);
   const sizes: AveragePoolSizes = { dtype: floatType('averagePool', x), batch, input, output, channels, window };
   const lanes = channels % 4 === 0 ? 4 : 1;

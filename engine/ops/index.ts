@@ -107,3 +107,4 @@ export { type UpsampleOptions, upsample } from './upsample.js';
 export { std, type VarianceOptions, variance } from './variance.js';
 export { mixItems, strongViews, type View, viewTable } from './views.js';
 export { where } from './where.js';
+export type { AveragePoolOptions, PoolOptions } from './window-pool.js';

@@ -1,20 +1,23 @@
-// Max pooling in 2-D and 3-D. It applies a deferred activation on load, and its backward pass takes the activation's derivative.
+// Max pooling. Windows of two in 2-D and 3-D apply a deferred activation on load, and their backward pass takes the activation's
+// derivative; windows of other sizes are those of window-pool.ts.
 import { maxPoolBackward, maxPoolForward, type PoolSizes, poolParts, poolWindows } from '../../shaders/max-pool.js';
-import { checkNoMore } from '../arguments.js';
 import { ActivatedGradient, record } from '../autograd.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
 import { expectTensors, floatType } from './float-type.js';
 import { deferredActivation, deferredSlot } from './fusion.js';
 import { ofRank, pooledSizes } from './image-sizes.js';
+import { type PoolOptions, windowPool } from './window-pool.js';
 
 /**
- * Maximum of windows of two along each axis, stride 2: x [N, H, W, C] → [N, ⌊H/2⌋, ⌊W/2⌋, C], or x [N, D, H, W, C] →
- * [N, ⌊D/2⌋, ⌊H/2⌋, ⌊W/2⌋, C]. An odd last plane, row or column is left out.
+ * Maximum of windows: without options of two along each axis, x [N, H, W, C] → [N, ⌊H/2⌋, ⌊W/2⌋, C], or x [N, D, H, W, C] →
+ * [N, ⌊D/2⌋, ⌊H/2⌋, ⌊W/2⌋, C]; an odd last plane, row or column is left out. With options of any window, also of x [N, L, C]. A NaN
+ * is larger than any number; of equal values the first (row by row) gets the gradient. Over a whole image use `max`.
  */
-export function maxPool(x: Tensor, ...others: never[]): Tensor {
+export function maxPool(x: Tensor, options?: PoolOptions): Tensor {
   expectTensors('maxPool', x);
-  checkNoMore('maxPool', others, 'x: its windows have two pixels along each axis');
+  const pooled = windowPool('max', x, options);
+  if (pooled) return pooled;
   const { batch, size: input, channels, rank, window, output } = pooledSizes('maxPool', x);
   const sizes: PoolSizes = { dtype: floatType('maxPool', x), batch, input, output, channels, window };
   const lanes = channels % 4 === 0 ? 4 : 1;

@@ -1,4 +1,4 @@
-// Maximum of windows of two, and upsampling by a whole factor, over [N, H, W, C] and [N, D, H, W, C], by plain loops.
+// Pooling, upsampling by a whole factor and resizing of [N, …, C], by plain loops.
 import { at, fromIndex, type NdArray } from './nd-array.js';
 
 /** All corners of a cube of that many axes, the last axis fastest: [0, 0], [0, 1], … */
@@ -27,6 +27,49 @@ export const averagePool = (x: NdArray): NdArray =>
     scaled(x, (n) => Math.floor(n / 2)),
     (index) => windowOf(x, index).reduce((sum, v, _, all) => sum + v / all.length, 0),
   );
+
+export interface Windows {
+  window: readonly number[];
+  stride: readonly number[];
+  padding: readonly (readonly [number, number])[];
+  dilation: readonly number[];
+  ceil?: boolean;
+  countPadding?: boolean;
+}
+
+/** Pooling as PyTorch defines it: windows that begin beyond the image are left out, and what `ceil` adds never counts. */
+export function windowPool(x: NdArray, kind: 'max' | 'average', of: Windows): NdArray {
+  const sides = x.shape.slice(1, -1);
+  const outputs = sides.map((n, k) => {
+    const [before, after] = of.padding[k]!;
+    for (let count = 0; ; count++) {
+      const begin = count * of.stride[k]! - before;
+      const last = begin + (of.window[k]! - 1) * of.dilation[k]!;
+      const isWanted = count === 0 || last - of.stride[k]! < n + after - 1;
+      if (last >= n + after && !(of.ceil && begin < n && isWanted)) return count;
+    }
+  });
+  return fromIndex([x.shape[0]!, ...outputs, x.shape.at(-1)!], ([item, ...rest]) => {
+    const channel = rest.pop()!;
+    const values: number[] = [];
+    let count = 0;
+    const walk = (place: number[], isInside: boolean): void => {
+      const k = place.length;
+      if (k === sides.length) {
+        if (isInside) values.push(at(x, [item!, ...place, channel]));
+        count++;
+        return;
+      }
+      for (let t = 0; t < of.window[k]!; t++) {
+        const p = rest[k]! * of.stride[k]! + t * of.dilation[k]! - of.padding[k]![0];
+        if (p < sides[k]! + of.padding[k]![1]) walk([...place, p], isInside && p >= 0 && p < sides[k]!);
+      }
+    };
+    walk([], true);
+    if (kind === 'max') return Math.max(...values);
+    return values.reduce((sum, v) => sum + v, 0) / (of.countPadding ? count : values.length);
+  });
+}
 
 /** Linear interpolation on an axis of `size` inputs and factor·size outputs with aligned corners. */
 const position = (out: number, size: number, factor: number): [low: number, high: number, fraction: number] => {
