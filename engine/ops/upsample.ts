@@ -20,7 +20,8 @@ export interface UpsampleOptions {
 
 /**
  * Makes an image larger by a whole factor f: x [N, H, W, C] → [N, f·H, f·W, C], bilinear or nearest; or x [N, D, H, W, C] →
- * [N, f·D, f·H, f·W, C], trilinear or nearest.
+ * [N, f·D, f·H, f·W, C], trilinear or nearest. A `concat` has it written where it wants it, so use it in a decoder; `resize` takes any
+ * size, other coordinates and x [N, L, C].
  */
 export function upsample(x: Tensor, options: UpsampleOptions = {}): Tensor {
   expectTensors('upsample', x);

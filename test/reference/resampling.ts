@@ -91,3 +91,52 @@ export const upsample = (x: NdArray, factor = 2, mode: 'linear' | 'nearest' = 'l
       }, 0);
     },
   );
+
+/** Weight of the input `distance` away from a position. */
+const kernels = {
+  linear: (distance: number): number => Math.max(0, 1 - Math.abs(distance)),
+  cubic: (distance: number): number => {
+    const [a, t] = [-0.75, Math.abs(distance)];
+    if (t >= 2) return 0;
+    return t <= 1 ? (a + 2) * t ** 3 - (a + 3) * t ** 2 + 1 : a * t ** 3 - 5 * a * t ** 2 + 8 * a * t - 4 * a;
+  },
+};
+
+/** Resizing as PyTorch defines it; `scale` is undefined where sizes were given. */
+export function resize(
+  x: NdArray,
+  sides: readonly number[],
+  scale: readonly number[] | undefined,
+  mode: 'linear' | 'cubic' | 'nearest',
+  alignCorners: boolean,
+): NdArray {
+  const inputs = x.shape.slice(1, -1);
+  const weights = inputs.map((n, axis) =>
+    Array.from({ length: sides[axis]! }, (_, i) => {
+      const m = sides[axis]!;
+      const step = scale ? 1 / scale[axis]! : n / m;
+      const of = new Float64Array(n);
+      if (mode === 'nearest') {
+        const place = alignCorners
+          ? Math.floor((m > 1 ? (i * (n - 1)) / (m - 1) : 0) + 0.5)
+          : Math.floor((i + 0.5) * step);
+        of[Math.min(place, n - 1)] = 1;
+        return of;
+      }
+      const position = alignCorners ? (m > 1 ? (i * (n - 1)) / (m - 1) : 0) : (i + 0.5) * step - 0.5;
+      for (let place = Math.floor(position) - 2; place <= position + 3; place++) {
+        of[Math.min(Math.max(place, 0), n - 1)]! += kernels[mode](position - place);
+      }
+      return of;
+    }),
+  );
+  return fromIndex([x.shape[0]!, ...sides, x.shape.at(-1)!], ([item, ...rest]) => {
+    const channel = rest.pop()!;
+    const walk = (place: number[]): number => {
+      const axis = place.length;
+      if (axis === inputs.length) return at(x, [item!, ...place, channel]);
+      return weights[axis]![rest[axis]!]!.reduce((sum, w, i) => (w ? sum + w * walk([...place, i]) : sum), 0);
+    };
+    return walk([]);
+  });
+}
