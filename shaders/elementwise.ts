@@ -52,7 +52,7 @@ export function elementwiseLayout(
  * functions.ts that the expression calls.
  */
 export function elementwiseShader(
-  dtype: Float,
+  dtype: Float | 'i32' | 'u32',
   name: string,
   expression: string,
   { sizes, strides }: ElementwiseLayout,
@@ -61,10 +61,10 @@ export function elementwiseShader(
 ): string {
   const names = Object.keys(strides);
   const inner = sizes.length - 1;
-  const width = inner >= 0 && sizes[inner]! % 4 === 0 ? 4 : 1;
+  const width = sizes.at(-1)! % 4 === 0 ? 4 : 1;
   const wide = (operand: string): boolean => width === 4 && strides[operand]![inner] === 1;
   const type = (isWide: boolean): string => (isWide ? `vec4<${dtype}>` : dtype);
-  const work = width === 4 ? 'vec4f' : 'f32';
+  const work = (isWide: boolean): string => (isWide ? `vec4${dtype[0]}` : `${dtype[0]}32`); // f16 is computed as f32
   const coordinates: string[] = [];
   if (sizes.length > 1) {
     coordinates.push('var rest = i;');
@@ -81,14 +81,12 @@ export function elementwiseShader(
       const scaled = wide(operand) && axis !== inner ? stride / 4 : stride;
       return [`c${axis} * ${u32(scaled)}`];
     });
-    return sizes.length ? terms.join(' + ') || '0u' : '0u';
+    return terms.join(' + ') || '0u';
   };
   const bindings = names.map(
     (operand, n) => `@group(0) @binding(${n}) var<storage, read> ${operand}_: array<${type(wide(operand))}>;`,
   );
-  const loads = names.map(
-    (operand) => `let ${operand} = V(${wide(operand) ? 'vec4f' : 'f32'}(${operand}_[${index(operand)}]));`,
-  );
+  const loads = names.map((operand) => `let ${operand} = V(${work(wide(operand))}(${operand}_[${index(operand)}]));`);
   loads.push(...numbers.map((operand, n) => `let ${operand} = V(numbers[${n}]);`));
   const snippets = [
     /\b(is_nan|keep_nan|largest)\(/.test(expression) ? nanFunctions(width === 4) : '',
@@ -96,7 +94,7 @@ export function elementwiseShader(
     /\bdivisor_gradient\(/.test(expression) ? divisorGradientFunction(width === 4) : '',
   ];
   return wgsl`${enable(dtype)}
-alias V = ${work};
+alias V = ${work(width === 4)};
 ${snippets.join('')}${functions?.(width === 4) ?? ''}
 ${bindings.join('\n')}
 @group(0) @binding(${names.length}) var<storage, read_write> result: array<${type(width === 4)}>;
@@ -130,9 +128,22 @@ const functionVariants = (dtype: Float): string[] =>
     }),
   );
 
+const integerVariants = (): string[] =>
+  (['i32', 'u32'] as const).flatMap((dtype) =>
+    [[8], [7]].map((shape) =>
+      elementwiseShader(
+        dtype,
+        'elementwise_div',
+        'select(a / b, V(0), b == V(0))',
+        elementwiseLayout(shape, { a: shape, b: [] }),
+      ),
+    ),
+  );
+
 /** Representative texts of every kernel in this file. */
-export const variants = (): string[] =>
-  (['f32', 'f16'] as const).flatMap((dtype) => [
+export const variants = (): string[] => [
+  ...integerVariants(),
+  ...(['f32', 'f16'] as const).flatMap((dtype) => [
     ...(
       [
         [[4, 64], { a: [4, 64], b: [4, 64] }],
@@ -160,4 +171,5 @@ export const variants = (): string[] =>
       ),
     ]),
     ...functionVariants(dtype),
-  ]);
+  ]),
+];

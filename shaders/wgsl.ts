@@ -57,7 +57,7 @@ export function u32(value: number): string {
 }
 
 /** The directive a kernel needs for its storage type (first line of the shader). */
-export const enable = (dtype: Float): string => (dtype === 'f16' ? 'enable f16;' : '');
+export const enable = (dtype: Float | 'i32' | 'u32'): string => (dtype === 'f16' ? 'enable f16;' : '');
 
 /**
  * Flat element index for one-thread-per-element kernels. Grids longer than 65 535 workgroups are folded into y by the

@@ -8,7 +8,7 @@ import { floatType } from './float-type.js';
 /**
  * Launches y = expression over named operands, broadcast to `shape`. The expression is WGSL over the operands' names;
  * `V` is its working type; the names `result` and `numbers` are reserved. A number as an operand is rounded to f32 and bound as data.
- * `functions` defines what it calls (shaders/functions.ts). Records no gradient.
+ * `functions` defines what it calls (shaders/functions.ts). Operands are floats, or all tensors of the integer `type`. Records no gradient.
  */
 export function elementwise(
   name: string,
@@ -16,19 +16,22 @@ export function elementwise(
   shape: Shape,
   all: Readonly<Record<string, Tensor | number>>,
   functions?: (wide: boolean) => string,
+  type?: 'i32' | 'u32',
 ): Tensor {
-  const operands: Record<string, Tensor> = {};
+  const bound: Record<string, Tensor> = {};
+  const shapes: Record<string, Shape> = {};
   const numbers: Record<string, number> = {};
   for (const [key, operand] of Object.entries(all)) {
     if (typeof operand === 'number') numbers[key] = operand;
-    else operands[key] = operand;
+    else {
+      bound[`${key}_`] = operand;
+      shapes[key] = operand.shape;
+    }
   }
-  const tensors = Object.values(operands);
-  const dtype = floatType(name, ...tensors);
+  const tensors = Object.values(bound);
+  const dtype = type ?? floatType(name, ...tensors);
   const y = empty(tensors[0]!.gpu, shape, dtype, name);
-  const shapes = Object.fromEntries(Object.entries(operands).map(([key, x]) => [key, x.shape]));
   const layout = elementwiseLayout(shape, shapes);
-  const bound = Object.fromEntries(Object.entries(operands).map(([key, x]) => [`${key}_`, x]));
   const values = Object.values(numbers);
   run(
     elementwiseShader(dtype, `elementwise_${name}`, expression, layout, Object.keys(numbers), functions),

@@ -8,13 +8,15 @@ function extremum(name: string, a: Operand, b: Operand, sign: '<' | '>'): Tensor
   const kept = (expression: string): string => `keep_nan(a, keep_nan(b, ${expression}))`;
   const part = (mine: string, other: string): string =>
     kept(`select(select(V(0.0), dy * V(0.5), a == b), dy, ${mine} ${sign} ${other})`);
-  return binary(name, a, b, kept(`select(b, a, a ${sign}= b)`), {
-    a: gradient(name, part('a', 'b'), a, b),
-    b: gradient(name, part('b', 'a'), a, b),
-  });
+  const gradients = { a: gradient(name, part('a', 'b'), a, b), b: gradient(name, part('b', 'a'), a, b) };
+  const chosen = `select(b, a, a ${sign}= b)`;
+  return binary(name, a, b, kept(chosen), gradients, undefined, chosen);
 }
 
-/** The smaller of a and b, element by element; NaN where one is, and a where they are equal. Equals share the gradient equally. */
+/**
+ * The smaller of a and b, element by element; NaN where one is, and a where they are equal. Equals share the gradient equally. Of u32
+ * and i32, too.
+ */
 export const minimum = (a: Operand, b: Operand): Tensor => extremum('minimum', a, b, '<');
 
 /** The larger of a and b, likewise. */
@@ -38,5 +40,6 @@ export const pow = (a: Operand, b: Operand): Tensor => {
       b: gradient('pow', ofExponent, a, b, functionTexts(powFunction, lnFunction)),
     },
     functionTexts(powFunction),
+    '',
   );
 };

@@ -5,10 +5,12 @@ import { checkOptions } from '../arguments.js';
 import { record } from '../autograd.js';
 import { normalizeAxes, type Shape, sizeOf } from '../shape.js';
 import { run } from '../stream.js';
-import { empty, type Tensor, view } from '../tensor.js';
+import { empty, Tensor, view } from '../tensor.js';
 import { cast } from './cast.js';
 import { elementwise } from './elementwise.js';
 import { floatType } from './float-type.js';
+import { reducedIntegers } from './integer-reduce.js';
+import { isLabelType } from './labeled-pixels.js';
 
 /** One axis or several; negative ones count from the end. */
 export type Axes = number | readonly number[];
@@ -99,9 +101,25 @@ export function keepsDims(op: string, options: ReduceOptions | undefined): boole
   return options?.keepDims ?? false;
 }
 
-/** Sum over `axes` (all if not given). */
+/** The reduction where x holds integers. */
+function ofIntegers(
+  kind: Reduction['kind'],
+  x: Tensor,
+  axes: Axes | undefined,
+  options: ReduceOptions | undefined,
+): Tensor | undefined {
+  if (!(x instanceof Tensor) || !isLabelType(x.dtype)) return undefined;
+  const keepDims = keepsDims(kind, options);
+  const list = normalizeAxes(kind, x.shape.length, axes);
+  return view(reducedIntegers(kind, x, list), without(x.shape, list, keepDims));
+}
+
+/**
+ * Sum over `axes` (all if not given). Integers are added in 32 bits and wrap around; the sum of u8 is u32, so that of a mask counts
+ * where it holds.
+ */
 export const sum = (x: Tensor, axes?: Axes, options?: ReduceOptions): Tensor =>
-  linear('sum', x, axes, keepsDims('sum', options), false);
+  ofIntegers('sum', x, axes, options) ?? linear('sum', x, axes, keepsDims('sum', options), false);
 
 /** Mean over `axes` (all if not given). */
 export const mean = (x: Tensor, axes?: Axes, options?: ReduceOptions): Tensor =>
@@ -121,17 +139,22 @@ function extreme(name: 'max' | 'min', x: Tensor, axes: Axes | undefined, options
   });
 }
 
-/** Maximum over `axes` (all if not given); NaN where one is NaN. Elements that tie share the gradient equally. */
-export const max = (x: Tensor, axes?: Axes, options?: ReduceOptions): Tensor => extreme('max', x, axes, options);
+/** Maximum over `axes` (all if not given), of integers, too; NaN where one is NaN. Elements that tie share the gradient equally. */
+export const max = (x: Tensor, axes?: Axes, options?: ReduceOptions): Tensor =>
+  ofIntegers('max', x, axes, options) ?? extreme('max', x, axes, options);
 
 /** Minimum over `axes` (all if not given), likewise. */
-export const min = (x: Tensor, axes?: Axes, options?: ReduceOptions): Tensor => extreme('min', x, axes, options);
+export const min = (x: Tensor, axes?: Axes, options?: ReduceOptions): Tensor =>
+  ofIntegers('min', x, axes, options) ?? extreme('min', x, axes, options);
 
 /**
  * Product over `axes` (all if not given). The gradient of an element is the product of the others, with zeros among them, too; it is
- * the product over the element, so it is NaN where that product is infinite, and 0 where it is too small for f32.
+ * the product over the element, so it is NaN where that product is infinite, and 0 where it is too small for f32. Integers are
+ * multiplied in 32 bits and wrap around; the product of u8 is u32.
  */
 export function prod(x: Tensor, axes?: Axes, options?: ReduceOptions): Tensor {
+  const product = ofIntegers('prod', x, axes, options);
+  if (product) return product;
   const keepDims = keepsDims('prod', options);
   const list = normalizeAxes('prod', x.shape.length, axes);
   const kept = list.length ? reduced('prod', x, list) : elementwise('prod', 'x', x.shape, { x });
@@ -140,14 +163,14 @@ export function prod(x: Tensor, axes?: Axes, options?: ReduceOptions): Tensor {
     const [wide, dWide] = [cast(x, 'f32'), cast(view(dy, kept.shape), 'f32')];
     const isZero = elementwise('prod_zeros', 'keep_nan(x, select(V(0.0), V(1.0), x == V(0.0)))', x.shape, { x: wide });
     const others = elementwise('prod_others', 'select(x, V(1.0), x == V(0.0))', x.shape, { x: wide });
-    const [zeros, product] = list.length
+    const [zeros, ofOthers] = list.length
       ? [reduced('sum', isZero, list), reduced('prod', others, list)]
       : [isZero, others];
     const alone = 'select(V(0.0), p, (zeros == V(1.0)) & (x == V(0.0)))';
     const expression = `dy * select(${alone}, divide(p, x), is_nan(zeros) | (zeros == V(0.0)))`;
     return [
       cast(
-        elementwise('prod_backward', expression, x.shape, { dy: dWide, x: wide, zeros, p: product }),
+        elementwise('prod_backward', expression, x.shape, { dy: dWide, x: wide, zeros, p: ofOthers }),
         x.dtype as Float,
       ),
     ];

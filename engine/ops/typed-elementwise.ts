@@ -10,9 +10,9 @@ export const threadsFor = (y: Tensor): number => (y.dtype === 'u8' ? Math.ceil(y
 
 /** A number beside operands of integer type becomes one of them; ShapeError if the type cannot hold it. */
 export const asOperand = (like: Tensor, operand: Tensor | number): Tensor | number =>
-  operand instanceof Tensor || like.dtype === 'f32' || like.dtype === 'f16'
-    ? operand
-    : tensor(like.gpu, operand, [], { dtype: like.dtype, label: 'number' });
+  typeof operand === 'number' && /[iu]/.test(like.dtype)
+    ? tensor(like.gpu, operand, [], { dtype: like.dtype, label: 'number' })
+    : operand;
 
 /** Launches y = expression over named operands, broadcast to `shape`, y of type `dtype`. Numbers are f32 and bound as data. */
 export function typedElementwise(
