@@ -1,5 +1,14 @@
 // Models: re-exports only.
-export { heNormal, heUniform, type Init, truncatedNormal, xavierNormal, xavierUniform, zeros } from './inits.js';
+export {
+  heNormal,
+  heUniform,
+  type Init,
+  standardNormal,
+  truncatedNormal,
+  xavierNormal,
+  xavierUniform,
+  zeros,
+} from './inits.js';
 export {
   type AttentionLayerOptions,
   attentionLayer,
@@ -8,6 +17,8 @@ export {
   convLayer,
   convTransposeLayer,
   dropoutLayer,
+  type EmbeddingLayerOptions,
+  embeddingLayer,
   groupNormLayer,
   type LinearLayerOptions,
   layerNormLayer,

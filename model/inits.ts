@@ -40,6 +40,8 @@ export const heUniform: Init = /* @__PURE__ */ uniform(he);
 export const xavierNormal: Init = /* @__PURE__ */ normal(xavier);
 /** Uniform with variance 2/(inputs + outputs). */
 export const xavierUniform: Init = /* @__PURE__ */ uniform(xavier);
+/** Normal with mean 0 and standard deviation 1, as PyTorch's embeddings begin. */
+export const standardNormal: Init = (_, uniform) => normalStream(uniform);
 /** All 0. */
 export const zeros: Init = () => () => 0;
 

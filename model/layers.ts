@@ -7,6 +7,7 @@ import {
   conv,
   convTranspose,
   dropout,
+  embedding,
   groupNorm,
   layerNorm,
   matmul,
@@ -17,7 +18,7 @@ import {
   show,
   type Tensor,
 } from '../engine/index.js';
-import { type Init, zeros } from './inits.js';
+import { type Init, standardNormal, zeros } from './inits.js';
 import { type ForwardOptions, markTransposed, type Parameters } from './module.js';
 
 /** Weights [outputs, …kernel, inputs] and a bias [outputs], from `init` or uniform in ±1/√fan-in. */
@@ -53,6 +54,26 @@ export function linearLayer(parameters: Parameters, inputs: number, outputs: num
     const y = matmul(x, weight, { transposeB: true });
     return bias ? add(y, bias) : y;
   };
+}
+
+/** Options of an embedding layer. */
+export interface EmbeddingLayerOptions {
+  /** Initial rows; if not given, normal with mean 0 and standard deviation 1, as PyTorch's. */
+  init?: Init;
+}
+
+/**
+ * A table of `count` vectors, `weight` [count, width]: indices [...], u8, u32 or i32 from 0 to count − 1, → [..., width]. An index
+ * outside gives NaN and trains nothing.
+ */
+export function embeddingLayer(
+  parameters: Parameters,
+  count: number,
+  width: number,
+  { init = standardNormal }: EmbeddingLayerOptions = {},
+) {
+  const weight = parameters.initial('weight', [count, width], init);
+  return (indices: Tensor): Tensor => embedding(weight, indices);
 }
 
 /** Options of a convolution layer. */

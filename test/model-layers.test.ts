@@ -1,7 +1,7 @@
 // Layers, initial values and saved state of models that an embedder writes.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { createRandom, type Gpu, relu, ShapeError, sum, type Tensor, tensor } from '../engine/index.js';
+import { backward, createRandom, type Gpu, relu, ShapeError, sum, type Tensor, tensor } from '../engine/index.js';
 import {
   attentionLayer,
   batchNormLayer,
@@ -9,6 +9,7 @@ import {
   convTransposeLayer,
   decodeSafetensors,
   dropoutLayer,
+  embeddingLayer,
   encodeSafetensors,
   groupNormLayer,
   heNormal,
@@ -21,6 +22,7 @@ import {
   Parameters,
   SafetensorsError,
   saveState,
+  standardNormal,
   truncatedNormal,
   xavierNormal,
   xavierUniform,
@@ -63,6 +65,30 @@ test('truncatedNormal stays within two deviations, zeros are 0, and a seed fixes
   closeTo(await drawn(gpu, heNormal, [5, 4]), await drawn(gpu, heNormal, [5, 4]));
   assert.not.equal([...(await drawn(gpu, heNormal, [5, 4]))], [...(await drawn(gpu, heNormal, [5, 4], 2))]);
   await refuses(() => drawn(gpu, heNormal, [5]), ShapeError, /init: got \[5\]/);
+});
+
+test('embeddingLayer begins as normal numbers, and trains the rows that are used', async () => {
+  const parameters = new Parameters(await testGpu(), 5);
+  const layer = embeddingLayer(parameters.in('tokens'), 200, 30);
+  const weight = parameters.trainable.get('tokens.weight')!;
+  assert.equal(weight.shape, [200, 30]);
+  const values = await weight.read();
+  closeTo(values, await drawn(parameters.gpu, standardNormal, [200, 30], 5));
+  const second = values.reduce((a, b) => a + b * b, 0) / values.length;
+  assert.ok(Math.abs(values.reduce((a, b) => a + b, 0) / values.length) < 0.05 && Math.abs(second - 1) < 0.07);
+  const y = layer(tensor(parameters.gpu, [3, 199, 3], [3, 1], { dtype: 'u8' }));
+  assert.equal(y.shape, [3, 1, 30]);
+  closeTo(
+    await y.read(),
+    [3, 199, 3].flatMap((row) => [...values.slice(30 * row, 30 * row + 30)]),
+  );
+  const rows = await sum(backward(sum(y)).get(weight)!, 1).read();
+  closeTo(
+    rows,
+    Array.from({ length: 200 }, (_, row) => ({ 3: 60, 199: 30 })[row] ?? 0),
+  );
+  const zero = embeddingLayer(new Parameters(parameters.gpu, 5), 2, 3, { init: zeros });
+  closeTo(await zero(tensor(parameters.gpu, [1], [1], { dtype: 'i32' })).read(), [0, 0, 0]);
 });
 
 test('linearLayer is x · Wᵀ + b', async () => {

@@ -6,6 +6,7 @@ import {
   abs,
   add,
   argmax,
+  averagePool,
   backward,
   batchNorm,
   broadcastTo,
@@ -52,6 +53,7 @@ import {
   reciprocal,
   relu,
   reshape,
+  resize,
   rsqrt,
   scatterAdd,
   sigmoid,
@@ -182,8 +184,10 @@ const rows: Record<string, Row> = {
   scatterAdd: {
     op: (x) => scatterAdd(x, tensor(gpu, [1], [1], { dtype: 'u8' }), constant([1, 4], x.dtype)),
   },
-  maxPool: { op: maxPool, shape: image, spoils: [1] },
-  'maxPool, three channels': { op: maxPool, shape: [1, 4, 4, 3], spoils: [2] },
+  maxPool: { op: (x) => maxPool(x), shape: image, spoils: [1] },
+  'maxPool, three channels': { op: (x) => maxPool(x), shape: [1, 4, 4, 3], spoils: [2] },
+  'maxPool of threes': { op: (x) => maxPool(x, { window: 3, stride: 1 }), shape: image, spoils: [1] },
+  'averagePool of threes': { op: (x) => averagePool(x, { window: 3, stride: 1 }), shape: image, spoils: [1] },
   'maxPool of an activation': { fuses: true, op: (x) => maxPool(leakyRelu(x)), shape: image, spoils: [1] },
   'maxPool of a norm': {
     fuses: true,
@@ -197,6 +201,8 @@ const rows: Record<string, Row> = {
   slice: { op: (x) => slice(x, 0, 1, 2), spoils: [1] },
   concat: { op: (x) => concat([constant([4, 4], x.dtype), x], 1), spoils: [13] },
   upsample: { op: (x) => upsample(x), shape: image, spoils: [5] },
+  resize: { op: (x) => resize(x, [6, 6]), shape: image, spoils: [5] },
+  'resize, cubic': { op: (x) => resize(x, [6, 6], { mode: 'cubic' }), shape: image, spoils: [5] },
   conv: { op: (x) => conv(x, constant([2, 1, 1, 4], x.dtype)), shape: image, spoils: [2, 3] },
   'conv of an activation': {
     fuses: true,
