@@ -54,12 +54,14 @@ function windowsOf(op: string, x: Tensor, options: AveragePoolOptions): { sizes:
   type Sides = number | readonly [number, number];
   const sides = forEachAxis<Sides>(op, 'padding', options.padding ?? 0, rank, padding);
   const pads = sides.map((side) => (typeof side === 'number' ? [side, side] : side));
-  const [before, after] = [0, 1].map((k) =>
-    filled(
-      pads.map((pad) => pad[k]!),
-      0,
-    ),
-  ) as [Triple, Triple];
+  const before = filled(
+    pads.map(([first]) => first!),
+    0,
+  );
+  const after = filled(
+    pads.map(([, last]) => last!),
+    0,
+  );
   for (const [name, value] of Object.entries({ ceil, countPadding })) {
     if (typeof value !== 'boolean') throw new ShapeError(`${op}: got ${name} ${showValue(value)}, expected a boolean.`);
   }
@@ -70,7 +72,7 @@ function windowsOf(op: string, x: Tensor, options: AveragePoolOptions): { sizes:
     const spare = (n + from + to - (windows[k]! - 1) * dilation[k]! - 1) / step;
     let count = Math.floor(ceil ? Math.ceil(spare) : spare) + 1;
     if (ceil && (count - 1) * step >= n + from) count--;
-    const axis = k - 3 + rank + 1;
+    const axis = k - 2 + rank; // of x
     if (count < 1) {
       throw new ShapeError(
         `${op}: ${windowOf} along axis ${axis} of ${show(x.shape)} with padding ${show([from, to])} — expected at most the padded side.`,
