@@ -25,7 +25,7 @@ test.after(() => consumer.remove());
 
 const texts = Object.fromEntries(
   [
-    ...['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md'],
+    ...['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'engine/ONNX.md'],
     ...['engine', 'train', 'bench', 'examples'].map((room) => `${room}/README.md`),
   ].map((path) => [path, readFileSync(join(repository, path), 'utf8')]),
 );
