@@ -49,6 +49,6 @@ export {
   SafetensorsError,
   toPyTorch,
 } from './safetensors.js';
-export { loadState, saveState } from './state.js';
+export { loadState, type StateOptions, saveState, torchNames } from './state.js';
 export { type UNetOptions, unet } from './unet.js';
 export { type VNetOptions, vnet } from './vnet.js';

@@ -23,6 +23,7 @@ import {
   SafetensorsError,
   saveState,
   standardNormal,
+  torchNames,
   truncatedNormal,
   xavierNormal,
   xavierUniform,
@@ -176,6 +177,47 @@ test('saveState and loadState: another module computes the same', async () => {
   const { arrays } = decodeSafetensors(bytes);
   assert.equal(arrays.get('conv.weight')!.shape, [3, 1, 3, 3]); // PyTorch's layouts
   assert.equal(arrays.get('up.weight')!.shape, [3, 2, 2, 2]);
+});
+
+test("torchNames: attention's projections are one in_proj, and other modules' names a replacement away", async () => {
+  const gpu = await testGpu();
+  const make = (seed: number) => {
+    const parameters = new Parameters(gpu, seed);
+    attentionLayer(parameters.in('block0').in('attention'), 4, 2);
+    linearLayer(parameters.in('head'), 4, 3);
+    return moduleOf(parameters);
+  };
+  const [one, other] = [make(1), make(2)];
+  const names = (name: string) => torchNames(name.replace(/^block(\d+)\.attention/, 'blocks.$1.attn'));
+  const bytes = await saveState(one, { names });
+  const { arrays } = decodeSafetensors(bytes);
+  assert.equal(Object.fromEntries([...arrays].map(([name, { shape }]) => [name, shape])), {
+    'blocks.0.attn.in_proj_weight': [12, 4],
+    'blocks.0.attn.in_proj_bias': [12],
+    'blocks.0.attn.out_proj.weight': [4, 4],
+    'blocks.0.attn.out_proj.bias': [4],
+    'head.weight': [3, 4],
+    'head.bias': [3],
+  });
+  for (const [i, projection] of ['q_proj', 'k_proj', 'v_proj'].entries()) {
+    const weight = await one.state.get(`block0.attention.${projection}.weight`)!.read();
+    closeTo(arrays.get('blocks.0.attn.in_proj_weight')!.data.slice(16 * i, 16 * i + 16), weight);
+  }
+  loadState(other, bytes, { names });
+  closeTo(await saveState(other), await saveState(one));
+  await refuses(() => loadState(other, bytes), ShapeError, /'block0.attention.q_proj.weight' is missing/);
+  arrays.set('blocks.0.attn.in_proj_bias', { shape: [8], data: new Float32Array(8) });
+  await refuses(
+    () => loadState(other, encodeSafetensors(arrays), { names }),
+    ShapeError,
+    /'blocks.0.attn.in_proj_bias' has shape \[8\], expected \[12\]/,
+  );
+  closeTo(await saveState(other), await saveState(one));
+  await refuses(
+    () => saveState(one, { names: () => 'all' }),
+    ShapeError,
+    /weight' \[4,4\] and '.*bias' \[4\] one name/,
+  );
 });
 
 test('what does not fit is refused, and nothing is loaded', async () => {

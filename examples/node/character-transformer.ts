@@ -1,5 +1,5 @@
-// A transformer that learns to write as a text does, character by character: attention, layer norms, cross-entropy of as many classes as
-// the text has characters, AdamW with clipped gradients and a cosine schedule, one captured step.
+// A transformer that learns to write as a text does, character by character: embedding, attention, layer norms, cross-entropy of as many
+// classes as the text has characters, AdamW with clipped gradients and a cosine schedule, one captured step.
 //
 //   npm run example:text -- [STEPS] [TEXT] [CHARACTERS]      reads README.md if no text is given, and writes so many characters
 import { readFileSync } from 'node:fs';
@@ -11,6 +11,7 @@ import {
   cosineSchedule,
   createAdamW,
   crossEntropy,
+  embedding,
   type Gpu,
   relu,
   type Tensor,
@@ -35,11 +36,11 @@ const alphabet = [...new Set(text)].sort();
 const codes = Array.from(text, (character) => alphabet.indexOf(character));
 const [items, length, width, heads, blocks] = [8, 32, 64, 4, 2];
 
-/** Logits [N, T, V] of characters, given as rows [N, T, V] with a 1 at each one's place; a place sees what comes before it. */
+/** Logits [N, T, V] of characters, given as their numbers u32 [N, T]; a place sees what comes before it. */
 function transformer(gpu: Gpu) {
   const init = truncatedNormal(0.02);
   const parameters = new Parameters(gpu, 1);
-  const embedding = linearLayer(parameters.in('embedding'), alphabet.length, width, { init, bias: false });
+  const table = parameters.initial('embedding.weight', [alphabet.length, width], init);
   const places = parameters.initial('places', [length, width], init);
   const layers = Array.from({ length: blocks }, (_, i) => {
     const block = parameters.in(`block${i}`);
@@ -56,22 +57,14 @@ function transformer(gpu: Gpu) {
   });
   const norm = layerNormLayer(parameters.in('norm'), width);
   const head = linearLayer(parameters.in('head'), width, alphabet.length, { init });
-  const forward = (x: Tensor): Tensor => head(norm(layers.reduce((y, block) => block(y), add(embedding(x), places))));
+  const forward = (x: Tensor): Tensor =>
+    head(norm(layers.reduce((y, block) => block(y), add(embedding(table, x), places))));
   return Object.assign(forward, moduleOf(parameters));
-}
-
-/** Rows with a 1 at each character's place. */
-function rowsOf(characters: readonly number[]): Float32Array {
-  const rows = new Float32Array(characters.length * alphabet.length);
-  characters.forEach((code, i) => {
-    rows[i * alphabet.length + code] = 1;
-  });
-  return rows;
 }
 
 const gpu = await openDevice();
 const model = transformer(gpu);
-const input = tensor(gpu, 0, [items, length, alphabet.length]);
+const input = tensor(gpu, 0, [items, length], { dtype: 'u32' });
 const next = tensor(gpu, 0, [items, length], { dtype: 'u32' });
 const optimizer = createAdamW(model.parameters, { learningRate: 0 });
 const step = capture(gpu, () => {
@@ -88,7 +81,7 @@ const random = uniformStream(7);
 for (let i = 0; i < steps; i++) {
   const starts = Array.from({ length: items }, () => Math.floor(random() * (codes.length - length)));
   const pieces = (shift: number) => starts.flatMap((start) => codes.slice(start + shift, start + shift + length));
-  input.write(rowsOf(pieces(0)));
+  input.write(pieces(0));
   next.write(pieces(1));
   optimizer.learningRate = cosineSchedule(i, { steps, initial: 3e-3, warmUp: steps / 20 });
   const { loss } = step();
@@ -97,11 +90,11 @@ for (let i = 0; i < steps; i++) {
 }
 
 // Write on from a few words: the last place's logits, made a little surer, give the probabilities of the next character.
-const prompt = tensor(gpu, 0, [1, length, alphabet.length]);
+const prompt = tensor(gpu, 0, [1, length], { dtype: 'u32' });
 const write = capture(gpu, () => model(prompt));
 const written = codes.slice(0, length);
 for (let i = 0; i < Number(more); i++) {
-  prompt.write(rowsOf(written.slice(-length)));
+  prompt.write(written.slice(-length));
   const logits = (await write().read()).slice(-alphabet.length);
   const powers = Array.from(logits, (x) => Math.exp((x - Math.max(...logits)) / 0.7));
   let rest = random() * powers.reduce((a, b) => a + b);
