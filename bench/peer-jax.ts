@@ -6,6 +6,7 @@ import { type ConvContender, type ConvData, type ConvWork, kernelOf } from './co
 import { jaxArray, type Values } from './jax-array.js';
 import { type Engine, transposed } from './peer.js';
 import { jaxStep } from './peer-step-jax.js';
+import { jaxTransformer } from './peer-transformer-jax.js';
 
 /** Opens jax-js on the next device of a pretended browser. */
 export async function openJaxJs(opened: readonly Gpu[]): Promise<Engine> {
@@ -17,6 +18,7 @@ export async function openJaxJs(opened: readonly Gpu[]): Promise<Engine> {
     gpu: opened.at(-1)!,
     prepareConv: (work, data) => jaxConv(jax, work, data),
     prepareStep: async (work) => jaxStep(jax, work),
+    prepareTransformer: async (work) => jaxTransformer(jax, work),
   };
 }
 

@@ -5,6 +5,7 @@ import type { Gpu } from '../engine/index.js';
 import { type ConvContender, type ConvData, type ConvWork, kernelOf } from './conv-work.js';
 import { type Engine, transposed } from './peer.js';
 import { tfjsStep } from './peer-step-tfjs.js';
+import { tfjsTransformer } from './peer-transformer-tfjs.js';
 
 /** Opens tfjs on the next device of a pretended browser. */
 export async function openTfjs(opened: readonly Gpu[]): Promise<Engine> {
@@ -27,6 +28,7 @@ export async function openTfjs(opened: readonly Gpu[]): Promise<Engine> {
     gpu,
     prepareConv: async (work, data) => tfjsConv(tf, done, work, data),
     prepareStep: async (work) => tfjsStep(tf, done, work),
+    prepareTransformer: async (work) => tfjsTransformer(tf, done, work),
   };
 }
 

@@ -3,6 +3,7 @@
 import type { Gpu } from '../engine/index.js';
 import type { ConvContender, ConvData, ConvWork } from './conv-work.js';
 import type { StepContender, StepWork } from './step-work.js';
+import type { TransformerContender, TransformerWork } from './transformer-work.js';
 
 export const peerNames = ['tfjs', 'jax-js'] as const;
 export type PeerName = (typeof peerNames)[number];
@@ -11,6 +12,7 @@ export interface Engine {
   readonly gpu: Gpu;
   prepareConv(work: ConvWork, data: ConvData): Promise<ConvContender>;
   prepareStep(work: StepWork): Promise<StepContender>;
+  prepareTransformer(work: TransformerWork): Promise<TransformerContender>;
 }
 
 /** Moves axes: result axis i is source axis order[i]. */

@@ -23,6 +23,7 @@ import { adapterName, commonFlags, openHistory } from './history.js';
 import { type Engine, type PeerName, peerNames } from './peer.js';
 import { pretendBrowser } from './pretend-browser.js';
 import {
+  checkedSteps,
   compareSteps,
   middleOf,
   prepareOwnStep,
@@ -37,6 +38,14 @@ import {
   stepTitle,
   stepTolerance,
 } from './step-work.js';
+import {
+  compareDerivatives,
+  prepareOwnTransformer,
+  type TransformerContender,
+  type TransformerDifference,
+  transformerTitle,
+  transformerTolerance,
+} from './transformer-work.js';
 
 export interface PeerResult {
   readonly peer: PeerName;
@@ -50,6 +59,8 @@ export interface PeerResult {
   readonly peerGflops?: number;
   /** Of the step: how far the peer is from wgrad after three steps. */
   readonly difference?: StepDifference;
+  /** Of the transformer: how far the peer is from wgrad at the same weights. */
+  readonly derivatives?: TransformerDifference;
 }
 
 export interface PeersReport {
@@ -170,6 +181,51 @@ export async function compareStep(field: Field, settings: StepSettings, rounds: 
   });
 }
 
+/** Compares loss and gradients at the same weights, then the losses of three steps; throws where they differ by more than rounding. */
+export async function checkTransformers(
+  own: TransformerContender,
+  peers: readonly { readonly name: string; readonly contender: TransformerContender }[],
+): Promise<TransformerDifference[]> {
+  const expected = await own.derivatives();
+  const losses: number[] = [];
+  for (let i = 0; i < checkedSteps; i++) losses.push(await own.advance());
+  const differences: TransformerDifference[] = [];
+  for (const { name, contender } of peers) {
+    const difference = compareDerivatives(expected, await contender.derivatives());
+    let apart = difference.loss;
+    for (const loss of losses) apart = Math.max(apart, Math.abs((await contender.advance()) / loss - 1));
+    if (!(apart <= transformerTolerance && difference.gradients <= transformerTolerance)) {
+      throw new Error(
+        `peers: ${name} and wgrad differ by ${apart} in the losses of ${checkedSteps} steps and ${difference.gradients} in the gradient of ${difference.worst} — at most ${transformerTolerance} is rounding.`,
+      );
+    }
+    differences.push({ ...difference, loss: apart });
+  }
+  return differences;
+}
+
+/** Times the training step of a transformer. */
+export async function compareTransformer({ gpu, peers }: Field, rounds: number): Promise<PeerResult[]> {
+  const { work, own } = await prepareOwnTransformer(gpu);
+  const contenders: { name: PeerName; engine: Engine; contender: TransformerContender }[] = [];
+  for (const { name, engine } of peers)
+    contenders.push({ name, engine, contender: await engine.prepareTransformer(work) });
+  const differences = await checkTransformers(own, contenders);
+  const timed = [own, ...contenders.map(({ contender }) => contender)];
+  const [oursMs, ...others] = await race(timed, { rounds });
+  await gpu.settled();
+  for (const { name, engine, contender } of contenders) {
+    await settled(name, engine);
+    if (!Number.isFinite(await contender.advance()))
+      throw new Error(`peers: the loss of ${name} is no number after timing.`);
+  }
+  for (const contender of timed) contender.release();
+  return contenders.map(({ name }, i) => {
+    const [peerMs, derivatives] = [others[i]!, differences[i]!];
+    return { peer: name, work: transformerTitle(work), oursMs: oursMs!, peerMs, ratio: peerMs / oursMs!, derivatives };
+  });
+}
+
 /** All results and, for each peer that took part, the geometric mean of its ratios. */
 export function peersReport(adapter: string, names: readonly PeerName[], results: PeerResult[]): PeersReport {
   const ratios = (name: PeerName) => results.filter(({ peer }) => peer === name).map(({ ratio }) => ratio);
@@ -185,12 +241,12 @@ export const command = describeCommand({
   flags: {
     work: {
       type: 'string',
-      choices: ['conv', 'step', 'all'],
+      choices: ['conv', 'step', 'transformer', 'all'],
       default: 'all',
-      help: 'work to measure: convolutions (conv), or the whole mean-teacher training step (step)',
+      help: 'work to measure: convolutions (conv), or a whole training step: the mean-teacher one (step), or that of a small character transformer with AdamW (transformer)',
     },
     peers: { type: 'string', value: 'LIST', default: peerNames.join(), help: 'engines to compare with' },
-    rounds: { type: 'integer', min: 1, help: 'turns; the median counts (default 9; for the step 5)' },
+    rounds: { type: 'integer', min: 1, help: 'turns; the median counts (default 9; for steps 5)' },
     batch: { type: 'integer', min: 1, default: 4, help: 'images per batch' },
     ...commonFlags,
     shapes: {
@@ -236,8 +292,9 @@ export async function run(args: string[]): Promise<number> {
     return known;
   });
   const shapes = namedShapes[flags.shapes] ?? flags.shapes;
-  const convolutions = kind === 'step' ? [] : readConvShapes(shapes, batch);
-  const step = kind === 'conv' ? undefined : readStepSettings({ size, features, batch, method, threshold });
+  const measures = (work: typeof kind): boolean => kind === work || kind === 'all';
+  const convolutions = measures('conv') ? readConvShapes(shapes, batch) : [];
+  const step = measures('step') ? readStepSettings({ size, features, batch, method, threshold }) : undefined;
 
   if (flags.export !== undefined) {
     const gpu = await openDevice({ adapter: flags.adapter });
@@ -264,6 +321,7 @@ export async function run(args: string[]): Promise<number> {
     console.error('step: dropout and noise are 0 for all; three steps must agree before anything is timed');
     note(await compareStep(field, step, rounds ?? 5));
   }
+  if (measures('transformer')) note(await compareTransformer(field, rounds ?? 5));
 
   const report = peersReport(adapterName(field.gpu), names, results);
   const heads = ['work', 'peer', 'wgrad ms', 'peer ms', 'ratio', 'wgrad GFLOP/s', 'peer GFLOP/s'];
@@ -272,13 +330,17 @@ export async function run(args: string[]): Promise<number> {
     ...[r.oursGflops ?? '', r.peerGflops ?? ''],
   ]);
   const means = names.map((name) => `${report.geomean[name]!.toFixed(2)}× ${name}`).join(', ');
-  const agreement = results.flatMap(({ peer, difference }) =>
-    difference
+  const agreement = results.flatMap(({ peer, difference, derivatives }) => {
+    if (derivatives) {
+      const { loss, gradients, worst } = derivatives;
+      return `${peer} agrees on the transformer: losses of ${checkedSteps} steps to ${loss.toExponential(1)}, gradients to ${gradients.toExponential(1)} (${worst})`;
+    }
+    return difference
       ? [
           `${peer} agrees after three steps (dropout and noise 0): losses to ${difference.losses.toExponential(1)}, changes of weights to ${difference.changes ? `${difference.changes.toExponential(1)} (${difference.worst})` : 'rounding'}`,
         ]
-      : [],
-  );
+      : [];
+  });
   history.publish(field.gpu, flags, {
     settings: { work: kind, peers: names, rounds, shapes: convolutions.length ? shapes : undefined, batch, step },
     rows: Object.fromEntries(

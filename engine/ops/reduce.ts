@@ -28,6 +28,17 @@ export function reduceMiddle(
   const numbers = scaled && { numbers: [scale] };
   if (count <= 64 || (count <= 1024 && outer * inner >= 16384)) {
     run(reduceByThreads({ ...all, from, to, splits: 1 }), { x, y, ...numbers }, { threads: y.size });
+  } else if (count <= 2048 && inner >= 32) {
+    // Rows of neighbours, such as a bias's gradient: threads side by side read side by side, and no workgroup waits for itself.
+    const splits = Math.ceil(count / 32);
+    const partial = empty(x.gpu, [outer, splits, inner], 'f32', kind);
+    run(
+      reduceByThreads({ ...all, from, to: 'f32', splits, scaled: false }),
+      { x, y: partial },
+      { threads: partial.size },
+    );
+    const last = { ...all, count: splits, from: 'f32', to, splits: 1 } as const;
+    run(reduceByThreads(last), { x: partial, y, ...numbers }, { threads: y.size });
   } else if (count <= 2048) {
     run(reduceByWorkgroup({ ...all, from, to, splits: 1 }), { x, y, ...numbers }, { workgroups: folded(y.size) });
   } else {

@@ -2,7 +2,7 @@
 // accepts as rounding must be far below what a missing term changes, so a step that lacks one is refused.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { checkSteps, openField, peersReport } from '../../bench/peers.js';
+import { checkSteps, checkTransformers, openField, peersReport } from '../../bench/peers.js';
 import {
   compareSteps,
   middleOf,
@@ -13,6 +13,7 @@ import {
   type StepRun,
   stepTolerance,
 } from '../../bench/step-work.js';
+import { compareDerivatives, prepareOwnTransformer } from '../../bench/transformer-work.js';
 import { testGpu } from '../gpu.js';
 import { refuses } from '../refuses.js';
 
@@ -120,6 +121,45 @@ test('three steps of lccs agree with jax-js; a step without the unsupervised los
   const lacking = await engine.prepareStep({ ...work, numbers: supervisedOnly });
   const check = () => checkSteps(again, [{ name: 'jax-js', contender: lacking }], work);
   await refuses(check, Error, /jax-js and wgrad differ by/);
+  await engine.gpu.settled();
+  field.gpu.close();
+});
+
+test('gradients are held against the largest of their tensor, and those that are nearly none against all', () => {
+  const found = (a: number, b: number, loss = 1) => ({
+    loss,
+    gradients: new Map([
+      ['a', Float32Array.of(1, a)],
+      ['b', Float32Array.of(b)],
+    ]),
+  });
+  const differ = (other: ReturnType<typeof found>) => compareDerivatives(found(0.5, 0), other);
+  assert.equal(differ(found(0.5, 0)), { loss: 0, gradients: 0, worst: '' });
+  assert.equal(differ(found(0.25, 0)), { loss: 0, gradients: 0.25, worst: 'a' });
+  assert.equal(differ(found(0.5, 2 ** -20)), { loss: 0, gradients: 1000 * 2 ** -20, worst: 'b' });
+  assert.is(differ(found(0.5, 0, 1.5)).loss, 0.5);
+  assert.ok(Number.isNaN(differ(found(Number.NaN, 0)).gradients));
+  assert.ok(Number.isNaN(differ({ loss: 1, gradients: new Map([['a', Float32Array.of(1, 0.5)]]) }).gradients));
+});
+
+test('a transformer agrees with jax-js; one that never steps does not', async () => {
+  const field = await openField(undefined, ['jax-js']);
+  const { engine } = field.peers[0]!;
+  const { work, own } = await prepareOwnTransformer(field.gpu);
+  const contender = await engine.prepareTransformer(work);
+  const expected = await own.derivatives();
+  const difference = compareDerivatives(expected, await contender.derivatives());
+  assert.ok(difference.loss < 1e-5 && difference.gradients < 1e-4, JSON.stringify(difference));
+  const first = await own.advance();
+  assert.ok(Math.abs(first - expected.loss) < 1e-5 * first);
+  // A contender that never steps has the loss of its first step for ever.
+  const idle = { ...contender, advance: async () => expected.loss };
+  const fresh = await prepareOwnTransformer(field.gpu);
+  await refuses(
+    () => checkTransformers(fresh.own, [{ name: 'idle', contender: idle }]),
+    Error,
+    /idle and wgrad differ by/,
+  );
   await engine.gpu.settled();
   field.gpu.close();
 });
