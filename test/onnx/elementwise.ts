@@ -11,8 +11,12 @@ const binary =
   (f: (a: Tensor, b: Tensor) => Tensor): Compute =>
   (n) =>
     f(n.x(0), n.x(1));
+const arithmetic =
+  (f: (a: Tensor, b: Tensor) => Tensor): Compute =>
+  (n) =>
+    f(n.operand(0), n.operand(1));
 /** Of any number of inputs, from left to right. */
-const folded = (n: Node, f: (a: Tensor, b: Tensor) => Tensor): Tensor => n.inputs.map((_, i) => n.x(i)).reduce(f);
+const folded = (n: Node, f: (a: Tensor, b: Tensor) => Tensor): Tensor => n.inputs.map((_, i) => n.operand(i)).reduce(f);
 
 /** Whether an ONNX type has fractions. */
 const isFloat = (type: string): boolean => ['float', 'double', 'float16'].includes(type);
@@ -25,13 +29,23 @@ function power(n: Node): Tensor {
   return a ? y : w.cast(b ? y : w.round(y), 'i32');
 }
 
+/** x within limits, which may be left out. */
+function clip(n: Node): Tensor {
+  const [low, high] = [n.given(1)?.[0], n.given(2)?.[0]];
+  if (isFloat(n.inputs[0]!.type)) {
+    return w.clamp(n.x(), low ?? Number.NEGATIVE_INFINITY, high ?? Number.POSITIVE_INFINITY);
+  }
+  const above = low === undefined ? n.x() : w.maximum(n.x(), low);
+  return high === undefined ? above : w.minimum(above, high);
+}
+
 const exponential = (x: Tensor): Tensor => w.sub(w.exp(x), 1);
 
 export const elementwise: Rows = {
   Abs: ['`abs(x)`', unary((x) => w.abs(x))],
   Acos: 'no inverse trigonometric functions',
   Acosh: ['`log(add(x, sqrt(sub(square(x), 1))))`', unary((x) => w.log(w.add(x, w.sqrt(w.sub(w.square(x), 1)))))],
-  Add: ['`add(a, b)`', binary((a, b) => w.add(a, b))],
+  Add: ['`add(a, b)`', arithmetic((a, b) => w.add(a, b))],
   And: ['`where(a, b, 0)`', binary((a, b) => w.where(a, b, 0))],
   Asin: 'no inverse trigonometric functions',
   Asinh: [
@@ -43,7 +57,10 @@ export const elementwise: Rows = {
     '`mul(log(div(add(x, 1), sub(1, x))), 0.5)`; near 0 only to 10⁻⁷ absolute',
     unary((x) => w.mul(w.log(w.div(w.add(x, 1), w.sub(1, x))), 0.5)),
   ],
-  BitShift: 'no operations on bits',
+  BitShift: [
+    '`shiftLeft(a, b)`, `shiftRight(a, b)`',
+    (n) => w[n.text('direction', 'LEFT') === 'LEFT' ? 'shiftLeft' : 'shiftRight'](n.operand(0), n.operand(1)),
+  ],
   Cast: [
     '`cast(x, dtype)`',
     (n) => w.cast(n.x(), dtypeOf[typeNamed(n.number('to', 0))] ?? notOffered(`type ${typeNamed(n.number('to', 0))}`)),
@@ -57,13 +74,10 @@ export const elementwise: Rows = {
       return w.where(w.greater(x, 0), x, w.mul(exponential(w.div(x, alpha)), alpha));
     },
   ],
-  Clip: [
-    '`clamp(x, low, high)`',
-    (n) => w.clamp(n.x(), n.given(1)?.[0] ?? Number.NEGATIVE_INFINITY, n.given(2)?.[0] ?? Number.POSITIVE_INFINITY),
-  ],
+  Clip: ['`clamp(x, low, high)`; of integers `minimum(maximum(x, low), high)`', clip],
   Cos: ['`cos(x)`', unary((x) => w.cos(x))],
   Cosh: ['`mul(add(exp(x), exp(neg(x))), 0.5)`', unary((x) => w.mul(w.add(w.exp(x), w.exp(w.neg(x))), 0.5))],
-  Div: ['`div(a, b)`', binary((a, b) => w.div(a, b))],
+  Div: ['`div(a, b)`', arithmetic((a, b) => w.div(a, b))],
   Elu: [
     '`where(greater(x, 0), x, mul(sub(exp(x), 1), α))`',
     (n) => w.where(w.greater(n.x(), 0), n.x(), w.mul(exponential(n.x()), n.number('alpha', 1))),
@@ -108,8 +122,16 @@ export const elementwise: Rows = {
           ),
   ],
   Min: ['`minimum(a, b)`, of more in turn', (n) => folded(n, (a, b) => w.minimum(a, b))],
-  Mod: 'no remainders',
-  Mul: ['`mul(a, b)`', binary((a, b) => w.mul(a, b))],
+  Mod: [
+    'of integers `remainder(a, b)`; with the sign of b `remainder(add(remainder(a, b), b), b)`',
+    (n) => {
+      if (isFloat(n.inputs[0]!.type)) notOffered('remainders of floats');
+      const [a, b] = [n.operand(0), n.operand(1)];
+      const rest = w.remainder(a, b);
+      return n.number('fmod', 0) || a.dtype === 'u32' ? rest : w.remainder(w.add(rest, b), b);
+    },
+  ],
+  Mul: ['`mul(a, b)`', arithmetic((a, b) => w.mul(a, b))],
   Neg: ['`neg(x)`', unary((x) => w.neg(x))],
   Not: ['`equal(x, 0)`', unary((x) => w.equal(x, 0))],
   Or: ['`where(a, 1, b)`', binary((a, b) => w.where(a, 1, b))],
@@ -142,7 +164,7 @@ export const elementwise: Rows = {
   Softplus: ['`softplus(x)`', unary((x) => w.softplus(x))],
   Softsign: ['`div(x, add(abs(x), 1))`', unary((x) => w.div(x, w.add(w.abs(x), 1)))],
   Sqrt: ['`sqrt(x)`', unary((x) => w.sqrt(x))],
-  Sub: ['`sub(a, b)`', binary((a, b) => w.sub(a, b))],
+  Sub: ['`sub(a, b)`', arithmetic((a, b) => w.sub(a, b))],
   Sum: ['`add(a, b)`, of more in turn', (n) => folded(n, (a, b) => w.add(a, b))],
   Tan: ['`div(sin(x), cos(x))`', unary((x) => w.div(w.sin(x), w.cos(x)))],
   Tanh: ['`tanh(x)`', unary((x) => w.tanh(x))],

@@ -1,6 +1,6 @@
 // Rows of ONNX's table: layers of networks, losses, random numbers and optimizers. Images and weights of convolutions come with their
 // channels last, as wgrad has them; the other layout is a matter of loading, not of an op.
-import type { Tensor } from '../../engine/index.js';
+import type { maxPool, Tensor } from '../../engine/index.js';
 import { ChannelsLast, type Node, type Result, type Rows, w } from './node.js';
 import { notOffered } from './vectors.js';
 
@@ -30,13 +30,56 @@ function conv(n: Node): Result {
   return new ChannelsLast(w.conv(n.channelsLast(0), n.channelsLast(1), undefined, { stride: stride as 1 | 2 }));
 }
 
-function pool(n: Node, f: (x: Tensor) => Tensor): Result {
-  const kernel = n.numbers('kernel_shape')!;
-  const strides = n.numbers('strides') ?? kernel.map(() => 1);
-  const isPlain = [...kernel, ...strides].every((size) => size === 2) && !n.numbers('pads')?.some((p) => p > 0);
-  if (!isPlain || kernel.length === 1 || n.number('ceil_mode', 0)) notOffered('other windows than two, stride 2');
+/** [before, after] of each axis, as attributes say. */
+function padding(n: Node, kernel: readonly number[], strides: readonly number[], dilation: readonly number[]) {
+  const pads = n.numbers('pads') ?? kernel.flatMap(() => [0, 0]);
+  const auto = n.text('auto_pad', 'NOTSET');
+  return kernel.map((k, i): [number, number] => {
+    if (!auto.startsWith('SAME')) return [pads[i]!, pads[i + kernel.length]!];
+    const [size, stride] = [n.inputs[0]!.shape[i + 2]!, strides[i]!];
+    const all = Math.max(0, (Math.ceil(size / stride) - 1) * stride + (k - 1) * dilation[i]! + 1 - size);
+    const few = Math.floor(all / 2);
+    return auto === 'SAME_UPPER' ? [few, all - few] : [all - few, few];
+  });
+}
+
+function pool(n: Node, f: typeof maxPool): Result {
+  const window = n.numbers('kernel_shape')!;
+  const [stride, dilation] = [n.numbers('strides'), n.numbers('dilations')].map((list) => list ?? window.map(() => 1));
+  const options = { window, stride: stride!, dilation: dilation!, padding: padding(n, window, stride!, dilation!) };
   if (n.outputs.length > 1) notOffered('indices of the maxima');
-  return new ChannelsLast(f(n.channelsLast()));
+  const x = n.channelsLast();
+  const isFloat = x.dtype === 'f32';
+  const y = f(isFloat ? x : w.cast(x, 'f32'), { ...options, ceil: n.number('ceil_mode', 0) === 1 });
+  return new ChannelsLast(isFloat ? y : w.cast(y, x.dtype));
+}
+
+/** Any size, where ONNX's positions, weights and ties are those of `resize`. */
+function resize(n: Node): Result {
+  const [mode, where] = [n.text('mode', 'nearest'), n.text('coordinate_transformation_mode', 'half_pixel')];
+  const [scales, sizes] = [n.given(2), n.given(3)].map((list) => (list?.length ? list.slice(2) : undefined));
+  const inputs = n.inputs[0]!.shape.slice(2);
+  const outputs = sizes ?? scales!.map((scale, i) => Math.floor(inputs[i]! * scale));
+  const isAligned = where === 'align_corners';
+  if (!isAligned && !where.endsWith('half_pixel')) notOffered(`positions '${where}'`);
+  if (where.startsWith('pytorch') && outputs.includes(1)) notOffered('the first pixel as the position of a single one');
+  if (isAligned && scales?.some((scale, i) => outputs[i] !== inputs[i]! * scale)) {
+    notOffered('corners aligned to a size that is no whole number');
+  }
+  const nearest = n.text('nearest_mode', 'round_prefer_floor');
+  const hasTies = outputs.some((m, i) => {
+    const ratio = scales ? 1 / scales[i]! : inputs[i]! / m;
+    const positions = Array.from({ length: m }, (_, at) => (at + 0.5) * ratio);
+    return !isAligned && positions.some((position) => Number.isInteger(position));
+  });
+  if (mode === 'nearest' && nearest !== 'round_prefer_ceil') {
+    if (nearest !== 'round_prefer_floor') notOffered(`pixels by '${nearest}'`);
+    if (hasTies || isAligned) notOffered('the earlier of two pixels as near');
+  }
+  if (n.number('exclude_outside', 0)) notOffered('weights that leave out what lies outside');
+  if (mode === 'cubic' && n.number('cubic_coeff_a', -0.75) !== -0.75) notOffered('another coefficient than −0.75');
+  const options = { mode: mode as 'nearest' | 'linear' | 'cubic', alignCorners: isAligned };
+  return new ChannelsLast(w.resize(n.channelsLast(), sizes ?? { scale: scales! }, options));
 }
 
 function gemm(n: Node): Tensor {
@@ -100,7 +143,11 @@ const quantised = 'no kernels of quantised numbers';
 export const networks: Rows = {
   Adagrad: 'another optimizer',
   Adam: '`createAdamW` decouples the decay: another formula',
-  AveragePool: ['`averagePool(x)`', (n) => pool(n, (x) => w.averagePool(x))],
+  AveragePool: [
+    '`averagePool(x, { window, stride, padding, ceil, countPadding })`',
+    (n) =>
+      pool(n, (x, options) => w.averagePool(x, { ...options, countPadding: n.number('count_include_pad', 0) === 1 })),
+  ],
   BatchNormalization: [
     '`batchNorm(x, γ, β, { training, running })`',
     (n) => {
@@ -154,12 +201,15 @@ export const networks: Rows = {
   ],
   LogSoftmax: ['`logSoftmax(x)`; along another axis with `transpose`', (n) => along(n, (x) => w.logSoftmax(x))],
   LpNormalization: ['`div(x, sqrt(sum(square(x), axis, { keepDims: true })))`'],
-  LpPool: noKernel,
+  LpPool: ['`pow(mul(averagePool(pow(abs(x), p), { window, countPadding: true }), count), 1 / p)`'],
   LRN: ['`div(x, pow(add(mul(matmul(square(x), band), α / n), k), β))`', responseNorm],
   LSTM: recurrent,
   MatMul: ['`matmul(a, b)`', (n) => w.matmul(n.x(0), n.x(1))],
   MatMulInteger: quantised,
-  MaxPool: ['`maxPool(x)`', (n) => pool(n, (x) => w.maxPool(x))],
+  MaxPool: [
+    '`maxPool(x, { window, stride, padding, dilation, ceil })`; integers through `cast`',
+    (n) => pool(n, (x, options) => w.maxPool(x, options)),
+  ],
   MaxRoiPool: noKernel,
   MaxUnpool: noKernel,
   MeanVarianceNormalization: [
@@ -189,10 +239,16 @@ export const networks: Rows = {
   RandomNormalLike: ['`randomNormal(gpu, x.shape, { random, mean, std })`'],
   RandomUniform: ['`randomUniform(gpu, shape, { random, low, high })`'],
   RandomUniformLike: ['`randomUniform(gpu, x.shape, { random, low, high })`'],
-  Resize: 'no op for any size; `upsample` by whole factors with aligned corners',
+  Resize: ['`resize(x, size, { mode, alignCorners })`', resize],
   RNN: recurrent,
   RoiAlign: noKernel,
   Softmax: ['`softmax(x)`; along another axis with `transpose`', (n) => along(n, (x) => w.softmax(x))],
   SoftmaxCrossEntropyLoss: ['`crossEntropy(logits, labels, { ignoreIndex, weights })`', crossEntropy],
-  Upsample: ["`upsample(x, { factor, mode: 'nearest' })`", () => notOffered('a factor for each side')],
+  Upsample: [
+    "`resize(x, { scale }, { mode: 'nearest' })`",
+    (n) => {
+      const mode = n.text('mode', 'nearest') as 'nearest' | 'linear';
+      return new ChannelsLast(w.resize(n.channelsLast(), { scale: n.given(1)!.slice(2) }, { mode }));
+    },
+  ],
 };

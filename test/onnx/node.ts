@@ -107,6 +107,12 @@ export class Node {
     return this.#tensor(`${i}`, this.#input(i));
   }
 
+  /** Input i to calculate with: integers of 8 bits are widened, too. */
+  operand(i: number): Tensor {
+    const input = this.#input(i);
+    return input.type === 'uint8' ? this.#tensor(`${i} wide`, { ...input, type: 'uint32' }) : this.x(i);
+  }
+
   /** Input i [N, C, …] or weights [O, I, …] with axis 1 moved to the end, as wgrad has them. */
   channelsLast(i = 0): Tensor {
     const input = this.#input(i);

@@ -1,7 +1,6 @@
 // Rows of ONNX's table: reductions, and what orders elements.
 import type { Tensor } from '../../engine/index.js';
 import { type Compute, type Node, type Rows, w } from './node.js';
-import { notOffered } from './vectors.js';
 
 type Reduction = (x: Tensor, axes?: readonly number[], options?: { keepDims?: boolean }) => Tensor;
 
@@ -14,15 +13,23 @@ const reduction =
   };
 
 function arg(n: Node, op: 'argmax' | 'argmin'): Tensor {
-  if (n.number('select_last_index', 0)) notOffered('the last of equals');
-  const axis = n.axis(0);
-  const y = w[op](n.x(), axis);
-  return n.number('keepdims', 1) ? w.reshape(y, n.x().shape.with(axis, 1)) : y;
+  const [x, axis] = [n.x(), n.axis(0)];
+  const shape = n.number('keepdims', 1) ? x.shape.with(axis, 1) : undefined;
+  const isLast = n.number('select_last_index', 0) === 1;
+  const first = w[op](isLast ? w.flip(x, axis) : x, axis);
+  const y = isLast ? w.sub(x.shape[axis]! - 1, w.cast(first, 'i32')) : first;
+  return shape ? w.reshape(y, shape) : y;
 }
 
 export const reductions: Rows = {
-  ArgMax: ['`argmax(x, axis)`; `reshape` keeps the axis', (n) => arg(n, 'argmax')],
-  ArgMin: ['`argmin(x, axis)`; `reshape` keeps the axis', (n) => arg(n, 'argmin')],
+  ArgMax: [
+    '`argmax(x, axis)`; `reshape` keeps the axis; the last of equals through `flip` and `sub`',
+    (n) => arg(n, 'argmax'),
+  ],
+  ArgMin: [
+    '`argmin(x, axis)`; `reshape` keeps the axis; the last of equals through `flip` and `sub`',
+    (n) => arg(n, 'argmin'),
+  ],
   Compress: "the result's size would depend on data",
   CumSum: [
     '`cumsum(x, axis, { exclusive, reverse })`',

@@ -28,18 +28,47 @@ function slices(n: Node): Tensor {
   return y;
 }
 
-function noNegative(indices: Values | undefined): void {
-  if (indices!.values.some((index) => index < 0)) notOffered('indices that count from the end');
+/** Indices of an axis of `size`, those that count from the end made to count from the beginning. */
+const fromBeginning = (indices: Tensor, size: number, negative: boolean): Tensor =>
+  negative ? w.remainder(w.add(indices, size), size) : indices;
+const hasNegative = (indices: Values | undefined): boolean => indices!.values.some((index) => index < 0);
+
+/** The places in x, flat, of elements whose index along `axis` is given, and the others are those of `indices` itself. */
+function placesAlong(n: Node, axis: number): Tensor {
+  const { shape } = n.inputs[0]!;
+  const strides = shape.map((_, i) => sizeOf(shape.slice(i + 1)));
+  const { shape: own } = n.inputs[1]!;
+  const steps = own.map((_, i) => sizeOf(own.slice(i + 1)));
+  const base = range(sizeOf(own), (at) =>
+    own.reduce((sum, size, i) => sum + (i === axis ? 0 : (Math.floor(at / steps[i]!) % size) * strides[i]!), 0),
+  );
+  const indices = fromBeginning(n.x(1), shape[axis]!, hasNegative(n.inputs[1]));
+  return w.add(w.mul(indices, strides[axis]!), n.constant(base, own, 'i32'));
+}
+
+/** x's elements, or rows, at the indices [..., k] of its first axes, those of a batch in front. */
+function gatherND(n: Node): Tensor {
+  const [{ shape }, { shape: own }] = [n.inputs[0]!, n.inputs[1]!];
+  const batch = n.number('batch_dims', 0);
+  const axes = batch + own.at(-1)!;
+  const strides = range(axes, (i) => sizeOf(shape.slice(i + 1, axes)));
+  let rows = w.sum(w.mul(n.x(1), n.constant(strides.slice(batch), [axes - batch], 'i32')), -1);
+  if (batch) {
+    const count = sizeOf(shape.slice(0, batch));
+    const begins = range(count, (i) => i * sizeOf(shape.slice(batch, axes)));
+    rows = w.add(rows, n.constant(begins, [...shape.slice(0, batch), ...Array(own.length - 1 - batch).fill(1)], 'i32'));
+  }
+  return w.gather(w.reshape(n.x(0), [-1, ...shape.slice(axes)]), rows);
 }
 
 function oneHot(n: Node): Tensor {
-  noNegative(n.inputs[0]);
   const { type, values } = n.inputs[2]!;
   const [off, on] = values.map((value) => n.constant([value], [], dtypeOf[type]!));
   const { length } = n.inputs[0]!.shape;
   const axis = (n.number('axis', -1) + length + 1) % (length + 1);
-  const indices = n.inputs[0]!.type === 'float' ? w.cast(n.x(), 'i32') : n.x();
-  const y = w.oneHot(indices, n.given(1)![0]!, 'u8');
+  const [classes] = n.given(1) as [number];
+  const whole = n.inputs[0]!.type === 'float' ? w.cast(n.x(), 'i32') : n.x();
+  const y = w.oneHot(fromBeginning(whole, classes, hasNegative(n.inputs[0])), classes, 'u8');
   const order = [...range(axis), length, ...range(length - axis, (i) => axis + i)];
   return w.where(axis === length ? y : w.permute(y, order), on!, off!);
 }
@@ -130,14 +159,18 @@ export const shapes: Rows = {
     },
   ],
   Gather: [
-    '`gather(x, indices, axis)`',
+    '`gather(x, indices, axis)`; indices from the end: `remainder(add(indices, size), size)`',
     (n) => {
-      noNegative(n.inputs[1]);
-      return w.gather(n.x(0), n.x(1), n.number('axis', 0));
+      const axis = n.axis(0);
+      const indices = fromBeginning(n.x(1), n.x().shape[axis]!, hasNegative(n.inputs[1]));
+      return w.gather(n.x(0), indices, axis);
     },
   ],
-  GatherElements: '`gather` takes whole rows: no index for each element',
-  GatherND: '`gather` indexes one axis',
+  GatherElements: [
+    '`gather(reshape(x, [-1]), add(mul(indices, stride), places))`',
+    (n) => w.gather(w.reshape(n.x(0), [-1]), placesAlong(n, n.axis(0))),
+  ],
+  GatherND: ['`gather(reshape(x, [-1, …]), sum(mul(indices, strides), -1))`', gatherND],
   OneHot: ['`where(oneHot(indices, classes), on, off)`; along another axis with `permute`', oneHot],
   Pad: [
     '`pad(x, widths, { mode, value })`',
@@ -174,7 +207,14 @@ export const shapes: Rows = {
   ],
   ReverseSequence: '`flip` turns a whole axis: no lengths for each item',
   Scatter: '`scatterAdd` adds: nothing overwrites elements',
-  ScatterElements: '`scatterAdd` adds: nothing overwrites elements',
+  ScatterElements: [
+    'with `add`: `scatterAdd` of x and updates as `reshape(…, [-1])`, at the places of `GatherElements`',
+    (n) => {
+      if (n.text('reduction', 'none') !== 'add') notOffered('overwriting elements');
+      const [places, updates] = [placesAlong(n, n.axis(0)), n.x(2)].map((t) => w.reshape(t, [-1]));
+      return w.reshape(w.scatterAdd(w.reshape(n.x(0), [-1]), places!, updates!), n.x(0).shape);
+    },
+  ],
   ScatterND: [
     'with `add` along the first axis: `scatterAdd(x, reshape(indices, [-1]), updates)`',
     (n) => {
