@@ -5,11 +5,14 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { isMainThread } from 'node:worker_threads';
 import { type Gpu, GpuError, requestGpu } from './device.js';
-import { driverPackage, loadVulkan, swiftShaderManifest, systemDriverFiles, systemManifests } from './drivers.js';
+import { loadVulkan, swiftShaderManifest, systemDriverFiles, systemManifests } from './drivers.js';
 import type { Flags } from './flags.js';
+import { setVariable } from './native.js';
 import { restWhile } from './node-wait.js';
+import { swiftShaderRuns } from './swiftshader.js';
 import { loadTuning } from './tuner-cache.js';
 
+export { keepSwiftShader } from './swiftshader.js';
 export { saveTuning, tuningFile } from './tuner-cache.js';
 
 /**
@@ -84,13 +87,12 @@ async function ask(
   let gpu = instances.get(key);
   if (!gpu)
     instances.set(key, (gpu = create([enabled, swiftShader ? `${disabled}${ownClearing}` : disabled, ...options])));
-  if (drivers !== undefined) process.env.VK_DRIVER_FILES = drivers;
+  if (drivers !== undefined) setVariable('VK_DRIVER_FILES', drivers);
   let answer: Promise<GPUAdapter | null>;
   try {
     answer = gpu.requestAdapter({ powerPreference: 'high-performance' }); // adapters are listed in the call itself
   } finally {
-    if (before === undefined) delete process.env.VK_DRIVER_FILES;
-    else process.env.VK_DRIVER_FILES = before;
+    if (drivers !== undefined) setVariable('VK_DRIVER_FILES', before);
   }
   const adapter = await answer;
   if (!adapter) return undefined;
@@ -163,19 +165,19 @@ async function best(): Promise<Found> {
     if (found) return found;
     throw new GpuError('device: no GPU here that Dawn can drive. Update the graphics driver.');
   }
-  const vulkan = await loadVulkan();
+  const vulkan = loadVulkan();
   const create = await loadDawn();
   if (vulkan) {
     const found = systemManifests().length ? await ask(create, [], systemDriverFiles()) : undefined;
     if (found) return found;
-    const manifest = await swiftShaderManifest();
+    const manifest = swiftShaderManifest();
     const carried = manifest === undefined ? undefined : await ask(create, [], manifest, true);
     if (carried) return carried;
   }
   throw new GpuError(
-    'device: neither a GPU nor a software driver found. Install a driver that runs on the CPU: ' +
-      `npm install --save-dev ${driverPackage} (SwiftShader, Linux x64), or` +
-      ` Mesa 25 or later (mesa-vulkan-drivers).${notInWorker}`,
+    'device: neither a GPU nor a software driver found. Get a driver that runs on the CPU: ' +
+      `${swiftShaderRuns ? 'npx wgrad driver (SwiftShader, 7 MB), or ' : ''}` +
+      `Mesa 25 or later (mesa-vulkan-drivers).${notInWorker}`,
   );
 }
 
@@ -187,14 +189,14 @@ async function named(wanted: string): Promise<Found> {
     throw new GpuError("device: this Dawn was built without its null backend. Reinstall the package 'webgpu'.");
   }
   const linux = process.platform === 'linux';
-  const vulkan = linux && (await loadVulkan());
+  const vulkan = linux && loadVulkan();
   if (lower === 'swiftshader') {
-    const manifest = await swiftShaderManifest();
+    const manifest = swiftShaderManifest();
     if (manifest === undefined) {
       throw new GpuError(
-        process.platform === 'linux' && process.arch === 'x64'
-          ? `device: no SwiftShader here. It comes with a package: npm install --save-dev ${driverPackage}`
-          : `device: the carried SwiftShader runs on Linux x64 only — this is ${process.platform} ${process.arch}.`,
+        swiftShaderRuns
+          ? 'device: no SwiftShader here. Get it once, for every project: npx wgrad driver'
+          : `device: SwiftShader runs on Linux x64 only — this is ${process.platform} ${process.arch}.`,
       );
     }
     const found = await ask(await loadDawn(), [], manifest, true);

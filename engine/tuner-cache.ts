@@ -3,9 +3,9 @@
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { cacheRoots } from './cache-folder.js';
 import { adapterFamily, adapterIdentity, fnv1a, remember } from './choices.js';
 import type { AdapterDescription, Gpu } from './device.js';
-import { cacheRoots } from './drivers.js';
 import { tuned } from './tuned.js';
 import type { Tuning } from './tuning.js';
 

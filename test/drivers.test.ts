@@ -1,12 +1,23 @@
 // Opening a GPU under Node: the order of drivers, the unpacked SwiftShader, and what is said when something is missing.
 // Each case is a process of its own with a cache of its own, since a process has one Vulkan loader for life.
 import { spawn, spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { homedir, tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { cacheRoots } from '../engine/cache-folder.js';
 import { patience } from './patience.js';
 import { unless } from './unless.js';
 
@@ -14,6 +25,7 @@ const test = suite('drivers');
 const dist = resolve(dirname(fileURLToPath(import.meta.url)), '..');
 const carried = process.platform === 'linux' && process.arch === 'x64';
 const testCarried = unless(carried ? undefined : 'the carried SwiftShader runs on Linux x64 only', test);
+const noDriver = { VK_DRIVER_FILES: '/nowhere.json' };
 let folder = '';
 test.before(() => {
   folder = mkdtempSync(join(tmpdir(), 'wgrad-drivers-'));
@@ -50,18 +62,25 @@ interface Opened {
   stderr: string;
 }
 
-/** Runs the script under \`command\` (default: node) with this environment; the environment has no WGRAD_ADAPTER. */
-function open(
-  options: string,
-  environment: Record<string, string> = {},
-  root?: string,
-  command?: string[],
-  cwd?: string,
-) {
+/** How a script is run, where not as most are: by Node, on its own, in this folder, with the package's own files. */
+interface How {
+  /** Variables of the environment, which has no WGRAD_ADAPTER. */
+  environment?: Record<string, string>;
+  /** The folder of the engine's files. */
+  root?: string;
+  /** What the runtime is started by. */
+  within?: readonly string[];
+  cwd?: string;
+  /** Another runtime. */
+  runtime?: readonly string[];
+}
+
+/** Runs the script with these options. */
+function open(options: string, { environment, root, within = [], cwd, runtime = [process.execPath] }: How = {}) {
   const file = join(folder, `open-${Math.random().toString(36).slice(2)}.mjs`);
   writeFileSync(file, script(options, root));
   const { WGRAD_ADAPTER: _, ...inherited } = process.env;
-  const [program, ...args] = [...(command ?? []), process.execPath, file];
+  const [program, ...args] = [...within, ...runtime, file];
   return new Promise<Opened>((done, fail) => {
     const child = spawn(program!, args, {
       env: { ...inherited, XDG_CACHE_HOME: join(folder, 'cache'), ...environment },
@@ -94,14 +113,22 @@ test('the default is a device that computes; a software driver is announced in o
 
 test('the null backend validates and computes nothing', async () => {
   assert.is((await open(`{ adapter: 'null' }`)).driver, 'null');
-  assert.is((await open('{}', { WGRAD_ADAPTER: 'null' })).driver, 'null');
+  assert.is((await open('{}', { environment: { WGRAD_ADAPTER: 'null' } })).driver, 'null');
 });
 
+/** A project with a copy of wgrad and these packages; gives the folder of wgrad's files. */
+function project(name: string, ...packages: string[]): string {
+  const wgrad = join(folder, name, 'node_modules/wgrad');
+  const rooms = ['engine', 'shaders', 'model', 'train', 'vendor'];
+  for (const room of rooms) cpSync(join(dist, room), join(wgrad, 'dist', room), { recursive: true });
+  cpSync(join(dist, '../package.json'), join(wgrad, 'package.json'));
+  for (const name of packages) symlinkSync(join(dist, '../node_modules', name), join(wgrad, '..', name), 'junction');
+  return join(wgrad, 'dist');
+}
+
 test('without the package webgpu: what to install; where the program runs, it is found', async () => {
-  const bare = join(folder, 'bare');
-  for (const room of ['engine', 'shaders', 'vendor']) cpSync(join(dist, room), join(bare, room), { recursive: true });
-  writeFileSync(join(bare, 'package.json'), '{ "type": "module" }');
-  const here = (cwd: string) => open(`{ adapter: 'null' }`, {}, bare, undefined, cwd);
+  const root = project('bare');
+  const here = (cwd: string) => open(`{ adapter: 'null' }`, { root, cwd });
   assert.match(
     (await here(folder)).error!,
     /^GpuError device: .*Run: npm install webgpu \(npm install --global webgpu, /,
@@ -109,10 +136,84 @@ test('without the package webgpu: what to install; where the program runs, it is
   assert.is((await here(dirname(dist))).driver, 'null');
 });
 
+/** What npm pack writes of these files. */
+function tarball(files: Record<string, Buffer>): string {
+  const blocks = Object.entries(files).flatMap(([name, data]) => {
+    const head = Buffer.alloc(512);
+    head.write(`package/${name}`, 0);
+    head.write(data.length.toString(8).padStart(11, '0'), 124);
+    head.write('0', 156);
+    return [head, data, Buffer.alloc(-data.length & 511)];
+  });
+  const path = join(folder, `${Object.keys(files).length}.tgz`);
+  writeFileSync(path, gzipSync(Buffer.concat([...blocks, Buffer.alloc(1024)]), { level: 1 }));
+  return path;
+}
+
+testCarried(
+  'wgrad driver keeps SwiftShader of the tarball, its licence too; every project of the user finds it',
+  async () => {
+    const root = project('server', 'webgpu');
+    const environment = { XDG_CACHE_HOME: join(folder, 'server-cache'), ...noDriver };
+    const here = () => open('{}', { root, cwd: folder, environment });
+    const driver = (...args: string[]) =>
+      spawnSync(process.execPath, [join(root, 'train/cli.js'), 'driver', ...args], {
+        cwd: folder,
+        env: { ...process.env, ...environment },
+        encoding: 'utf8',
+        timeout: patience,
+      });
+    assert.match((await here()).error!, /^GpuError device: neither a GPU nor .* runs on the CPU: npx wgrad driver \(/);
+    const source = join(dist, '../node_modules/@sparticuz/chromium');
+    const licence = readFileSync(join(source, 'LICENSE'));
+    const about = readFileSync(join(source, 'package.json'));
+    const wrong = driver('--from', tarball({ LICENSE: licence, 'package.json': about }));
+    assert.is(wrong.status, 1);
+    assert.match(
+      wrong.stderr,
+      /^device: this tarball holds no bin\/swiftshader\.tar\.br — expected that of @sparticuz/,
+    );
+    assert.match(driver('--from', join(root, 'train/cli.js')).stderr, /^device: no tarball — .*; expected that of/);
+    assert.match(driver('--from', 'nowhere.tgz').stderr, /^driver: cannot read nowhere\.tgz — /);
+    assert.match((await here()).error!, /^GpuError device: neither a GPU/);
+    const name = 'bin/swiftshader.tar.br';
+    const archive = readFileSync(join(source, name));
+    const kept = driver('--from', tarball({ LICENSE: licence, 'package.json': about, [name]: archive }));
+    assert.is(kept.status, 0, kept.stderr);
+    assert.equal(readdirSync(kept.stdout.trim()).sort(), [
+      ...['LICENSE', 'libvk_swiftshader.so', 'libvulkan.so.1', 'vk_swiftshader_icd.json'],
+    ]);
+    assert.equal(readFileSync(join(kept.stdout.trim(), 'LICENSE')), licence);
+    assert.equal((await here()).y, [2, 4, 6]);
+    assert.is(driver().stdout, kept.stdout, 'a second call downloads nothing');
+    const { devDependencies } = JSON.parse(readFileSync(join(dist, '../package.json'), 'utf8'));
+    assert.ok(driver('--help').stdout.includes(`@sparticuz/chromium@${devDependencies['@sparticuz/chromium']},`));
+  },
+);
+
+test('the cache folder is where each system has caches', () => {
+  const { XDG_CACHE_HOME, LOCALAPPDATA } = process.env;
+  try {
+    delete process.env.XDG_CACHE_HOME;
+    process.env.LOCALAPPDATA = 'C:/Users/me/AppData/Local';
+    const first = (platform: NodeJS.Platform) => cacheRoots(platform)[0];
+    assert.is(first('linux'), join(homedir(), '.cache/wgrad'));
+    assert.is(first('darwin'), join(homedir(), 'Library/Caches/wgrad'));
+    assert.is(first('win32'), join('C:/Users/me/AppData/Local/wgrad'));
+    process.env.XDG_CACHE_HOME = '/caches';
+    assert.is(first('darwin'), join('/caches/wgrad'));
+  } finally {
+    for (const [name, value] of Object.entries({ XDG_CACHE_HOME, LOCALAPPDATA })) {
+      if (value === undefined) delete process.env[name];
+      else process.env[name] = value;
+    }
+  }
+});
+
 testCarried('SwiftShader is unpacked once, whole, by several processes at a time', async () => {
   const cache = join(folder, 'fresh');
   const opened = await Promise.all(
-    [1, 2].map(() => open(`{ adapter: 'swiftshader' }`, { XDG_CACHE_HOME: cache, VK_DRIVER_FILES: '/nowhere.json' })),
+    [1, 2].map(() => open(`{ adapter: 'swiftshader' }`, { environment: { XDG_CACHE_HOME: cache, ...noDriver } })),
   );
   for (const found of opened) {
     assert.is(found.driver, 'SwiftShader', found.error);
@@ -123,14 +224,14 @@ testCarried('SwiftShader is unpacked once, whole, by several processes at a time
 });
 
 testCarried('no driver of the system works: SwiftShader, announced', async () => {
-  const found = await open('{}', { VK_DRIVER_FILES: '/nowhere.json' });
+  const found = await open('{}', { environment: noDriver });
   assert.is(found.driver, 'SwiftShader', found.error);
   assert.match(found.stderr, /^no GPU found: SwiftShader on the CPU, slow$/m);
 });
 
 testCarried('no place to unpack to: which places were tried', async () => {
-  const nowhere = { XDG_CACHE_HOME: '/dev/null', TMPDIR: '/dev/null' };
-  const { error } = await open(`{ adapter: 'swiftshader' }`, nowhere);
+  const environment = { XDG_CACHE_HOME: '/dev/null', TMPDIR: '/dev/null' };
+  const { error } = await open(`{ adapter: 'swiftshader' }`, { environment });
   assert.match(error!, /^GpuError device: SwiftShader cannot be unpacked to any of .*set XDG_CACHE_HOME/);
 });
 
@@ -142,15 +243,29 @@ const hide = `
   exec "$@"`;
 const isolated = ['unshare', '--map-root-user', '--mount', 'bash', '-c', hide, 'bash'];
 const isolates = carried && spawnSync(isolated[0]!, [...isolated.slice(1), 'true']).status === 0;
-unless(isolates ? undefined : 'no mount namespace (unshare) to hide Vulkan in', test)(
-  'a machine without Vulkan: npm alone is enough',
-  async () => {
-    const found = await open('{}', {}, undefined, isolated);
-    assert.is(found.driver, 'SwiftShader', found.error);
-    assert.equal(found.y, [2, 4, 6]);
-    assert.match((await open(`{ adapter: 'lavapipe' }`, {}, undefined, isolated)).error!, /no lavapipe here/);
-  },
-);
+const testIsolated = unless(isolates ? undefined : 'no mount namespace (unshare) to hide Vulkan in', test);
+testIsolated('a machine without Vulkan: npm alone is enough', async () => {
+  const found = await open('{}', { within: isolated });
+  assert.is(found.driver, 'SwiftShader', found.error);
+  assert.equal(found.y, [2, 4, 6]);
+  assert.match((await open(`{ adapter: 'lavapipe' }`, { within: isolated })).error!, /no lavapipe here/);
+});
+
+// Bun and Deno load libraries and set variables in their own ways; with Vulkan hidden, both are needed.
+for (const [name, ...args] of [['bun'], ['deno', 'run', '-A']] as const) {
+  const { status } = spawnSync(name, ['--version']);
+  const runtime = [name, ...args];
+  unless(status === 0 ? undefined : `no ${name} here`, test)(`${name} opens what Node opens`, async () => {
+    const [node, other] = [await open('{}'), await open('{}', { runtime })];
+    assert.is(other.driver, node.driver, other.error);
+    assert.equal(other.y, [2, 4, 6]);
+    if (carried) {
+      const found = await open('{}', { runtime, environment: noDriver, ...(isolates && { within: isolated }) });
+      assert.is(found.driver, 'SwiftShader', found.error);
+      assert.equal(found.y, [2, 4, 6]);
+    }
+  });
+}
 
 const lavapipe = existsSync('/usr/share/vulkan/icd.d/lvp_icd.json') ? undefined : 'this system has no lavapipe';
 unless(lavapipe, test)('lavapipe is either opened or refused with its reason', async () => {

@@ -29,7 +29,7 @@ const floors = [
   ['index'],
 ];
 /** Entries beside the floors: they know Node and nothing above the device. */
-const nodeEntries = ['node', 'drivers', 'tuner-cache'];
+const nodeEntries = ['node', 'drivers', 'swiftshader', 'native', 'cache-folder', 'tuner-cache'];
 const floorOf = (name: string): number => floors.findIndex((names) => names.includes(name));
 /** The trainer's floors, lowest first: folders of `train/`, and on top the files beside them. */
 const trainFloors = [

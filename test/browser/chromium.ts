@@ -3,9 +3,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { accessSync, constants, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { homedir, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
+import { cacheRoots } from '../../engine/cache-folder.js';
 
 type Json = Record<string, unknown>;
 
@@ -33,14 +34,10 @@ export interface Browser {
 /** Where the browser was unpacked to: its binary, its libraries, its fonts. Throws where the package is not installed. */
 async function unpacked(): Promise<string> {
   const require = createRequire(import.meta.url);
-  const { version } = require(join(require.resolve('@sparticuz/chromium'), '../../package.json')) as {
-    version: string;
-  };
+  const entry = require.resolve('@sparticuz/chromium');
+  const { version } = require(entry.replace(/(@sparticuz.chromium).*$/, '$1/package.json')) as { version: string };
   const name = `chromium-${version}`;
-  const roots = [
-    join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'wgrad'),
-    join(tmpdir(), `wgrad-${process.getuid?.() ?? 'user'}`),
-  ];
+  const roots = cacheRoots();
   const found = roots.map((root) => join(root, name)).find((folder) => existsSync(join(folder, 'chromium')));
   if (found) return found;
   const root = roots.find((folder) => {

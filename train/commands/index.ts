@@ -12,6 +12,7 @@ export interface Command {
 
 export const commands: Readonly<Record<string, { readonly about: string; load(): Promise<Command> }>> = {
   info: { about: 'show the GPU, its driver, features and limits', load: () => import('./info.js') },
+  driver: { about: 'get SwiftShader, a driver for machines without a GPU', load: () => import('./driver.js') },
   phantom: { about: 'write a synthetic ACDC-like data set with ground truth', load: () => import('./phantom.js') },
   train: { about: 'train a segmenter', load: () => import('./train.js') },
   evaluate: { about: 'score a trained model on a data set', load: () => import('./evaluate.js') },
