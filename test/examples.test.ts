@@ -17,7 +17,7 @@ async function run(name: string, ...args: string[]): Promise<{ out: string; loss
   return { out, losses: [...out.matchAll(/^step \d+ {2}loss ([\d.]+)$/gm)].map(([, loss]) => Number(loss)) };
 }
 
-for (const name of ['character-transformer', 'digit-classifier']) {
+for (const name of ['beside-tfjs', 'character-transformer', 'digit-classifier']) {
   test(`${name} is below 120 lines`, () => {
     assert.ok(readFileSync(join(root, 'examples/node', `${name}.ts`), 'utf8').split('\n').length <= 120);
   });
@@ -44,6 +44,19 @@ test('the transformer learns the characters of a text and writes some', async ()
   const text = JSON.parse(/^text: (.*)$/m.exec(out)![1]!) as string;
   assert.is(Array.from(text).length, 40, out);
   assert.ok(readFileSync(join(root, 'README.md'), 'utf8').startsWith(Array.from(text).slice(0, 32).join('')));
+});
+
+test('beside TensorFlow.js: the same losses to the digits of f32, and the time of both', async () => {
+  const { out } = await run('beside-tfjs', '4', '8');
+  const losses = [...out.matchAll(/^step \d {2}wgrad ([\d.]+) {2}tfjs ([\d.]+)$/gm)].map(([, a, b]) => [
+    Number(a),
+    Number(b),
+  ]);
+  assert.is(losses.length, 4, out);
+  for (const [ours, theirs] of losses) assert.ok(Math.abs(ours! - theirs!) < 1e-5, out);
+  assert.ok(losses.at(-1)![0]! < losses[0]![0]!, out);
+  for (const name of ['wgrad', 'tfjs'])
+    assert.match(out, new RegExp(`^${name}: [\\d.]+ ms a step, \\d+ ms the first$`, 'm'));
 });
 
 test.run();

@@ -86,7 +86,6 @@ const flags = [
   '--no-sandbox',
   '--no-zygote',
   '--remote-debugging-pipe',
-  '--disable-gpu',
   '--disable-dev-shm-usage',
   '--hide-scrollbars',
   '--font-render-hinting=none',
@@ -96,15 +95,26 @@ const flags = [
   '--no-pings',
 ];
 
-/** Starts a browser. Throws with the reason where it cannot start: no package, another system, missing libraries. */
-export async function openBrowser(more: readonly string[] = []): Promise<Browser> {
+/** Of a browser whose pages draw on WebGPU canvases: its GPU process, too, has Vulkan, so that canvas and page share images. */
+const presenting = [
+  ...['--use-angle=swiftshader', '--use-gl=angle', '--use-vulkan=swiftshader'],
+  '--enable-features=Vulkan,DefaultANGLEVulkan,VulkanFromANGLE',
+];
+
+/**
+ * Starts a browser. `presents`: pages draw on WebGPU canvases. Throws with the reason where it cannot start: no package, another
+ * system, missing libraries.
+ */
+export async function openBrowser(more: readonly string[] = [], { presents = false } = {}): Promise<Browser> {
   if (process.platform !== 'linux' || process.arch !== 'x64') {
     throw new Error(`there is no Chromium of @sparticuz/chromium for ${process.platform} ${process.arch}`);
   }
   const folder = await unpacked();
   const profile = mkdtempSync(join(tmpdir(), 'wgrad-browser-'));
   const { GLIBC_TUNABLES: _, ...withoutTunables } = process.env; // its GPU process fails under those of test/run.ts
-  const child = spawn(join(folder, 'chromium'), [...flags, `--user-data-dir=${profile}`, ...more, 'about:blank'], {
+  const display = presents ? presenting : ['--disable-gpu'];
+  const given = [...flags, ...display, `--user-data-dir=${profile}`, ...more, 'about:blank'];
+  const child = spawn(join(folder, 'chromium'), given, {
     stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'],
     env: {
       ...withoutTunables,
