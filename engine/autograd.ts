@@ -4,8 +4,9 @@
 import { accumulateShader } from '../shaders/accumulate.js';
 import type { Parts } from '../shaders/conv/geometry.js';
 import { fillShader } from '../shaders/fill.js';
+import { showValue } from './arguments.js';
 import { now } from './changes.js';
-import { type Gpu, GpuError } from './device.js';
+import { expectGpu, type Gpu, GpuError } from './device.js';
 import type { Storage } from './memory.js';
 import { packOf, placesIn } from './pack.js';
 import { type Shape, ShapeError, sameShape, show } from './shape.js';
@@ -99,6 +100,7 @@ function tapeOf(gpu: Gpu): Tape {
  * is asynchronous: what it does after its first `await` would be remembered.
  */
 export function noGrad<T>(gpu: Gpu, work: () => T): T {
+  expectGpu('noGrad', gpu);
   const tape = tapeOf(gpu);
   const before = tape.enabled;
   tape.enabled = false;
@@ -119,9 +121,14 @@ export function noGrad<T>(gpu: Gpu, work: () => T): T {
 
 const tracks = (x: Tensor): boolean => x.requiresGrad || x.node !== undefined;
 
+/** Gradients, and what ops have made of them: a loss made of one would want the gradient of a gradient. */
+const ofGradients = new WeakSet<Tensor>();
+
 function remember(name: string, y: Tensor, inputs: readonly Tensor[], closure: Closure): Tensor {
   const tape = tapeOf(y.gpu);
-  if (tape.enabled && inputs.some(tracks)) y.node = new OpNode(tape.nodes++, name, inputs, closure, now(y.gpu));
+  if (!tape.enabled) return y;
+  if (inputs.some(tracks)) y.node = new OpNode(tape.nodes++, name, inputs, closure, now(y.gpu));
+  if (inputs.some((x) => ofGradients.has(x))) ofGradients.add(y);
   return y;
 }
 
@@ -187,15 +194,24 @@ export class Gradients {
   drop(x: Tensor): void {
     this.#of.delete(x);
   }
+
+  /** @internal Marks what is there now as gradients. `seed`, which the caller made, is none. */
+  seal(seed: Tensor): void {
+    for (const dx of this.#of.values()) if (dx !== seed) ofGradients.add(dx);
+  }
 }
 
 /**
  * Records the gradient of `loss` (shape []) with respect to every tensor between it and a parameter. `seed`, of the
  * loss's shape, dtype and device, replaces d(loss) = 1; then `loss` may have any shape. Throws a ShapeError when the loss is not
- * one number, depends on no parameter, or the seed does not fit it, and a GpuError when a tensor that a gradient is computed from
- * was changed since (by `write`, an optimizer's step, a captured step).
+ * one number, depends on no parameter, is computed from a gradient (there are no gradients of gradients; `detach` makes one a
+ * constant), or the seed does not fit it, and a GpuError when a tensor that a gradient is computed from was changed since (by `write`,
+ * an optimizer's step, a captured step).
  */
 export function backward(loss: Tensor, seed?: Tensor): Gradients {
+  if (!(loss as Partial<Tensor> | undefined)?.gpu) {
+    throw new ShapeError(`backward: the loss is ${showValue(loss)} — expected the tensor that an op gave.`);
+  }
   if (loss.size !== 1 && !seed) {
     throw new ShapeError(
       `backward: the loss must be one number — got ${show(loss.shape)}. Reduce it with mean() or sum().`,
@@ -205,6 +221,11 @@ export function backward(loss: Tensor, seed?: Tensor): Gradients {
     const where = seed.gpu === loss.gpu ? '' : ' on another device';
     throw new ShapeError(
       `backward: the seed is the gradient of the loss — got ${seed.dtype} ${show(seed.shape)}${where}, expected ${loss.dtype} ${show(loss.shape)} on the loss's device. Make it of the loss's shape and type.`,
+    );
+  }
+  if (ofGradients.has(loss)) {
+    throw new ShapeError(
+      'backward: the loss is computed from a gradient, and there are no gradients of gradients. Where it is a constant, use detach(gradient).',
     );
   }
   if (!tracks(loss)) {
@@ -224,6 +245,7 @@ export function backward(loss: Tensor, seed?: Tensor): Gradients {
       }
       gradients.add(loss, seed);
       walk(loss, seed, gradients);
+      gradients.seal(seed);
     });
     gradients.packed = tape.packed;
   } finally {

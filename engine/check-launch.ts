@@ -50,7 +50,7 @@ export function checkArgs({ label, bindings }: Kernel, args: readonly Bindable[]
     }
     if (tensor.gpu !== gpu) {
       throw new GpuError(
-        `${label}: '${binding.name}' is on another device than '${bindings[0]!.name}'. Copy it over first.`,
+        `${label}: '${binding.name}' is on another device than '${bindings[0]!.name}'. Make it there of what its read() gives.`,
       );
     }
     if (tensor.storage.dead) {

@@ -4,6 +4,7 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { isMainThread } from 'node:worker_threads';
+import { checkOptions } from './arguments.js';
 import { type Gpu, GpuError, requestGpu } from './device.js';
 import { loadVulkan, swiftShaderManifest, systemDriverFiles, systemManifests } from './drivers.js';
 import type { Flags } from './flags.js';
@@ -142,6 +143,7 @@ export interface OpenOptions {
  * thread, start the worker with `{ env: SHARE_ENV }`. Throws a GpuError that says what to install.
  */
 export async function openDevice(options: OpenOptions = {}): Promise<Gpu> {
+  checkOptions('openDevice', options, ['adapter', 'quiet', 'flags']);
   const wanted = (options.adapter ?? process.env.WGRAD_ADAPTER ?? '').trim();
   const found = wanted === '' ? await best() : await named(wanted);
   if (found.software && wanted === '' && !options.quiet && !announced) {

@@ -40,6 +40,9 @@ export function broadcastShapes(op: string, a: Shape, b: Shape): number[] {
 
 /** Axes as sorted non-negative numbers; negative axes count from the end, undefined means all. */
 export function normalizeAxes(op: string, rank: number, axes?: number | readonly number[]): number[] {
+  if (axes !== undefined && typeof axes !== 'number' && !Array.isArray(axes)) {
+    throw new ShapeError(`${op}: the axes are no number and no array. Write ${op}(x, axis).`);
+  }
   const list =
     axes === undefined ? Array.from({ length: rank }, (_, i) => i) : typeof axes === 'number' ? [axes] : [...axes];
   const positive = list.map((axis) => (axis < 0 ? axis + rank : axis)).sort((p, q) => p - q);

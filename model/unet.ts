@@ -48,6 +48,9 @@ export function unet(gpu: Gpu, options: UNetOptions): Segmenter {
     seed = 1337,
     rank = 2,
   } = options;
+  if (!(inChannels >= 1 && classes >= 1)) {
+    throw new ShapeError(`unet: got inChannels ${inChannels} and classes ${classes}, expected a number of each.`);
+  }
   if (features.length < 2) throw new ShapeError(`unet: needs at least two levels — got features ${show(features)}.`);
   const parameters = new Parameters(gpu, seed);
   const encoder = parameters.in('encoder');

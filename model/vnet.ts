@@ -40,6 +40,9 @@ export function vnet(gpu: Gpu, options: VNetOptions): Segmenter {
     seed = 1337,
     rank = 3,
   } = options;
+  if (!(inChannels >= 1 && classes >= 1)) {
+    throw new ShapeError(`vnet: got inChannels ${inChannels} and classes ${classes}, expected a number of each.`);
+  }
   if (features.length < 2 || features.length > 10) {
     throw new ShapeError(`vnet: got features ${show(features)}, expected 2 to 10 levels. Name the channels of each.`);
   }

@@ -29,6 +29,10 @@ export interface BatchNormOptions {
  * has only one value in a channel.
  */
 export function batchNorm(x: Tensor, gamma: Tensor, beta: Tensor, options: BatchNormOptions): Tensor {
+  if (!options)
+    throw new ShapeError(
+      'batchNorm: there are no options — expected { training: true } or { training: false } at least.',
+    );
   const { running, training, momentum = 0.1, epsilon = 1e-5 } = options;
   checkOptions('batchNorm', options, ['running', 'training', 'momentum', 'epsilon', 'groups', 'track']);
   const { groups, track } = groupsOf('batchNorm', x, options);

@@ -50,7 +50,7 @@ export function labeledSizes(op: string, logits: Tensor, labels: Tensor, options
   const sizes = pixelSizes(op, logits, {}, Number.POSITIVE_INFINITY);
   if (labels.size !== sizes.pixels || !isLabelType(labels.dtype)) {
     throw new ShapeError(
-      `${op}: got labels ${labels.dtype} ${show(labels.shape)} for logits ${show(logits.shape)}, expected u8 ${show(logits.shape.slice(0, -1))}, or u32 or i32.`,
+      `${op}: got labels ${labels.dtype} ${show(labels.shape)} for logits ${show(logits.shape)}, expected u8 ${show(logits.shape.slice(0, -1))}, or u32 or i32. Classes are the last axis of logits.`,
     );
   }
   return { ...sizes, labels: labelsOf(op, labels, sizes.classes, options) };

@@ -1,7 +1,9 @@
 // LeakyReLU with a deferred output: convolution and pooling compute it on load.
 import { leakyReluShader } from '../../shaders/leaky-relu.js';
+import { showValue } from '../arguments.js';
 import { ActivatedGradient, record, recordActivation } from '../autograd.js';
 import type { Gpu } from '../device.js';
+import { ShapeError } from '../shape.js';
 import { defer, run } from '../stream.js';
 import { empty, type Tensor, tensor } from '../tensor.js';
 import { addActivations } from './add-activations.js';
@@ -11,6 +13,8 @@ import { setActivation } from './fusion.js';
 /** x where positive, slope·x elsewhere. */
 export function leakyRelu(x: Tensor, slope = 0.01): Tensor {
   const dtype = floatType('leakyRelu', x);
+  if (typeof slope !== 'number')
+    throw new ShapeError(`leakyRelu: the slope is ${showValue(slope)} — expected a number.`);
   const width = x.size % 4 === 0 ? 4 : 1;
   const y = empty(x.gpu, x.shape, dtype, 'leakyRelu');
   const write = (): void =>

@@ -48,6 +48,10 @@ export interface NormActivationOptions extends BatchNormOptions {
  * rate is above 0. Its gradient does not reach `running`.
  */
 export function normActivation(z: Tensor, gamma: Tensor, beta: Tensor, options: NormActivationOptions): Tensor {
+  if (!options)
+    throw new ShapeError(
+      'normActivation: there are no options — expected { training: true } or { training: false } at least.',
+    );
   const { running, training, momentum = 0.1, epsilon = 1e-5, slope } = options;
   const rate = options.dropout?.rate ?? 0;
   const known = ['running', 'training', 'momentum', 'epsilon', 'groups', 'track', 'slope', 'dropout'];

@@ -156,7 +156,7 @@ function gradientOf(op: string, parameter: Tensor, gradients: Gradients): Tensor
   const gradient = gradients.get(parameter);
   if (!gradient) {
     throw new ShapeError(
-      `${op}: parameter '${parameter.label}' has no gradient. The loss does not depend on it; leave it out.`,
+      `${op}: parameter '${parameter.label}' has no gradient. Set its requiresGrad, or leave out what the loss does not depend on.`,
     );
   }
   return gradient;

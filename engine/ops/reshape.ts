@@ -1,4 +1,5 @@
 // Reshape: another shape for the same elements.
+import { showValue } from '../arguments.js';
 import { record } from '../autograd.js';
 import { type Shape, ShapeError, show, sizeOf } from '../shape.js';
 import { type Tensor, view } from '../tensor.js';
@@ -6,6 +7,8 @@ import { expectTensors } from './float-type.js';
 
 /** The shape with its one −1, if there is one, replaced by what makes `size` elements. */
 function resolved(shape: Shape, from: Tensor): Shape {
+  if (!Array.isArray(shape))
+    throw new ShapeError(`reshape: the shape is ${showValue(shape)} — expected an array of sizes.`);
   const open = shape.indexOf(-1);
   if (open < 0) return shape;
   const rest = sizeOf(shape.with(open, 1));

@@ -1,12 +1,14 @@
 // Softmax over the last axis.
 import { type SoftmaxSizes, softmaxBackward, softmaxForward } from '../../shaders/softmax.js';
+import { checkNoMore } from '../arguments.js';
 import { record } from '../autograd.js';
 import { ShapeError } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
 import { floatType } from './float-type.js';
 
-function overClasses(name: string, x: Tensor, log: boolean): Tensor {
+function overClasses(name: string, x: Tensor, others: readonly never[], log: boolean): Tensor {
+  if (others[0] !== -1) checkNoMore(name, others, 'x: it goes over the last axis');
   const classes = x.shape.at(-1);
   if (classes === undefined) throw new ShapeError(`${name}: got a single number — expected [..., classes].`);
   const sizes: SoftmaxSizes = { dtype: floatType(name, x), rows: x.size / classes, classes, log };
@@ -21,7 +23,7 @@ function overClasses(name: string, x: Tensor, log: boolean): Tensor {
 }
 
 /** Probabilities over the last axis. */
-export const softmax = (x: Tensor): Tensor => overClasses('softmax', x, false);
+export const softmax = (x: Tensor, ...others: never[]): Tensor => overClasses('softmax', x, others, false);
 
 /** Logarithms of the probabilities over the last axis. */
-export const logSoftmax = (x: Tensor): Tensor => overClasses('logSoftmax', x, true);
+export const logSoftmax = (x: Tensor, ...others: never[]): Tensor => overClasses('logSoftmax', x, others, true);
