@@ -296,6 +296,24 @@ ${lines(range(4).map((e) => `    if (o + ${e} < ${outputs}) { dBias[slice * ${ou
 }`;
 }
 
+/** Cycles of a launch by the cost model (cost.ts), and of adding up its slices. */
+export function weightGradientMatrixCost(g: ConvGeometry, unit: MatrixUnit, tile: MatrixWeightGradientTile): number {
+  const { inputs, outputs, rows, columns, ownOutputs, shares, slices } = tile;
+  const [own, subgroups] = [ownSums(g, tile), subgroupsOf(g, unit, tile)];
+  const patch = halo(rows, g.kernel[1], g.stride) * halo(columns, g.kernel[2], g.stride);
+  const steps = ((rows * columns) / unit.K / shares) * subgroups;
+  const cost = cyclesOf(unit, {
+    groups: blocksOf(g, tile) * slices,
+    ...{ threads: threadsOf(g, unit, tile), storage: weightGradientMatrixStorage(g, unit, tile), sums: own },
+    rounds: Math.ceil(product(tilesOf(g, tile)) / slices),
+    products: steps * own,
+    loads: steps * (own / ownOutputs + ownOutputs),
+    ...{ activations: (patch * inputs + rows * columns * outputs) / 4, weights: 0 },
+    stores: subgroups * own,
+  });
+  return cost + sliceCycles(slices * product(g.kernel) * g.inputs * g.outputs);
+}
+
 /** Most sums that a thread may hold. */
 const mostSums = 96;
 
@@ -330,24 +348,10 @@ export function weightGradientMatrixCandidates(
                 const storage = weightGradientMatrixStorage(g, unit, whole);
                 if (threads > limits.threads || threads % (outputs / 4) || threads % (inputs / 4)) continue;
                 if (storage > limits.storage) continue;
-                const slices = slicesOf(g, whole);
-                const subgroups = subgroupsOf(g, unit, whole);
-                const patch = halo(rows, g.kernel[1], g.stride) * halo(columns, g.kernel[2], g.stride);
-                const vectors = (patch * inputs + rows * columns * outputs) / 4;
-                const steps = ((rows * columns) / K / shares) * subgroups;
-                const cost = cyclesOf(unit, {
-                  groups: blocksOf(g, whole) * slices,
-                  ...{ threads, storage, sums: own },
-                  rounds: Math.ceil(product(tilesOf(g, whole)) / slices),
-                  products: steps * own,
-                  loads: steps * (own / ownOutputs + ownOutputs),
-                  ...{ activations: vectors, weights: 0 },
-                  stores: subgroups * own,
-                });
-                const added = sliceCycles(slices * product(g.kernel) * g.inputs * g.outputs);
+                const tile = { ...whole, slices: slicesOf(g, whole) };
                 found.push({
-                  tile: { ...whole, slices },
-                  cost: cost + added,
+                  tile,
+                  cost: weightGradientMatrixCost(g, unit, tile),
                   threads,
                   kind: `${rows * columns} ${outputs} ${inputs} ${allRows}`,
                 });

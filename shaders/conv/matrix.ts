@@ -315,6 +315,24 @@ ${lines(epilogue(fusion, resultsOf(plan, vectors)))}
 }`;
 }
 
+/** Cycles of a launch by the cost model (cost.ts). */
+export function convMatrixCost(g: ConvGeometry, unit: MatrixUnit, tile: MatrixConvTile): number {
+  const { rows, columns, outputs, chunk } = tile;
+  const [strips, blocks, subgroups] = [ownStrips(unit, tile), ownBlocks(unit, tile), subgroupsOf(tile)];
+  const taps = g.kernel[1] * g.kernel[2];
+  const patch = halo(rows, g.kernel[1], g.stride) * halo(columns, g.kernel[2], g.stride);
+  const steps = (taps * chunk * subgroups) / unit.K;
+  return cyclesOf(unit, {
+    groups: product(tilesOf(g, tile)) * outputBlocks(g, tile),
+    ...{ threads: threadsOf(unit, tile), storage: convMatrixStorage(g, unit, tile), sums: strips * blocks },
+    rounds: g.kernel[0] * Math.ceil(g.inputs / chunk),
+    products: steps * strips * blocks,
+    loads: steps * (strips + blocks),
+    ...{ activations: (patch * chunk) / 4, weights: (outputs * taps * chunk) / 4 },
+    stores: subgroups * strips * blocks,
+  });
+}
+
 /** Most sums of a thread, and matrices that it multiplies at one tap. Beyond them a compiler for AMD spills registers. */
 const mostSums = 64;
 const mostOperands = 16;
@@ -331,7 +349,6 @@ export function convMatrixCandidates(
   const areas = flat
     ? [1, 2, 4, 8, 16].map((n) => [1, n * M] as const)
     : [2, 4, 8, 16].flatMap((rows) => [M, 2 * M].map((columns) => [rows, columns] as const));
-  const taps = g.kernel[1] * g.kernel[2];
   const found: { tile: MatrixConvTile; cost: number; kind: string; threads: number }[] = [];
   for (const [rows, columns] of areas)
     for (const outputs of new Set([1, 2, 4, 8].map((n) => Math.min(n * N, upTo(g.outputs, N)))))
@@ -345,22 +362,9 @@ export function convMatrixCandidates(
             if ((strips * blocks * M * N) / lanes > mostSums || ((strips + blocks) * chunk) / K > mostOperands)
               continue;
             const threads = threadsOf(unit, tile);
-            const storage = convMatrixStorage(g, unit, tile);
-            if (threads > limits.threads || threads % (chunk / 4) || storage > limits.storage) continue;
-            const subgroups = subgroupsOf(tile);
-            const patch = halo(rows, g.kernel[1], g.stride) * halo(columns, g.kernel[2], g.stride);
-            const [x, weights] = [(patch * chunk) / 4, (outputs * taps * chunk) / 4];
-            const steps = (taps * chunk * subgroups) / K;
-            const cost = cyclesOf(unit, {
-              groups: product(tilesOf(g, tile)) * outputBlocks(g, tile),
-              ...{ threads, storage, sums: strips * blocks },
-              rounds: g.kernel[0] * Math.ceil(g.inputs / chunk),
-              products: steps * strips * blocks,
-              loads: steps * (strips + blocks),
-              activations: x,
-              weights,
-              stores: subgroups * strips * blocks,
-            });
+            if (threads > limits.threads || threads % (chunk / 4)) continue;
+            if (convMatrixStorage(g, unit, tile) > limits.storage) continue;
+            const cost = convMatrixCost(g, unit, tile);
             found.push({ tile, cost, threads, kind: `${rows} ${columns} ${outputs}` });
           }
   return diverse(found, count);

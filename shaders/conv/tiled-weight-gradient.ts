@@ -274,6 +274,29 @@ ${lines(range(4).map((e) => `    if (o0 + local * 4 + ${e} < ${outputs}) { dBias
 }`;
 }
 
+/** Cycles of a launch by the cost model (cost.ts), and of adding up its slices. */
+export function weightGradientTiledCost(g: ConvGeometry, tile: TiledWeightGradientTile): number {
+  const { inputs, outputs, rows, columns, threadInputs, threadOutputs, shares, slices } = tile;
+  const threads = threadsOf(g, tile);
+  const numbers = accumulatorsOf(g, tile) * threadInputs;
+  // Four pixels at a time; dy in vectors of four channels.
+  const ownRows = tile.allRows ? g.kernel[1] : 1;
+  const loads = (ownRows * g.stride * threadInputs + threadOutputs) / 4;
+  const patch = halo(rows, g.kernel[1], g.stride) * halo(columns, g.kernel[2], g.stride);
+  const cost = cyclesOf({
+    ...{ threads, storage: weightGradientTiledStorage(g, tile) },
+    stagedX: (patch * inputs) / widthOf(g.inputs) / threads,
+    stagedOthers: (rows * columns * outputs) / 4 / threads,
+    workgroups: blocksOf(g, tile) * slices,
+    phases: Math.ceil(product(tilesOf(g, tile)) / slices),
+    products: (numbers * rows * columns) / shares,
+    loads: (loads * rows * columns) / shares,
+    sums: numbers / 4,
+    registers: 40 + numbers + ownRows * (3 + g.kernel[2]) * threadInputs + 2 * threadOutputs,
+  });
+  return cost + sliceCycles(slices * product(g.kernel) * g.inputs * g.outputs);
+}
+
 /** Tiles worth trying, of many sizes and numbers of slices; the likely best on a discrete GPU first (cost.ts). */
 export function weightGradientTiledCandidates(g: ConvGeometry, limits: WorkgroupLimits): TiledWeightGradientTile[] {
   const flat = g.output[1] === 1;
@@ -307,26 +330,10 @@ export function weightGradientTiledCandidates(g: ConvGeometry, limits: Workgroup
                 const storage = weightGradientTiledStorage(g, whole);
                 const numbers = accumulatorsOf(g, whole) * threadInputs;
                 if (numbers > 96 || threads < 32 || threads > limits.threads || storage > limits.storage) continue;
-                // Four pixels at a time; dy in vectors of four channels.
-                const ownRows = allRows ? g.kernel[1] : 1;
-                const loads = (ownRows * g.stride * threadInputs + threadOutputs) / 4;
-                const patch = halo(rows, g.kernel[1], g.stride) * halo(columns, g.kernel[2], g.stride);
-                const stagedX = (patch * inputs) / xWidth / threads;
-                const stagedOthers = (rows * columns * outputs) / 4 / threads;
                 for (const workgroups of [256, 512, 1024]) {
-                  const slices = slicesOf(g, whole, workgroups);
-                  const cost = cyclesOf({
-                    ...{ threads, storage, stagedX, stagedOthers },
-                    workgroups: blocksOf(g, whole) * slices,
-                    phases: Math.ceil(product(tilesOf(g, whole)) / slices),
-                    products: (numbers * rows * columns) / shares,
-                    loads: (loads * rows * columns) / shares,
-                    sums: numbers / 4,
-                    registers: 40 + numbers + ownRows * (3 + g.kernel[2]) * threadInputs + 2 * threadOutputs,
-                  });
-                  const added = sliceCycles(slices * product(g.kernel) * g.inputs * g.outputs);
+                  const tile = { ...whole, slices: slicesOf(g, whole, workgroups) };
                   const kind = `${threads} ${numbers} ${rows * columns}`;
-                  found.push({ tile: { ...whole, slices }, cost: cost + added, kind });
+                  found.push({ tile, cost: weightGradientTiledCost(g, tile), kind });
                 }
               }
   return cheapest(found);

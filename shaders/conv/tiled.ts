@@ -310,10 +310,33 @@ ${lines(epilogue(fusion, resultsOf(plan, vectors)))}
 }`;
 }
 
+/** Cycles of a launch by the cost model (cost.ts). */
+export function convTiledCost(g: ConvGeometry, tile: TiledConvTile): number {
+  const { chunk, threadRows, threadColumns, threadOutputs } = tile;
+  const [, kernelHeight, kernelWidth] = g.kernel;
+  const xWidth = widthOf(g.inputs);
+  const threads = threadsOf(tile);
+  const accumulators = threadRows * threadColumns * threadOutputs;
+  const fours = threadOutputs / 4;
+  const window = halo(threadRows, kernelHeight, g.stride) * threadColumns;
+  const turns = (kernelWidth * chunk) / xWidth;
+  return cyclesOf({
+    workgroups: product(tilesOf(g, tile)) * outputBlocks(g, tile),
+    threads,
+    phases: g.kernel[0] * Math.ceil(g.inputs / chunk),
+    stagedX: stagedInput(g, tile) / threads,
+    stagedOthers: stagedWeights(g, tile) / threads,
+    products: turns * kernelHeight * xWidth * accumulators,
+    sums: accumulators / 4,
+    loads: turns * ((window * xWidth) / 4 + kernelHeight * xWidth * fours),
+    registers: 40 + accumulators + window * xWidth + 8 * fours,
+    storage: convTiledStorage(g, tile),
+  });
+}
+
 /** Tiles worth trying, of many sizes of workgroups, register tiles and chunks; the likely best on a discrete GPU first (cost.ts). */
 export function convTiledCandidates(g: ConvGeometry, limits: WorkgroupLimits): TiledConvTile[] {
   const height = g.output[1];
-  const [, kernelHeight, kernelWidth] = g.kernel;
   const xWidth = widthOf(g.inputs);
   const flat = height === 1;
   const areas = flat
@@ -353,21 +376,7 @@ export function convTiledCandidates(g: ConvGeometry, limits: WorkgroupLimits): T
             if (!whole || accumulators > 64) continue;
             const threads = threadsOf(tile);
             if (threads < 32 || threads > limits.threads || convTiledStorage(g, tile) > limits.storage) continue;
-            const fours = threadOutputs / 4;
-            const window = halo(threadRows, kernelHeight, g.stride) * threadColumns;
-            const turns = (kernelWidth * chunk) / xWidth;
-            const workgroups = product(tilesOf(g, tile)) * outputBlocks(g, tile);
-            const cost = cyclesOf({
-              ...{ workgroups, threads },
-              phases: g.kernel[0] * Math.ceil(g.inputs / chunk),
-              stagedX: stagedInput(g, tile) / threads,
-              stagedOthers: stagedWeights(g, tile) / threads,
-              products: turns * kernelHeight * xWidth * accumulators,
-              sums: accumulators / 4,
-              loads: turns * ((window * xWidth) / 4 + kernelHeight * xWidth * fours),
-              registers: 40 + accumulators + window * xWidth + 8 * fours,
-              storage: convTiledStorage(g, tile),
-            });
+            const cost = convTiledCost(g, tile);
             found.push({ tile, cost, kind: `${threads} ${accumulators} ${chunk}` });
           }
   return cheapest(found);
