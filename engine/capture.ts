@@ -37,8 +37,9 @@ export interface Step<T> {
   (): T;
   /**
    * Records the step if needed and compiles all kernels in parallel, which makes the first call fast. Nothing runs. (lavapipe
-   * compiles at a kernel's first dispatch; there each kernel is dispatched with no workgroups.) Rejects with the error of a shader
-   * that does not compile, and with what `onProgress` throws. Throws a ShapeError for an unknown option.
+   * compiles at a kernel's first dispatch; there each kernel is dispatched with no workgroups.) Kernels for matrix units that this
+   * device has not run before are first checked on it. Rejects with the error of a shader that does not compile, and with what
+   * `onProgress` throws. Throws a ShapeError for an unknown option.
    */
   prepare(options?: PrepareOptions): Promise<StepInfo>;
   /** What the step costs, whether or not this GPU can run it. Records the step if needed; allocates nothing. */
@@ -64,13 +65,17 @@ export function capture<T>(gpu: Gpu, work: () => T): Step<T> {
   if (typeof work !== 'function') {
     throw new GpuError(`capture: the step is ${showValue(work)} — expected a function that calls ops.`);
   }
-  let made: { result: T; recording: Recording; externals: Storage[]; info: StepInfo } | undefined;
+  let made: { result: T; recording: Recording; externals: Storage[]; info: StepInfo; prove: Gpu['prove'] } | undefined;
   let placed: readonly GPUBuffer[] | undefined;
 
-  const recorded = (onKernel?: (k: Kernel) => void): NonNullable<typeof made> => {
+  /** `trusting`: with kernels that are yet to be proven right, which `prepare` does; a run without it records the step anew. */
+  const recorded = (trusting: boolean, onKernel?: (k: Kernel) => void): NonNullable<typeof made> => {
     gpu.check();
-    if (made) return made;
+    if (made && (trusting || !made.prove)) return made;
+    gpu.trusting = trusting;
+    gpu.prove = undefined;
     const { result, recording } = recordList(gpu, work, storagesIn, onKernel);
+    const { prove } = gpu;
     const used = new Set(usesOf(recording.launches).flat());
     const temporaries = new Set(recording.plan.buffers.flatMap(({ storages }) => storages));
     for (const storage of temporaries) storage.owner = recording;
@@ -86,12 +91,12 @@ export function capture<T>(gpu: Gpu, work: () => T): Step<T> {
     };
     report(gpu, info);
     placed = undefined;
-    return (made = { result, recording, externals, info });
+    return (made = { result, recording, externals, info, prove });
   };
 
   const ready = (): NonNullable<typeof made> => {
     if (!gpu.flags.capture) made = undefined;
-    const step = recorded();
+    const step = recorded(false);
     if (step.recording.tooLarge) throw step.recording.tooLarge;
     flush(gpu);
     if (placed?.some((buffer) => makingOf(buffer)?.error)) {
@@ -130,7 +135,12 @@ export function capture<T>(gpu: Gpu, work: () => T): Step<T> {
     prepare: async (options: PrepareOptions = {}) => {
       checkOptions('prepare', options, ['onProgress']);
       const { onProgress } = options;
-      recorded((k) => void startCompiling(gpu, k).catch(() => {})); // the driver's threads compile while this one records
+      // The driver's threads compile while this one records.
+      const trusted = () => recorded(true, (k) => void startCompiling(gpu, k).catch(() => {}));
+      for (let list = trusted(); list.prove; list = trusted()) {
+        if (await list.prove()) list.prove = undefined;
+        else if (made === list) made = undefined;
+      }
       const { recording, info } = ready();
       const isLate = gpu.adapter.driver === 'lavapipe'; // it reports kernels as compiled before they are
       await compileRecording(gpu, recording, isLate ? undefined : onProgress);
@@ -149,7 +159,7 @@ export function capture<T>(gpu: Gpu, work: () => T): Step<T> {
       return watched(gpu, launches, () => findNonFinite(gpu, launches));
     },
   };
-  return Object.defineProperty(Object.assign(step, tools), 'info', { get: () => recorded().info }) as Step<T>;
+  return Object.defineProperty(Object.assign(step, tools), 'info', { get: () => recorded(true).info }) as Step<T>;
 }
 
 const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;

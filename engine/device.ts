@@ -49,6 +49,8 @@ export interface MatrixSize {
   readonly K: number;
   readonly componentType: string;
   readonly resultComponentType: string;
+  /** @internal Plain arithmetic takes the unit's place: for tests where there is none. */
+  readonly emulated?: boolean;
 }
 
 type InfoWithMatrices = Partial<GPUAdapterInfo> & { readonly subgroupMatrixConfigs?: Iterable<MatrixSize> };
@@ -82,6 +84,10 @@ export class Gpu {
   readonly flags: Flags;
   /** Set when the device is lost; every later call throws it. */
   failure: GpuLostError | undefined;
+  /** @internal What is being recorded is checked before it runs, so it may use kernels that this device has yet to prove right. */
+  trusting = false;
+  /** @internal Proves the kernels that a trusting recording has used; resolves with whether all are right. Undefined: it used none. */
+  prove: (() => Promise<boolean>) | undefined;
   /** Whether wgrad opened the device, and so destroys it. */
   readonly owned: boolean;
   /** @internal Waits for the GPU. Whoever opens the device may know a better way than plain `await`. */

@@ -386,7 +386,7 @@ export function recordList<T>(
       recording: { launches, plan: planned, constants, temporaries, changes, portion, tooLarge: stream.tooLarge },
     };
   } finally {
-    stream.capturing = false;
+    stream.capturing = gpu.trusting = false;
     stream.onKernel = undefined;
     stream.pending = [];
     stream.deferred.clear(); // they were never read

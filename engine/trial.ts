@@ -1,7 +1,14 @@
 // Runs trials of candidates (choices.ts) for the tuner, and compares what they write with what the reference wrote. Tensors are filled
 // and compared on the GPU (shaders/tuner.ts): at the size of a real step, bringing them to the CPU takes a hundred times as long.
-import { compareShader, largestShader, type OutputType, repeatShader, tunerWorkgroup } from '../shaders/tuner.js';
-import { fnv1a, type Job, type Trial, type TrialTensor } from './choices.js';
+import {
+  allowShader,
+  compareShader,
+  largestShader,
+  type OutputType,
+  repeatShader,
+  tunerWorkgroup,
+} from '../shaders/tuner.js';
+import { fnv1a, type Job, type Trial, type TrialTensor, type Verdict } from './choices.js';
 import { type Gpu, GpuError } from './device.js';
 import { mapped } from './diagnose.js';
 import { type Kernel, kernel } from './kernel.js';
@@ -71,13 +78,13 @@ export function trialOf(build: () => Trial): Trial | string {
 const cannotBeLaunched = (error: unknown): string => `cannot be launched: ${(error as Error).message}`;
 
 /** The launches of a trial, those that fill its tensors before, and those that make its outputs comparable. */
-interface Recorded extends Attempt {
+export interface Recorded extends Attempt {
   readonly fills: readonly Launch[];
   readonly checks: readonly Launch[];
 }
 
 /** Makes the launches of a trial, ready to submit. */
-function record(ground: Ground, trial: Trial): Recorded {
+export function record(ground: Ground, trial: Trial): Recorded {
   const { gpu } = ground;
   const all = [...trial.launches, ...(trial.checks ?? [])];
   const uses = all.flatMap(({ source, args }) =>
@@ -229,6 +236,8 @@ export class Compiler {
 }
 
 async function compile(gpu: Gpu, k: Kernel): Promise<string | undefined> {
+  await k.compiling?.catch(() => {}); // a step that is being prepared has begun
+  if (k.error) return k.error.message;
   if (k.pipeline) return undefined;
   const { device } = gpu;
   let module: GPUShaderModule | undefined;
@@ -318,8 +327,7 @@ export async function expectationOf(
     const value = type === 'f16' ? fromHalf(bits) : floatOf(bits);
     if (type !== 'integer' && !Number.isFinite(value)) return `leaves a NaN or an infinity in '${name}'`;
     if (bits === 0) return `writes only zeros to '${name}', which checks nothing`;
-    const products = typeof terms === 'number' ? terms : terms[name]!;
-    const share = 4 * Math.sqrt(products) * 2 ** -24 + operandRounding;
+    const share = shareOf(terms, name) + operandRounding;
     const rounding = type === 'integer' ? 0 : Math.fround(share * value);
     const lastPlace = type === 'f16' ? 2 ** -10 : 0;
     const limits = uploaded(gpu, Uint32Array.of(t.size, bitsOf(rounding), bitsOf(lastPlace), at), 'limits');
@@ -327,6 +335,10 @@ export async function expectationOf(
   }
   return { outputs: expected, found };
 }
+
+/** By how much two orders of summing may drift apart, as a fraction of the largest sum. */
+const shareOf = (terms: Job['terms'], name: string): number =>
+  4 * Math.sqrt(typeof terms === 'number' ? terms : terms[name]!) * 2 ** -24;
 
 /** How a candidate's outputs differ from the reference's by more than rounding: the first element that does. */
 export async function difference(
@@ -366,6 +378,47 @@ const typeOf = ({ dtype }: Tensor): OutputType => (dtype === 'f32' || dtype === 
 
 const bitsOf = (value: number): number => new Uint32Array(Float32Array.of(value).buffer)[0]!;
 const floatOf = (bits: number): number => new Float32Array(Uint32Array.of(bits).buffer)[0]!;
+
+/**
+ * Launches that compare a candidate with the reference in one submission. Outputs in `exact` must be equal, the others within what
+ * `expectationOf` allows. `found` gets two words for each output: the largest of the reference's numbers, as bits, and the first
+ * element that differs, or `none`. `judge` says what they mean; undefined where the reference's outputs cannot serve.
+ */
+export function comparison(
+  { gpu }: Ground,
+  [reference, candidate]: readonly [Recorded, Recorded],
+  { terms, exact, operandRounding = 0 }: Pick<Job, 'terms' | 'operandRounding'> & { readonly exact: readonly string[] },
+): { launches: Launch[]; found: Tensor; judge: (found: Uint32Array) => Verdict | undefined } {
+  const outputs = [...reference.outputs].map(([name, t]) => ({ name, t, type: typeOf(t) }));
+  const found = uploaded(
+    gpu,
+    Uint32Array.from({ length: 2 * outputs.length }, (_, i) => (i % 2 ? none : 0)),
+    'found',
+  );
+  const launches = outputs.flatMap(({ name, t, type }, i) => {
+    const equal = type === 'integer' || exact.includes(name);
+    const share = equal ? 0 : shareOf(terms, name) + operandRounding;
+    const lastPlace = !equal && type === 'f16' ? 2 ** -10 : 0;
+    const limits = (at: number): Tensor =>
+      uploaded(gpu, Uint32Array.of(t.size, bitsOf(share), bitsOf(lastPlace), at), 'limits');
+    const [largest, allowed, first] = [limits(2 * i), limits(2 * i), limits(2 * i + 1)];
+    return [
+      over(gpu, largestShader(type), [t, largest, found], t.bytes / 4),
+      ...(equal ? [] : [over(gpu, allowShader(type), [found, allowed, first], 1)]),
+      over(gpu, compareShader(type), [t, candidate.outputs.get(name)!, first, found], t.bytes / 4),
+    ];
+  });
+  const judge = (words: Uint32Array): Verdict | undefined => {
+    for (const [i, { name, type }] of outputs.entries()) {
+      const [largest, first] = [words[2 * i]!, words[2 * i + 1]!];
+      const infinite = type === 'f16' ? largest >= 0x7c00 : type === 'f32' && largest >= 0x7f800000;
+      if (largest === 0 || infinite) return undefined;
+      if (first !== none) return `is wrong: '${name}'[${first}] differs from the reference's`;
+    }
+    return true;
+  };
+  return { launches, found, judge };
+}
 
 /** One element of a tensor that has a buffer. */
 async function elementOf(t: Tensor, i: number): Promise<number> {

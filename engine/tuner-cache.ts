@@ -1,10 +1,18 @@
-// Tuned choices on disk: one JSON file per adapter and driver version in the user's cache folder. A file that cannot be read, or
-// belongs to another adapter, is ignored: only speed depends on it.
+// Tuned choices on disk, and verdicts on kernels that must prove themselves: one JSON file per adapter and driver version in the user's
+// cache folder. A file that cannot be read, or belongs to another adapter, is ignored: only speed depends on it.
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { cacheRoots } from './cache-folder.js';
-import { adapterFamily, adapterIdentity, fnv1a, remember } from './choices.js';
+import {
+  adapterFamily,
+  adapterIdentity,
+  fnv1a,
+  keepVerdicts,
+  remember,
+  rememberVerdicts,
+  type Verdict,
+} from './choices.js';
 import type { AdapterDescription, Gpu } from './device.js';
 import { tuned } from './tuned.js';
 import type { Tuning } from './tuning.js';
@@ -16,6 +24,8 @@ interface Saved {
   readonly format: typeof format;
   readonly adapter: string;
   readonly choices: Readonly<Record<string, Tuning>>;
+  /** By hash of the kernels' texts; none in older files. */
+  readonly verdicts?: Readonly<Record<string, Verdict>>;
 }
 
 /** The file that keeps the choices of an adapter. */
@@ -36,14 +46,31 @@ export function loadTuning(gpu: Gpu): void {
   if (shipped) remember(gpu, shipped.choices);
   const saved = read(gpu);
   if (saved) remember(gpu, saved.choices);
+  if (saved?.verdicts) rememberVerdicts(gpu, saved.verdicts);
+  keepVerdicts(gpu, (verdicts) => {
+    try {
+      save(gpu, { verdicts });
+    } catch (error) {
+      if (gpu.flags.debug >= 1) console.error(`tuner: verdicts are not kept: ${(error as Error).message}.`);
+    }
+  });
 }
 
-/** Adds choices to the adapter's file, which is written beside it and renamed, so that no reader sees half of it. Returns its path. */
-export function saveTuning(gpu: Gpu, choices: Readonly<Record<string, Tuning>>): string {
+/** Adds choices to the adapter's file. Returns its path. */
+export const saveTuning = (gpu: Gpu, choices: Readonly<Record<string, Tuning>>): string => save(gpu, { choices });
+
+const sorted = <T>(record: Readonly<Record<string, T>>): Record<string, T> =>
+  Object.fromEntries(Object.entries(record).sort(([a], [b]) => (a < b ? -1 : 1)));
+
+/** Adds to the adapter's file, which is written beside it and renamed, so that no reader sees half of it. Returns its path. */
+function save(gpu: Gpu, { choices, verdicts }: Partial<Pick<Saved, 'choices' | 'verdicts'>>): string {
   const file = tuningFile(gpu.adapter);
-  const all = { ...read(gpu)?.choices, ...choices };
-  const sorted = Object.fromEntries(Object.entries(all).sort(([a], [b]) => (a < b ? -1 : 1)));
-  const saved: Saved = { format, adapter: adapterIdentity(gpu.adapter), choices: sorted };
+  const before = read(gpu);
+  const saved: Saved = {
+    ...{ format, adapter: adapterIdentity(gpu.adapter) },
+    choices: sorted({ ...before?.choices, ...choices }),
+    verdicts: sorted({ ...before?.verdicts, ...verdicts }),
+  };
   const half = `${file}.${process.pid}-${randomBytes(4).toString('hex')}`;
   mkdirSync(join(file, '..'), { recursive: true });
   try {
@@ -73,10 +100,14 @@ function read({ adapter, flags }: Gpu): Saved | undefined {
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
+const isVerdicts = (value: unknown): boolean =>
+  isObject(value) && Object.values(value).every((verdict) => verdict === true || typeof verdict === 'string');
+
 const isSaved = (value: unknown): value is Saved =>
   isObject(value) &&
   value.format === format &&
   typeof value.adapter === 'string' &&
+  (value.verdicts === undefined || isVerdicts(value.verdicts)) &&
   isObject(value.choices) &&
   Object.values(value.choices).every(
     (tuning) =>

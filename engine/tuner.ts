@@ -10,7 +10,7 @@
 //       outputs: ['y'],
 //     }),
 //   });
-import { hashOf, type Job, remember, type Trial } from './choices.js';
+import { hashOf, type Job, remember, type Trial, verdictOn } from './choices.js';
 import { type Gpu, GpuError } from './device.js';
 import { timeLaunches } from './diagnose.js';
 import { type Launch, submit } from './launch.js';
@@ -142,6 +142,11 @@ async function tuneOne(ground: Ground, job: Job, prepared: Prepared, options: Tu
   const contenders: Contender[] = [];
   const excluded = new Map<unknown, string>();
   for (const candidate of candidates) {
+    const verdict = verdictOn(gpu, job, candidate);
+    if (typeof verdict === 'string') {
+      excluded.set(candidate, `has failed its proof: ${verdict}`);
+      continue;
+    }
     const got = await attempt(ground, prepared.trials.get(candidate)!);
     const wrong = typeof got === 'string' ? got : await difference(gpu, expected, got.outputs);
     if (typeof got === 'string' || wrong !== undefined) excluded.set(candidate, wrong!);

@@ -79,8 +79,20 @@ ${head('tuner_compare')}
   }
 }`;
 
+/** limits[1] = the fraction `share[1]` of the number whose bits are found[share[3]]. One thread works. */
+export const allowShader = (type: OutputType): string => wgsl`
+@group(0) @binding(0) var<storage, read> found: array<u32>;
+@group(0) @binding(1) var<storage, read> share: array<u32>;
+@group(0) @binding(2) var<storage, read_write> limits: array<u32>;
+${head('tuner_allow')}
+  let bits = found[share[3]];
+  let largest = ${type === 'f16' ? 'unpack2x16float(bits).x' : 'bitcast<f32>(bits)'};
+  if (id.x == 0u) { limits[1] = bitcast<u32>(bitcast<f32>(share[1]) * largest); }
+}`;
+
 /** Representative texts of every kernel in this file. */
 export const variants = (): string[] => [
   repeatShader,
   ...(['f32', 'f16', 'integer'] as const).flatMap((type) => [largestShader(type), compareShader(type)]),
+  ...(['f32', 'f16'] as const).map(allowShader),
 ];

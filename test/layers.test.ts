@@ -22,7 +22,7 @@ const floors = [
   ['pack'],
   ['verify'],
   ['autograd'],
-  ['tuning', 'tuned', 'choices', 'trial', 'tuner'],
+  ['tuning', 'tuned', 'choices', 'trial', 'proof', 'tuner'],
   ['ops'],
   ['capture'],
   ['tune'],

@@ -1,6 +1,7 @@
 // Families of kernels: direct, tiled and matrix kernels compute the same results in different ways. A family lists the candidates
 // for a shape and makes a kernel from one. To add a family, write its file and add it to forward.ts.
 import type { ConvGeometry } from '../../../shaders/conv/geometry.js';
+import type { MatrixUnit } from '../../../shaders/conv/matrix-unit.js';
 import type { WorkgroupLimits } from '../../../shaders/conv/staging.js';
 import type { Float } from '../../../shaders/wgsl.js';
 import type { Gpu } from '../../device.js';
@@ -46,6 +47,8 @@ const names = ['direct', 'tiled', 'matrix'] as const;
 /** What the tuner chooses between: a candidate and its family's name. */
 export interface Choice extends Tiled {
   readonly kernel: (typeof names)[number];
+  /** Of a matrix kernel. */
+  readonly unit?: MatrixUnit;
 }
 
 /** Matrix units are there where the tuner is. */
@@ -53,7 +56,7 @@ export type Families<Kernel> = Readonly<Partial<Record<Choice['kernel'], Family<
 
 /**
  * The candidates of all families, the default first: tiled on a GPU, where a tile fits; direct on a CPU, whose threads share caches
- * anyway. Matrix units are experimental and come last: only the tuner, which checks their results, may choose them.
+ * anyway. Matrix units are experimental and come last: only what checks their results (tuned.ts) may choose them.
  */
 export function candidatesOf<Kernel>(families: Families<Kernel>, wanted: Wanted): Choice[] {
   const order = wanted.gpu.adapter.software ? names : (['tiled', 'direct', 'matrix'] as const);

@@ -74,13 +74,13 @@ export const matrixWeightGradient: Family<WeightGradientKernel, OnUnit<MatrixWei
  * get the size that the units want, where it can be requested.
  */
 function matrixUnits({ matrixSizes, subgroupSizes: { min, max }, features }: Gpu, dtype: Float): MatrixUnit[] {
-  return matrixSizes.flatMap(({ M, N, K, componentType, resultComponentType }): MatrixUnit[] => {
+  return matrixSizes.flatMap(({ M, N, K, componentType, resultComponentType, emulated }): MatrixUnit[] => {
     const fits = componentType === 'f32' || (componentType === 'f16' && dtype === 'f16');
     if (!fits || resultComponentType !== 'f32' || N % 4 !== 0 || !features.has('subgroups')) return [];
-    const component = componentType as Float;
-    if (min === max) return [{ M, N, K, component, lanes: max, pinned: features.has('subgroup-size-control') }];
-    if (!features.has('subgroup-size-control')) return [{ M, N, K, component, lanes: max, pinned: false }];
-    return [{ M, N, K, component, lanes: Math.min(max, Math.max(min, 32)), pinned: true }];
+    const unit = { M, N, K, component: componentType as Float, ...(emulated && { emulated }) };
+    if (min === max) return [{ ...unit, lanes: max, pinned: features.has('subgroup-size-control') }];
+    if (!features.has('subgroup-size-control')) return [{ ...unit, lanes: max, pinned: false }];
+    return [{ ...unit, lanes: Math.min(max, Math.max(min, 32)), pinned: true }];
   });
 }
 
