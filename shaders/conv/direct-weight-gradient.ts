@@ -2,7 +2,7 @@
 //
 //   dWeight[slice,o,tap,c] = Σ_{n,p of the slice} dy[n,p,o] · x[n, p·stride + tap − padding, c]      dBias[slice,o] = Σ dy[n,p,o]
 //
-// Loads are shared within quads as in direct.ts. The second pass is `sumSlicesShader` of weights.ts.
+// Loads are shared within quads as in direct.ts. The second pass is `sumSlicesShader` of slice-sums.ts.
 
 import { enable, type Float, flatIndex, u32, wgsl } from '../wgsl.js';
 import { ridingAlong } from './epilogue.js';

@@ -127,7 +127,6 @@ function weightStart({ g, options, weightWidth }: Plan): string {
   const kernelWidth = g.kernel[2];
   return {
     'outputs-first': `((i32(o) * ${taps} + kernelRow * ${kernelWidth}) * ${inputs} + c) / ${weightWidth}`,
-    'outputs-last': `((kernelRow * ${kernelWidth * inputs} + c) * ${outputs} + i32(o)) / ${weightWidth}`,
     gradient: `((c * ${taps} + ${taps - 1} - kernelRow * ${kernelWidth}) * ${outputs} + i32(o)) / ${weightWidth}`,
   }[options.weights];
 }
@@ -154,8 +153,7 @@ function weightOf(
       .map((q) => element(`k${kx}_${q}`, turnChannels, u))
       .join(', ')})`;
   }
-  const apart = weights === 'outputs-last' ? kx * g.inputs + u : u * product(g.kernel) - kx;
-  return `${V}(weight[u32(w + ${(apart * g.outputs) / weightWidth})])`;
+  return `${V}(weight[u32(w + ${((u * product(g.kernel) - kx) * g.outputs) / weightWidth})])`;
 }
 
 /** Multiply-adds of input channel c + u with one row of the kernel. */
@@ -310,7 +308,7 @@ export function variants(): string[] {
       return [true, false].flatMap((quad) => {
         const tile: ConvTile = { rows: 2, columns: 4, channels, quad, workgroup: 64 };
         return [
-          ...(['outputs-first', 'outputs-last', 'gradient'] as const).map((weights) =>
+          ...(['outputs-first', 'gradient'] as const).map((weights) =>
             convShader(dtype, g, { tile, weights, bias: !quad }),
           ),
           convShader(dtype, g, {

@@ -20,11 +20,10 @@ export interface ConvGeometry {
 }
 
 /**
- * Order of the weights in memory. `outputs-first`: [O, tap, C], as parameters are stored. `outputs-last`: [tap, C, O], made by
- * `transposeWeightShader`; neighbouring threads then read neighbouring addresses. `gradient`: parameters read backwards,
+ * Order of the weights in memory. `outputs-first`: [O, tap, C], as parameters are stored. `gradient`: parameters read backwards,
  * [C, last tap − tap, O], which makes the kernel the input gradient of a stride-1 convolution.
  */
-export type WeightOrder = 'outputs-first' | 'outputs-last' | 'gradient';
+export type WeightOrder = 'outputs-first' | 'gradient';
 
 /** Zeros that `conv` puts before the image along each axis: ⌊(k − 1)/2⌋. After it come as many as the output needs. */
 export const paddingOf = (kernel: Triple): Triple => [

@@ -8,9 +8,6 @@ import { type ConvGeometry, lines, product, range, vector, type WeightOrder, wid
 import { vectorWidth } from './matrix-unit.js';
 import { loadFour } from './staging.js';
 
-/** Orders of weights that these kernels read: those of the parameters themselves, forward and backward. */
-export type MatrixWeightOrder = Exclude<WeightOrder, 'outputs-last'>;
-
 interface Staging {
   /** Channels of a chunk, and the vectors from row to row in workgroup memory. */
   readonly channels: number;
@@ -159,7 +156,7 @@ ${lines(activation)}
  */
 export function stageWeights(
   g: ConvGeometry,
-  order: MatrixWeightOrder,
+  order: WeightOrder,
   { outputs, ...staging }: Staging & { outputs: number },
 ): string {
   const { channels, row, component } = staging;

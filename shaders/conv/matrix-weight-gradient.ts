@@ -5,7 +5,7 @@
 // A matrix product of M output channels × K pixels that are neighbours in a row, times those pixels × N input channels. A
 // workgroup walks its slice tile by tile, with dy and x (and its halo) staged in workgroup memory; read column by column, staged
 // dy is the left operand, and staged x, shifted by a tap, the right one. A subgroup keeps the sums of all taps of one kernel
-// depth, or of one row of them, for some blocks of channels. The second pass is `sumSlicesShader` of weights.ts.
+// depth, or of one row of them, for some blocks of channels. The second pass is `sumSlicesShader` of slice-sums.ts.
 
 import { type Float, wgsl } from '../wgsl.js';
 import { sliceCycles } from './cost.js';

@@ -29,7 +29,7 @@ import {
   widthOf,
 } from './geometry.js';
 import { cyclesOf, diverse } from './matrix-cost.js';
-import { type MatrixWeightOrder, patchOfX, stagePatch, stageWeights } from './matrix-staging.js';
+import { patchOfX, stagePatch, stageWeights } from './matrix-staging.js';
 import {
   knownUnits,
   laneCount,
@@ -231,7 +231,6 @@ ${lines(turns.map((turn) => `  let ${value(s, q, turn)} = sums[owner * ${sumRoom
 interface MatrixOptions extends KernelOptions {
   readonly unit: MatrixUnit;
   readonly tile: MatrixConvTile;
-  readonly weights: MatrixWeightOrder;
 }
 
 /** Neighbouring workgroups take the channel blocks of one tile of pixels. */

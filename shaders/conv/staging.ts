@@ -15,7 +15,6 @@ import {
   range,
   type Triple,
   vector,
-  type WeightOrder,
   widthOf,
 } from './geometry.js';
 
@@ -59,6 +58,41 @@ export function stageVectors(
     ],
     store: `${name}[${index}] = value${u};`,
   }));
+}
+
+/**
+ * Statements that stage blocks of 4 × 4 numbers, transposed. A block's four vectors in memory are `row(0)` … `row(3)`; element e of
+ * each together go to `at` + e · `step`. Blocks exist where `inside` holds (everywhere if it is empty), and are 0 elsewhere.
+ */
+export function stageBlocks(
+  name: string,
+  count: number,
+  threads: number,
+  { indices, inside, row, at, step }: StagedBlock,
+): string {
+  const rows = range(4);
+  return inBatches(count, { threads, most: 1 }, (index, u, beyond) => ({
+    load: [
+      `      let i = ${beyond ? `min(${index}, ${count - 1}u)` : index};`,
+      `        ${indices}`,
+      ...rows.map((e) => `      let row${u}_${e} = vec4f(${row(e)});`),
+      ...(inside ? [`      let inside${u} = ${inside};`] : []),
+    ],
+    store: rows
+      .map((e) => {
+        const value = `vec4f(${rows.map((r) => element(`row${u}_${r}`, 4, e)).join(', ')})`;
+        const known = inside ? `select(vec4f(0.0), ${value}, inside${u})` : value;
+        return `${name}[${at}${e ? ` + ${e * step}` : ''}] = ${known};`;
+      })
+      .join(' '),
+  }));
+}
+interface StagedBlock {
+  readonly indices: string;
+  readonly inside: string;
+  readonly row: (e: number) => string;
+  readonly at: string;
+  readonly step: number;
 }
 
 /** One of the elements that a thread stages: the statements that load it and those that store it. */
@@ -189,13 +223,11 @@ export const storeFour = (
         )
         .join(' ');
 
-/** Index of the weight of tap (`kz`, `ky`, `kx`), input channel `c`, output channel `o`, in orders where `o` varies fastest. */
-export function weightAt(g: ConvGeometry, order: Exclude<WeightOrder, 'outputs-first'>): string {
+/** Index of the weight of tap (`kz`, `ky`, `kx`), input channel `c`, output channel `o`, in the order of an input gradient. */
+export function weightAt(g: ConvGeometry): string {
   const [, height, width] = g.kernel;
   const tap = `((kz * ${height} + ky) * ${width} + kx)`;
-  return order === 'outputs-last'
-    ? `(${tap} * ${g.inputs} + c) * ${g.outputs} + o`
-    : `(c * ${product(g.kernel)} + ${product(g.kernel) - 1} - ${tap}) * ${g.outputs} + o`;
+  return `(c * ${product(g.kernel)} + ${product(g.kernel) - 1} - ${tap}) * ${g.outputs} + o`;
 }
 
 /** The vectors of four output channels that a thread of these kernels has; `channelOf` is the first channel of each. */

@@ -5,7 +5,7 @@
 // A workgroup has a block of output × input channels and walks its slice tile by tile: dy and x with its halo are staged in
 // workgroup memory, so both are read about once per block. A thread keeps all taps (or a row of them) of a few channels in
 // registers; along a row of pixels the window of x slides, so 4 outputs × 1 input × 9 taps take 1 vec4 and 3 numbers from
-// workgroup memory for 36 multiply-adds. The second pass is `sumSlicesShader` of weights.ts.
+// workgroup memory for 36 multiply-adds. The second pass is `sumSlicesShader` of slice-sums.ts.
 
 import { enable, type Float, wgsl } from '../wgsl.js';
 import { cheapest, cyclesOf, sliceCycles } from './cost.js';

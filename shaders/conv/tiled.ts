@@ -36,6 +36,7 @@ import {
   fourChannels,
   loadFour,
   operands,
+  stageBlocks,
   stageInput,
   stageVectors,
   type WorkgroupLimits,
@@ -118,28 +119,48 @@ function planOf(dtype: Float, g: ConvGeometry, tile: TiledConvTile, options: Req
 const cell = (r: number, p: number, q: number): string => `a${r}_${p}_${q}`;
 const channelOf = ({ channelThreads }: Plan, q: number): string => `(o + ${4 * q * channelThreads})`;
 
-function stageWeights({ g, tile, options: { weights }, threads, tileFours, ragged }: Plan): string {
+/**
+ * Stages the weights of a chunk of input channels and of all taps of one kernel depth, in vectors of four output channels: by kernel
+ * column, input channel, kernel row. The forward kernel reads the parameters as they are, where input channels lie together: a thread
+ * loads four of them for each of four output channels, and transposes these blocks on the way.
+ */
+function stageWeights({ g, tile, options: { weights }, xWidth, threads, tileFours, ragged }: Plan): string {
   const { inputs, outputs } = g;
   const [, kernelHeight, kernelWidth] = g.kernel;
   const { chunk } = tile;
   const tap = `((kz * ${kernelHeight} + ky) * ${kernelWidth} + kx)`;
-  const gathered = (): string =>
-    `vec4f(${range(4)
-      .map((e) => {
-        const load = (o: string): string => `f32(weight[(${o} * ${product(g.kernel)} + ${tap}) * ${inputs} + c])`;
-        return outputs % 4 === 0
-          ? load(`(o + ${e})`)
-          : `select(0.0, ${load(`min(o + ${e}, ${outputs - 1})`)}, o + ${e} < ${outputs})`;
-      })
-      .join(', ')})`;
   const inside = [...(ragged ? [`o < ${outputs}`] : []), ...(inputs % chunk ? [`c < ${inputs}`] : [])].join(' && ');
+  if (weights === 'outputs-first' && xWidth === 4) {
+    const fours = chunk / 4;
+    return stageBlocks('staged_weights', stagedWeights(g, tile) / 4, threads, {
+      indices: wgsl`let o = o0 + i32(i % ${tileFours}u) * 4;
+        let four = i32(i / ${tileFours}u % ${fours}u) * 4;
+        let c = c0 + four;
+        let ky = i32(i / ${tileFours * fours}u % ${kernelHeight}u);
+        let kx = i32(i / ${tileFours * fours * kernelHeight}u);`,
+      inside,
+      row: (e) =>
+        `weight[u32((${outputs % 4 ? `min(o + ${e}, ${outputs - 1})` : `(o + ${e})`} * ${product(g.kernel)} + ${tap}) * ${inputs} + c) / 4u]`,
+      at: `((kx * ${chunk} + four) * ${kernelHeight} + ky) * ${tileFours} + i32(i % ${tileFours}u)`,
+      step: kernelHeight * tileFours,
+    });
+  }
+  const gathered = (e: number): string => {
+    const load = (o: string): string => `f32(weight[(${o} * ${product(g.kernel)} + ${tap}) * ${inputs} + c])`;
+    return outputs % 4 === 0
+      ? load(`(o + ${e})`)
+      : `select(0.0, ${load(`min(o + ${e}, ${outputs - 1})`)}, o + ${e} < ${outputs})`;
+  };
   return stageVectors('staged_weights', stagedWeights(g, tile), threads, {
     indices: wgsl`let o = o0 + i32(i % ${tileFours}u) * 4;
         let ky = i32(i / ${tileFours}u % ${kernelHeight}u);
         let c = c0 + i32(i / ${tileFours * kernelHeight}u % ${chunk}u);
         let kx = i32(i / ${tileFours * kernelHeight * chunk}u);`,
     inside,
-    value: weights === 'outputs-first' ? gathered() : loadFour('weight', weightAt(g, weights), outputs, 'o'),
+    value:
+      weights === 'outputs-first'
+        ? `vec4f(${range(4).map(gathered).join(', ')})`
+        : loadFour('weight', weightAt(g), outputs, 'o'),
   });
 }
 
@@ -248,7 +269,7 @@ export function convTiledShader(
   const [, tilesY, tilesX] = tilesOf(g, tile);
   const vectors = fourChannels(g, { dtype, ragged, channelOf: (q) => channelOf(plan, q) });
   const binding = bindings();
-  const weightWidth = weights === 'outputs-first' ? 1 : widthOf(outputs);
+  const weightWidth = weights === 'outputs-first' ? xWidth : widthOf(outputs);
   const declared = [
     ...operands(binding, g, { dtype, parameters, bias, weightWidth }),
     ...ridingAlong(binding, fusion, { dtype, loaded: xWidth, stored: widthOf(outputs) }),
@@ -398,13 +419,13 @@ export function variants(): string[] {
     ].flatMap((g) => {
       const tile = convTiledCandidates(g, { storage: 16384, threads: 256 })[0]!;
       return [
-        ...(['outputs-first', 'outputs-last', 'gradient'] as const).map((weights) =>
-          convTiledShader(dtype, g, { tile, weights, bias: weights === 'outputs-last', parameters: 'f32' }),
+        ...(['outputs-first', 'gradient'] as const).map((weights) =>
+          convTiledShader(dtype, g, { tile, weights, bias: weights === 'outputs-first', parameters: 'f32' }),
         ),
         ...[0, 0.5].flatMap((dropout) => [
           convTiledShader(dtype, g, {
             tile,
-            weights: 'outputs-last',
+            weights: 'outputs-first',
             bias: dropout === 0,
             fusion: { onLoad: { slope, dropout }, statistics: true },
           }),

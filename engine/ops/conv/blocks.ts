@@ -11,7 +11,7 @@ import {
   blockWeightShader,
   blockWeightThreads,
 } from '../../../shaders/conv/blocks.js';
-import { sumSlicesGrid, sumSlicesShader } from '../../../shaders/conv/weights.js';
+import { sumSlicesGrid, sumSlicesShader } from '../../../shaders/conv/slice-sums.js';
 import { checkOptions } from '../../arguments.js';
 import { ActivatedGradient, type GradientFlow, gradientLike, type PartialSums, record } from '../../autograd.js';
 import { ShapeError, sameShape, show } from '../../shape.js';

@@ -1,9 +1,9 @@
 // Records convolutions, 2-D and 3-D, channels last. forward.ts and weight-gradient.ts decide which kernel runs.
 import type { Activation } from '../../../shaders/conv/fusion.js';
 import type { Parts } from '../../../shaders/conv/geometry.js';
-import { type ConvGeometry, paddingOf, type Triple, type WeightOrder } from '../../../shaders/conv/geometry.js';
+import { type ConvGeometry, paddingOf, type Triple } from '../../../shaders/conv/geometry.js';
 import { convStridedGradientShader, convStridedGradientThreads } from '../../../shaders/conv/strided-gradient.js';
-import { sumSlicesGrid, sumSlicesShader, transposeWeightShader } from '../../../shaders/conv/weights.js';
+import { sumSlicesGrid, sumSlicesShader } from '../../../shaders/conv/slice-sums.js';
 import { commonDivisor } from '../../../shaders/norm-sizes.js';
 import { checkOptions } from '../../arguments.js';
 import { ActivatedGradient, type GradientFlow, gradientLike, type PartialSums, record } from '../../autograd.js';
@@ -11,7 +11,7 @@ import type { Gpu } from '../../device.js';
 import { ShapeError, sameShape, show, sizeOf } from '../../shape.js';
 import { run } from '../../stream.js';
 import { empty, type Tensor } from '../../tensor.js';
-import { expectTensors, floatType } from '../float-type.js';
+import { expectTensors } from '../float-type.js';
 import { type ActivationOf, activationOf, deferredActivation, setStatistics } from '../fusion.js';
 import { imageSizes } from '../image-sizes.js';
 import { blockConv } from './blocks.js';
@@ -56,12 +56,12 @@ export function conv(x: Tensor, weight: Tensor, bias?: Tensor, options: ConvOpti
   const fusion = granted(wish, kernel);
   const deferred = fusion.onLoad && waiting;
   const sums = fusion.statistics ? partialSums(gpu, kernel.parts, g) : undefined;
-  const { source, grid, weights } = kernel.launch({ bias: wish.bias, fusion });
+  const { source, grid } = kernel.launch({ bias: wish.bias, fusion });
   run(
     source,
     {
       x: deferred?.z ?? x,
-      weight: prepared(weight, weights, g),
+      weight,
       y,
       ...(bias && { bias }),
       ...(deferred && { coefficients: deferred.coefficients, ...deferred.draws }),
@@ -77,15 +77,6 @@ export function conv(x: Tensor, weight: Tensor, bias?: Tensor, options: ConvOpti
     if (!needsWeight && !needsBias) return [dx];
     return [dx, ...weightGradient(x, weight, needsBias ? bias : undefined, dy, geometry)];
   });
-}
-
-/** The weights in the order that a kernel reads. */
-function prepared(weight: Tensor, order: WeightOrder, g: ConvGeometry): Tensor {
-  if (order !== 'outputs-last') return weight;
-  const dtype = floatType('conv', weight);
-  const transposed = empty(weight.gpu, weight.shape, dtype, 'convWeight');
-  run(transposeWeightShader(dtype, g), { weight, prepared: transposed }, { threads: weight.size });
-  return transposed;
 }
 
 const partialSums = (gpu: Gpu, parts: Parts, { outputs }: ConvGeometry): PartialSums => ({
@@ -178,12 +169,12 @@ function inputGradient(
   const wish = { bias: false, gradient: along(of), base: base !== undefined };
   const kernel = convKernel(gpu, types, g, true, wish);
   const sums = of && partialSums(gpu, kernel.parts, g);
-  const { source, grid, weights } = kernel.launch({ bias: false, fusion: granted(wish, kernel) });
+  const { source, grid } = kernel.launch({ bias: false, fusion: granted(wish, kernel) });
   run(
     source,
     {
       x: dy,
-      weight: prepared(weight, weights, g),
+      weight,
       y: dx,
       ...(of && sums && { z: of.z, zCoefficients: of.coefficients, partials: sums.partials, ...of.draws }),
       ...(base && { base }),

@@ -13,9 +13,8 @@ import type { ConvKernel, WeightGradientKernel } from './kernels.js';
 
 export const directForward: Family<ConvKernel, { tile: ConvTile }> = {
   candidates: ({ gpu, g }) => directTiles(gpu, g).map((tile) => ({ tile })),
-  kernel({ gpu, types: { dtype, parameters }, g, backwards }, { tile }) {
-    // Neighbouring threads of a GPU should read neighbouring weights; on a CPU that gains nothing and costs a launch.
-    const weights = backwards ? 'gradient' : gpu.adapter.software ? 'outputs-first' : 'outputs-last';
+  kernel({ types: { dtype, parameters }, g, backwards }, { tile }) {
+    const weights = backwards ? 'gradient' : 'outputs-first';
     const name = backwards ? 'conv_input_gradient' : 'conv';
     return {
       parts: tileParts(g, tile),
@@ -26,7 +25,6 @@ export const directForward: Family<ConvKernel, { tile: ConvTile }> = {
       launch: ({ bias, fusion }) => ({
         source: convShader(dtype, g, { tile, weights, bias, fusion, parameters, name }),
         grid: { threads: convThreads(g, tile) },
-        weights,
       }),
     };
   },

@@ -1,6 +1,6 @@
 // What a launch of a convolution's kernels needs to know, whatever family they are of.
 import type { Activation, ConvFusion } from '../../../shaders/conv/fusion.js';
-import type { Parts, WeightOrder } from '../../../shaders/conv/geometry.js';
+import type { Parts } from '../../../shaders/conv/geometry.js';
 import type { Grid } from '../../stream.js';
 
 /** What a launch of y = x ∗ weight has to do. */
@@ -9,11 +9,10 @@ export interface ConvRequest {
   readonly fusion: ConvFusion;
 }
 
-/** A launch without its tensors. `weights` is the order in which it reads the weights. */
+/** A launch without its tensors. */
 export interface ConvLaunch {
   readonly source: string;
   readonly grid: Grid;
-  readonly weights: WeightOrder;
 }
 
 /** One way to compute a convolution (or a stride-1 input gradient). */

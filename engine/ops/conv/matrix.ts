@@ -51,7 +51,6 @@ export const matrixForward: Family<ConvKernel, OnUnit<MatrixConvTile>> = {
       launch: ({ bias, fusion }) => ({
         source: convMatrixShader(dtype, g, { unit, tile, weights, bias, fusion, parameters, name }),
         grid: { workgroups: convMatrixWorkgroups(g, tile) },
-        weights,
       }),
     };
   },

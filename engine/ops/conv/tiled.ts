@@ -22,7 +22,7 @@ const some = <T>({ adapter }: Gpu, tiles: readonly T[]): readonly T[] => (adapte
 export const tiledForward: Family<ConvKernel, { tile: TiledConvTile }> = {
   candidates: ({ gpu, g }) => some(gpu, convTiledCandidates(g, workgroupLimits(gpu))).map((tile) => ({ tile })),
   kernel({ types: { dtype, parameters }, g, backwards }, { tile }) {
-    const weights = backwards ? 'gradient' : 'outputs-last';
+    const weights = backwards ? 'gradient' : 'outputs-first';
     const name = backwards ? 'conv_tiled_input_gradient' : 'conv_tiled';
     return {
       parts: tileParts(g, tile),
@@ -32,7 +32,6 @@ export const tiledForward: Family<ConvKernel, { tile: TiledConvTile }> = {
       launch: ({ bias, fusion }) => ({
         source: convTiledShader(dtype, g, { tile, weights, bias, fusion, parameters, name }),
         grid: { workgroups: convTiledWorkgroups(g, tile) },
-        weights,
       }),
     };
   },

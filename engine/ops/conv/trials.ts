@@ -58,15 +58,16 @@ export const measuredOn = (halves: boolean): TrialNumbers => ({
   ...{ onLoad: smallNorm, gradient: smallNorm },
 });
 
-const drawn = new Map<number, Values>();
+const drawn = new Map<string, Values>();
 
 /** Whole numbers from `low` to `high`, in an order of their own for each `seed`. */
 function wholeNumbers(seed: number, low: number, high: number): Values {
-  let values = drawn.get(seed);
+  const key = `${seed} ${low} ${high}`;
+  let values = drawn.get(key);
   if (!values) {
     const uniform = uniformStream(seed);
     values = Array.from({ length: period }, () => low + Math.floor((high - low + 1) * uniform()));
-    drawn.set(seed, values);
+    drawn.set(key, values);
   }
   return values;
 }
@@ -83,18 +84,19 @@ const wholeNorm = (): NormNumbers => {
 };
 
 /**
- * Whole numbers whose products and sums are exact in f32, and whose sums of `terms` products `stored` can hold. They are mostly
- * positive, so that sums grow beyond what f16 holds exactly: units that add up in f16 show.
+ * Whole numbers whose products and sums of `terms` products are exact in f32, and not beyond what `stored` holds. They are mostly
+ * positive and large where there are few, so that sums exceed the 2048 up to which f16 is exact: units that add up in f16 show.
  */
 export function provenOn(terms: number, stored: Float): TrialNumbers {
-  // A product is 4.5 on average, at most; f16 holds numbers up to 65 504, f32 all whole numbers up to 2²⁴.
-  const few = 4.5 * terms <= (stored === 'f16' ? 2 ** 14 : 2 ** 22);
-  const [low, high] = few ? [-2, 5] : [-3, 3];
+  // A product is 4.5 · times on average, at most; f16 holds numbers up to 65 504, f32 all whole numbers up to 2²⁴.
+  const times = Math.max(1, Math.min(100, Math.floor(2 ** 13.5 / (4.5 * terms))));
+  const balanced = 4.5 * terms > (stored === 'f16' ? 2 ** 14 : 2 ** 22);
+  const [low, high] = balanced ? [-3, 3] : [-2 * times, 5 * times];
   return {
     x: wholeNumbers(1, -2, 5),
-    weight: wholeNumbers(few ? 2 : 7, low, high),
+    weight: wholeNumbers(2, low, high),
     bias: wholeNumbers(3, -2, 5),
-    dy: wholeNumbers(few ? 4 : 8, low, high),
+    dy: wholeNumbers(4, low, high),
     base: wholeNumbers(5, -2, 5),
     ...{ onLoad: wholeNorm(), gradient: smallNorm },
   };

@@ -11,12 +11,7 @@ import {
 } from '../../../shaders/conv/matrix-weight-gradient.js';
 import { convTiledCost, type TiledConvTile } from '../../../shaders/conv/tiled.js';
 import { type TiledWeightGradientTile, weightGradientTiledCost } from '../../../shaders/conv/tiled-weight-gradient.js';
-import {
-  plainSumShader,
-  sumSlicesGrid,
-  sumSlicesShader,
-  transposeWeightShader,
-} from '../../../shaders/conv/weights.js';
+import { plainSumShader, sumSlicesGrid, sumSlicesShader } from '../../../shaders/conv/slice-sums.js';
 import { choose, type Proof, type Trial, type TrialLaunch, type TrialTensor } from '../../choices.js';
 import type { Gpu } from '../../device.js';
 import { proveClaims } from '../../proof.js';
@@ -90,25 +85,18 @@ export function tunedForward(wanted: Wanted, wish: ConvWish): ConvKernel {
   const build = (candidate: Choice, numbers: TrialNumbers): Trial => {
     const kernel = kernelOf(candidate);
     const fusion = candidate === reference ? { ...granted(wish, kernel), onLoad: undefined } : granted(wish, kernel);
-    const { source, grid, weights } = kernel.launch({ bias: wish.bias, fusion });
+    const { source, grid } = kernel.launch({ bias: wish.bias, fusion });
     const shape = [g.outputs, ...g.kernel, g.inputs];
-    const weight: TrialTensor = { shape, dtype: parameters, ...holding(numbers.weight) };
-    const transposed: TrialTensor = { shape, dtype: parameters, name: 'prepared' };
     const input = trialInput(g, dtype, wish, fusion.onLoad, numbers);
     const sums = trialSums(g, dtype, wish, kernel.parts, numbers);
     const args = {
       ...input.bound,
       ...sums.bound,
-      weight: weights === 'outputs-last' ? transposed : weight,
+      weight: { shape, dtype: parameters, ...holding(numbers.weight) },
       y: { shape: [g.batch, ...g.output, g.outputs], dtype },
       ...(wish.bias && { bias: { shape: [g.outputs], dtype: parameters, ...holding(numbers.bias) } }),
     };
-    const prepare: TrialLaunch = {
-      source: transposeWeightShader(parameters, g),
-      args: { weight, prepared: transposed },
-      grid: { threads: sizeOf(shape) },
-    };
-    const launches = [...input.before, ...(weights === 'outputs-last' ? [prepare] : []), { source, args, grid }];
+    const launches = [...input.before, { source, args, grid }];
     return { launches, checks: sums.after, outputs: sums.after.length ? ['y', 'merged'] : ['y'] };
   };
   const key = keyOf(backwards ? 'inputGradient' : 'forward', types, g) + wishText(wish, backwards);

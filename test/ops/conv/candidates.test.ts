@@ -32,7 +32,7 @@ for (const [size, inputs, outputs] of [
     };
     test(`${size}²×${inputs} → ${outputs}, ${storage} bytes`, () => {
       const tiles = convTiledCandidates(g, limits);
-      const texts = tiles.map((tile) => convTiledShader('f32', g, { tile, weights: 'outputs-last', bias: true }));
+      const texts = tiles.map((tile) => convTiledShader('f32', g, { tile, weights: 'outputs-first', bias: true }));
       check(
         texts.map(threadsOf),
         tiles.map((tile) => convTiledStorage(g, tile)),

@@ -21,7 +21,7 @@ import {
   weightGradientShader,
   weightGradientThreads,
 } from '../../../shaders/conv/direct-weight-gradient.js';
-import { sumSlicesGrid, sumSlicesShader, transposeWeightShader } from '../../../shaders/conv/weights.js';
+import { sumSlicesGrid, sumSlicesShader } from '../../../shaders/conv/slice-sums.js';
 import { checkOp } from '../../check-op.js';
 import { closeTo } from '../../close-to.js';
 import { lacking, testGpu } from '../../gpu.js';
@@ -163,17 +163,13 @@ test('every tile of the forward kernel', async () => {
   const expected = reference.conv(input, weight, b, 1);
   await scope(gpu, async () => {
     const x = tensor(gpu, input.data, input.shape);
-    const first = tensor(gpu, weight.data, weight.shape);
-    const last = empty(gpu, weight.shape);
-    run(transposeWeightShader('f32', geometry), { weight: first, prepared: last }, { threads: first.size });
+    const filter = tensor(gpu, weight.data, weight.shape);
     const bias = tensor(gpu, b.data, b.shape);
     for (const tile of tiles.filter(({ quad }) => !quad || gpu.features.has('subgroups'))) {
-      for (const weights of ['outputs-first', 'outputs-last'] as const) {
-        const y = empty(gpu, expected.shape);
-        const args = { x, weight: weights === 'outputs-first' ? first : last, y, bias };
-        run(convShader('f32', geometry, { tile, weights, bias: true }), args, { threads: convThreads(geometry, tile) });
-        closeTo(await y.read(), expected.data, tolerance(72), `${weights} ${JSON.stringify(tile)}`);
-      }
+      const y = empty(gpu, expected.shape);
+      const source = convShader('f32', geometry, { tile, weights: 'outputs-first', bias: true });
+      run(source, { x, weight: filter, y, bias }, { threads: convThreads(geometry, tile) });
+      closeTo(await y.read(), expected.data, tolerance(72), JSON.stringify(tile));
     }
   });
 });

@@ -24,7 +24,7 @@ import {
   type Triple,
   type WeightOrder,
 } from '../../../shaders/conv/geometry.js';
-import { sumSlicesGrid, sumSlicesShader, transposeWeightShader } from '../../../shaders/conv/weights.js';
+import { sumSlicesGrid, sumSlicesShader } from '../../../shaders/conv/slice-sums.js';
 import { normCoefficients } from '../../../shaders/norm-parts.js';
 import { startsOf } from '../../../shaders/norm-sizes.js';
 import type { Float } from '../../../shaders/wgsl.js';
@@ -108,13 +108,9 @@ export function readBackwards({ data, shape }: NdArray): NdArray {
 }
 
 /** The weights as a kernel of this order reads them. */
-function inOrder(gpu: Gpu, weight: NdArray, order: WeightOrder, g: ConvGeometry, dtype: Float): Tensor {
+function inOrder(gpu: Gpu, weight: NdArray, order: WeightOrder, dtype: Float): Tensor {
   if (order === 'gradient') return toGpu(gpu, readBackwards(weight), dtype);
-  const first = toGpu(gpu, weight, dtype);
-  if (order === 'outputs-first') return first;
-  const last = empty(gpu, weight.shape, dtype);
-  run(transposeWeightShader(dtype, g), { weight: first, prepared: last }, { threads: first.size });
-  return last;
+  return toGpu(gpu, weight, dtype);
 }
 
 /** y = x ∗ weight against plain loops. */
@@ -131,7 +127,7 @@ export async function checkForward(
   const expected = reference.conv(input, filter, bias ? b : undefined, g.stride, g.padding);
   await scope(gpu, async () => {
     const y = empty(gpu, expected.shape, dtype);
-    const weight = inOrder(gpu, filter, kernel.order, g, parameters);
+    const weight = inOrder(gpu, filter, kernel.order, parameters);
     const args = { x: toGpu(gpu, input, dtype), weight, y, ...(bias && { bias: toGpu(gpu, b, parameters) }) };
     run(kernel.shader(dtype, { bias, parameters }), args, { workgroups: kernel.workgroups });
     closeTo(await y.read(), expected.data, tolerance(sizeOf(g.kernel) * g.inputs, dtype));
@@ -203,7 +199,7 @@ export async function checkLoadAndStatistics(c: ConvCase, kernel: ForwardKernel,
     const source = kernel.shader('f32', { bias: true, fusion: { onLoad: activationOf(rate, c), statistics: true } });
     const args = {
       x: toGpu(gpu, z),
-      weight: inOrder(gpu, filter, order, g, 'f32'),
+      weight: inOrder(gpu, filter, order, 'f32'),
       bias: toGpu(gpu, b),
       coefficients: toGpu(gpu, norm.coefficients),
       y,
@@ -273,7 +269,7 @@ export async function checkActivationGradient(
     const source = kernel.shader('f32', { bias: false, fusion: { gradient: activationOf(rate, c), base } });
     const args = {
       x: toGpu(gpu, out),
-      weight: inOrder(gpu, filter, kernel.order, g, 'f32'),
+      weight: inOrder(gpu, filter, kernel.order, 'f32'),
       y,
       partials,
       z: toGpu(gpu, z),

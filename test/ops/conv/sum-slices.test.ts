@@ -3,7 +3,7 @@
 import { suite } from 'uvu';
 import { backward, conv, empty, scope, tensor } from '../../../engine/index.js';
 import { run } from '../../../engine/stream.js';
-import { sumSlicesGrid, sumSlicesShader } from '../../../shaders/conv/weights.js';
+import { sumSlicesGrid, sumSlicesShader } from '../../../shaders/conv/slice-sums.js';
 import { closeTo } from '../../close-to.js';
 import { lacking, testGpu } from '../../gpu.js';
 import { unless } from '../../unless.js';

@@ -61,7 +61,7 @@ const cases: Case[] = [
     outputs: 20,
     k: 3,
     tile: { ...small, outputs: 16, chunk: 8, threadOutputs: 8 },
-    order: 'outputs-last',
+    order: 'outputs-first',
   },
   { x: [1, 7, 13, 20], outputs: 16, k: 3, tile: { ...small, rows: 8, chunk: 16 }, order: 'gradient' },
   { x: [2, 5, 9, 3], outputs: 5, k: 3, tile: { ...small, chunk: 2, threadRows: 1 }, order: 'outputs-first' },
@@ -70,7 +70,7 @@ const cases: Case[] = [
     outputs: 16,
     k: 3,
     tile: { ...small, outputs: 16, chunk: 1, threadOutputs: 16 },
-    order: 'outputs-last',
+    order: 'outputs-first',
   },
   {
     x: [1, 3, 257, 4],
@@ -80,12 +80,12 @@ const cases: Case[] = [
     order: 'gradient',
   },
   { x: [1, 257, 2, 5], outputs: 3, k: 3, tile: { ...small, rows: 16, columns: 2 }, order: 'gradient' },
-  { x: [1, 1, 257, 20], outputs: 12, k: 1, tile: { ...flat, chunk: 16 }, order: 'outputs-last' },
+  { x: [1, 1, 257, 20], outputs: 12, k: 1, tile: { ...flat, chunk: 16 }, order: 'outputs-first' },
   { x: [1, 6, 7, 5], outputs: 4, k: 1, tile: { ...flat, chunk: 3 }, order: 'gradient' },
-  { x: [1, 6, 7, 2], outputs: 3, k: 5, tile: { ...small, chunk: 1, threadRows: 1 }, order: 'outputs-last' },
-  { x: [2, 9, 13, 4], outputs: 8, k: 3, stride: 2, tile: small, order: 'outputs-last' },
+  { x: [1, 6, 7, 2], outputs: 3, k: 5, tile: { ...small, chunk: 1, threadRows: 1 }, order: 'outputs-first' },
+  { x: [2, 9, 13, 4], outputs: 8, k: 3, stride: 2, tile: small, order: 'outputs-first' },
   { x: [1, 5, 7, 8], outputs: 4, k: 1, stride: 2, tile: flat, order: 'outputs-first' },
-  { x: [1, 3, 5, 6, 4], outputs: 8, k: 3, tile: small, order: 'outputs-last' },
+  { x: [1, 3, 5, 6, 4], outputs: 8, k: 3, tile: small, order: 'outputs-first' },
   {
     x: [2, 3, 4, 5, 3],
     outputs: 4,
@@ -95,13 +95,13 @@ const cases: Case[] = [
     order: 'outputs-first',
   },
   // Even kernels, forward and as the input gradient pads.
-  { x: [1, 7, 9, 4], outputs: 8, k: 2, tile: small, order: 'outputs-last' },
+  { x: [1, 7, 9, 4], outputs: 8, k: 2, tile: small, order: 'outputs-first' },
   { x: [1, 7, 9, 8], outputs: 4, k: 2, padding: [0, 1, 1], tile: small, order: 'gradient' },
-  { x: [2, 9, 8, 3], outputs: 5, k: 2, stride: 2, tile: { ...small, chunk: 3 }, order: 'outputs-last' },
-  { x: [1, 10, 7, 4], outputs: 8, k: 4, stride: 2, tile: small, order: 'outputs-last' },
+  { x: [2, 9, 8, 3], outputs: 5, k: 2, stride: 2, tile: { ...small, chunk: 3 }, order: 'outputs-first' },
+  { x: [1, 10, 7, 4], outputs: 8, k: 4, stride: 2, tile: small, order: 'outputs-first' },
   { x: [1, 6, 7, 4], outputs: 4, k: [2, 3], padding: [0, 1, 1], tile: small, order: 'gradient' },
   { x: [1, 6, 7, 4], outputs: 4, k: [1, 2], tile: small, order: 'outputs-first' },
-  { x: [1, 5, 4, 7, 4], outputs: 8, k: 2, stride: 2, tile: small, order: 'outputs-last' },
+  { x: [1, 5, 4, 7, 4], outputs: 8, k: 2, stride: 2, tile: small, order: 'outputs-first' },
   { x: [1, 3, 4, 5, 8], outputs: 4, k: 2, padding: [1, 1, 1], tile: small, order: 'gradient' },
 ];
 
@@ -123,7 +123,7 @@ test('read backwards, the weights make the input gradient', () => {
 // Few threads and rows: drivers on a CPU compile sums and draws slowly.
 const few: TiledConvTile = { ...small, rows: 2, columns: 2, threadRows: 1 };
 const fusedCases: (Case & { rate: number; base?: boolean })[] = [
-  { x: [2, 5, 7, 8], outputs: 16, k: 3, tile: few, order: 'outputs-last', rate: 0 },
+  { x: [2, 5, 7, 8], outputs: 16, k: 3, tile: few, order: 'outputs-first', rate: 0 },
   { x: [1, 5, 6, 4], outputs: 20, k: 3, tile: { ...few, threadOutputs: 8 }, order: 'gradient', rate: 0.4 },
   { x: [2, 3, 5, 3], outputs: 5, k: 3, tile: { ...few, chunk: 3 }, order: 'outputs-first', rate: 0.4 },
   {
@@ -131,13 +131,13 @@ const fusedCases: (Case & { rate: number; base?: boolean })[] = [
     outputs: 12,
     k: 1,
     tile: { ...flat, columns: 8, threadColumns: 2 },
-    order: 'outputs-last',
+    order: 'outputs-first',
     rate: 0,
     base: true,
   },
-  { x: [1, 5, 6, 4], outputs: 8, k: 2, stride: 2, tile: few, order: 'outputs-last', rate: 0 },
+  { x: [1, 5, 6, 4], outputs: 8, k: 2, stride: 2, tile: few, order: 'outputs-first', rate: 0 },
   { x: [1, 5, 6, 4], outputs: 8, k: 2, padding: [0, 1, 1], tile: few, order: 'gradient', rate: 0.4, base: true },
-  { x: [4, 3, 5, 4], outputs: 12, k: 3, tile: few, order: 'outputs-last', rate: 0, groups: [1, 3] },
+  { x: [4, 3, 5, 4], outputs: 12, k: 3, tile: few, order: 'outputs-first', rate: 0, groups: [1, 3] },
   { x: [3, 3, 4, 3], outputs: 5, k: 3, tile: { ...few, chunk: 3 }, order: 'gradient', rate: 0.4, groups: [1, 1, 1] },
 ];
 

@@ -1,21 +1,6 @@
-// Launches beside a convolution's kernels: one reorders weights for GPUs, the other sums the slices of a weight gradient.
+// The second pass of a weight gradient: sums over its slices.
 import { enable, type Float, flatIndex, pairs, u32, wgsl } from '../wgsl.js';
-import { type ConvGeometry, lines, product, range, solidGeometry, upTo } from './geometry.js';
-
-/** [O, tap, C] → [tap, C, O]: one thread per element, written in order. */
-export const transposeWeightShader = (
-  dtype: Float,
-  { outputs, inputs, kernel }: Pick<ConvGeometry, 'outputs' | 'inputs' | 'kernel'>,
-): string => wgsl`${enable(dtype)}
-@group(0) @binding(0) var<storage, read> weight: array<${dtype}>;
-@group(0) @binding(1) var<storage, read_write> prepared: array<${dtype}>;
-
-@compute @workgroup_size(64)
-fn conv_prepare_weight(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
-  let i = ${flatIndex(64)};
-  if (i >= ${u32(product(kernel) * inputs * outputs)}) { return; }
-  prepared[i] = weight[(i % ${u32(outputs)}) * ${u32(product(kernel) * inputs)} + i / ${u32(outputs)}];
-}`;
+import { lines, range, upTo } from './geometry.js';
 
 /** How slices are summed. */
 export interface Summing {
@@ -132,7 +117,6 @@ fn conv_plain_sum(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgro
 /** Representative texts of every kernel in this file. */
 export const variants = (): string[] =>
   (['f32', 'f16'] as const).flatMap((dtype) => [
-    transposeWeightShader(dtype, solidGeometry),
     plainSumShader(dtype, 9),
     ...[true, false].flatMap((bias) =>
       [1, 64, 512].map((slices) => sumSlicesShader({ dtype, bias, slices, software: false })),
