@@ -1,6 +1,6 @@
 // y = x / (1 − rate) where u ≥ rate, else 0; u is uniform in [0, 1), one for each element, or for each item and channel. The gradient
 // is the same kernel on dy.
-// One thread per four elements: block b draws philox(counter = (b, step, 0, 0), key = (seed, stream)), so that no mask is kept.
+// One thread per four elements: block b draws philox(counter = (b, step, 0, 0), key = (seed, stream)), so that no mask need be kept.
 import { philox } from './philox.js';
 import { enable, type Float, flatIndex, u32, wgsl } from './wgsl.js';
 
@@ -108,8 +108,34 @@ fn dropped_coefficients(@builtin(global_invocation_id) id: vec3u, @builtin(num_w
   dropped[place + ${u32(3 * channels)}] = coefficients[source + ${u32(3 * channels)}];
 }`;
 
+/**
+ * The bits of `mask`: 1 where u ≥ rate, for 32 elements a word, so that kernels on a GPU that need them several times read them. The
+ * same numbers as `dropoutShader`. One thread per word. Bits beyond the last element mean nothing.
+ */
+export const dropoutMaskShader: string = wgsl`
+${philox}
+@group(0) @binding(0) var<storage, read> random: array<u32>; // seed, step
+@group(0) @binding(1) var<storage, read> stream: array<u32>;
+@group(0) @binding(2) var<storage, read_write> mask: array<u32>;
+@group(0) @binding(3) var<storage, read> numbers: array<f32>; // rate
+
+fn bit(bits: u32) -> u32 { return select(0u, 1u, uniform01(bits) >= numbers[0]); }
+
+@compute @workgroup_size(64)
+fn dropout_mask(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let word = ${flatIndex(64)};
+  if (word >= arrayLength(&mask)) { return; }
+  var kept = 0u;
+  for (var k = 0u; k < 8u; k++) {
+    let bits = philox(vec4u(8u * word + k, random[1], 0u, 0u), vec2u(random[0], stream[0]));
+    kept |= (bit(bits.x) | (bit(bits.y) << 1u) | (bit(bits.z) << 2u) | (bit(bits.w) << 3u)) << (4u * k);
+  }
+  mask[word] = kept;
+}`;
+
 /** Representative texts of every kernel in this file. */
 export const variants = (): string[] => [
+  dropoutMaskShader,
   droppedCoefficientsShader({ items: 2, channels: 3 }, 'u32(item >= 1)'),
   ...(['f32', 'f16'] as const).flatMap((dtype) => [
     ...[64, 7].map((size) => dropoutShader(dtype, size)),

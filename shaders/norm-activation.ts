@@ -3,7 +3,14 @@
 // `coefficients` [groups, 4, C] hold μ, s, β and r; `totals` [groups, 2, C] hold s·dβ and s·r·dγ of each group; the results dβ and dγ
 // are sums over the groups. Partial means and sums may come from the convolution that made z and from the kernel that made da
 // (conv/fusion.ts); da is then g already. The parts of a group lie one after another.
-import { type Activation, dropoutFactors, leakyRelu, leakyReluDerivative, normalized } from './conv/fusion.js';
+import {
+  type Activation,
+  dropoutBindings,
+  factorsOf,
+  leakyRelu,
+  leakyReluDerivative,
+  normalized,
+} from './conv/fusion.js';
 import { lines, type Parts, range } from './conv/geometry.js';
 import { blocksOf, chunksOf, groupAt, type NormSizes, ofGroup, quadsOf } from './norm-sizes.js';
 import { enable, f32, flatIndex, u32, wgsl } from './wgsl.js';
@@ -25,11 +32,10 @@ export function chunkParts(sizes: NormSizes): Parts {
   };
 }
 
-const dropoutBindings = (first: number, { dropout }: Activation, width: 1 | 4): string => wgsl`
-#if ${dropout > 0}
-@group(0) @binding(${first}) var<storage, read> random: array<u32>;
-@group(0) @binding(${first + 1}) var<storage, read> stream: array<u32>;
-${dropout > 0 ? dropoutFactors(dropout, width) : ''}
+const dropout = (first: number, activation: Activation, width: 1 | 4): string => wgsl`
+#if ${activation.dropout > 0}
+${lines(dropoutBindings(activation).map((name, i) => `@group(0) @binding(${first + i}) var<storage, read> ${name}: array<u32>;`))}
+${activation.dropout > 0 ? factorsOf(activation, width) : ''}
 #endif`;
 
 const isGrouped = ({ groups }: NormSizes): boolean => groups.length > 1;
@@ -63,7 +69,7 @@ export function normActivationForward(
 @group(0) @binding(0) var<storage, read> z: array<${S}>;
 @group(0) @binding(1) var<storage, read> coefficients: array<${V}>;
 @group(0) @binding(2) var<storage, read_write> a: array<${S}>;
-${dropoutBindings(3, activation, width)}
+${dropout(3, activation, width)}
 
 @compute @workgroup_size(64)
 fn norm_activation(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {${preamble(sizes)}
@@ -81,7 +87,7 @@ export function normActivationSums(sizes: NormSizes, activation: Activation): st
   const grouped = isGrouped(sizes);
   const [at, part] = grouped ? ['first', 'part'] : ['quad', 'chunk'];
   // Rows at a time, so that a thread waits for memory once for several. Drawing dropout takes a driver long to compile.
-  const batch = activation.dropout > 0 ? 2 : 4;
+  const batch = activation.dropout > 0 && !activation.masked ? 2 : 4;
   const js = range(batch);
   const ofBlock = grouped ? `\n  let block = part / ${chunks};${firstOf(sizes, groupAt('block', sizes.groups))}` : '';
   return wgsl`${enable(sizes.dtype)}
@@ -89,7 +95,7 @@ export function normActivationSums(sizes: NormSizes, activation: Activation): st
 @group(0) @binding(1) var<storage, read> coefficients: array<${V}>;
 @group(0) @binding(2) var<storage, read> da: array<${S}>;
 @group(0) @binding(3) var<storage, read_write> partials: array<${V}>;
-${dropoutBindings(4, activation, width)}
+${dropout(4, activation, width)}
 
 @compute @workgroup_size(64)
 fn norm_activation_sums(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
@@ -145,7 +151,7 @@ export function normActivationBackward(
 #if ${!constant}
 @group(0) @binding(4) var<storage, read> totals: array<${V}>;
 #endif
-${derivative ? dropoutBindings(5, activation, width) : ''}
+${derivative ? dropout(5, activation, width) : ''}
 
 @compute @workgroup_size(64)
 fn norm_activation_backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {${preamble(sizes)}

@@ -2,6 +2,7 @@
 // kernels are in shaders/norm-activation.ts and norm-parts.ts. With fusion off it is the composition of the three ops.
 import type { Activation } from '../../shaders/conv/fusion.js';
 import { partStarts } from '../../shaders/conv/geometry.js';
+import { dropoutMaskShader } from '../../shaders/dropout.js';
 import {
   chunkParts,
   normActivationBackward,
@@ -25,7 +26,7 @@ import { normStatistics } from '../../shaders/normalization.js';
 import { checkOptions } from '../arguments.js';
 import { ActivatedGradient, gradientLike, type PartialSums, recordActivation } from '../autograd.js';
 import { ShapeError } from '../shape.js';
-import { run } from '../stream.js';
+import { defer, run } from '../stream.js';
 import { empty, type Tensor, tensor } from '../tensor.js';
 import { addActivations } from './add-activations.js';
 import { type BatchNormOptions, batchNorm } from './batch-norm.js';
@@ -41,6 +42,20 @@ export interface NormActivationOptions extends BatchNormOptions {
   slope: number;
   /** Rate in [0, 1) and where it draws from; needed only when the rate is above 0. */
   dropout?: { rate: number; random: Random };
+}
+
+/** What kernels bind for dropout: the mask, which the launch before its first reader draws, or what they draw from. */
+function drawsOf(z: Tensor, rate: number, random: Random, masked: boolean): Record<string, Tensor> {
+  const { gpu } = z;
+  const stream = tensor(gpu, [random.next()], [1], { dtype: 'u32', label: 'stream' });
+  const from = { random: random.state, stream };
+  if (!masked) return from;
+  const mask = empty(gpu, [Math.ceil(z.size / 32)], 'u32', 'normActivation.mask');
+  const reads = Object.values(from).map(({ storage }) => storage);
+  defer(gpu, mask.storage, reads, () =>
+    run(dropoutMaskShader, { ...from, mask, numbers: [rate] }, { threads: mask.size }),
+  );
+  return { mask };
 }
 
 /**
@@ -69,13 +84,14 @@ export function normActivation(z: Tensor, gamma: Tensor, beta: Tensor, options: 
   const apart = training ? groups : [z.shape[0]!];
   const sizes = sizesOf('normActivation', z, { gamma, beta, running }, apart, training);
   const { channels } = sizes;
-  const activation: Activation = { slope, dropout: rate, ...(apart.length > 1 && { groups: apart }) };
-  const draws: Record<string, Tensor> = {};
-  if (rate > 0) {
-    const { random } = options.dropout!;
-    draws.random = random.state;
-    draws.stream = tensor(gpu, [random.next()], [1], { dtype: 'u32', label: 'stream' });
-  }
+  // Kernels of a GPU read dropout from a mask: several need it, and drawing is most of what they would do. On a CPU they draw it again.
+  const masked = rate > 0 && !gpu.adapter.software;
+  const activation: Activation = {
+    ...{ slope, dropout: rate },
+    ...(masked && { masked }),
+    ...(apart.length > 1 && { groups: apart }),
+  };
+  const draws = rate > 0 ? drawsOf(z, rate, options.dropout!.random, masked) : {};
   const quads = quadsOf(sizes);
   const width = channels % 4 === 0 ? 4 : 1;
   const elements = { threads: blocksOf(sizes) * sizes.rows * quads };

@@ -6,7 +6,8 @@ import type { Float } from '../wgsl.js';
 import {
   activationFunction,
   type ConvFusion,
-  dropoutFactors,
+  dropoutBindings,
+  factorsOf,
   groupOf,
   leakyReluDerivative,
   normalized,
@@ -68,15 +69,15 @@ export function ridingAlong(
   { onLoad, statistics = false, gradient, base = false }: ConvFusion,
   { dtype, loaded, stored }: { dtype: Float; loaded: number; stored: 1 | 2 | 4 },
 ): string[] {
-  const draws = Boolean(onLoad?.dropout || gradient?.dropout);
+  const drawn = onLoad?.dropout ? onLoad : gradient;
   return [
     ...(onLoad ? [binding('read', 'coefficients', float(loaded)), activationFunction(float(loaded), onLoad)] : []),
     ...(statistics || gradient ? [binding('read_write', 'partials', float(stored))] : []),
     ...(gradient ? [binding('read', 'z', vector(dtype, stored)), binding('read', 'zCoefficients', float(stored))] : []),
-    ...(draws ? [binding('read', 'random', 'u32'), binding('read', 'stream', 'u32')] : []),
+    ...(drawn ? dropoutBindings(drawn).map((name) => binding('read', name, 'u32')) : []),
     ...(base ? [binding('read', 'base', vector(dtype, stored))] : []),
-    ...(onLoad?.dropout ? [dropoutFactors(onLoad.dropout, loaded)] : []),
-    ...(gradient?.dropout ? [dropoutFactors(gradient.dropout, stored)] : []),
+    ...(onLoad?.dropout ? [factorsOf(onLoad, loaded)] : []),
+    ...(gradient?.dropout ? [factorsOf(gradient, stored)] : []),
   ];
 }
 

@@ -12,6 +12,8 @@ import { bitsOf, f32, isNan, wgsl } from '../wgsl.js';
 export interface Activation {
   readonly slope: number;
   readonly dropout: number;
+  /** Dropout is read from `mask`, one bit an element that `dropoutMaskShader` drew, and not drawn from `random` and `stream`. */
+  readonly masked?: boolean;
   /** Number of images in each group of the norm, in order; each group has its own coefficients. Not given: one group. */
   readonly groups?: readonly number[];
 }
@@ -54,12 +56,34 @@ fn tail(z: ${V}, mean: ${V}, scale: ${V}, shift: ${V}) -> ${V} {
 export const leakyReluDerivative = (n: string, V: string, slope: number): string =>
   `select(select(${V}(${f32(slope)}), ${V}(1.0), ${n} > ${V}(0.0)), ${n}, ${isNan(n, V)})`;
 
+/** The bindings of dropout, in order. */
+export const dropoutBindings = ({ dropout, masked }: Activation): readonly string[] =>
+  dropout ? (masked ? ['mask'] : ['random', 'stream']) : [];
+
+/** Defines what `dropoutFactors` or, for an activation with a mask, `maskedFactors` does. */
+export const factorsOf = ({ dropout, masked }: Activation, width: number): string =>
+  masked ? maskedFactors(dropout, width) : dropoutFactors(dropout, width);
+
+/**
+ * Defines `kept_at(at: u32) -> u32`, whose lowest bits tell which elements of vector `at` are kept, `kept_factors(kept: u32)`: 1/(1 −
+ * rate) or 0 for each of them, and `factors_at(at: u32)`, both together. Needs the binding `mask`.
+ */
+const maskedFactors = (rate: number, width: number): string => {
+  const scale = f32(1 / (1 - rate));
+  const V = width === 1 ? 'f32' : `vec${width}f`;
+  const factor = (bit: number): string => `select(0.0, ${scale}, (kept & ${1 << bit}u) != 0u)`;
+  return wgsl`
+fn kept_at(at: u32) -> u32 { return mask[at / ${32 / width}u] >> (at % ${32 / width}u * ${width}u); }
+fn kept_factors(kept: u32) -> ${V} { return ${V}(${Array.from({ length: width }, (_, bit) => factor(bit)).join(', ')}); }
+fn factors_at(at: u32) -> ${V} { return kept_factors(kept_at(at)); }`;
+};
+
 /**
  * Defines `dropout_factors(block: u32) -> vec4f`: 1/(1 − rate) or 0 for elements 4·block … 4·block + 3 of the tensor under
  * dropout, drawn as in shaders/dropout.ts; and `factors_at(at: u32)`, the same for vector `at` of `width` elements. Needs the
  * bindings `random` (seed, step) and `stream`.
  */
-export const dropoutFactors = (rate: number, width: number): string => wgsl`
+const dropoutFactors = (rate: number, width: number): string => wgsl`
 ${philox}
 fn dropout_factor(bits: u32) -> f32 { return select(0.0, ${f32(1 / (1 - rate))}, uniform01(bits) >= ${f32(rate)}); }
 fn dropout_factors(block: u32) -> vec4f {

@@ -112,7 +112,8 @@ export function stagePatch(
     const known = `inside${b}${ragged ? ` && c + ${four}u < ${u32(of / 4)}` : ''}`;
     const raw = `raw${b}_${four}`;
     if (!onLoad) return `select(${V}(), ${V}(${raw}), ${known})`;
-    const a = `tail(vec4f(${raw}), mean${four}, scale${four}, shift${four})${factors(`at${b} + ${four}u`)}`;
+    const dropped = onLoad.masked ? ` * kept_factors(kept${b}_${four})` : factors(`at${b} + ${four}u`);
+    const a = `tail(vec4f(${raw}), mean${four}, scale${four}, shift${four})${dropped}`;
     return `select(vec4f(), ${a}, ${known})`;
   };
   const load = (b: number): string => wgsl`
@@ -121,7 +122,12 @@ export function stagePatch(
       let inside${b} = inPlane && u32(row${b}) < ${u32(height)} && u32(column${b}) < ${u32(width)};
       let at${b} = select(0u, u32((firstRow + row${b}) * ${width} + column${b}) * ${u32(of / loaded)} + c, inside${b});
 #if ${loaded === 4}
-${lines(fours.map((four) => `      let raw${b}_${four} = ${name}[at${b} + ${four}u];`))}
+${lines(
+  fours.flatMap((four) => [
+    `      let raw${b}_${four} = ${name}[at${b} + ${four}u];`,
+    ...(onLoad?.masked ? [`      let kept${b}_${four} = kept_at(at${b} + ${four}u);`] : []),
+  ]),
+)}
 #endif`;
   const activation = fours.flatMap((four) =>
     ['mean', 'scale', 'shift'].map((word, n) => `    let ${word}${four} = ${coefficient(n, four)};`),

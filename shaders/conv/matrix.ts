@@ -373,6 +373,7 @@ export function convMatrixCandidates(
 export function variants(): string[] {
   const slope = 0.01;
   const grouped = { slope, dropout: 0, groups: [1, 1] };
+  const masked = { slope, dropout: 0.5, masked: true };
   return knownUnits.flatMap((unit) =>
     [
       squareGeometry(16, 16, 3),
@@ -402,7 +403,7 @@ export function variants(): string[] {
               fusion: { gradient: { slope, dropout }, base: dropout === 0 },
             }),
           ]),
-          ...[{ onLoad: grouped }, { gradient: grouped }].map((fusion) =>
+          ...[{ onLoad: grouped }, { gradient: grouped }, { onLoad: masked }, { gradient: masked }].map((fusion) =>
             convMatrixShader(dtype, g, { unit, tile, weights: 'gradient', bias: false, fusion }),
           ),
         ]),

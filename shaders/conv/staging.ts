@@ -171,10 +171,13 @@ export function stageInput(
     `      let inside${u} = ${inside(u)};`,
     `      let at${u} = select(0, origin + (patchRow${u} * ${imageWidth} + patchColumn${u}) * ${all} + channel${own(u)}, inside${u});`,
     `      let x${u} = x[at${u}];`,
+    ...(onLoad?.masked ? [`      let kept${u} = kept_at(u32(at${u}));`] : []),
   ];
   const activated = (u: string): string => {
     const [x, k] = [`${V}(x${u})`, `k${own(u)}`];
-    return onLoad ? `tail(${x}, ${k}_0, ${k}_1, ${k}_2)${onLoad.dropout ? ` * factors_at(u32(at${u}))` : ''}` : x;
+    if (!onLoad) return x;
+    const factors = onLoad.masked ? ` * kept_factors(kept${u})` : onLoad.dropout ? ` * factors_at(u32(at${u}))` : '';
+    return `tail(${x}, ${k}_0, ${k}_1, ${k}_2)${factors}`;
   };
   const store = (u: string): string => wgsl`
         let lane = lane${own(u)};
@@ -192,7 +195,7 @@ ${
 ${group ? `      let ofGroup = i32(${group}) * ${4 * all};` : ''}
       let origin = (((image * ${depth} + iz) * ${height} + iy0) * ${imageWidth} + ix0) * ${all};
 ${lines(fixed ? channel('Own', 'u32(local)') : [])}
-${inBatches(rows * columns * vectors, { threads, most: onLoad?.dropout ? 2 : 4 }, (index, u) => ({ load: loads(index, u), store: store(u) }))}
+${inBatches(rows * columns * vectors, { threads, most: onLoad?.dropout && !onLoad.masked ? 2 : 4 }, (index, u) => ({ load: loads(index, u), store: store(u) }))}
     }`;
 }
 

@@ -407,6 +407,7 @@ export function convTiledCandidates(g: ConvGeometry, limits: WorkgroupLimits): T
 export function variants(): string[] {
   const slope = 0.01;
   const grouped = { slope, dropout: 0, groups: [1, 1] };
+  const masked = { slope, dropout: 0.5, masked: true };
   return (['f32', 'f16'] as const).flatMap((dtype) =>
     [
       squareGeometry(16, 16, 3),
@@ -436,7 +437,7 @@ export function variants(): string[] {
             fusion: { gradient: { slope, dropout }, base: dropout === 0 },
           }),
         ]),
-        ...[{ onLoad: grouped }, { gradient: grouped }].map((fusion) =>
+        ...[{ onLoad: grouped }, { gradient: grouped }, { onLoad: masked }, { gradient: masked }].map((fusion) =>
           convTiledShader(dtype, g, { tile, weights: 'gradient', bias: false, fusion }),
         ),
       ];

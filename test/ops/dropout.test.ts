@@ -5,11 +5,14 @@ import {
   capture,
   createRandom,
   dropout,
+  empty,
   philox4x32,
+  run,
   ShapeError,
   tensor,
   toUniform,
 } from '../../engine/index.js';
+import { dropoutMaskShader } from '../../shaders/dropout.js';
 import { checkOp } from '../check-op.js';
 import { testGpu } from '../gpu.js';
 import { mapArray } from '../reference/nd-array.js';
@@ -52,6 +55,21 @@ for (const shape of [
       inputs: [{ shape }],
     }));
 }
+
+test('a mask holds a bit for each element, of the numbers that dropout draws', async () => {
+  const gpu = await testGpu();
+  for (const rate of [0.05, 0.5]) {
+    const mask = empty(gpu, [3], 'u32');
+    const from = { random: createRandom(gpu, 1234).state, stream: tensor(gpu, [0], [1], { dtype: 'u32' }) };
+    run(dropoutMaskShader, { ...from, mask, numbers: [rate] }, { threads: mask.size });
+    const words = await mask.read();
+    const bits = Array.from({ length: 96 }, (_, i) => (words[i >> 5]! >>> (i & 31)) & 1);
+    assert.equal(
+      bits,
+      bits.map((_, i) => Number(factor(i, rate, 1234) > 0)),
+    );
+  }
+});
 
 const size = 100_000;
 

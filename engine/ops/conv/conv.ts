@@ -2,8 +2,8 @@
 import type { Activation } from '../../../shaders/conv/fusion.js';
 import type { Parts } from '../../../shaders/conv/geometry.js';
 import { type ConvGeometry, paddingOf, type Triple } from '../../../shaders/conv/geometry.js';
-import { convStridedGradientShader, convStridedGradientThreads } from '../../../shaders/conv/strided-gradient.js';
 import { sumSlicesGrid, sumSlicesShader } from '../../../shaders/conv/slice-sums.js';
+import { convStridedGradientShader, convStridedGradientThreads } from '../../../shaders/conv/strided-gradient.js';
 import { commonDivisor } from '../../../shaders/norm-sizes.js';
 import { checkOptions } from '../../arguments.js';
 import { ActivatedGradient, type GradientFlow, gradientLike, type PartialSums, record } from '../../autograd.js';

@@ -21,7 +21,7 @@ export interface ConvKernel {
   readonly parts: Parts;
   /** Whether it is cheap to apply an activation on load. */
   readonly appliesOnLoad: boolean;
-  /** Whether it is cheap to draw dropout on load. */
+  /** Whether it is cheap to draw dropout on load; on a GPU a mask is read. */
   readonly drawsOnLoad: boolean;
   launch(request: ConvRequest): ConvLaunch;
 }

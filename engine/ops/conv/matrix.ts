@@ -40,14 +40,14 @@ const onUnits = <Tile>(
 
 export const matrixForward: Family<ConvKernel, OnUnit<MatrixConvTile>> = {
   candidates: (wanted) => onUnits(wanted, convMatrixCandidates),
-  kernel({ types: { dtype, parameters }, g, backwards }, { tile, unit }) {
+  kernel({ gpu, types: { dtype, parameters }, g, backwards }, { tile, unit }) {
     const weights = backwards ? 'gradient' : 'outputs-first';
     const name = backwards ? 'conv_matrix_input_gradient' : 'conv_matrix';
     return {
       parts: tileParts(g, tile),
       // As for the tiled kernel: an element is staged once for each block of output channels.
       appliesOnLoad: g.outputs <= 4 * tile.outputs,
-      drawsOnLoad: g.outputs <= tile.outputs,
+      drawsOnLoad: !gpu.adapter.software || g.outputs <= tile.outputs,
       launch: ({ bias, fusion }) => ({
         source: convMatrixShader(dtype, g, { unit, tile, weights, bias, fusion, parameters, name }),
         grid: { workgroups: convMatrixWorkgroups(g, tile) },

@@ -21,14 +21,14 @@ const some = <T>({ adapter }: Gpu, tiles: readonly T[]): readonly T[] => (adapte
 
 export const tiledForward: Family<ConvKernel, { tile: TiledConvTile }> = {
   candidates: ({ gpu, g }) => some(gpu, convTiledCandidates(g, workgroupLimits(gpu))).map((tile) => ({ tile })),
-  kernel({ types: { dtype, parameters }, g, backwards }, { tile }) {
+  kernel({ gpu, types: { dtype, parameters }, g, backwards }, { tile }) {
     const weights = backwards ? 'gradient' : 'outputs-first';
     const name = backwards ? 'conv_tiled_input_gradient' : 'conv_tiled';
     return {
       parts: tileParts(g, tile),
       // An element is staged once for each block of output channels.
       appliesOnLoad: g.outputs <= 4 * tile.outputs,
-      drawsOnLoad: g.outputs <= tile.outputs,
+      drawsOnLoad: !gpu.adapter.software || g.outputs <= tile.outputs,
       launch: ({ bias, fusion }) => ({
         source: convTiledShader(dtype, g, { tile, weights, bias, fusion, parameters, name }),
         grid: { workgroups: convTiledWorkgroups(g, tile) },

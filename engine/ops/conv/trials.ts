@@ -10,9 +10,13 @@ import { uniformStream } from '../../random.js';
 import { sizeOf } from '../../shape.js';
 import type { ConvWish } from './wish.js';
 
-/** The step's random numbers; 0 in a trial. */
-const drawing = ({ dropout }: Activation): Record<string, TrialTensor> =>
-  dropout ? { random: { shape: [2], dtype: 'u32' }, stream: { shape: [1], dtype: 'u32' } } : {};
+/** What dropout of a tensor of `size` elements binds: the step's random numbers, 0 in a trial, or a mask. */
+const drawing = ({ dropout, masked }: Activation, size: number): Record<string, TrialTensor> =>
+  masked
+    ? { mask: { shape: [Math.ceil(size / 32)], dtype: 'u32', values: wholeNumbers(9, 0, 2 ** 32 - 1) } }
+    : dropout
+      ? { random: { shape: [2], dtype: 'u32' }, stream: { shape: [1], dtype: 'u32' } }
+      : {};
 
 type Values = readonly number[];
 
@@ -125,7 +129,10 @@ export function trialInput(
   const x: TrialTensor = { shape: [g.batch, ...g.input, g.inputs], dtype, name: 'x' };
   if (!wish.onLoad) return { bound: { x: { ...x, ...holding(numbers.x) } }, before: [] };
   const z = zTensor(x.shape, dtype, numbers.onLoad);
-  const others = { coefficients: coefficientTensor(wish.onLoad, numbers.onLoad, g.inputs), ...drawing(wish.onLoad) };
+  const others = {
+    coefficients: coefficientTensor(wish.onLoad, numbers.onLoad, g.inputs),
+    ...drawing(wish.onLoad, sizeOf(x.shape)),
+  };
   if (onLoad) return { bound: { x: z, ...others }, before: [] };
   const groups = wish.onLoad.groups ?? [g.batch];
   const together = commonDivisor(groups);
@@ -160,7 +167,7 @@ export function trialSums(
     ...(gradient && {
       z: zTensor(shape, dtype, numbers.gradient),
       zCoefficients: coefficientTensor(gradient, numbers.gradient, channels),
-      ...drawing(gradient),
+      ...drawing(gradient, sizeOf(shape)),
     }),
     ...(base && { base: { shape, dtype, ...holding(numbers.base) } }),
   };

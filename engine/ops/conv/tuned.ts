@@ -9,9 +9,9 @@ import {
   type MatrixWeightGradientTile,
   weightGradientMatrixCost,
 } from '../../../shaders/conv/matrix-weight-gradient.js';
+import { plainSumShader, sumSlicesGrid, sumSlicesShader } from '../../../shaders/conv/slice-sums.js';
 import { convTiledCost, type TiledConvTile } from '../../../shaders/conv/tiled.js';
 import { type TiledWeightGradientTile, weightGradientTiledCost } from '../../../shaders/conv/tiled-weight-gradient.js';
-import { plainSumShader, sumSlicesGrid, sumSlicesShader } from '../../../shaders/conv/slice-sums.js';
 import { choose, type Proof, type Trial, type TrialLaunch, type TrialTensor } from '../../choices.js';
 import type { Gpu } from '../../device.js';
 import { proveClaims } from '../../proof.js';

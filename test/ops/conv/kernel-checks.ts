@@ -25,6 +25,7 @@ import {
   type WeightOrder,
 } from '../../../shaders/conv/geometry.js';
 import { sumSlicesGrid, sumSlicesShader } from '../../../shaders/conv/slice-sums.js';
+import { dropoutMaskShader } from '../../../shaders/dropout.js';
 import { normCoefficients } from '../../../shaders/norm-parts.js';
 import { startsOf } from '../../../shaders/norm-sizes.js';
 import type { Float } from '../../../shaders/wgsl.js';
@@ -44,7 +45,13 @@ export interface ConvCase {
   readonly padding?: Triple;
   /** Images of each group of the norm that rides along. */
   readonly groups?: readonly number[];
+  /** Whether dropout comes from a mask. */
+  readonly masked?: boolean;
 }
+
+/** These cases, and those with dropout once more with a mask. */
+export const withMasks = <Case extends ConvCase & { readonly rate?: number }>(cases: readonly Case[]): Case[] =>
+  cases.flatMap((c) => (c.rate ? [c, { ...c, masked: true }] : [c]));
 
 /** A generator of forward kernels, with its tile chosen. */
 export interface ForwardKernel {
@@ -66,7 +73,7 @@ export const tapsOf = ({ x, k }: Pick<ConvCase, 'x' | 'k'>): readonly number[] =
   typeof k === 'number' ? x.slice(1, -1).map(() => k) : k;
 
 export const titleOf = (c: ConvCase): string =>
-  `[${c.x}] → ${c.outputs}, ${tapsOf(c).join('×')}, stride ${c.stride ?? 1}${c.padding ? `, padding ${c.padding}` : ''}${c.groups ? `, groups ${c.groups}` : ''}`;
+  `[${c.x}] → ${c.outputs}, ${tapsOf(c).join('×')}, stride ${c.stride ?? 1}${c.padding ? `, padding ${c.padding}` : ''}${c.groups ? `, groups ${c.groups}` : ''}${c.masked ? ', masked' : ''}`;
 
 export function geometryOf({ x, outputs, k, stride = 1, padding }: ConvCase): ConvGeometry {
   const triple = (sizes: readonly number[]): Triple =>
@@ -159,9 +166,9 @@ function normOf(z: NdArray, groups: readonly number[] = [z.shape[0]!]) {
   return { gamma, beta, coefficients };
 }
 
-const activationOf = (dropout: number, { groups }: ConvCase): Activation => ({
-  slope,
-  dropout,
+const activationOf = (dropout: number, { groups, masked }: ConvCase): Activation => ({
+  ...{ slope, dropout },
+  ...(masked && { masked }),
   ...(groups && { groups }),
 });
 /** The first part of each group, and the number of all. */
@@ -180,8 +187,15 @@ async function composed(gpu: Gpu, z: NdArray, norm: ReturnType<typeof normOf>, r
   const y = leakyRelu(normed, slope);
   return asArray(rate > 0 ? dropout(y, rate, createRandom(gpu, 3)) : y);
 }
-const draws = (gpu: Gpu, rate: number): Record<string, Tensor> =>
-  rate > 0 ? { random: createRandom(gpu, 3).state, stream: tensor(gpu, [0], [1], { dtype: 'u32' }) } : {};
+/** What dropout of a tensor of this shape binds. */
+function draws(gpu: Gpu, rate: number, { masked }: ConvCase, shape: readonly number[]): Record<string, Tensor> {
+  if (!rate) return {};
+  const from = { random: createRandom(gpu, 3).state, stream: tensor(gpu, [0], [1], { dtype: 'u32' }) };
+  if (!masked) return from;
+  const mask = empty(gpu, [Math.ceil(sizeOf(shape) / 32)], 'u32');
+  run(dropoutMaskShader, { ...from, mask, numbers: [rate] }, { threads: mask.size });
+  return { mask };
+}
 
 /** An activation applied on load, and the statistics of the output, against norm, LeakyReLU, dropout and the plain loops. */
 export async function checkLoadAndStatistics(c: ConvCase, kernel: ForwardKernel, rate: number): Promise<void> {
@@ -204,7 +218,7 @@ export async function checkLoadAndStatistics(c: ConvCase, kernel: ForwardKernel,
       coefficients: toGpu(gpu, norm.coefficients),
       y,
       partials,
-      ...draws(gpu, rate),
+      ...draws(gpu, rate, c, c.x),
     };
     run(source, args, { workgroups: kernel.workgroups });
     const accuracy = { atol: 2e-5, rtol: 2e-5 };
@@ -274,7 +288,7 @@ export async function checkActivationGradient(
       partials,
       z: toGpu(gpu, z),
       zCoefficients: toGpu(gpu, coefficients),
-      ...draws(gpu, rate),
+      ...draws(gpu, rate, c, da.shape),
       ...(base && { base: toGpu(gpu, before) }),
     };
     run(source, args, { workgroups: kernel.workgroups });
@@ -311,7 +325,7 @@ export async function checkWeightGradient(
       const norm = normOf(z, c.groups);
       a = await composed(gpu, z, norm, onLoad.dropout, c);
       more.coefficients = toGpu(gpu, norm.coefficients);
-      Object.assign(more, draws(gpu, onLoad.dropout));
+      Object.assign(more, draws(gpu, onLoad.dropout, c, c.x));
     }
     const expected = reference.convGradients(a, weight, dy, g.stride, g.padding);
     const { slices } = kernel;

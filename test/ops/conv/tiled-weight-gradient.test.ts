@@ -7,7 +7,14 @@ import {
 } from '../../../shaders/conv/tiled-weight-gradient.js';
 import { lacking, testGpu } from '../../gpu.js';
 import { unless } from '../../unless.js';
-import { type ConvCase, checkWeightGradient, geometryOf, titleOf, type WeightGradientKernel } from './kernel-checks.js';
+import {
+  type ConvCase,
+  checkWeightGradient,
+  geometryOf,
+  titleOf,
+  type WeightGradientKernel,
+  withMasks,
+} from './kernel-checks.js';
 
 const test = suite('conv-tiled-weight-gradient');
 const testHalf = unless(await lacking('shader-f16'), test);
@@ -75,7 +82,7 @@ function kernelOf(c: Case): WeightGradientKernel {
   };
 }
 
-for (const c of cases) {
+for (const c of withMasks(cases)) {
   const tail = c.rate === undefined ? '' : `, activation on load, dropout ${c.rate}`;
   test(`${titleOf(c)}${tail}`, () => checkWeightGradient(c, kernelOf(c), 'f32', c.rate));
 }

@@ -19,6 +19,7 @@ import {
   random,
   readBackwards,
   titleOf,
+  withMasks,
 } from './kernel-checks.js';
 
 const test = suite('conv-tiled');
@@ -141,7 +142,7 @@ const fusedCases: (Case & { rate: number; base?: boolean })[] = [
   { x: [3, 3, 4, 3], outputs: 5, k: 3, tile: { ...few, chunk: 3 }, order: 'gradient', rate: 0.4, groups: [1, 1, 1] },
 ];
 
-for (const c of fusedCases) {
+for (const c of withMasks(fusedCases)) {
   test(`activation on load and statistics: ${titleOf(c)}, dropout ${c.rate}`, () =>
     checkLoadAndStatistics(c, kernelOf(c), c.rate));
   test(`gradient of an activation: ${titleOf(c)}, dropout ${c.rate}`, () =>
