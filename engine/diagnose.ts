@@ -2,7 +2,7 @@
 import { checkFiniteShader } from '../shaders/check-finite.js';
 import { type Gpu, GpuError } from './device.js';
 import { kernel, pipelineOf } from './kernel.js';
-import { type Bindable, dispatch, type Launch, watched } from './launch.js';
+import { type Bindable, dispatch, type Launch, watched, writtenBy } from './launch.js';
 import type { Storage } from './memory.js';
 import type { LaunchTime } from './profile.js';
 
@@ -21,7 +21,6 @@ export async function findNonFinite(gpu: Gpu, launches: readonly Launch[]): Prom
   );
   const bytes = Math.max(1, outputs.length) * stride;
   const found = device.createBuffer({ label: 'check_finite', size: bytes, usage: 0x80 | 0x4 });
-  const staging = device.createBuffer({ label: 'check_finite', size: bytes, usage: 0x1 | 0x8 });
   const encoder = device.createCommandEncoder();
   const pass = encoder.beginComputePass();
   let next = 0;
@@ -45,11 +44,8 @@ export async function findNonFinite(gpu: Gpu, launches: readonly Launch[]): Prom
     }
   });
   pass.end();
-  encoder.copyBufferToBuffer(found, 0, staging, 0, bytes);
-  device.queue.submit([encoder.finish()]);
-  const result = await mapped(gpu, staging, bytes);
+  const marks = new Uint32Array(await copyOut(gpu, 'check_finite', found, 0, bytes, encoder));
   found.destroy();
-  const marks = new Uint32Array(result);
   const bad = outputs.find((_, i) => marks[(i * stride) / 4]);
   if (!bad) return undefined;
   const inputs = bad.launch.args
@@ -61,8 +57,18 @@ export async function findNonFinite(gpu: Gpu, launches: readonly Launch[]): Prom
   );
 }
 
-/** The bytes of a buffer that was made for mapping; destroys it. */
-export async function mapped(gpu: Gpu, staging: GPUBuffer, bytes: number): Promise<ArrayBuffer> {
+/** Submits `encoder` and copies bytes of a buffer to the CPU, as they are when it has run. */
+export async function copyOut(
+  gpu: Gpu,
+  label: string,
+  buffer: GPUBuffer,
+  offset: number,
+  bytes: number,
+  encoder = gpu.device.createCommandEncoder(),
+): Promise<ArrayBuffer> {
+  const staging = gpu.device.createBuffer({ label, size: bytes, usage: 0x1 | 0x8 }); // MAP_READ | COPY_DST
+  encoder.copyBufferToBuffer(buffer, offset, staging, 0, bytes);
+  gpu.device.queue.submit([encoder.finish()]);
   try {
     await gpu.wait(staging.mapAsync(1, 0, bytes)); // GPUMapMode.READ
     return staging.getMappedRange(0, bytes).slice(0);
@@ -87,7 +93,6 @@ async function timeChunk(gpu: Gpu, chunk: readonly Launch[]): Promise<LaunchTime
   const { device } = gpu;
   const querySet = device.createQuerySet({ type: 'timestamp', count: 2 * chunk.length });
   const resolved = device.createBuffer({ size: 16 * chunk.length, usage: 0x200 | 0x4 }); // QUERY_RESOLVE | COPY_SRC
-  const staging = device.createBuffer({ size: 16 * chunk.length, usage: 0x1 | 0x8 });
   const encoder = device.createCommandEncoder();
   chunk.forEach((launch, i) => {
     const pass = encoder.beginComputePass({
@@ -97,9 +102,7 @@ async function timeChunk(gpu: Gpu, chunk: readonly Launch[]): Promise<LaunchTime
     pass.end();
   });
   encoder.resolveQuerySet(querySet, 0, 2 * chunk.length, resolved, 0);
-  encoder.copyBufferToBuffer(resolved, 0, staging, 0, 16 * chunk.length);
-  device.queue.submit([encoder.finish()]);
-  const ticks = new BigUint64Array(await mapped(gpu, staging, 16 * chunk.length));
+  const ticks = new BigUint64Array(await copyOut(gpu, 'profile', resolved, 0, resolved.size, encoder));
   resolved.destroy();
   querySet.destroy();
   return chunk.map((launch, i) => ({
@@ -119,15 +122,11 @@ export function watch({ storage }: Bindable, judge: (bytes: ArrayBuffer) => stri
 
 /** The first sentence that a judge returns for the watched tensors that these launches wrote. */
 export async function judgeWatched(gpu: Gpu, launches: readonly Launch[]): Promise<string | undefined> {
-  const written = launches.flatMap(({ kernel: k, args }) => args.filter((_, i) => k.bindings[i]!.writes));
+  const written = launches.flatMap(writtenBy);
   const judged = [...new Set(written.map((arg) => arg.storage))].map(async (storage) => {
     const judge = judges.get(storage);
     if (!judge) return undefined;
-    const staging = gpu.device.createBuffer({ label: storage.label, size: storage.bytes, usage: 0x1 | 0x8 });
-    const encoder = gpu.device.createCommandEncoder();
-    encoder.copyBufferToBuffer(storage.buffer!, 0, staging, 0, storage.bytes);
-    gpu.device.queue.submit([encoder.finish()]);
-    return judge(await mapped(gpu, staging, storage.bytes));
+    return judge(await copyOut(gpu, storage.label, storage.buffer!, 0, storage.bytes));
   });
   return (await Promise.all(judged)).find((sentence) => sentence);
 }

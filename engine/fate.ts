@@ -149,6 +149,13 @@ export function renew(gpu: Gpu, { storage, offset, bytes }: Use, outcome?: Outco
   if (outcome) begin(gpu, { reads: [], writes: [{ storage, fresh: true }] }, outcome);
 }
 
+/** Makes the fate of one storage's contents that of another's, whose buffer it is given. */
+export function inherit(to: Storage, from: Storage): void {
+  const fate = fates.get(from);
+  if (fate) fates.set(to, fate);
+  else fates.delete(to);
+}
+
 /** Throws the error of these contents, once everything has reported. The error of a missed update is thrown once. */
 export function checkContents(gpu: Gpu, use: Use): void {
   const verdict = trouble(gpu, use)?.verdict;

@@ -2,7 +2,7 @@
 export { nearest } from './arguments.js';
 export { type Backward, backward, type GradientFlow, Gradients, gradientLike, noGrad, record } from './autograd.js';
 export { type BufferRange, bufferOf, fromBuffer } from './buffer.js';
-export { capture, type PrepareOptions, type Step, type StepInfo } from './capture.js';
+export { capture, type PrepareOptions, type Step, type StepArgument, type StepInfo } from './capture.js';
 export {
   type AdapterDescription,
   fromDevice,

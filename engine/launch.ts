@@ -57,6 +57,9 @@ export interface Launch {
   readonly stack: string | undefined;
 }
 
+/** What a launch writes. */
+export const writtenBy = ({ kernel, args }: Launch): Bindable[] => args.filter((_, i) => kernel.bindings[i]!.writes);
+
 /** Launches that run as a whole or not at all, and what they do to storages that outlive them. */
 export interface Portion {
   readonly launches: readonly Launch[];
@@ -212,9 +215,8 @@ export function portionsOf(launches: readonly Launch[], { buffers }: Plan): Port
   const unsettled = new Set<Storage>(); // written by a launch that is left to the second round
   const portions: Portion[] = [];
   const late: boolean[] = launches.map((launch) => {
-    const { kernel, args } = launch;
-    const written = args.filter((_, i) => kernel.bindings[i]!.writes);
-    if (written.some(({ storage }) => !begins(storage)) || args.some(({ storage }) => unsettled.has(storage))) {
+    const written = writtenBy(launch);
+    if (written.some(({ storage }) => !begins(storage)) || launch.args.some(({ storage }) => unsettled.has(storage))) {
       for (const { storage } of written) unsettled.add(storage);
       return true;
     }
@@ -240,11 +242,7 @@ function groupsOf(launches: readonly Launch[], buffers: Plan['buffers']): number
     return at;
   };
   const join = (a: Storage, b: Storage): void => void parents.set(root(a), root(b));
-  const written = new Set(
-    launches.flatMap(({ kernel, args }) =>
-      args.filter((_, i) => kernel.bindings[i]!.writes).map(({ storage }) => storage),
-    ),
-  );
+  const written = new Set(launches.flatMap((launch) => writtenBy(launch).map(({ storage }) => storage)));
   const involved = launches.map(({ args }) => args.map(({ storage }) => storage).filter((s) => written.has(s)));
   for (const [first, ...others] of [
     ...involved,

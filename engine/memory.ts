@@ -99,7 +99,8 @@ export const memoryOf = (gpu: Gpu): { bytes: number; peak: number; freeBytes: nu
   return { bytes, peak, freeBytes: free.bytes };
 };
 
-const megabytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+/** Bytes as messages print them. */
+export const megabytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 
 /** Buffers that the GPU has not confirmed yet, or could not make. */
 const made = new WeakMap<GPUBuffer, Outcome>();

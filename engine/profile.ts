@@ -24,27 +24,31 @@ export function summarize(times: readonly LaunchTime[]): ProfileRow[] {
   const groups = new Map<string, { calls: number; ms: number; bytes: number }>();
   for (const { label, ms, bytes } of times) {
     const group = groups.get(label) ?? { calls: 0, ms: 0, bytes: 0 };
-    groups.set(label, { calls: group.calls + 1, ms: group.ms + ms, bytes: group.bytes + bytes });
+    group.calls++;
+    group.ms += ms;
+    group.bytes += bytes;
+    groups.set(label, group);
   }
   return [...groups]
     .map(([label, { calls, ms, bytes }]) => ({
       label,
       calls,
       ms,
-      share: total ? ms / total : 0,
-      gigabytesPerSecond: ms ? bytes / ms / 1e6 : 0,
+      share: total && ms / total,
+      gigabytesPerSecond: ms && bytes / ms / 1e6,
     }))
     .sort((a, b) => b.ms - a.ms);
 }
 
 /** The rows of `summarize` as text. */
-export function profileTable(rows: readonly ProfileRow[]): string {
-  const lines = rows.map(
-    ({ label, calls, ms, share, gigabytesPerSecond }) =>
-      `${label.padEnd(32)} ${String(calls).padStart(5)} ${ms.toFixed(3).padStart(10)} ${(100 * share).toFixed(1).padStart(6)} ${gigabytesPerSecond.toFixed(2).padStart(8)}`,
-  );
-  return [
-    `${'kernel'.padEnd(32)} ${'calls'.padStart(5)} ${'ms'.padStart(10)} ${'%'.padStart(6)} ${'GB/s'.padStart(8)}`,
-    ...lines,
-  ].join('\n');
-}
+export const profileTable = (rows: readonly ProfileRow[]): string =>
+  [
+    ['kernel', 'calls', 'ms', '%', 'GB/s'],
+    ...rows.map(({ label, calls, ms, share, gigabytesPerSecond }) => [
+      ...[label, `${calls}`, ms.toFixed(3), (100 * share).toFixed(1), gigabytesPerSecond.toFixed(2)],
+    ]),
+  ]
+    .map(([label, ...cells]) => label!.padEnd(32) + cells.map((cell, i) => ` ${cell.padStart(widths[i]!)}`).join(''))
+    .join('\n');
+
+const widths = [5, 10, 6, 8];

@@ -18,6 +18,7 @@ import {
   portionsOf,
   submit,
   usesOf,
+  writtenBy,
 } from './launch.js';
 import { buffersOf, destroy, type Plan, plan, release, type Storage } from './memory.js';
 
@@ -269,9 +270,7 @@ const alone = (launches: readonly Launch[], fresh: (storage: Storage) => boolean
   return launches.map((launch) => {
     const begins = (storage: Storage): boolean => fresh(storage) && !begun.has(storage);
     const portion = portionOf([launch], begins, () => true, fresh);
-    launch.args.forEach(({ storage }, i) => {
-      if (launch.kernel.bindings[i]!.writes) begun.add(storage);
-    });
+    for (const { storage } of writtenBy(launch)) begun.add(storage);
     return portion;
   });
 };
@@ -377,9 +376,7 @@ export function recordList<T>(
       (storage) => temporaries.has(storage),
       (storage) => !temporaries.has(storage) || kept.has(storage),
     );
-    const changes = launches.flatMap(({ kernel: k, args }) =>
-      args.filter(({ storage }, i) => k.bindings[i]!.writes && !temporaries.has(storage)),
-    );
+    const changes = launches.flatMap(writtenBy).filter(({ storage }) => !temporaries.has(storage));
     done = true;
     return {
       result,

@@ -1,7 +1,7 @@
 // Copies between the CPU and tensors, and between tensors outside of launches.
 import { noteChange } from './changes.js';
 import { type Gpu, GpuError, type Outcome } from './device.js';
-import { mapped } from './diagnose.js';
+import { copyOut } from './diagnose.js';
 import { begin, checkContents, renew } from './fate.js';
 import type { Bindable } from './launch.js';
 import { makingOf } from './memory.js';
@@ -28,13 +28,7 @@ export async function download(source: Bindable): Promise<ArrayBuffer> {
     throw new GpuError(`read: the buffer of '${storage.label}' cannot be copied from. Create it with COPY_SRC.`);
   }
   const { value: mapping, outcome } = gpu.guard(
-    () => {
-      const staging = gpu.device.createBuffer({ label: 'read', size: bytes, usage: 0x1 | 0x8 }); // MAP_READ | COPY_DST
-      const encoder = gpu.device.createCommandEncoder();
-      encoder.copyBufferToBuffer(buffer, offset, staging, 0, bytes);
-      gpu.device.queue.submit([encoder.finish()]);
-      return mapped(gpu, staging, bytes);
-    },
+    () => copyOut(gpu, 'read', buffer, offset, bytes),
     (error) => `read: '${storage.label}' cannot be copied. ${error.message}`,
   );
   const result = await mapping.catch((error: Error) => new GpuError(`read: ${error.message}`));

@@ -10,7 +10,7 @@ import {
 } from '../shaders/tuner.js';
 import { fnv1a, type Job, type Trial, type TrialTensor, type Verdict } from './choices.js';
 import { type Gpu, GpuError } from './device.js';
-import { mapped } from './diagnose.js';
+import { copyOut } from './diagnose.js';
 import { type Kernel, kernel } from './kernel.js';
 import { type Bindable, type Launch, place, submit, watched } from './launch.js';
 import { acquire } from './memory.js';
@@ -423,11 +423,8 @@ export function comparison(
 /** One element of a tensor that has a buffer. */
 async function elementOf(t: Tensor, i: number): Promise<number> {
   const word = t.dtype === 'f16' ? i >> 1 : i;
-  const staging = t.gpu.device.createBuffer({ label: 'element', size: 4, usage: 0x1 | 0x8 }); // MAP_READ | COPY_DST
-  const encoder = t.gpu.device.createCommandEncoder();
-  encoder.copyBufferToBuffer(t.storage.buffer!, t.offset + 4 * word, staging, 0, 4);
-  t.gpu.device.queue.submit([encoder.finish()]);
-  const bits = new Uint32Array(await mapped(t.gpu, staging, 4))[0]!;
+  const bytes = await copyOut(t.gpu, 'element', t.storage.buffer!, t.offset + 4 * word, 4);
+  const bits = new Uint32Array(bytes)[0]!;
   if (t.dtype === 'f16') return fromHalf((bits >>> (16 * (i & 1))) & 0xffff);
   return t.dtype === 'f32' ? floatOf(bits) : t.dtype === 'i32' ? bits | 0 : bits;
 }

@@ -24,7 +24,7 @@ const floors = [
   ['autograd'],
   ['tuning', 'tuned', 'choices', 'trial', 'proof', 'tuner'],
   ['ops'],
-  ['capture'],
+  ['step-arguments', 'capture'],
   ['tune'],
   ['index'],
 ];

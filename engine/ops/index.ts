@@ -15,6 +15,7 @@ export {
 } from './adaptive-threshold.js';
 export { argmax, argmin } from './argmax.js';
 export { add, div, mul, type Operand, sub } from './arithmetic.js';
+export { assign } from './assign.js';
 export { type AttentionOptions, attention } from './attention.js';
 export { averagePool } from './average-pool.js';
 export { type BatchNormOptions, batchNorm } from './batch-norm.js';

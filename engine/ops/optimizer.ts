@@ -128,11 +128,6 @@ export function inLaunches(
 ): void {
   const gpu = rows[0]?.[0]?.gpu;
   if (!gpu) return;
-  for (const [name, t] of Object.entries(scalars)) {
-    if (t instanceof Tensor && (t.dtype !== 'f32' || (t.size !== 1 && name !== 'correction'))) {
-      throw new ShapeError(`${op}: ${name} is ${t.dtype} ${show(t.shape)}, expected one f32 number.`);
-    }
-  }
   for (const t of rows.flat()) {
     if (t.dtype !== 'f32') throw new ShapeError(`${op}: '${t.label}' is ${t.dtype}, expected f32. Keep f32 masters.`);
   }
@@ -322,6 +317,8 @@ export function ema(
 ): void {
   checkAverage(teacher, student);
   checkNumber('ema', 'decay', decay);
+  if (guard) checkNumber('ema', 'guard', guard);
+  if (unscale) checkNumber('ema', 'unscale', unscale);
   const [flatTeacher, flatStudent] = [wholePack(teacher)?.flat, wholePack(student)?.flat];
   const rows = flatTeacher && flatStudent ? [[flatTeacher, flatStudent]] : teacher.map((t, i) => [t, student[i]!]);
   const scalars: Record<string, Tensor> = { decay, ...(unscale && { unscale }), ...(guard && { guard }) };
