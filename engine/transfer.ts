@@ -70,6 +70,32 @@ function explained(gpu: Gpu, work: () => void, label: string, making: Outcome | 
   }).outcome;
 }
 
+/** Copies a browser's picture into a storage that has a buffer, as RGBA bytes in rows of `pitch` bytes, after what is pending. */
+export function uploadImage(
+  target: Bindable,
+  source: GPUCopyExternalImageSource,
+  size: [width: number, height: number],
+  pitch: number,
+): void {
+  const { gpu, storage, offset } = target;
+  const { device } = gpu;
+  const copy = (): void => {
+    const usage = 0x1 | 0x2 | 0x10; // COPY_SRC | COPY_DST | RENDER_ATTACHMENT
+    const texture = device.createTexture({ label: 'image', size, format: 'rgba8unorm', usage });
+    try {
+      device.queue.copyExternalImageToTexture({ source }, { texture, premultipliedAlpha: false }, size);
+    } catch (error) {
+      throw new GpuError(`fromImage: the browser gives no pixels. ${(error as Error).message}`);
+    }
+    const encoder = device.createCommandEncoder();
+    encoder.copyTextureToBuffer({ texture }, { buffer: storage.buffer!, offset, bytesPerRow: pitch }, size);
+    device.queue.submit([encoder.finish()]);
+    texture.destroy();
+  };
+  noteChange(target, 'fromImage');
+  renew(gpu, target, explained(gpu, copy, storage.label, makingOf(storage.buffer!)));
+}
+
 /** Copies whole tensors that have buffers, each to another one of its size, after what is pending. */
 export function copyTensors(gpu: Gpu, pairs: readonly { from: Bindable; to: Bindable }[]): void {
   flush(gpu);

@@ -31,6 +31,7 @@ export { type CumsumOptions, cumsum } from './cumsum.js';
 export { detach } from './detach.js';
 export { type DiceOptions, diceLoss } from './dice-loss.js';
 export { type DropoutOptions, dropout } from './dropout.js';
+export { type FromImageOptions, fromImage, type ImageSource, type Pixels } from './from-image.js';
 export { embedding, gather, oneHot, scatterAdd } from './gather.js';
 export { gaussianNoise } from './gaussian-noise.js';
 export { broadcastTo, flip, permute, tile, transpose } from './index-map.js';
