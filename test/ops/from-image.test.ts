@@ -1,8 +1,9 @@
-// Pictures become tensors: ImageData everywhere, and in a real browser bitmaps, canvases and video frames.
-import { mkdtempSync, rmSync } from 'node:fs';
+// Pictures become tensors: ImageData everywhere, and in a real browser bitmaps and canvases. (A copy of a video frame
+// ends the software GPU of that browser, whoever asks for it.)
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { build } from 'esbuild';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -106,7 +107,6 @@ let unavailable = '';
 try {
   browser = await openBrowser([
     ...['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader', '--enable-features=Vulkan'],
-    '--allow-file-access-from-files',
   ]);
 } catch (error) {
   unavailable = (error as Error).message.split('\n')[0]!;
@@ -116,22 +116,21 @@ test.after(async () => {
   rmSync(root, { recursive: true, force: true });
 });
 
-unless(browser ? undefined : `no browser starts: ${unavailable}`, test)(
-  'bitmap, canvas and video frame in a browser',
-  async () => {
-    const engine = resolve(fileURLToPath(import.meta.url), '../../../..', 'engine/index.ts');
-    const script = await build({
-      stdin: {
-        contents: `export { fromImage, openDevice } from ${JSON.stringify(engine)};`,
-        resolveDir: root,
-        loader: 'ts',
-      },
-      ...{ bundle: true, format: 'iife', globalName: 'wgrad', platform: 'browser', target: 'es2022', write: false },
-    });
-    const page = await browser!.page();
-    await page.open('about:blank');
-    await page.evaluate(`${script.outputFiles[0]!.text}; globalThis.wgrad = wgrad; 0`);
-    const found = await page.evaluate<Record<string, number[]>>(`(async () => {
+unless(browser ? undefined : `no browser starts: ${unavailable}`, test)('bitmap and canvas in a browser', async () => {
+  const engine = fileURLToPath(new URL('../../engine/index.js', import.meta.url));
+  const script = await build({
+    stdin: {
+      contents: `export { fromImage, openDevice } from ${JSON.stringify(engine)};`,
+      resolveDir: root,
+      loader: 'ts',
+    },
+    ...{ bundle: true, format: 'iife', globalName: 'wgrad', platform: 'browser', target: 'es2022', write: false },
+  });
+  const page = await browser!.page();
+  writeFileSync(join(root, 'page.html'), '<!doctype html><title>pictures</title>'); // about:blank is not trusted with a GPU
+  await page.open(pathToFileURL(join(root, 'page.html')).href);
+  await page.evaluate(`${script.outputFiles[0]!.text}; globalThis.wgrad = wgrad; 0`);
+  const found = await page.evaluate<Record<string, number[]>>(`(async () => {
     const gpu = await wgrad.openDevice();
     const canvas = new OffscreenCanvas(70, 3);
     const context = canvas.getContext('2d');
@@ -144,7 +143,6 @@ unless(browser ? undefined : `no browser starts: ${unavailable}`, test)(
       ImageData: image,
       OffscreenCanvas: canvas,
       ImageBitmap: await createImageBitmap(canvas),
-      VideoFrame: new VideoFrame(canvas, { timestamp: 0 }),
     };
     const found = {};
     for (const [name, source] of Object.entries(sources)) {
@@ -156,17 +154,12 @@ unless(browser ? undefined : `no browser starts: ${unavailable}`, test)(
     found.closed = await Promise.resolve().then(() => wgrad.fromImage(gpu, closed)).catch((error) => [error.name, error.message]);
     return found;
   })()`);
-    const wanted = [3, 70, 3];
-    for (let y = 0; y < 3; y++) for (let x = 0; x < 70; x++) wanted.push(3 * x, 80 * y, 255 - x);
-    for (const name of ['ImageData', 'OffscreenCanvas', 'ImageBitmap', 'VideoFrame']) {
-      const apart = Math.max(...wanted.map((v, i) => Math.abs(v - found[name]![i]!)));
-      assert.ok(
-        found[name]!.length === wanted.length && apart <= (name === 'VideoFrame' ? 3 : 0),
-        `${name}: ${apart} apart`,
-      );
-    }
-    assert.is(found.closed![0], 'GpuError');
-  },
-);
+  const wanted = [3, 70, 3];
+  for (let y = 0; y < 3; y++) for (let x = 0; x < 70; x++) wanted.push(3 * x, 80 * y, 255 - x);
+  for (const name of ['ImageData', 'OffscreenCanvas', 'ImageBitmap']) {
+    assert.equal(found[name], wanted, name);
+  }
+  assert.is(found.closed![0], 'GpuError');
+});
 
 test.run();
