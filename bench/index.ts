@@ -1,6 +1,6 @@
 // `wgrad bench`: which benchmark to run.
 
-import { nearest } from '../engine/index.js';
+import { nearest } from '../engine/custom.js';
 import { UsageError } from '../train/files/usage-error.js';
 import type { Described } from '../train/settings/command-line.js';
 import * as claim from './claim/index.js';

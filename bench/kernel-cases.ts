@@ -6,7 +6,6 @@ import {
   capture,
   concat,
   conv,
-  createPrototypes,
   createRandom,
   createSgd,
   crossEntropy,
@@ -15,18 +14,16 @@ import {
   ema,
   type Gpu,
   leakyRelu,
-  maskedConsistency,
   maxPool,
   normActivation,
-  prototypeDistance,
   randomUniform,
   type Step,
   type Tensor,
   tensor,
   uniformStream,
-  updatePrototypes,
   upsample,
 } from '../engine/index.js';
+import { createPrototypes, maskedConsistency, prototypeDistance, updatePrototypes } from '../engine/method.js';
 import { countParameters, unet } from '../model/index.js';
 
 export interface KernelCase {

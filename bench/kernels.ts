@@ -1,6 +1,8 @@
 // Every kernel of the training step on its own: milliseconds by timestamps, GB/s, GFLOP/s, and how near that is to what the
 // adapter can do at most, which is measured in the same run.
-import { type Gpu, scope, verifyDevice } from '../engine/index.js';
+
+import { verifyDevice } from '../engine/debug.js';
+import { type Gpu, scope } from '../engine/index.js';
 import { openDevice } from '../engine/node.js';
 import { UsageError } from '../train/files/usage-error.js';
 import { describeCommand } from '../train/settings/command-line.js';

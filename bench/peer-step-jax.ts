@@ -5,7 +5,7 @@
 // computes. Inside of a traced function references only guard against use after free, so everything is used by `.ref`.
 
 import type * as Jax from '@jax-js/jax';
-import { sizeOf } from '../engine/index.js';
+import { sizeOf } from '../engine/custom.js';
 import { jaxArray, type Values } from './jax-array.js';
 import { transposed } from './peer.js';
 import { middleOf, type StepContender, type StepNumbers, type StepWork, type Weights } from './step-work.js';

@@ -2,7 +2,9 @@
 // One process, one adapter, a device for each, in turns. A figure counts only if the work was really done: results are found
 // equal before the timing, checked after it, and any error on a contender's device ends the run. (tfjs drops rejected commands
 // and jax-js drops results that nobody waits for, both silently, and what is dropped looks fast.)
-import { type Gpu, verifyDevice } from '../engine/index.js';
+
+import { verifyDevice } from '../engine/debug.js';
+import type { Gpu } from '../engine/index.js';
 import { openDevice } from '../engine/node.js';
 import { UsageError } from '../train/files/usage-error.js';
 import { describeCommand } from '../train/settings/command-line.js';

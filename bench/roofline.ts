@@ -1,6 +1,8 @@
 // What the adapter can do at most, measured: bytes a second of a plain copy of a large buffer, and multiply-adds a second of
 // independent chains in registers. Every share of the roofline in `wgrad bench kernels` is a share of these two.
-import { capture, empty, type Gpu, run, type Step, scope, tensor } from '../engine/index.js';
+
+import { empty, run } from '../engine/custom.js';
+import { capture, type Gpu, type Step, scope, tensor } from '../engine/index.js';
 import { median } from './harness.js';
 
 export interface Roofline {

@@ -1,6 +1,8 @@
 // The whole mean-teacher training step to compare: its settings, initial weights and batch, and wgrad doing it. Dropout and
 // noise are 0, because every engine draws other random numbers; all else is as in training.
-import { type Gpu, scope, sizeOf, uniformStream } from '../engine/index.js';
+
+import { sizeOf } from '../engine/custom.js';
+import { type Gpu, scope, uniformStream } from '../engine/index.js';
 import { UsageError } from '../train/files/usage-error.js';
 import * as ramps from '../train/method/ramps.js';
 import { createTrainer, type Trainer } from '../train/method/trainer.js';

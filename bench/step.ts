@@ -1,6 +1,9 @@
 // The whole training step: milliseconds, launches, CPU time to encode a replayed step, bytes, time to the first step, and
 // launches, bytes and time by kernel. Synthetic batches: no loading is timed.
-import { type Gpu, type LaunchTime, memoryOf, sizeOf, uniformStream, verifyDevice } from '../engine/index.js';
+
+import { sizeOf } from '../engine/custom.js';
+import { type LaunchTime, memoryOf, verifyDevice } from '../engine/debug.js';
+import { type Gpu, uniformStream } from '../engine/index.js';
 import { openDevice } from '../engine/node.js';
 import { createTrainer } from '../train/method/trainer.js';
 import { describeCommand } from '../train/settings/command-line.js';

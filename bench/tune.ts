@@ -1,19 +1,10 @@
 // `wgrad bench --tune`: records the training step of some settings without running it, measures every choice of a kernel that
 // it had to make, and keeps the winners in the user's cache, where `openDevice` finds them.
 import { adapterFamily, remembered } from '../engine/choices.js';
-import {
-  type AdapterDescription,
-  askedFor,
-  environmentFlags,
-  type Gpu,
-  type Job,
-  recall,
-  scope,
-  type TuneResult,
-  tune,
-  verifyDevice,
-} from '../engine/index.js';
+import { environmentFlags, verifyDevice } from '../engine/debug.js';
+import { type AdapterDescription, type Gpu, scope } from '../engine/index.js';
 import { openDevice, saveTuning, tuningFile } from '../engine/node.js';
+import { askedFor, type Job, recall, type TuneResult, tune } from '../engine/tune.js';
 import { tuned } from '../engine/tuned.js';
 import type { Tuning } from '../engine/tuning.js';
 import { UsageError } from '../train/files/usage-error.js';

@@ -1,7 +1,22 @@
-// The tuner with what it tunes. Whoever imports `tune` gets both; a bundle without it holds neither.
+// The tuner (`wgrad/tune`) with what it tunes. Whoever imports `tune` gets both; a bundle without it holds neither.
 import { setTuned } from './ops/conv/forward.js';
 import { tunedForward, tunedWeightGradient } from './ops/conv/tuned.js';
 import { tune as measure } from './tuner.js';
+
+export {
+  askedFor,
+  type CandidateResult,
+  choose,
+  type Job,
+  type Measure,
+  recall,
+  type Trial,
+  type TrialLaunch,
+  type TrialTensor,
+  type TuneOptions,
+  type TuneResult,
+} from './tuner.js';
+export type { Tuning } from './tuning.js';
 
 setTuned({ forward: tunedForward, weightGradient: tunedWeightGradient });
 

@@ -1,6 +1,8 @@
 // Initial values of weights. A fan is the number of inputs that an output adds up, or of outputs that an input goes to; weights are
 // [outputs, …kernel, inputs], so a matrix is [outputs, inputs].
-import { normalStream, type Shape, ShapeError, show } from '../engine/index.js';
+
+import { show } from '../engine/custom.js';
+import { normalStream, type Shape, ShapeError } from '../engine/index.js';
 
 /** Initial values of a tensor of this shape: a function that gives one after another, drawn from uniform numbers in [0, 1). */
 export type Init = (shape: Shape, uniform: () => number) => () => number;

@@ -1,5 +1,7 @@
 // A layer is its parameters and one op call, or a few. Initial values are PyTorch's defaults, U(±1/√fan-in) for convolutions and linear
 // layers, or those of `init`; then the bias begins at 0. Names and shapes of parameters are PyTorch's.
+
+import { show } from '../engine/custom.js';
 import {
   add,
   attention,
@@ -15,7 +17,6 @@ import {
   type Random,
   reshape,
   ShapeError,
-  show,
   type Tensor,
 } from '../engine/index.js';
 import { type Init, standardNormal, zeros } from './inits.js';

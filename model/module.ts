@@ -1,16 +1,8 @@
 // Named parameters and buffers of a model. Names are PyTorch's (`encoder.in_conv.conv_conv.0.weight`), so that weights can be
 // exchanged. The layout here is channels-last; it is converted where files are written.
-import {
-  ema,
-  type Gpu,
-  noGrad,
-  type Random,
-  type Shape,
-  sizeOf,
-  type Tensor,
-  tensor,
-  uniformStream,
-} from '../engine/index.js';
+
+import { sizeOf } from '../engine/custom.js';
+import { ema, type Gpu, noGrad, type Random, type Shape, type Tensor, tensor, uniformStream } from '../engine/index.js';
 import type { Init } from './inits.js';
 
 /** 'train' uses batch statistics and updates the running ones; 'eval' uses the running ones. */

@@ -1,6 +1,7 @@
 // The projection head of class separation: two 1×1 convolutions, D → hidden → out. Raw decoder features are mostly
 // non-negative, so their cosines start high; a linear output can spread over the whole sphere.
-import { type Gpu, leakyRelu, type ProjectionHead, type Tensor } from '../engine/index.js';
+import { type Gpu, leakyRelu, type Tensor } from '../engine/index.js';
+import type { ProjectionHead } from '../engine/method.js';
 import { convLayer } from './layers.js';
 import { type Module, moduleOf, Parameters } from './module.js';
 

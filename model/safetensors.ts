@@ -1,6 +1,6 @@
 // Weights as bytes: the safetensors format, which holds named arrays and text metadata, and PyTorch's layout of them. Checks are those
 // of safetensors' own implementation. No file access here, so that a browser reads and writes the same bytes as Node.
-import { fromHalf } from '../engine/index.js';
+import { fromHalf } from '../engine/custom.js';
 
 /** Thrown for bytes that are not a whole, consistent safetensors file; the message says why, without a file name. */
 export class SafetensorsError extends Error {

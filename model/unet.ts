@@ -1,7 +1,9 @@
 // The UNet of the SSL4MIS protocol (github.com/HiLab-git/SSL4MIS), in 2-D and 3-D: two 3×3 convolutions per level, each with batch
 // norm and LeakyReLU 0.01, dropout between them in the encoder; up-path 1×1 conv, bilinear ×2, concat [skip, up]. With features
 // 16, 32, 64, 128, 256, one input channel and four classes it has 1 813 764 parameters.
-import { concat, type Gpu, maxPool, ShapeError, show, type Tensor, upsample } from '../engine/index.js';
+
+import { show } from '../engine/custom.js';
+import { concat, type Gpu, maxPool, ShapeError, type Tensor, upsample } from '../engine/index.js';
 import { convLayer, normActivationLayer } from './layers.js';
 import { type ForwardOptions, moduleOf, Parameters, type Segmenter } from './module.js';
 

@@ -1,7 +1,9 @@
 // The V-Net of the LA protocol (Milletari et al., 3DV 2016, as github.com/yulequan/UA-MT builds it), in 3-D and 2-D: convolutions with
 // batch norm and ReLU, 1, 2, 3, 3, … of them a level; down and up by kernels of 2 with stride 2; skips are added. With features
 // 16, 32, 64, 128, 256, one input channel and two classes it has 9 448 866 parameters.
-import { add, dropout, type Gpu, ShapeError, show, type Tensor } from '../engine/index.js';
+
+import { show } from '../engine/custom.js';
+import { add, dropout, type Gpu, ShapeError, type Tensor } from '../engine/index.js';
 import { convLayer, convTransposeLayer, normActivationLayer } from './layers.js';
 import { type ForwardOptions, moduleOf, Parameters, type Segmenter } from './module.js';
 

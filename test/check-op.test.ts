@@ -1,7 +1,8 @@
 // The checker must fail: each case is an op with one fault.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { empty, record, run, type Tensor, tensor } from '../engine/index.js';
+import { empty, record, run } from '../engine/custom.js';
+import { type Tensor, tensor } from '../engine/index.js';
 import { checkOp } from './check-op.js';
 import { closeTo } from './close-to.js';
 import { testGpu } from './gpu.js';

@@ -18,6 +18,7 @@ interface Outcome {
 const prelude = `
 import { writeSync } from 'node:fs';
 import * as w from '${new URL('../engine/index.js', import.meta.url)}';
+import { empty, run } from '${new URL('../engine/custom.js', import.meta.url)}';
 import { openDevice } from '${new URL('../engine/node.js', import.meta.url)}';
 const [adapter] = process.argv.slice(2);
 const gpu = await openDevice({ adapter: adapter || undefined, quiet: true });
@@ -29,8 +30,8 @@ const shader = (read, type = 'array<f32>') => \`
   if (id.x < arrayLength(&y)) { y[id.x] = \${read}; }
 }\`;
 const op = (source = shader('2.0 * x[id.x]'), shape = [3], label = 'y') => {
-  const y = w.empty(gpu, shape, 'f32', label);
-  w.run(source, { x, y }, { threads: y.size });
+  const y = empty(gpu, shape, 'f32', label);
+  run(source, { x, y }, { threads: y.size });
   return y;
 };
 const broken = shader('z[id.x]');

@@ -5,7 +5,6 @@ import * as assert from 'uvu/assert';
 import { hashOf, remember } from '../engine/choices.js';
 import {
   add,
-  askedFor,
   backward,
   concat,
   conv,
@@ -27,6 +26,7 @@ import {
   tensor,
   upsample,
 } from '../engine/index.js';
+import { askedFor } from '../engine/tune.js';
 import { closeTo } from './close-to.js';
 import { compare, type Make, outcome } from './compare-fused.js';
 import { testGpu } from './gpu.js';

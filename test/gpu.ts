@@ -1,5 +1,7 @@
 // One device per test process: WGRAD_ADAPTER if set, else the best adapter there is.
-import { type Gpu, verifyDevice } from '../engine/index.js';
+
+import { verifyDevice } from '../engine/debug.js';
+import type { Gpu } from '../engine/index.js';
 import { openDevice } from '../engine/node.js';
 
 let opened: Promise<Gpu> | undefined;

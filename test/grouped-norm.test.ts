@@ -2,6 +2,7 @@
 // everything and running statistics agree to rounding, fused or not, eagerly and captured; and a grouped step launches no more.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { sizeOf } from '../engine/custom.js';
 import {
   backward,
   batchNorm,
@@ -16,7 +17,6 @@ import {
   normActivation,
   ShapeError,
   scope,
-  sizeOf,
   slice,
   sum,
   type Tensor,

@@ -26,8 +26,10 @@ const floors = [
   ['ops'],
   ['step-arguments', 'capture'],
   ['tune'],
-  ['index'],
+  ['index', 'custom', 'debug', 'method'],
 ];
+/** What others import of the engine, by purpose. */
+const entries = ['index', 'custom', 'debug', 'method', 'tune'];
 /** Entries beside the floors: they know Node and nothing above the device. */
 const nodeEntries = ['node', 'drivers', 'swiftshader', 'native', 'cache-folder', 'tuner-cache'];
 const floorOf = (name: string): number => floors.findIndex((names) => names.includes(name));
@@ -50,7 +52,17 @@ const trainFloors = [
 ];
 /** What runs in a browser as under Node: nothing that these reach when they run knows Node. */
 const pure = [
-  ...['engine/index', 'model/index', 'train/method/index', 'train/data/index', 'train/evaluation/predictor'],
+  ...[
+    'engine/index',
+    'engine/custom',
+    'engine/debug',
+    'engine/method',
+    'engine/tune',
+    'model/index',
+    'train/method/index',
+    'train/data/index',
+    'train/evaluation/predictor',
+  ],
   ...['train/settings/settings', 'train/report/script'],
 ];
 /** Shader files without an entry point hold snippets, which any shader may use. */
@@ -96,8 +108,12 @@ function objection(from: string, to: string, isPackage: boolean): string | undef
     return floorOf(other) <= floorOf(engineFile) ? undefined : `'${engineFile}' lies below '${other}'`;
   }
   if (target === 'shaders') return 'only the engine imports shaders';
-  if (target === 'engine' && to !== 'engine/index' && !(room === 'train' && to === 'engine/node')) {
-    return room === 'train' ? 'use engine/index.js or engine/node.js' : 'use engine/index.js';
+  if (
+    target === 'engine' &&
+    !entries.includes(to.slice('engine/'.length)) &&
+    !(room === 'train' && to === 'engine/node')
+  ) {
+    return `use an entry of the engine: ${entries.join(', ')}`;
   }
   if (room === 'model' && target === 'train') return 'a model does not know its trainer';
   if (room === 'train' && target === 'train') {

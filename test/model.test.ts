@@ -2,7 +2,8 @@
 // against a float64 implementation by plain loops and its central differences.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { backward, capture, ShapeError, scope, sizeOf, tensor, uniformStream } from '../engine/index.js';
+import { sizeOf } from '../engine/custom.js';
+import { backward, capture, ShapeError, scope, tensor, uniformStream } from '../engine/index.js';
 import { copyState, countParameters, unet } from '../model/index.js';
 import { supervisedLoss } from '../train/method/losses.js';
 import { closeTo } from './close-to.js';

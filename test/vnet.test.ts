@@ -2,7 +2,8 @@
 // float64 implementation by plain loops and its central differences.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { backward, capture, createRandom, ShapeError, scope, sizeOf, tensor, uniformStream } from '../engine/index.js';
+import { sizeOf } from '../engine/custom.js';
+import { backward, capture, createRandom, ShapeError, scope, tensor, uniformStream } from '../engine/index.js';
 import { countParameters, isTransposed, type Segmenter, vnet } from '../model/index.js';
 import { supervisedLoss } from '../train/method/losses.js';
 import { closeTo } from './close-to.js';

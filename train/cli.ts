@@ -1,7 +1,8 @@
 #!/usr/bin/env node
+import { nearest } from '../engine/custom.js';
 // The command `wgrad`: finds the subcommand, runs it, turns errors into one line and an exit code. Progress and errors go
 // to stderr, results to stdout. Each command is a file of its own, loaded when it is called.
-import { GpuLostError, nearest } from '../engine/index.js';
+import { GpuLostError } from '../engine/index.js';
 import { commands } from './commands/index.js';
 import { cut, whyNot } from './files/data-error.js';
 import { UsageError } from './files/usage-error.js';

@@ -2,7 +2,7 @@
 // sure that is. Repeat the command at any time: finished runs are kept, interrupted ones go on.
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { environmentFlags } from '../../engine/index.js';
+import { environmentFlags } from '../../engine/debug.js';
 import { openDevice } from '../../engine/node.js';
 import { writeAtomically } from '../../train/files/atomic-file.js';
 import { UsageError } from '../../train/files/usage-error.js';

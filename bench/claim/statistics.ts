@@ -1,5 +1,5 @@
 // Numbers of a comparison: means and deviations, and differences that are paired by patient.
-import { philox4x32, toUniform } from '../../engine/index.js';
+import { philox4x32, toUniform } from '../../engine/custom.js';
 
 export const mean = (values: readonly number[]): number => values.reduce((sum, v) => sum + v, 0) / values.length;
 

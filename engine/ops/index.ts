@@ -1,18 +1,7 @@
-// Every op: one line each.
+// The ops of `wgrad`: one line each. Those of the paper are in engine/method.ts.
 
-export type { Confidence, ConsistencyKind } from '../../shaders/consistency.js';
-export type { SeparationKind } from '../../shaders/prototype-scores.js';
 export type { Float } from '../../shaders/wgsl.js';
 export { type GeluOptions, gelu, sigmoid, silu, softplus, tanh } from './activations.js';
-export {
-  type AnyThreshold,
-  type ClassThresholds,
-  createClassThresholds,
-  createQuantileThreshold,
-  type QuantileThreshold,
-  updateClassThresholds,
-  updateQuantileThreshold,
-} from './adaptive-threshold.js';
 export { argmax, argmin } from './argmax.js';
 export { add, div, mul, type Operand, sub } from './arithmetic.js';
 export { assign } from './assign.js';
@@ -41,50 +30,20 @@ export type { LabelOptions } from './labeled-pixels.js';
 export { groupNorm, layerNorm } from './layer-norm.js';
 export { leakyRelu, relu } from './leaky-relu.js';
 export { createLossScale, type LossScale } from './loss-scale.js';
-export {
-  type ConsistencyOptions,
-  lowConfidenceMask,
-  type MaskOptions,
-  maskedConsistency,
-} from './masked-consistency.js';
 export { type MatmulOptions, matmul } from './matmul.js';
 export { maxPool } from './max-pool.js';
-export { meanEntropy } from './mean-entropy.js';
-export {
-  type MeanTeacherOptions,
-  type MeanTeacherTerms,
-  meanTeacherLoss,
-  type SelectionTerms,
-  type SupervisedTerms,
-  type TeacherOptions,
-} from './mean-teacher-loss.js';
 export { type NormActivationOptions, normActivation } from './norm-activation.js';
 export type { RunningStatistics } from './normalization.js';
 export { createAdamW, createSgd, ema, type Optimizer, type StepOptions } from './optimizer.js';
 export { type PadOptions, pad } from './pad.js';
 export { binaryCrossEntropy, huberLoss, meanSquaredError } from './pair-loss.js';
 export { maximum, minimum, pow } from './powers-and-extrema.js';
-export type { ProjectionHead } from './projection.js';
-export {
-  type AddedTo,
-  addPrototypeDistance,
-  createPrototypes,
-  type Prototypes,
-  type PrototypeUpdate,
-  prototypeCosines,
-  prototypeDistance,
-  pseudoClasses,
-  type SeparationOptions,
-  updatePrototypes,
-  type WeightedPrototypeUpdate,
-} from './prototypes.js';
 export { createRandom, type Random } from './random.js';
 export { type RandomOptions, randomNormal, randomUniform } from './random-tensors.js';
 export { type Axes, max, mean, min, prod, type ReduceOptions, sum } from './reduce.js';
 export { reshape } from './reshape.js';
 export { type ResizeOptions, resize } from './resize.js';
 export { type CosineSchedule, cosineSchedule, type PolynomialSchedule, polynomialSchedule } from './schedules.js';
-export { selectionStatistics } from './selection-statistics.js';
 export { type SliceOptions, slice } from './slice.js';
 export { logSoftmax, softmax } from './softmax.js';
 export { split, stack } from './stack.js';
@@ -109,6 +68,5 @@ export {
 } from './unary.js';
 export { type UpsampleOptions, upsample } from './upsample.js';
 export { std, type VarianceOptions, variance } from './variance.js';
-export { mixItems, strongViews, type View, viewTable } from './views.js';
 export { where } from './where.js';
 export type { AveragePoolOptions, PoolOptions } from './window-pool.js';

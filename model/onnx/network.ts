@@ -1,6 +1,8 @@
 // What the ONNX files of all networks share: weights that are checked by name and shape, convolutions with the batch norms behind them,
 // and what comes out. ONNX uses PyTorch's names and layout, so no number changes.
-import { ShapeError, show } from '../../engine/index.js';
+
+import { show } from '../../engine/custom.js';
+import { ShapeError } from '../../engine/index.js';
 import { Graph } from './graph.js';
 
 /** Weights under PyTorch's names (`encoder.in_conv.conv_conv.0.weight`) in PyTorch's layout ([O, I, kH, kW]). */

@@ -6,7 +6,7 @@ import { gunzipSync, gzipSync } from 'node:zlib';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { ArchiveError, pack, piecesOf, predict, unpack, unpredict } from '../../bench/experiment/archive.js';
-import { philox4x32 } from '../../engine/index.js';
+import { philox4x32 } from '../../engine/custom.js';
 import { writePhantoms } from '../../train/data/phantom-dataset.js';
 
 const test = suite('archive');

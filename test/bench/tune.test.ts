@@ -7,8 +7,8 @@ import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { jobsOfStep, report, tunedSource, withCandidates } from '../../bench/tune.js';
-import type { Job, TuneResult } from '../../engine/index.js';
 import { openDevice } from '../../engine/node.js';
+import type { Job, TuneResult } from '../../engine/tune.js';
 import { testGpu } from '../gpu.js';
 
 const test = suite('bench tune');

@@ -1,20 +1,8 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { ActivatedGradient, recordActivation } from '../../engine/autograd.js';
-import {
-  add,
-  backward,
-  empty,
-  exp,
-  GpuError,
-  mul,
-  noGrad,
-  record,
-  ShapeError,
-  sum,
-  type Tensor,
-  tensor,
-} from '../../engine/index.js';
+import { empty, record } from '../../engine/custom.js';
+import { add, backward, exp, GpuError, mul, noGrad, ShapeError, sum, type Tensor, tensor } from '../../engine/index.js';
 import { openDevice } from '../../engine/node.js';
 import { testGpu } from '../gpu.js';
 import { refuses } from '../refuses.js';

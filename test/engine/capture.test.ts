@@ -1,15 +1,14 @@
 // What a captured step freezes, and what it refuses: each rule of the design is an error or shown here.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { empty, run } from '../../engine/custom.js';
+import { memoryOf } from '../../engine/debug.js';
 import {
   add,
   backward,
   capture,
-  empty,
   GpuError,
-  memoryOf,
   mul,
-  run,
   ShapeError,
   scope,
   sum,

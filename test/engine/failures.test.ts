@@ -2,21 +2,19 @@
 // error; everything else runs, and so does what comes later. All tests share one device: each leaves it as good as new.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { empty, flush, run } from '../../engine/custom.js';
+import { memoryOf } from '../../engine/debug.js';
 import {
   add,
   backward,
   bufferOf,
   capture,
   createSgd,
-  empty,
-  flush,
   fromBuffer,
   type Gpu,
   GpuError,
-  memoryOf,
   mul,
   pack,
-  run,
   square,
   sum,
   type Tensor,

@@ -5,22 +5,9 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import {
-  add,
-  capture,
-  empty,
-  environmentFlags,
-  type Flags,
-  type Gpu,
-  GpuError,
-  memoryOf,
-  mul,
-  run,
-  square,
-  sum,
-  type Tensor,
-  tensor,
-} from '../../engine/index.js';
+import { empty, run } from '../../engine/custom.js';
+import { environmentFlags, type Flags, memoryOf } from '../../engine/debug.js';
+import { add, capture, type Gpu, GpuError, mul, square, sum, type Tensor, tensor } from '../../engine/index.js';
 import { openDevice } from '../../engine/node.js';
 import { testGpu } from '../gpu.js';
 import { refuses } from '../refuses.js';

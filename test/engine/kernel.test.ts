@@ -1,7 +1,8 @@
 // The contract between a shader's text and the tensors an op binds, and what a faulty text or device reports.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { add, empty, fromDevice, type Gpu, GpuError, GpuLostError, mul, run, tensor } from '../../engine/index.js';
+import { empty, run } from '../../engine/custom.js';
+import { add, fromDevice, type Gpu, GpuError, GpuLostError, mul, tensor } from '../../engine/index.js';
 import { openDevice } from '../../engine/node.js';
 import { testGpu } from '../gpu.js';
 import { refuses } from '../refuses.js';

@@ -2,6 +2,8 @@
 // and what to do instead. What TypeScript would object to is written through `js`.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { empty, run } from '../../engine/custom.js';
+import { memoryOf } from '../../engine/debug.js';
 import {
   add,
   backward,
@@ -17,22 +19,17 @@ import {
   diceLoss,
   dropout,
   ema,
-  empty,
   GpuError,
   gaussianNoise,
   instanceNorm,
-  lowConfidenceMask,
   max,
   maxPool,
   mean,
-  meanTeacherLoss,
-  memoryOf,
   mul,
   normActivation,
   pack,
   relu,
   reshape,
-  run,
   ShapeError,
   scope,
   square,
@@ -40,6 +37,7 @@ import {
   type Tensor,
   tensor,
 } from '../../engine/index.js';
+import { lowConfidenceMask, meanTeacherLoss } from '../../engine/method.js';
 import { testGpu } from '../gpu.js';
 import { refuses } from '../refuses.js';
 

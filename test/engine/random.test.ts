@@ -1,7 +1,8 @@
 // Philox4x32-10: the known answers of Random123 (kat_vectors), and the same words from the GPU as from the CPU.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { empty, normalStream, philox4x32, run, tensor, toUniform, uniformStream } from '../../engine/index.js';
+import { empty, philox4x32, run, toUniform } from '../../engine/custom.js';
+import { normalStream, tensor, uniformStream } from '../../engine/index.js';
 import { philox } from '../../shaders/philox.js';
 import { wgsl } from '../../shaders/wgsl.js';
 import { testGpu } from '../gpu.js';

@@ -1,7 +1,8 @@
 // Scopes: what is returned lives, the rest dies; memory stays flat.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { add, exp, GpuError, memoryOf, mul, scope, sum, type Tensor, tensor, trim } from '../../engine/index.js';
+import { memoryOf, trim } from '../../engine/debug.js';
+import { add, exp, GpuError, mul, scope, sum, type Tensor, tensor } from '../../engine/index.js';
 import { testGpu } from '../gpu.js';
 import { refuses } from '../refuses.js';
 

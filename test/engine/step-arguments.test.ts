@@ -2,18 +2,17 @@
 // recording; what costs nothing makes no bind groups.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { empty, run } from '../../engine/custom.js';
+import { memoryOf } from '../../engine/debug.js';
 import {
   add,
   backward,
   capture,
-  empty,
   type Gpu,
   GpuError,
-  memoryOf,
   mul,
   pack,
   reshape,
-  run,
   ShapeError,
   scope,
   sum,

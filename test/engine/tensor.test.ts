@@ -2,7 +2,8 @@
 import { inspect } from 'node:util';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { cast, type Dtype, empty, GpuError, mul, ShapeError, tensor, uniformStream } from '../../engine/index.js';
+import { empty } from '../../engine/custom.js';
+import { cast, type Dtype, GpuError, mul, ShapeError, tensor, uniformStream } from '../../engine/index.js';
 import { fromHalf, toHalf } from '../../engine/tensor.js';
 import { testGpu } from '../gpu.js';
 import { refuses } from '../refuses.js';

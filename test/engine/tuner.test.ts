@@ -6,23 +6,11 @@ import { dirname, join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { adapterIdentity, canonical, fnv1a, remember, remembered } from '../../engine/choices.js';
-import {
-  askedFor,
-  capture,
-  choose,
-  type Gpu,
-  GpuError,
-  type Job,
-  type Measure,
-  memoryOf,
-  mul,
-  recall,
-  type Trial,
-  tensor,
-  tune,
-} from '../../engine/index.js';
+import { memoryOf } from '../../engine/debug.js';
+import { capture, type Gpu, GpuError, mul, tensor } from '../../engine/index.js';
 import { trim } from '../../engine/memory.js';
 import { type OpenOptions, openDevice, saveTuning, tuningFile } from '../../engine/node.js';
+import { askedFor, choose, type Job, type Measure, recall, type Trial, tune } from '../../engine/tune.js';
 import { winner } from '../../engine/tuner.js';
 import { lacking, testGpu } from '../gpu.js';
 import { refuses } from '../refuses.js';

@@ -1,6 +1,6 @@
 // Float64 arrays with a tape, in plain loops; no code of the engine but Philox. A second run with noise of the size of f32's
 // (f16's) rounding in every result shows how far the engine's numbers may be from these.
-import { philox4x32, toUniform } from '../../engine/index.js';
+import { philox4x32, toUniform } from '../../engine/custom.js';
 
 export interface Real {
   readonly shape: readonly number[];

@@ -1,5 +1,6 @@
 // Runs a program on a GPU and holds every number against the float64 ones.
 
+import { sizeOf } from '../../engine/custom.js';
 import type { Gpu, Gradients, Random, Tensor } from '../../engine/index.js';
 import * as engine from '../../engine/index.js';
 import { type Bounds, differentiated, type Expectations } from './expected.js';
@@ -15,22 +16,8 @@ import {
   weightsOf,
 } from './program.js';
 
-const {
-  add,
-  backward,
-  capture,
-  createAdamW,
-  createRandom,
-  createSgd,
-  ema,
-  mul,
-  noGrad,
-  pack,
-  scope,
-  sizeOf,
-  sum,
-  tensor,
-} = engine;
+const { add, backward, capture, createAdamW, createRandom, createSgd, ema, mul, noGrad, pack, scope, sum, tensor } =
+  engine;
 
 /** The public API. */
 export const wholeApi = engine as unknown as Api;

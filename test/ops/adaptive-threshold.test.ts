@@ -1,17 +1,13 @@
 // Thresholds kept on the GPU, against sorted float64 confidences and plain means, over several updates of a replayed step.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { capture, type Dtype, ShapeError, tensor, uniformStream } from '../../engine/index.js';
 import {
-  capture,
   createClassThresholds,
   createQuantileThreshold,
-  type Dtype,
-  ShapeError,
-  tensor,
-  uniformStream,
   updateClassThresholds,
   updateQuantileThreshold,
-} from '../../engine/index.js';
+} from '../../engine/method.js';
 import { closeTo } from '../close-to.js';
 import { lacking, testGpu } from '../gpu.js';
 import { ndArray } from '../reference/nd-array.js';

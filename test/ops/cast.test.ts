@@ -1,6 +1,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { backward, cast, type Dtype, fromHalf, mul, ShapeError, sum, type Tensor, tensor } from '../../engine/index.js';
+import { fromHalf } from '../../engine/custom.js';
+import { backward, cast, type Dtype, mul, ShapeError, sum, type Tensor, tensor } from '../../engine/index.js';
 import { toHalf } from '../../engine/tensor.js';
 import { closeTo } from '../close-to.js';
 import { lacking, testGpu } from '../gpu.js';

@@ -2,7 +2,8 @@
 // division put into other words. What CPU drivers get right hides here what fails on a card.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { empty, run, scope, tensor } from '../../engine/index.js';
+import { empty, run } from '../../engine/custom.js';
+import { scope, tensor } from '../../engine/index.js';
 import { elementwiseLayout, elementwiseShader } from '../../shaders/elementwise.js';
 import { closeTo } from '../close-to.js';
 import { testGpu } from '../gpu.js';

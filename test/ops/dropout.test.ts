@@ -1,17 +1,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import {
-  backward,
-  capture,
-  createRandom,
-  dropout,
-  empty,
-  philox4x32,
-  run,
-  ShapeError,
-  tensor,
-  toUniform,
-} from '../../engine/index.js';
+import { empty, philox4x32, run, toUniform } from '../../engine/custom.js';
+import { backward, capture, createRandom, dropout, ShapeError, tensor } from '../../engine/index.js';
 import { dropoutMaskShader } from '../../shaders/dropout.js';
 import { checkOp } from '../check-op.js';
 import { testGpu } from '../gpu.js';

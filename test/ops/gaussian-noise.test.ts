@@ -1,6 +1,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { createRandom, gaussianNoise, philox4x32, ShapeError, tensor, toUniform } from '../../engine/index.js';
+import { philox4x32, toUniform } from '../../engine/custom.js';
+import { createRandom, gaussianNoise, ShapeError, tensor } from '../../engine/index.js';
 import { checkOp } from '../check-op.js';
 import { testGpu } from '../gpu.js';
 import { mapArray } from '../reference/nd-array.js';

@@ -9,13 +9,12 @@ import {
   type Dtype,
   diceLoss,
   GpuError,
-  meanTeacherLoss,
   ShapeError,
-  selectionStatistics,
   type Tensor,
   tensor,
   uniformStream,
 } from '../../engine/index.js';
+import { meanTeacherLoss, selectionStatistics } from '../../engine/method.js';
 import { openDevice } from '../../engine/node.js';
 import { checkOp } from '../check-op.js';
 import { closeTo } from '../close-to.js';

@@ -1,16 +1,12 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { backward, ShapeError, Tensor, tensor, uniformStream } from '../../engine/index.js';
 import {
-  backward,
   type ConsistencyOptions,
   lowConfidenceMask,
   type MaskOptions,
   maskedConsistency,
-  ShapeError,
-  Tensor,
-  tensor,
-  uniformStream,
-} from '../../engine/index.js';
+} from '../../engine/method.js';
 import { type CheckedInput, checkOp } from '../check-op.js';
 import { closeTo } from '../close-to.js';
 import { testGpu } from '../gpu.js';

@@ -1,6 +1,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { backward, broadcastShapes, type MatmulOptions, matmul, ShapeError, tensor } from '../../engine/index.js';
+import { broadcastShapes } from '../../engine/custom.js';
+import { backward, type MatmulOptions, matmul, ShapeError, tensor } from '../../engine/index.js';
 import { checkOp } from '../check-op.js';
 import { closeTo } from '../close-to.js';
 import { lacking, testGpu } from '../gpu.js';

@@ -1,7 +1,8 @@
 // Entropy of the mean of several predictions, against float64; and that passes share their memory.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { capture, mean, meanEntropy, mul, ShapeError, type Tensor, tensor, uniformStream } from '../../engine/index.js';
+import { capture, mean, mul, ShapeError, type Tensor, tensor, uniformStream } from '../../engine/index.js';
+import { meanEntropy } from '../../engine/method.js';
 import { closeTo } from '../close-to.js';
 import { lacking, testGpu } from '../gpu.js';
 import { ndArray } from '../reference/nd-array.js';

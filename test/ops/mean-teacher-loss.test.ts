@@ -4,24 +4,26 @@ import * as assert from 'uvu/assert';
 import {
   add,
   backward,
-  type ConsistencyOptions,
   capture,
   crossEntropy,
   type Dtype,
   diceLoss,
   type Gpu,
-  lowConfidenceMask,
-  maskedConsistency,
-  meanTeacherLoss,
   mul,
-  pseudoClasses,
   ShapeError,
-  selectionStatistics,
   slice,
   Tensor,
   tensor,
   uniformStream,
 } from '../../engine/index.js';
+import {
+  type ConsistencyOptions,
+  lowConfidenceMask,
+  maskedConsistency,
+  meanTeacherLoss,
+  pseudoClasses,
+  selectionStatistics,
+} from '../../engine/method.js';
 import { type CheckedInput, checkOp } from '../check-op.js';
 import { closeTo } from '../close-to.js';
 import { lacking, testGpu } from '../gpu.js';

@@ -15,7 +15,6 @@ import {
   conv,
   convTranspose,
   cos,
-  createPrototypes,
   createRandom,
   crossEntropy,
   cumsum,
@@ -33,13 +32,11 @@ import {
   leakyRelu,
   log,
   logSoftmax,
-  maskedConsistency,
   matmul,
   max,
   maximum,
   maxPool,
   mean,
-  meanTeacherLoss,
   min,
   minimum,
   mul,
@@ -49,7 +46,6 @@ import {
   permute,
   pow,
   prod,
-  prototypeDistance,
   reciprocal,
   relu,
   reshape,
@@ -76,6 +72,7 @@ import {
   variance,
   where,
 } from '../../engine/index.js';
+import { createPrototypes, maskedConsistency, meanTeacherLoss, prototypeDistance } from '../../engine/method.js';
 import { unet } from '../../model/index.js';
 import { closeTo } from '../close-to.js';
 import { lacking, testGpu } from '../gpu.js';

@@ -1,7 +1,8 @@
 // Coefficients and totals of norms from partial sums against float64, for numbers of parts around those where the kernels change, and
 // with a mean that is large against the deviations.
 import { suite } from 'uvu';
-import { empty, scope, tensor } from '../../engine/index.js';
+import { empty } from '../../engine/custom.js';
+import { scope, tensor } from '../../engine/index.js';
 import { run } from '../../engine/stream.js';
 import { normActivationTotals, normCoefficients } from '../../shaders/norm-parts.js';
 import { closeTo } from '../close-to.js';

@@ -2,6 +2,8 @@
 // Gpu remembers are bounded.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { run } from '../../engine/custom.js';
+import { memoryOf } from '../../engine/debug.js';
 import {
   add,
   backward,
@@ -14,9 +16,7 @@ import {
   gaussianNoise,
   leakyRelu,
   mean,
-  memoryOf,
   mul,
-  run,
   ShapeError,
   scope,
   square,

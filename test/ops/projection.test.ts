@@ -8,18 +8,15 @@ import {
   capture,
   cast,
   conv,
-  createPrototypes,
   type Gpu,
   leakyRelu,
   normActivation,
-  type ProjectionHead,
-  prototypeDistance,
   ShapeError,
   type Tensor,
   tensor,
   uniformStream,
-  updatePrototypes,
 } from '../../engine/index.js';
+import { createPrototypes, type ProjectionHead, prototypeDistance, updatePrototypes } from '../../engine/method.js';
 import { checkOp } from '../check-op.js';
 import { closeTo } from '../close-to.js';
 import { compare, type Make } from '../compare-fused.js';

@@ -1,22 +1,15 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { add, backward, capture, mul, ShapeError, type Tensor, tensor, uniformStream } from '../../engine/index.js';
 import {
-  add,
   addPrototypeDistance,
-  backward,
-  capture,
   createPrototypes,
   meanTeacherLoss,
-  mul,
   prototypeCosines,
   prototypeDistance,
   pseudoClasses,
-  ShapeError,
-  type Tensor,
-  tensor,
-  uniformStream,
   updatePrototypes,
-} from '../../engine/index.js';
+} from '../../engine/method.js';
 import { checkOp } from '../check-op.js';
 import { closeTo } from '../close-to.js';
 import { testGpu } from '../gpu.js';

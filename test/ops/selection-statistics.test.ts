@@ -1,5 +1,6 @@
 import { suite } from 'uvu';
-import { ShapeError, selectionStatistics, tensor } from '../../engine/index.js';
+import { ShapeError, tensor } from '../../engine/index.js';
+import { selectionStatistics } from '../../engine/method.js';
 import { checkOp } from '../check-op.js';
 import { closeTo } from '../close-to.js';
 import { testGpu } from '../gpu.js';

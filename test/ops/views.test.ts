@@ -1,20 +1,16 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { philox4x32, toUniform } from '../../engine/custom.js';
 import {
   createRandom,
   type Gpu,
-  mixItems,
-  philox4x32,
   type Random,
   ShapeError,
-  strongViews,
   type Tensor,
   tensor,
-  toUniform,
   uniformStream,
-  type View,
-  viewTable,
 } from '../../engine/index.js';
+import { mixItems, strongViews, type View, viewTable } from '../../engine/method.js';
 import { checkOp } from '../check-op.js';
 import { closeTo } from '../close-to.js';
 import { lacking, testGpu } from '../gpu.js';

@@ -3,6 +3,8 @@
 // listener stands for the page's own.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { empty } from '../../engine/custom.js';
+import { memoryOf } from '../../engine/debug.js';
 import {
   add,
   backward,
@@ -10,13 +12,11 @@ import {
   capture,
   createSgd,
   crossEntropy,
-  empty,
   fromBuffer,
   fromDevice,
   type Gpu,
   GpuError,
   GpuLostError,
-  memoryOf,
   mul,
   pack,
   ShapeError,

@@ -1,5 +1,5 @@
 // Views of a batch's items, pixel by pixel in float64: nested arrays of planes are turned as wholes, and boxes are copied.
-import type { View } from '../../engine/index.js';
+import type { View } from '../../engine/method.js';
 import { at, fromIndex, type NdArray } from './nd-array.js';
 
 /** Where the turned plane [height, width] shows its pixel (row, column): the turn applied to a plane of places. */

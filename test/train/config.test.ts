@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { nearest } from '../../engine/index.js';
+import { nearest } from '../../engine/custom.js';
 import { UsageError } from '../../train/files/usage-error.js';
 import * as ramps from '../../train/method/ramps.js';
 import { flagLines } from '../../train/settings/command-line.js';

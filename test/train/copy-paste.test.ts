@@ -1,7 +1,9 @@
 // Bidirectional copy-paste: its loss and gradient against plain loops in float64, its pre-training, and the switch between the two.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { backward, type Gpu, scope, sizeOf, tensor, uniformStream, type View } from '../../engine/index.js';
+import { sizeOf } from '../../engine/custom.js';
+import { backward, type Gpu, scope, tensor, uniformStream } from '../../engine/index.js';
+import type { View } from '../../engine/method.js';
 import { type PastedBatch, pastedLosses, pretrainingLosses } from '../../train/method/copy-paste.js';
 import type { Teacher } from '../../train/method/teacher.js';
 import { createTrainer, metricNames, type Trainer } from '../../train/method/trainer.js';

@@ -1,7 +1,8 @@
 // Gradients of the terms of a loss: as weights show them that one step moved, and without a trace in the run.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { scope, sizeOf, uniformStream } from '../../engine/index.js';
+import { sizeOf } from '../../engine/custom.js';
+import { scope, uniformStream } from '../../engine/index.js';
 import { gradientNames } from '../../train/method/gradients.js';
 import { createTrainer, type Trainer } from '../../train/method/trainer.js';
 import { resolveConfig } from '../../train/settings/settings.js';

@@ -2,21 +2,9 @@
 // and the labels lie under the student's images as they lie under the weak ones.
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import {
-  crossEntropy,
-  mean,
-  mixItems,
-  noGrad,
-  sizeOf,
-  slice,
-  softmax,
-  square,
-  sub,
-  tensor,
-  uniformStream,
-  type View,
-  viewTable,
-} from '../../engine/index.js';
+import { sizeOf } from '../../engine/custom.js';
+import { crossEntropy, mean, noGrad, slice, softmax, square, sub, tensor, uniformStream } from '../../engine/index.js';
+import { mixItems, type View, viewTable } from '../../engine/method.js';
 import { copyState } from '../../model/index.js';
 import { UsageError } from '../../train/files/usage-error.js';
 import { createNetwork } from '../../train/method/network.js';

@@ -2,7 +2,7 @@
 // supervised training on the same labels, scores both on hearts that neither has seen, and shows a table and a picture.
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { verifyDevice } from '../../engine/index.js';
+import { verifyDevice } from '../../engine/debug.js';
 import { openDevice } from '../../engine/node.js';
 import { loadCase } from '../data/case-volume.js';
 import { cardiacClasses } from '../data/class-names.js';

@@ -1,7 +1,7 @@
 // wgrad evaluate: a trained model's scores on one part of a data set, and its predictions as NIfTI.
 import { writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { verifyDevice } from '../../engine/index.js';
+import { verifyDevice } from '../../engine/debug.js';
 import { openDevice } from '../../engine/node.js';
 import { type CaseVolume, writeLabels } from '../data/case-volume.js';
 import { namesOfClasses } from '../data/class-names.js';

@@ -1,5 +1,7 @@
 // wgrad info: the adapter, its driver, and what it can do.
-import { type Gpu, type MatrixSize, verifyDevice } from '../../engine/index.js';
+
+import { verifyDevice } from '../../engine/debug.js';
+import type { Gpu, MatrixSize } from '../../engine/index.js';
 import { openDevice } from '../../engine/node.js';
 import { environmentOf } from '../run/environment.js';
 import { describeCommand } from '../settings/command-line.js';

@@ -1,7 +1,7 @@
 // wgrad predict: label volumes for image volumes, on the image's own grid and affine.
 import { realpathSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { verifyDevice } from '../../engine/index.js';
+import { verifyDevice } from '../../engine/debug.js';
 import { openDevice } from '../../engine/node.js';
 import { hdf5End, imagesOf, stemOf } from '../data/case-files.js';
 import { type CaseVolume, loadCase, writeLabels, writeProbabilities } from '../data/case-volume.js';

@@ -1,6 +1,6 @@
 // wgrad sweep: a list or a grid of trainings, each its own process of `wgrad train`, and one table at the end.
 import { join, resolve } from 'node:path';
-import { environmentFlags } from '../../engine/index.js';
+import { environmentFlags } from '../../engine/debug.js';
 import { writeAtomically } from '../files/atomic-file.js';
 import { whyNot } from '../files/data-error.js';
 import { makeFolder } from '../files/new-folder.js';

@@ -1,7 +1,7 @@
 // wgrad train: one run, from a data folder to a run folder.
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { verifyDevice } from '../../engine/index.js';
+import { verifyDevice } from '../../engine/debug.js';
 import { openDevice } from '../../engine/node.js';
 import { namesOfClasses } from '../data/class-names.js';
 import { UsageError } from '../files/usage-error.js';

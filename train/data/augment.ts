@@ -1,7 +1,7 @@
 // The protocols' augmentation of a sample and its label, on its own grid. Of a whole slice (SSL4MIS): half of the time a quarter-turn
 // rotation and a flip, else a rotation by −20 to 19 whole degrees. Of a patch (UA-MT): always a quarter turn, a flip and a place.
 // What is drawn comes from counters, so it depends on (seed, iteration, index in batch) alone.
-import { philox4x32, toUniform } from '../../engine/index.js';
+import { philox4x32, toUniform } from '../../engine/custom.js';
 
 /** What is done to a slice; the same for image and label. */
 export type Transform =

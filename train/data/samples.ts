@@ -1,7 +1,7 @@
 // From a case's volume to samples on the network's grid and back. A sample is a plane of the volume (2-D) or the whole of it (3-D): both
 // are [depth, height, width], where a plane has depth 1, and nothing below asks which of the two it is. Training cuts its patches
 // elsewhere (patches.ts); what is predicted or shown of one patch alone is the middle of the sample.
-import { sizeOf } from '../../engine/index.js';
+import { sizeOf } from '../../engine/custom.js';
 import { gather, sourceIndices, type Transform, transformedShape } from './augment.js';
 import type { CaseVolume } from './case-volume.js';
 import { coarseImage, coarseLabels, coarseSide } from './downsample.js';

@@ -1,5 +1,7 @@
 // What predictors take and give.
-import { type PrepareOptions, ShapeError, show, sizeOf } from '../../engine/index.js';
+
+import { show, sizeOf } from '../../engine/custom.js';
+import { type PrepareOptions, ShapeError } from '../../engine/index.js';
 
 /** How windows weigh in the mean of their probabilities. */
 export type WindowWeights = 'uniform' | 'gaussian';

@@ -1,6 +1,8 @@
 // Turns a model into a function from samples to labels and probabilities: one captured step of a fixed batch in eval mode, fed in turns.
 // Overlapping windows and flips, whose probabilities are averaged, are in window-predictor.ts.
-import { argmax, capture, type Gpu, max, noGrad, sizeOf, softmax, tensor } from '../../engine/index.js';
+
+import { sizeOf } from '../../engine/custom.js';
+import { argmax, capture, type Gpu, max, noGrad, softmax, tensor } from '../../engine/index.js';
 import type { Segmenter } from '../../model/index.js';
 import {
   batchFor,

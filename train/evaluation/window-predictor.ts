@@ -1,5 +1,7 @@
 // Prediction of samples of any size by overlapping windows of the network's patch. The samples, the sums of the windows' class probabilities
 // and their argmax stay on the GPU: what goes there is the samples and where the windows lie, what comes back is labels.
+
+import { show, sizeOf } from '../../engine/custom.js';
 import {
   addCrops,
   argmax,
@@ -12,8 +14,6 @@ import {
   noGrad,
   ShapeError,
   type Step,
-  show,
-  sizeOf,
   softmax,
   type Tensor,
   tensor,

@@ -1,22 +1,14 @@
 // The losses over the student's logits: one fused op; with fusing off, or of many classes, the composition of plain ops that it
 // stands for.
+import { add, concat, crossEntropy, diceLoss, mul, noGrad, reshape, slice, type Tensor } from '../../engine/index.js';
 import {
-  add,
   type ConsistencyOptions,
-  concat,
-  crossEntropy,
-  diceLoss,
   lowConfidenceMask,
   maskedConsistency,
   meanTeacherLoss,
-  mul,
-  noGrad,
   pseudoClasses,
-  reshape,
   selectionStatistics,
-  slice,
-  type Tensor,
-} from '../../engine/index.js';
+} from '../../engine/method.js';
 
 /** The most classes of the fused loss; the plain losses take any number, the consistency does not. */
 const mostFusedClasses = 16;

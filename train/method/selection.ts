@@ -1,5 +1,7 @@
 // Which pixels a method keeps: by what they are measured, and the threshold.
-import { sizeOf, type Tensor } from '../../engine/index.js';
+
+import { sizeOf } from '../../engine/custom.js';
+import type { Tensor } from '../../engine/index.js';
 import type { Config } from '../settings/settings.js';
 import type { TeacherTerms } from './losses.js';
 import { partsOf } from './methods.js';

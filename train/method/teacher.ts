@@ -7,7 +7,6 @@ import {
   ema,
   type Gpu,
   gaussianNoise,
-  meanEntropy,
   noGrad,
   pack,
   type Random,
@@ -15,6 +14,7 @@ import {
   slice,
   type Tensor,
 } from '../../engine/index.js';
+import { meanEntropy } from '../../engine/method.js';
 import type { Segmenter } from '../../model/index.js';
 import type { Config } from '../settings/settings.js';
 import { partsOf } from './methods.js';

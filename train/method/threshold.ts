@@ -1,17 +1,13 @@
 // The threshold that decides which pixels are kept: a number written before each step, or one that the GPU keeps itself.
+import { type Gpu, mul, noGrad, type Tensor, tensor } from '../../engine/index.js';
 import {
   type ClassThresholds,
   createClassThresholds,
   createQuantileThreshold,
-  type Gpu,
-  mul,
-  noGrad,
   type QuantileThreshold,
-  type Tensor,
-  tensor,
   updateClassThresholds,
   updateQuantileThreshold,
-} from '../../engine/index.js';
+} from '../../engine/method.js';
 import type { Config } from '../settings/settings.js';
 import { partsOf } from './methods.js';
 

@@ -1,26 +1,24 @@
 // The method, top to bottom (Gao & Yu 2023 ; formulas in train/README.md): one student step with its teacher, losses, optimizer
 // and prototypes is recorded once and replayed; numbers that change are 1-element tensors written before each call.
+
+import { sizeOf } from '../../engine/custom.js';
 import {
-  addPrototypeDistance,
   backward,
   capture,
   cast,
   concat,
   createLossScale,
-  createPrototypes,
   createRandom,
   createSgd,
   type Gpu,
   GpuError,
   pack,
-  prototypeCosines,
   reshape,
   type Step,
-  sizeOf,
   type Tensor,
   tensor,
-  updatePrototypes,
 } from '../../engine/index.js';
+import { addPrototypeDistance, createPrototypes, prototypeCosines, updatePrototypes } from '../../engine/method.js';
 import { copyState, projection, type Segmenter } from '../../model/index.js';
 import type { Config } from '../settings/settings.js';
 import { type PastedBatch, pastedLosses, pretrainingLosses } from './copy-paste.js';

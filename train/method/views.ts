@@ -1,20 +1,9 @@
 // Strong views: what the student sees of a batch in place of its weak views (the loader's), and the same turns and boxes for whatever is
 // said of these. A view is drawn from counters, so it depends on (seed, iteration, index in batch) alone. Ranges are ours, tried on ACDC.
-import {
-  createRandom,
-  type Gpu,
-  mixItems,
-  noGrad,
-  philox4x32,
-  type Random,
-  slice,
-  strongViews,
-  type Tensor,
-  tensor,
-  toUniform,
-  type View,
-  viewTable,
-} from '../../engine/index.js';
+
+import { philox4x32, toUniform } from '../../engine/custom.js';
+import { createRandom, type Gpu, noGrad, type Random, slice, type Tensor, tensor } from '../../engine/index.js';
+import { mixItems, strongViews, type View, viewTable } from '../../engine/method.js';
 import type { Config } from '../settings/settings.js';
 import { partsOf } from './methods.js';
 import { isPretraining } from './ramps.js';

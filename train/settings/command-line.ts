@@ -2,7 +2,7 @@
 // does not. node's parseArgs splits the arguments; types and bounds are checked here, and an error names the nearest known flag.
 import { parseArgs } from 'node:util';
 import * as v from 'valibot';
-import { nearest } from '../../engine/index.js';
+import { nearest } from '../../engine/custom.js';
 import { cut } from '../files/data-error.js';
 import { checked, numberIn, numberWithin, oneOf, reading } from '../files/schema.js';
 import { UsageError } from '../files/usage-error.js';

@@ -2,7 +2,7 @@
 import { readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { nearest } from '../../engine/index.js';
+import { nearest } from '../../engine/custom.js';
 import { cut, whyNot } from '../files/data-error.js';
 import { textIn } from '../files/text-file.js';
 import { UsageError } from '../files/usage-error.js';

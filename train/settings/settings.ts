@@ -1,7 +1,7 @@
 // Every setting of a training run, one row each: its default, what it may be, its line of help. Types, flags, help and errors all come
 // from this table. The paper gives no numbers; the defaults are ours, those of the protocol SSL4MIS's (train/README.md).
 import * as v from 'valibot';
-import { nearest } from '../../engine/index.js';
+import { nearest } from '../../engine/custom.js';
 import { cut } from '../files/data-error.js';
 import { checked, numberIn, numberWithin, oneOf, reading } from '../files/schema.js';
 import { UsageError } from '../files/usage-error.js';

@@ -3,7 +3,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import * as v from 'valibot';
-import { nearest } from '../../engine/index.js';
+import { nearest } from '../../engine/custom.js';
 import { cut } from '../files/data-error.js';
 import { anyObject, checked, objectWith, tableOf, text } from '../files/schema.js';
 import { UsageError } from '../files/usage-error.js';

@@ -1,5 +1,6 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { sizeOf } from '../../../engine/custom.js';
 import {
   backward,
   capture,
@@ -7,7 +8,6 @@ import {
   noGrad,
   ShapeError,
   scope,
-  sizeOf,
   sum,
   type Tensor,
   tensor,

@@ -1,5 +1,7 @@
 // What every family of convolution kernels has to pass, launched directly: against plain loops, and fused against the composition
 // of plain ops. Test files bring the cases and the generators.
+
+import { sizeOf } from '../../../engine/custom.js';
 import {
   backward,
   batchNorm,
@@ -8,7 +10,6 @@ import {
   type Gpu,
   leakyRelu,
   scope,
-  sizeOf,
   type Tensor,
   tensor,
   uniformStream,

@@ -3,8 +3,9 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { hashOf, remember } from '../../../engine/choices.js';
-import { askedFor, scope } from '../../../engine/index.js';
+import { scope } from '../../../engine/index.js';
 import { openDevice } from '../../../engine/node.js';
+import { askedFor } from '../../../engine/tune.js';
 import { tileParts } from '../../../shaders/conv/geometry.js';
 import {
   convMatrixCandidates,

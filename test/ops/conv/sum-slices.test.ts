@@ -1,7 +1,8 @@
 // The second pass of a weight gradient against sums in float64, for numbers of slices around those where the kernel changes.
 
 import { suite } from 'uvu';
-import { backward, conv, empty, scope, tensor } from '../../../engine/index.js';
+import { empty } from '../../../engine/custom.js';
+import { backward, conv, scope, tensor } from '../../../engine/index.js';
 import { run } from '../../../engine/stream.js';
 import { sumSlicesGrid, sumSlicesShader } from '../../../shaders/conv/slice-sums.js';
 import { closeTo } from '../../close-to.js';

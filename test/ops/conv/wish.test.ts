@@ -4,21 +4,19 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { jobsOfStep } from '../../../bench/tune.js';
 import {
-  askedFor,
   backward,
   conv,
   createRandom,
   crossEntropy,
   type Gpu,
-  type Job,
   normActivation,
   scope,
   type Tensor,
   tensor,
-  tune,
   uniformStream,
 } from '../../../engine/index.js';
 import { openDevice } from '../../../engine/node.js';
+import { askedFor, type Job, tune } from '../../../engine/tune.js';
 import { lacking } from '../../gpu.js';
 import { unless } from '../../unless.js';
 
