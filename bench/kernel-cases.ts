@@ -162,7 +162,7 @@ function layerCases({ size, features, batch }: KernelSizes): KernelCase[] {
       name: `batch norm ${where}`,
       inputs: [shape, perChannel, perChannel],
       op: (gpu) => {
-        const options = { running: running(gpu), training: true };
+        const options = { running: running(gpu), mode: 'train' as const };
         return ([x, gamma, beta]) => batchNorm(x!, gamma!, beta!, options);
       },
       forward: { bytes: bytesOf(3 * n), flops: 5 * n },
@@ -173,7 +173,7 @@ function layerCases({ size, features, batch }: KernelSizes): KernelCase[] {
       inputs: [shape, perChannel, perChannel],
       op: (gpu) => {
         const options = {
-          ...{ running: running(gpu), training: true, slope: 0.01 },
+          ...{ running: running(gpu), mode: 'train' as const, slope: 0.01 },
           dropout: { rate: 0.05, random: createRandom(gpu, 1) },
         };
         return ([x, gamma, beta]) => normActivation(x!, gamma!, beta!, options);

@@ -32,7 +32,7 @@ export interface StepInfo {
 export interface PrepareOptions<A extends readonly StepArgument[] = []> {
   /** Arguments such as a call will give; needed if the step has any. */
   args?: A;
-  /** Gets the number of compiled kernels and of all kernels: once at the start, then whenever the first number grows. */
+  /** Gets the number of compiled kernels and of all kernels: once at the start, then whenever the first number grows. Default: nothing does. */
   onProgress?: OnProgress;
 }
 

@@ -292,13 +292,16 @@ const describe = (
 
 /** Facts that a device does not report about itself, and developer switches that differ from the environment's. */
 export interface GpuOptions {
+  /** Whether it runs on the CPU. Default: whether it is WebGPU's fallback adapter. */
   readonly software?: boolean;
+  /** What drives it. Default: '', not known. */
   readonly driver?: string;
   /**
    * Sizes of the matrix units, as the adapter's `info.subgroupMatrixConfigs` lists them. Default: the device's own list, which Dawn
    * leaves empty under Node.
    */
   readonly matrixSizes?: Iterable<MatrixSize> | undefined;
+  /** Developer switches. Default: the environment's, each. */
   readonly flags?: Partial<Flags> | undefined;
 }
 

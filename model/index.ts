@@ -31,7 +31,6 @@ export {
   countParameters,
   type ForwardOptions,
   isTransposed,
-  type Mode,
   type Module,
   moduleOf,
   Parameters,

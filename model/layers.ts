@@ -129,7 +129,7 @@ export function normActivationLayer(parameters: Parameters, channels: number, sl
     { mode = 'eval', groups, track }: ForwardOptions,
     dropout?: { rate: number; random: Random },
   ): Tensor => {
-    const options = { running, training: mode === 'train', groups, track, slope };
+    const options = { running, mode, groups, track, slope };
     return normActivation(x, gamma, beta, { ...options, ...(dropout && { dropout }) });
   };
 }
@@ -165,7 +165,7 @@ export function batchNormLayer(parameters: Parameters, channels: number, { epsil
     variance: parameters.buffer('running_var', [channels], 1),
   };
   return (x: Tensor, { mode = 'eval' }: ForwardOptions = {}): Tensor =>
-    batchNorm(x, gamma, beta, { training: mode === 'train', running, epsilon });
+    batchNorm(x, gamma, beta, { mode, running, epsilon });
 }
 
 /** Dropout with this rate in train mode, where it needs `random`; x itself otherwise. */

@@ -2,11 +2,18 @@
 // exchanged. The layout here is channels-last; it is converted where files are written.
 
 import { sizeOf } from '../engine/custom.js';
-import { ema, type Gpu, noGrad, type Random, type Shape, type Tensor, tensor, uniformStream } from '../engine/index.js';
+import {
+  ema,
+  type Gpu,
+  type Mode,
+  noGrad,
+  type Random,
+  type Shape,
+  type Tensor,
+  tensor,
+  uniformStream,
+} from '../engine/index.js';
 import type { Init } from './inits.js';
-
-/** 'train' uses batch statistics and updates the running ones; 'eval' uses the running ones. */
-export type Mode = 'train' | 'eval';
 
 /** Creates parameters and buffers under a prefix, all in one table. */
 export class Parameters {

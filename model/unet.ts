@@ -11,11 +11,11 @@ import { type ForwardOptions, moduleOf, Parameters, type Segmenter } from './mod
 export interface UNetOptions {
   inChannels: number;
   classes: number;
-  /** Channels of each level, from full resolution down; the input's sides must be divisible by 2^(levels − 1). */
+  /** Channels of each level, from full resolution down; the input's sides must be divisible by 2^(levels − 1). Default 16, 32, 64, 128, 256. */
   features?: readonly number[];
-  /** Dropout rate of each level of the encoder. */
+  /** Dropout rate of each level of the encoder, the last of which deeper ones repeat. Default 0.05, 0.1, 0.2, 0.3, 0.5. */
   dropout?: readonly number[];
-  /** Seed of the initial weights. */
+  /** Seed of the initial weights. Default 1337. */
   seed?: number;
   /** 2 (the default): images [N, H, W, C]. 3: volumes [N, D, H, W, C], every kernel, pool and interpolation with a third axis. */
   rank?: 2 | 3;

@@ -11,11 +11,14 @@ import { type ForwardOptions, moduleOf, Parameters, type Segmenter } from './mod
 export interface VNetOptions {
   inChannels: number;
   classes: number;
-  /** Channels of each level, from full resolution down, at most ten; the input's sides must be divisible by 2^(levels − 1). */
+  /**
+   * Channels of each level, from full resolution down, at most ten; the input's sides must be divisible by 2^(levels − 1). Default 16,
+   * 32, 64, 128, 256.
+   */
   features?: readonly number[];
   /** Rate of whole-channel dropout after the deepest block and after the last one; 0.5 if not given. */
   dropout?: number;
-  /** Fixes the initial weights. */
+  /** Seed of the initial weights. Default 1337. */
   seed?: number;
   /** 3 (the default): volumes [N, D, H, W, C]. 2: images [N, H, W, C]. */
   rank?: 2 | 3;

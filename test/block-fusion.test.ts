@@ -33,7 +33,7 @@ for (const [channels, hidden, size] of [
         const norms = [make.norm(channels), make.norm(hidden), make.norm(channels)];
         const active = (z: Tensor, n: number): Tensor => {
           const { gamma, beta, running } = norms[n]!;
-          return normActivation(z, gamma, beta, { running, training: true, slope: 0, ...(groups && { groups }) });
+          return normActivation(z, gamma, beta, { running, mode: 'train', slope: 0, ...(groups && { groups }) });
         };
         return () => {
           const a = active(x, 0);
@@ -59,7 +59,7 @@ for (const rate of [0.25, 0.5]) {
         const random = createRandom(make.gpu, 5);
         return () => {
           random.restart();
-          const a = normActivation(z, gamma, beta, { running, training: true, slope: 0.01, ...(groups && { groups }) });
+          const a = normActivation(z, gamma, beta, { running, mode: 'train', slope: 0.01, ...(groups && { groups }) });
           const dropped = dropout(a, rate, random, { per: 'channel' });
           const [one, two, three] = kernels;
           return {
@@ -85,7 +85,7 @@ test('element dropout before kernels of two: its derivative is taken on the way 
     return () => {
       const active = (z: Tensor, n: number): Tensor => {
         const { gamma, beta, running } = norms[n]!;
-        return normActivation(z, gamma, beta, { running, training: true, slope: 0.1, dropout: { rate: 0.4, random } });
+        return normActivation(z, gamma, beta, { running, mode: 'train', slope: 0.1, dropout: { rate: 0.4, random } });
       };
       return { outputs: [convTranspose(active(conv(active(x, 0), down, undefined, { stride: 2 }), 1), up)] };
     };
@@ -97,7 +97,7 @@ test('the sum of two activations is one launch, and the same bits', async () => 
     const norms = [make.norm(4), make.norm(4)];
     const active = (z: Tensor, n: number): Tensor => {
       const { gamma, beta, running } = norms[n]!;
-      return normActivation(z, gamma, beta, { running, training: true, slope: 0.01 });
+      return normActivation(z, gamma, beta, { running, mode: 'train', slope: 0.01 });
     };
     return () => {
       const [a, b] = [active(za, 0), active(zb, 1)];
@@ -114,7 +114,7 @@ test('the sum of two activations is one launch, and the same bits', async () => 
     const norms = [make.norm(4), make.norm(4)];
     const active = (z: Tensor, n: number): Tensor => {
       const { gamma, beta, running } = norms[n]!;
-      return normActivation(z, gamma, beta, { running, training: true, slope: 0 });
+      return normActivation(z, gamma, beta, { running, mode: 'train', slope: 0 });
     };
     return () => ({ outputs: [add(active(za, 0), active(zb, 1))] });
   };

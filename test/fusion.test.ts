@@ -56,10 +56,10 @@ for (const [channels, hidden, size] of [
         return () => {
           const dropout = rate > 0 ? { dropout: { rate, random } } : {};
           const z1 = conv(x, w1, b1, { statistics: true });
-          const a1 = normActivation(z1, n1.gamma, n1.beta, { running: n1.running, training: true, slope, ...dropout });
+          const a1 = normActivation(z1, n1.gamma, n1.beta, { running: n1.running, mode: 'train', slope, ...dropout });
           const z2 = conv(a1, w2, b2, { statistics: true });
           return {
-            outputs: [normActivation(z2, n2.gamma, n2.beta, { running: n2.running, training: true, slope })],
+            outputs: [normActivation(z2, n2.gamma, n2.beta, { running: n2.running, mode: 'train', slope })],
           };
         };
       }));
@@ -77,9 +77,9 @@ test('the tiled kernels, chosen as the tuner would, fuse the same', async () => 
     const random = createRandom(make.gpu, 3);
     return () => {
       const z1 = conv(x, w1, b1, { statistics: true });
-      const first = { running: n1.running, training: true, slope, dropout: { rate: 0.4, random } };
+      const first = { running: n1.running, mode: 'train' as const, slope, dropout: { rate: 0.4, random } };
       const z2 = conv(normActivation(z1, n1.gamma, n1.beta, first), w2, b2, { statistics: true });
-      const a2 = normActivation(z2, n2.gamma, n2.beta, { running: n2.running, training: true, slope });
+      const a2 = normActivation(z2, n2.gamma, n2.beta, { running: n2.running, mode: 'train', slope });
       return { outputs: [conv(a2, w3, b3), square(a2)] };
     };
   };
@@ -109,9 +109,7 @@ test('eval mode', () =>
     const w = make.data([4, 3, 3, 8]);
     const norm = make.norm(8);
     return () => ({
-      outputs: [
-        conv(normActivation(x, norm.gamma, norm.beta, { running: norm.running, training: false, slope: 0.2 }), w),
-      ],
+      outputs: [conv(normActivation(x, norm.gamma, norm.beta, { running: norm.running, mode: 'eval', slope: 0.2 }), w)],
     });
   }));
 
@@ -129,9 +127,9 @@ for (const [height, width, channels] of [
       const inner = make.norm(channels);
       const out = make.data([channels, 3, 3, 2 * channels]);
       return () => {
-        const a = normActivation(x, norm.gamma, norm.beta, { running: norm.running, training: true, slope });
+        const a = normActivation(x, norm.gamma, norm.beta, { running: norm.running, mode: 'train', slope });
         const pooled = maxPool(a);
-        const low = normActivation(pooled, inner.gamma, inner.beta, { running: inner.running, training: true, slope });
+        const low = normActivation(pooled, inner.gamma, inner.beta, { running: inner.running, mode: 'train', slope });
         const up = upsample(conv(low, deep));
         // upsampling restores even sizes only: cut the skip by a second pool where they are odd
         if (height % 2 || width % 2) return { outputs: [a, up, conv(concat([a, a], -1), out)] };
@@ -146,7 +144,7 @@ test('two consumers of one activation: gradients are added once', () =>
     const norm = make.norm(8);
     const [w1, w2] = [make.data([4, 3, 3, 8]), make.data([8, 1, 1, 8])];
     return () => {
-      const a = normActivation(x, norm.gamma, norm.beta, { running: norm.running, training: true, slope });
+      const a = normActivation(x, norm.gamma, norm.beta, { running: norm.running, mode: 'train', slope });
       return { outputs: [conv(a, w1), conv(a, w2), square(a)] };
     };
   }));
@@ -157,7 +155,7 @@ test('a concatenation of the same activation twice, and of channels that are no 
     const norm = make.norm(6);
     const skip = make.data([1, 4, 4, 2]);
     return () => {
-      const a = normActivation(x, norm.gamma, norm.beta, { running: norm.running, training: true, slope });
+      const a = normActivation(x, norm.gamma, norm.beta, { running: norm.running, mode: 'train', slope });
       return { outputs: [concat([a, a], -1), concat([a, skip], -1)] };
     };
   }, false));
@@ -168,7 +166,7 @@ test('an activation whose input is overwritten before it is read keeps its value
     const x = tensor(gpu, [1, 2, 3, 4], [1, 1, 1, 4]);
     const [gamma, beta] = [tensor(gpu, 1, [4]), tensor(gpu, 0, [4])];
     const running = { mean: tensor(gpu, 0, [4]), variance: tensor(gpu, 1, [4]) };
-    const a = normActivation(x, gamma, beta, { running, training: false, slope });
+    const a = normActivation(x, gamma, beta, { running, mode: 'eval', slope });
     x.write([9, 9, 9, 9]);
     closeTo(await a.read(), [1, 2, 3, 4], { rtol: 1e-5 });
     const up = upsample(x);
@@ -207,7 +205,7 @@ test('a gradient is kept for a result that asks for it, and then is the plain on
     const [gamma, beta] = [tensor(gpu, 1, [4]), tensor(gpu, 0, [4])];
     const running = { mean: tensor(gpu, 0, [4]), variance: tensor(gpu, 1, [4]) };
     const weight = tensor(gpu, [1, 2, 3, 4], [1, 1, 1, 4]);
-    const a = normActivation(x, gamma, beta, { running, training: false, slope: 0.5 });
+    const a = normActivation(x, gamma, beta, { running, mode: 'eval', slope: 0.5 });
     a.requiresGrad = true;
     const gradients = backward(sum(conv(a, weight)));
     closeTo(await gradients.get(a)!.read(), [1, 2, 3, 4]);
@@ -220,7 +218,7 @@ test('a gradient is kept for a result that asks for it, and then is the plain on
 const activated = (make: Make) => {
   const x = make.data([1, 4, 4, 8]);
   const norm = make.norm(8);
-  return () => normActivation(x, norm.gamma, norm.beta, { running: norm.running, training: true, slope });
+  return () => normActivation(x, norm.gamma, norm.beta, { running: norm.running, mode: 'train', slope });
 };
 
 const reshapedUses: Record<string, (make: Make) => () => Tensor[]> = {
@@ -276,7 +274,7 @@ const between: Record<string, (h: Tensor, skip: Tensor, gpu: Gpu) => Tensor> = {
   'add to itself': (h) => add(h, h),
   sub: (h, skip) => sub(skip, h),
   'reshape there and back': (h) => reshape(reshape(h, [h.size]), h.shape),
-  gaussianNoise: (h, _, gpu) => gaussianNoise(h, { deviation: 0.1, random: createRandom(gpu, 7) }),
+  gaussianNoise: (h, _, gpu) => gaussianNoise(h, { std: 0.1, random: createRandom(gpu, 7) }),
   'another leakyRelu': (h) => leakyRelu(h, 0.3),
   relu: (h) => relu(h),
   'a concatenation with itself': (h) => concat([h, h], -1),
@@ -289,7 +287,7 @@ for (const [what, link] of Object.entries(between)) {
       const [x, w] = [make.data([1, 4, 6, 4]), make.data([4, 3, 3, 4])];
       const channels = what.startsWith('a concat') ? 8 : 4;
       const [w2, norm] = [make.data([4, 1, 1, channels]), make.norm(channels)];
-      const options = { running: norm.running, training: true, slope: 0.2 };
+      const options = { running: norm.running, mode: 'train' as const, slope: 0.2 };
       return () => {
         const joined = link(leakyRelu(conv(x, w), 0.1), x, make.gpu);
         return {
@@ -331,7 +329,7 @@ test('an activation with two consumers of which one is a view', () =>
 test('deferred over deferred', () =>
   compare((make) => {
     const [x, w, norm] = [make.data([1, 3, 4, 4]), make.data([8, 3, 3, 4]), make.norm(4)];
-    const options = { running: norm.running, training: true, slope: 0.2 };
+    const options = { running: norm.running, mode: 'train' as const, slope: 0.2 };
     return () => {
       const up = leakyRelu(upsample(x), 0.1);
       const twice = leakyRelu(normActivation(up, norm.gamma, norm.beta, options), 0.3);
@@ -343,7 +341,7 @@ test('nested concatenations, as in a UNet++', () =>
   compare((make) => {
     const [x, y, z] = [make.data([1, 4, 4, 4]), make.data([1, 2, 2, 4]), make.data([1, 4, 4, 8])];
     const [w, norm] = [make.data([4, 3, 3, 8]), make.norm(8)];
-    const options = { running: norm.running, training: true, slope: 0.2 };
+    const options = { running: norm.running, mode: 'train' as const, slope: 0.2 };
     return () => {
       const inner = concat([x, upsample(y)], -1);
       const outer = concat([normActivation(inner, norm.gamma, norm.beta, options), inner, z], -1);
@@ -375,17 +373,17 @@ test('what does not fit is refused', async () => {
   const [gamma, beta] = [tensor(gpu, 1, [4]), tensor(gpu, 0, [4])];
   const random = createRandom(gpu, 1);
   await refuses(
-    () => normActivation(x, gamma, beta, { training: true, slope: 2 }),
+    () => normActivation(x, gamma, beta, { mode: 'train', slope: 2 }),
     ShapeError,
     /slope must be in \[0, 1\] — got 2/,
   );
-  await refuses(() => normActivation(x, gamma, beta, { training: false, slope: 0 }), ShapeError, /running/);
+  await refuses(() => normActivation(x, gamma, beta, { mode: 'eval', slope: 0 }), ShapeError, /running/);
   await refuses(
-    () => normActivation(x, gamma, beta, { training: true, slope: 0, dropout: { rate: 1, random } }),
+    () => normActivation(x, gamma, beta, { mode: 'train', slope: 0, dropout: { rate: 1, random } }),
     ShapeError,
     /dropout must be in \[0, 1\) — got 1/,
   );
-  await refuses(() => normActivation(x, tensor(gpu, 1, [3]), beta, { training: true, slope: 0 }), ShapeError, /gamma/);
+  await refuses(() => normActivation(x, tensor(gpu, 1, [3]), beta, { mode: 'train', slope: 0 }), ShapeError, /gamma/);
 });
 
 test.run();

@@ -86,7 +86,7 @@ const rich: Program = {
         { $: 4 },
         {
           running: { mean: { $: 5 }, variance: { $: 6 } },
-          training: true,
+          mode: 'train',
           slope: 0.2,
           dropout: { rate: 0.5, random: { random: true } },
         },

@@ -58,7 +58,7 @@ async function trainingStep(image: readonly number[], software: boolean, fuse: b
           kept(draw([outputs], -bound, bound)),
         ];
         const [gamma, beta] = [kept(draw([outputs], 0.5, 1.5)), kept(draw([outputs], -0.5, 0.5))];
-        const options = { training: true, slope: 0.01, dropout: { rate: 0.2, random } };
+        const options = { mode: 'train' as const, slope: 0.01, dropout: { rate: 0.2, random } };
         return (x: Tensor) => normActivation(conv(x, weight, bias), gamma, beta, options);
       };
       const random = createRandom(gpu, 7);

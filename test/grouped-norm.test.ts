@@ -162,7 +162,7 @@ const normed =
   (gpu: Gpu): Net => {
     const { parameters, running, ...make } = maker(gpu);
     const n = make.norm(channels);
-    const options = { running: n.running, training: true, ...(norm === normActivation && { slope }) };
+    const options = { running: n.running, mode: 'train' as const, ...(norm === normActivation && { slope }) };
     const op = norm as (x: Tensor, gamma: Tensor, beta: Tensor, options: object) => Tensor;
     return { parameters, running, forward: (x, grouping) => op(x, n.gamma, n.beta, { ...options, ...grouping }) };
   };
@@ -179,7 +179,7 @@ const chain =
     }));
     const forward = (x: Tensor, grouping: Grouping): Tensor =>
       layers.reduce((y, { weight, bias, gamma, beta, running }) => {
-        const options = { running, training: true, slope, ...grouping };
+        const options = { running, mode: 'train' as const, slope, ...grouping };
         return normActivation(conv(y, weight, bias, { statistics: true }), gamma, beta, options);
       }, x);
     return { parameters, running, forward };
@@ -193,7 +193,7 @@ const skip =
     const [n, deep, out] = [make.norm(channels), make.norm(channels), make.weight([channels, 3, 3, 2 * channels])];
     const reduce = make.weight([channels, 1, 1, channels]);
     const activation = (x: Tensor, { gamma, beta, running }: typeof n, grouping: Grouping): Tensor =>
-      normActivation(x, gamma, beta, { running, training: true, slope, ...grouping });
+      normActivation(x, gamma, beta, { running, mode: 'train', slope, ...grouping });
     const forward = (x: Tensor, grouping: Grouping): Tensor => {
       const a = activation(x, n, grouping);
       const low = activation(maxPool(a), deep, grouping);
@@ -235,14 +235,14 @@ for (const [shape, groups] of [
   const accuracy = { atol: 3e-5, rtol: 3e-5, gradAtol: 5e-4 };
   test(`batchNorm ${title}: against float64`, () =>
     checkOp({
-      op: (x, gamma, beta) => batchNorm(x!, gamma!, beta!, { training: true, groups }),
+      op: (x, gamma, beta) => batchNorm(x!, gamma!, beta!, { mode: 'train', groups }),
       reference: (x, gamma, beta) => normalization(x!, gamma!, beta!, groups),
       inputs,
       ...accuracy,
     }));
   test(`normActivation ${title}: against float64`, () =>
     checkOp({
-      op: (x, gamma, beta) => normActivation(x!, gamma!, beta!, { training: true, groups, slope }),
+      op: (x, gamma, beta) => normActivation(x!, gamma!, beta!, { mode: 'train', groups, slope }),
       reference: (x, gamma, beta) => mapArray(normalization(x!, gamma!, beta!, groups), (v) => Math.max(v, slope * v)),
       inputs,
       ...accuracy,
@@ -293,7 +293,7 @@ for (const rate of [0.1, 0.4]) {
       const [n, first, second] = [make.norm(8), make.weight([8, 3, 3, 4]), make.weight([4, 3, 3, 8])];
       const random = createRandom(gpu, 3);
       const forward = (x: Tensor, grouping: Grouping): Tensor => {
-        const options = { running: n.running, training: true, slope, dropout: { rate, random }, ...grouping };
+        const options = { running: n.running, mode: 'train' as const, slope, dropout: { rate, random }, ...grouping };
         return conv(normActivation(conv(x, first, undefined, { statistics: true }), n.gamma, n.beta, options), second);
       };
       return { parameters, running, forward };
@@ -317,7 +317,7 @@ test('in eval mode groups change nothing', async () => {
     assert.equal(await model(x, { groups: [1, 3] }).read(), await model(x).read());
     const [gamma, beta] = [tensor(gpu, 1, [1]), tensor(gpu, 0, [1])];
     const running = { mean: tensor(gpu, 0.5, [1]), variance: tensor(gpu, 4, [1]) };
-    const plain = { running, training: false };
+    const plain = { running, mode: 'eval' as const };
     const grouped = { ...plain, groups: [1, 3], track: [0] };
     assert.equal(await batchNorm(x, gamma, beta, grouped).read(), await batchNorm(x, gamma, beta, plain).read());
   });
@@ -358,7 +358,13 @@ test('groups that do not fit are refused', async () => {
   for (const norm of [batchNorm, normActivation] as (typeof batchNorm)[]) {
     const call = (options: object, training = true) => {
       const running = { mean: one, variance: one };
-      return () => norm(x, one, one, { training, running, ...(norm !== batchNorm && { slope }), ...options });
+      return () =>
+        norm(x, one, one, {
+          mode: training ? 'train' : 'eval',
+          running,
+          ...(norm !== batchNorm && { slope }),
+          ...options,
+        });
     };
     for (const training of [true, false]) {
       await refuses(

@@ -36,7 +36,7 @@ for (const [channels, sides, groups] of [
       const [gamma, beta] = [random([channels], 0.5, 1), random([channels], 0.5)];
       const running = { mean: tensor(gpu, 0, [channels]), variance: tensor(gpu, 1, [channels]) };
       const down = random([2, 2, 2, 2, channels], 1);
-      const options = { training: true, slope: 1, running, ...(groups && { groups }) };
+      const options = { mode: 'train' as const, slope: 1, running, ...(groups && { groups }) };
       const step = () => {
         const z = convTranspose(x, up, bias, { statistics: true });
         const y = conv(normActivation(z, gamma, beta, options), down, undefined, { stride: 2 });

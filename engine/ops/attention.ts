@@ -24,7 +24,7 @@ export interface AttentionOptions {
   scale?: number | undefined;
   /**
    * Broadcast to [N, H, T, S]: u8, where 0 hides a key from a query, or f32 or f16, which is added to the scaled products. No gradient
-   * goes to it.
+   * goes to it. Default: none.
    */
   mask?: Tensor | undefined;
 }

@@ -4,14 +4,17 @@ import { checkOptions } from '../arguments.js';
 import { ShapeError } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
-import { apply, groupsOf, normalize, type RunningStatistics, sizesOf } from './normalization.js';
+import { apply, groupsOf, isTraining, type Mode, normalize, type RunningStatistics, sizesOf } from './normalization.js';
 
-/** Options of `batchNorm`; `momentum` is 0.1 and `epsilon` 1e-5 if not given, as in PyTorch. */
+/** Options of `batchNorm`. */
 export interface BatchNormOptions {
+  /** Running statistics; needed in eval mode. Not given: none are kept. */
   running?: RunningStatistics;
-  /** True: normalise by the batch's statistics and update the running ones. False: normalise by the running ones. */
-  training: boolean;
+  /** 'train': normalise by the batch's statistics and update the running ones. 'eval': normalise by the running ones. */
+  mode: Mode;
+  /** Weight of the batch in the running statistics. Default 0.1, as in PyTorch. */
   momentum?: number;
+  /** Added to the variance. Default 1e-5, as in PyTorch. */
   epsilon?: number;
   /**
    * Number of items in each group, in order, for a batch whose items come from several distributions (Zając et al. 2019, split
@@ -31,10 +34,11 @@ export interface BatchNormOptions {
 export function batchNorm(x: Tensor, gamma: Tensor, beta: Tensor, options: BatchNormOptions): Tensor {
   if (!options)
     throw new ShapeError(
-      'batchNorm: there are no options — expected { training: true } or { training: false } at least.',
+      "batchNorm: there are no options — expected { mode: 'train' } or { mode: 'eval' } at least.",
     );
-  const { running, training, momentum = 0.1, epsilon = 1e-5 } = options;
-  checkOptions('batchNorm', options, ['running', 'training', 'momentum', 'epsilon', 'groups', 'track']);
+  const { running, mode, momentum = 0.1, epsilon = 1e-5 } = options;
+  checkOptions('batchNorm', options, ['running', 'mode', 'momentum', 'epsilon', 'groups', 'track']);
+  const training = isTraining('batchNorm', mode);
   const { groups, track } = groupsOf('batchNorm', x, options);
   const sizes = sizesOf('batchNorm', x, { gamma, beta, running }, training ? groups : [x.shape[0]!], training);
   if (!training && !running) throw new ShapeError('batchNorm: eval mode needs running statistics. Pass `running`.');

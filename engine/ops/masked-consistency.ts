@@ -24,7 +24,7 @@ export interface MaskOptions {
   threshold: Tensor;
   /** The given confidence, f32 [...] as the teacher's pixels. */
   scores?: Tensor | undefined;
-  /** Keep the confident pixels instead. */
+  /** Keep the confident pixels instead. Default false. */
   invert?: boolean;
 }
 

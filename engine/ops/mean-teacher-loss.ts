@@ -40,7 +40,7 @@ export interface TeacherOptions extends ConsistencyOptions {
   logits: Tensor;
   /** λ, one number. */
   weight: Tensor;
-  /** Gives reliable pixels the weight 1 for the prototypes instead of the teacher's confidence. */
+  /** Gives reliable pixels the weight 1 for the prototypes instead of the teacher's confidence. Default false. */
   hard?: boolean;
 }
 

@@ -33,7 +33,7 @@ import { type BatchNormOptions, batchNorm } from './batch-norm.js';
 import { dropout } from './dropout.js';
 import { deferWrite, setActivation, statisticsOf } from './fusion.js';
 import { leakyRelu } from './leaky-relu.js';
-import { groupsOf, sizesOf } from './normalization.js';
+import { groupsOf, isTraining, sizesOf } from './normalization.js';
 import { expectRandom, type Random } from './random.js';
 
 /** Options of `normActivation`: those of the norm, of LeakyReLU and of dropout. */
@@ -65,18 +65,19 @@ function drawsOf(z: Tensor, rate: number, random: Random, masked: boolean): Reco
 export function normActivation(z: Tensor, gamma: Tensor, beta: Tensor, options: NormActivationOptions): Tensor {
   if (!options)
     throw new ShapeError(
-      'normActivation: there are no options — expected { training: true } or { training: false } at least.',
+      "normActivation: there are no options — expected { mode: 'train' } or { mode: 'eval' } at least.",
     );
-  const { running, training, momentum = 0.1, epsilon = 1e-5, slope } = options;
+  const { running, mode, momentum = 0.1, epsilon = 1e-5, slope } = options;
   const rate = options.dropout?.rate ?? 0;
-  const known = ['running', 'training', 'momentum', 'epsilon', 'groups', 'track', 'slope', 'dropout'];
+  const known = ['running', 'mode', 'momentum', 'epsilon', 'groups', 'track', 'slope', 'dropout'];
   checkOptions('normActivation', options, known);
+  const training = isTraining('normActivation', mode);
   if (rate > 0) expectRandom('normActivation', options.dropout?.random);
   if (!(slope >= 0 && slope <= 1)) throw new ShapeError(`normActivation: slope must be in [0, 1] — got ${slope}.`);
   if (!(rate >= 0 && rate < 1)) throw new ShapeError(`normActivation: dropout must be in [0, 1) — got ${rate}.`);
   const { groups, track } = groupsOf('normActivation', z, options);
   if (!z.gpu.flags.fuse || groups.length > mostGroups) {
-    const plain = { ...(running && { running }), training, momentum, epsilon, groups, track };
+    const plain = { ...(running && { running }), mode, momentum, epsilon, groups, track };
     const y = leakyRelu(batchNorm(z, gamma, beta, plain), slope);
     return rate > 0 ? dropout(y, rate, options.dropout!.random) : y;
   }

@@ -16,6 +16,15 @@ import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
 import { expectTensors, floatType } from './float-type.js';
 
+/** 'train': by the statistics of the batch, and dropout is on. 'eval': by running statistics, and it is off. */
+export type Mode = 'train' | 'eval';
+
+/** Whether a norm is in train mode; throws a ShapeError for another word. */
+export function isTraining(op: string, mode: Mode): boolean {
+  if (mode === 'train' || mode === 'eval') return mode === 'train';
+  throw new ShapeError(`${op}: mode is ${showValue(mode)} — expected 'train' or 'eval'.`);
+}
+
 /** Running statistics [C], f32, updated in place in training. */
 export interface RunningStatistics {
   mean: Tensor;

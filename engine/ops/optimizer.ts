@@ -12,11 +12,11 @@ import { Tensor, tensor } from '../tensor.js';
 
 /** Options of one optimizer step. */
 export interface StepOptions {
-  /** The loss: if it is NaN or infinite, nothing changes. */
+  /** The loss: if it is NaN or infinite, nothing changes. Default: none, the step is always taken. */
   guard?: Tensor;
-  /** Factor of the gradients, one number; if it is 0, nothing changes (see `createLossScale`). */
+  /** Factor of the gradients, one number; if it is 0, nothing changes (see `createLossScale`). Default: 1. */
   unscale?: Tensor;
-  /** Teacher tensors, in the order of the parameters, and the decay with which they follow them, as by `ema` after the step. */
+  /** Teacher tensors, in the order of the parameters, and the decay with which they follow them, as by `ema` after the step. Default: none. */
   average?: { tensors: readonly Tensor[]; decay: Tensor };
 }
 

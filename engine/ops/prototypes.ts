@@ -91,7 +91,7 @@ export interface PrototypeUpdate extends AnyUpdate {
   labels: Tensor;
   /** τ, one number or [K], one for each class: unlabelled pixels of at least this confidence count. */
   threshold: Tensor;
-  /** Gives reliable pixels the weight 1 instead of the teacher's confidence. */
+  /** Gives reliable pixels the weight 1 instead of the teacher's confidence. Default false. */
   hard?: boolean;
 }
 
@@ -201,6 +201,7 @@ export function prototypeCosines({ vectors, counts }: Prototypes): Tensor {
 export interface SeparationOptions {
   /** pull: 1 − cos to the own prototype; proto-ce: cross-entropy over cosines/T; distance: over −‖z − μ‖². */
   kind: SeparationKind;
+  /** T of proto-ce, above 0. Default 0.1. */
   temperature?: number;
   /**
    * A head that makes the features: z in `prototypeDistance(z, …)` is then what it is applied to, and its weights have a gradient, too.

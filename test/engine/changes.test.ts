@@ -159,7 +159,7 @@ test('a result that is overwritten: its statistics and its activation are those 
     closeTo(await z.read(), [1, 5]);
     z.write([10, 30]);
     const [gamma, beta] = [tensor(gpu, 1, [1]), tensor(gpu, 0, [1])];
-    closeTo(await normActivation(z, gamma, beta, { training: true, slope: 1 }).read(), [-1, 1], { atol: 1e-5 });
+    closeTo(await normActivation(z, gamma, beta, { mode: 'train', slope: 1 }).read(), [-1, 1], { atol: 1e-5 });
 
     const v = parameter(gpu, [1, 1, 1, 1], [1, 1, 1, 4]);
     const from = parameter(gpu, [-1, 2, -3, 4], [1, 1, 1, 4], 'from');

@@ -34,7 +34,7 @@ async function train(seed: number): Promise<Buffer> {
   const parameters = [draw(6, 24), draw(24), draw(24, 5)] as const;
   const random = createRandom(gpu, seed);
   const step = capture(gpu, () => {
-    const noisy = gaussianNoise(image, { deviation: 0.1, clip: 0.2, random });
+    const noisy = gaussianNoise(image, { std: 0.1, clip: 0.2, random });
     const hidden = dropout(relu(add(matmul(noisy, parameters[0]), parameters[1])), 0.3, random);
     const loss = mean(mul(logSoftmax(matmul(hidden, parameters[2])), target));
     const gradients = backward(loss);

@@ -209,7 +209,7 @@ test('inputs that are no tensors, and what ops draw from', async () => {
     () => js(dropout)(a, 0.5),
     /dropout: draws from undefined — expected what createRandom\(gpu, seed\) gives/,
   );
-  await shape(() => js(gaussianNoise)(a, { deviation: 1 }), /gaussianNoise: draws from undefined/);
+  await shape(() => js(gaussianNoise)(a, { std: 1 }), /gaussianNoise: draws from undefined/);
   await shape(() => js(maxPool)(), /maxPool: the input is undefined/);
 });
 
@@ -228,7 +228,7 @@ test('seeds and steps are whole numbers of 32 bits', async () => {
 test('norms: sizes and dtypes of γ, β and running statistics; one value a channel', async () => {
   const x = tensor(gpu, 1, [2, 3, 3, 4]);
   const of = (n: number, dtype: 'f32' | 'u32' = 'f32') => tensor(gpu, 1, [n], { dtype });
-  const training = { training: true } as const;
+  const training = { mode: 'train' } as const;
   for (const norm of [
     batchNorm,
     (...[z, g, b, o]: Parameters<typeof batchNorm>) => normActivation(z, g, b, { ...o, slope: 0.1 }),
@@ -240,15 +240,15 @@ test('norms: sizes and dtypes of γ, β and running statistics; one value a chan
     await shape(() => norm(x, of(4), of(5), training), /beta f32 \[5\]/);
     await shape(() => norm(x, of(4, 'u32'), of(4), training), /gamma u32 \[4\]/);
     const running = { mean: of(4), variance: of(2) };
-    await shape(() => norm(x, of(4), of(4), { training: false, running }), /running.variance f32 \[2\]/);
+    await shape(() => norm(x, of(4), of(4), { mode: 'eval', running }), /running.variance f32 \[2\]/);
     await shape(
-      () => norm(x, of(4), of(4), { training: true, running: { mean: of(4, 'u32'), variance: of(4) } }),
+      () => norm(x, of(4), of(4), { mode: 'train', running: { mean: of(4, 'u32'), variance: of(4) } }),
       /running.mean u32/,
     );
     const pixel = tensor(gpu, 1, [1, 1, 1, 4]);
     await shape(() => norm(pixel, of(4), of(4), training), /one value a channel has no variance — got x \[1,1,1,4\]/);
-    norm(pixel, of(4), of(4), { training: false, running: { mean: of(4), variance: of(4) } });
-    await shape(() => js(norm)(x, of(4), of(4), { training: true, eps: 1 }), /unknown option 'eps'/);
+    norm(pixel, of(4), of(4), { mode: 'eval', running: { mean: of(4), variance: of(4) } });
+    await shape(() => js(norm)(x, of(4), of(4), { mode: 'train', eps: 1 }), /unknown option 'eps'/);
   }
   await shape(() => instanceNorm(tensor(gpu, 1, [2, 1, 1, 4]), of(4), of(4)), /instanceNorm: one value a channel/);
   await shape(() => instanceNorm(x, of(4), of(2)), /instanceNorm: .*beta f32 \[2\]/);

@@ -74,14 +74,15 @@ export function norm(
   const { gamma, beta, running } = normParts(d, d.shape(usual(d, x)).at(-1)!);
   if (name === 'instanceNorm') return d.call('instanceNorm', x, gamma, beta);
   const training = d.chance(0.75);
+  const mode = training ? 'train' : 'eval';
   const items = d.shape(x)[0]!;
   const grouping = items > 1 && d.chance(0.5) ? grouped(d, items) : {};
   const statistics = { ...(!training || d.chance(0.7) ? { running } : {}), ...grouping };
-  if (name === 'batchNorm') return d.call('batchNorm', x, gamma, beta, { ...statistics, training } as Argument);
+  if (name === 'batchNorm') return d.call('batchNorm', x, gamma, beta, { ...statistics, mode } as Argument);
   const dropout = d.chance(0.25) ? { dropout: { rate: 0.5, random } } : {};
   return d.call('normActivation', x, gamma, beta, {
     ...statistics,
-    training,
+    mode,
     slope: d.of([0.01, 0, 0.2]),
     ...dropout,
   } as Argument);
@@ -154,7 +155,7 @@ export const between = [
   (d: Draft, x: Value) => d.call('sub', x, partner(d, x)),
   (d: Draft, x: Value) => d.call('sub', partner(d, x), x),
   (d: Draft, x: Value) => otherView(d, x),
-  (d: Draft, x: Value) => d.call('gaussianNoise', x, { deviation: 0.1, clip: 0.2, random }),
+  (d: Draft, x: Value) => d.call('gaussianNoise', x, { std: 0.1, clip: 0.2, random }),
   (d: Draft, x: Value) => d.call('dropout', x, 0.5, random),
   (d: Draft, x: Value) => activation(d, x),
   (d: Draft, x: Value) => norm(d, x),

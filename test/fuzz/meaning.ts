@@ -142,7 +142,7 @@ function upsampling(x: Shape, factor: number, nearest: boolean): { products: Pro
 
 interface NormOptions {
   readonly running?: { readonly mean: State; readonly variance: State };
-  readonly training: boolean;
+  readonly mode: 'train' | 'eval';
   readonly groups?: readonly number[];
   readonly track?: readonly number[];
   readonly slope?: number;
@@ -150,13 +150,13 @@ interface NormOptions {
 }
 
 function batchNorm(tape: Tape, x: Real, gamma: Real, beta: Real, options: NormOptions): Real {
-  const { running, training, groups = [x.shape[0]!], track = groups.map((_, g) => g) } = options;
+  const { running, mode, groups = [x.shape[0]!], track = groups.map((_, g) => g) } = options;
   must(groups.reduce((sum, items) => sum + items, 0) === x.shape[0], 'groups');
   const channels = x.shape.at(-1)!;
   const rows = groups.map((items) => (x.data.length / channels / x.shape[0]!) * items);
   must(!rows.includes(1), 'one value a channel');
   const epsilon = 1e-5;
-  if (!training) {
+  if (mode === 'eval') {
     const given = { mean: running!.mean.data, variance: running!.variance.data };
     return normalize(tape, x, gamma, beta, { groups: [x.shape[0]!], epsilon, given }).y;
   }
@@ -422,8 +422,8 @@ export function meaningOf(tape: Tape, name: string, args: readonly unknown[]): R
     case 'dropout':
       return tape.dropout(x, args[1] as number, args[2] as Draws);
     case 'gaussianNoise': {
-      const { deviation, clip, random } = args[1] as { deviation: number; clip?: number; random: Draws };
-      return tape.gaussianNoise(x, deviation, clip ?? Number.POSITIVE_INFINITY, random);
+      const { std, clip, random } = args[1] as { std: number; clip?: number; random: Draws };
+      return tape.gaussianNoise(x, std, clip ?? Number.POSITIVE_INFINITY, random);
     }
     case 'crossEntropy':
     case 'diceLoss': {

@@ -21,7 +21,7 @@ for (const shape of [
   const channels = [shape.at(-1)!];
   test(`training [${shape}]`, () =>
     checkOp({
-      op: (x, gamma, beta) => batchNorm(x!, gamma!, beta!, { training: true }),
+      op: (x, gamma, beta) => batchNorm(x!, gamma!, beta!, { mode: 'train' }),
       reference: (x, gamma, beta) => normalization(x!, gamma!, beta!, 1),
       inputs: [{ shape }, { shape: channels }, { shape: channels }],
       atol: 3e-5,
@@ -36,11 +36,11 @@ test('running statistics follow as PyTorch says, and eval mode uses them', async
   const x = tensor(gpu, values, [3, 2]);
   const [gamma, beta] = [tensor(gpu, [2, 3]), tensor(gpu, [0.5, -1])];
   const running = { mean: tensor(gpu, [0, 0]), variance: tensor(gpu, [1, 1]) };
-  await batchNorm(x, gamma, beta, { running, training: true }).read();
+  await batchNorm(x, gamma, beta, { running, mode: 'train' }).read();
   // mean 3 and 30; unbiased variance 4 and 700
   closeTo(await running.mean.read(), [0.3, 3], { rtol: 1e-6 });
   closeTo(await running.variance.read(), [0.9 + 0.4, 0.9 + 70], { rtol: 1e-6 });
-  const y = await batchNorm(x, gamma, beta, { running, training: false }).read();
+  const y = await batchNorm(x, gamma, beta, { running, mode: 'eval' }).read();
   const expected = values.map((v, i) =>
     i % 2 ? ((v - 3) / Math.sqrt(70.9 + 1e-5)) * 3 - 1 : ((v - 0.3) / Math.sqrt(1.3 + 1e-5)) * 2 + 0.5,
   );
@@ -51,7 +51,7 @@ test('eval mode has the gradient of a fixed scale', () =>
   checkOp({
     op: (x, gamma, beta) => {
       const running = { mean: tensor(x!.gpu, [0.5, -1, 2]), variance: tensor(x!.gpu, [0.25, 1, 4]) };
-      return batchNorm(x!, gamma!, beta!, { running, training: false });
+      return batchNorm(x!, gamma!, beta!, { running, mode: 'eval' });
     },
     reference: (x, gamma, beta) => {
       const y = ndArray(x!.shape);
@@ -72,7 +72,7 @@ test('a large offset keeps its digits', async () => {
   const gpu = await testGpu();
   const values = Array.from({ length: 4096 }, (_, i) => 10000 + (i % 7) / 8);
   const one = tensor(gpu, [1]);
-  const y = await batchNorm(tensor(gpu, values, [4096, 1]), one, tensor(gpu, [0]), { training: true }).read();
+  const y = await batchNorm(tensor(gpu, values, [4096, 1]), one, tensor(gpu, [0]), { mode: 'train' }).read();
   const expected = normalization(ndArray([4096, 1], values), ndArray([1], [1]), ndArray([1], [0]), 1);
   closeTo(y, expected.data, { atol: 5e-3 });
 });
@@ -80,7 +80,7 @@ test('a large offset keeps its digits', async () => {
 test('wrong channels are refused', async () => {
   const gpu = await testGpu();
   await refuses(
-    () => batchNorm(tensor(gpu, 0, [2, 3]), tensor(gpu, [1]), tensor(gpu, [1]), { training: true }),
+    () => batchNorm(tensor(gpu, 0, [2, 3]), tensor(gpu, [1]), tensor(gpu, [1]), { mode: 'train' }),
     ShapeError,
     /batchNorm/,
   );

@@ -25,7 +25,7 @@ for (const shape of [[1], [257], [2, 8, 8, 3]]) {
   ] as const) {
     test(`[${shape}] deviation ${deviation} clip ${clip} adds the CPU's numbers`, () =>
       checkOp({
-        op: (x) => gaussianNoise(x!, { deviation, clip, random: createRandom(x!.gpu, 99) }),
+        op: (x) => gaussianNoise(x!, { std: deviation, clip, random: createRandom(x!.gpu, 99) }),
         reference: (x) =>
           mapArray(x!, (v, i) => v + Math.max(-(clip ?? 9), Math.min(clip ?? 9, deviation * normal(i, 99)))),
         inputs: [{ shape }],
@@ -38,12 +38,12 @@ test('mean, deviation and limits', async () => {
   const gpu = await testGpu();
   const size = 100_000;
   const x = tensor(gpu, 0, [size]);
-  const y = Array.from(await gaussianNoise(x, { deviation: 2, random: createRandom(gpu, 5) }).read());
+  const y = Array.from(await gaussianNoise(x, { std: 2, random: createRandom(gpu, 5) }).read());
   const mean = y.reduce((sum, v) => sum + v, 0) / size;
   const deviation = Math.sqrt(y.reduce((sum, v) => sum + v * v, 0) / size);
   assert.ok(Math.abs(mean) < (5 * 2) / Math.sqrt(size), `mean ${mean}`);
   assert.ok(Math.abs(deviation - 2) < 0.03, `deviation ${deviation}`);
-  const z = await gaussianNoise(x, { deviation: 0.1, clip: 0.2, random: createRandom(gpu, 5) }).read();
+  const z = await gaussianNoise(x, { std: 0.1, clip: 0.2, random: createRandom(gpu, 5) }).read();
   assert.ok(z.every((v: number) => Math.abs(v) <= Math.fround(0.2)));
   const limited = z.filter((v: number) => Math.abs(v) === Math.fround(0.2)).length / size;
   assert.ok(Math.abs(limited - 0.0455) < 0.005, `${limited} at the limits`); // two-sided tail beyond 2σ
@@ -52,7 +52,7 @@ test('mean, deviation and limits', async () => {
 test('a negative deviation is refused', async () => {
   const gpu = await testGpu();
   const x = tensor(gpu, [1]);
-  await refuses(() => gaussianNoise(x, { deviation: -1, random: createRandom(gpu, 0) }), ShapeError, /negative/);
+  await refuses(() => gaussianNoise(x, { std: -1, random: createRandom(gpu, 0) }), ShapeError, /negative/);
 });
 
 test.run();

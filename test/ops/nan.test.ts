@@ -152,7 +152,7 @@ const rows: Record<string, Row> = {
   leakyRelu: { op: (x) => leakyRelu(x, 0.1) },
   'leakyRelu of an image': { fuses: true, op: (x) => leakyRelu(x, 0.1), shape: image },
   'leakyRelu, odd': { op: (x) => leakyRelu(x, 0.1), shape: [7] },
-  gaussianNoise: { op: (x) => gaussianNoise(x, { deviation: 0.1, clip: 0.2, random }) },
+  gaussianNoise: { op: (x) => gaussianNoise(x, { std: 0.1, clip: 0.2, random }) },
   softmax: { op: softmax, spoils: [4, 5, 6, 7] },
   'softmax of three': { op: softmax, shape: [5, 3], spoils: [3, 4, 5] },
   logSoftmax: { op: logSoftmax, spoils: [4, 5, 6, 7] },
@@ -188,8 +188,7 @@ const rows: Record<string, Row> = {
   'maxPool of an activation': { fuses: true, op: (x) => maxPool(leakyRelu(x)), shape: image, spoils: [1] },
   'maxPool of a norm': {
     fuses: true,
-    op: (x) =>
-      maxPool(normActivation(x, ones(4), zeros(4), { running: runningStatistics(4), training: false, slope: 0 })),
+    op: (x) => maxPool(normActivation(x, ones(4), zeros(4), { running: runningStatistics(4), mode: 'eval', slope: 0 })),
     shape: image,
     spoils: [1],
   },
@@ -223,7 +222,7 @@ const rows: Record<string, Row> = {
     fuses: true,
     op: (x) =>
       conv(
-        normActivation(x, ones(4), zeros(4), { running: runningStatistics(4), training: false, slope: 0 }),
+        normActivation(x, ones(4), zeros(4), { running: runningStatistics(4), mode: 'eval', slope: 0 }),
         constant([4, 3, 3, 4], x.dtype),
       ),
     shape: image,
@@ -231,19 +230,19 @@ const rows: Record<string, Row> = {
   },
   convTranspose: { op: (x) => convTranspose(x, constant([2, 2, 2, 4], x.dtype)), shape: image, spoils: [4] },
   batchNorm: {
-    op: (x) => batchNorm(x, ones(4), zeros(4), { running: runningStatistics(4), training: true }),
+    op: (x) => batchNorm(x, ones(4), zeros(4), { running: runningStatistics(4), mode: 'train' }),
     spoils: [1, 5, 9, 13],
   },
   instanceNorm: { op: (x) => instanceNorm(x, ones(4), zeros(4)), shape: image, spoils: [1, 5, 9, 13] },
   normActivation: {
     fuses: true,
-    op: (x) => normActivation(x, ones(4), zeros(4), { running: runningStatistics(4), training: true, slope: 0.01 }),
+    op: (x) => normActivation(x, ones(4), zeros(4), { running: runningStatistics(4), mode: 'train', slope: 0.01 }),
     shape: image,
     spoils: [1, 5, 9, 13],
   },
   'normActivation, relu': {
     fuses: true,
-    op: (x) => normActivation(x, ones(4), zeros(4), { running: runningStatistics(4), training: true, slope: 0 }),
+    op: (x) => normActivation(x, ones(4), zeros(4), { running: runningStatistics(4), mode: 'train', slope: 0 }),
     shape: image,
     spoils: [1, 5, 9, 13],
   },

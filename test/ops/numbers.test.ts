@@ -54,7 +54,7 @@ test('forty numbers cost as many kernels as one', async () => {
     ['operands', 4, (x, n) => div(mul(sub(add(x, n), n), n), n)],
     ['clamp', 1, (x, n) => clamp(x, -n, n)],
     ['leakyRelu', 1, (x, n) => leakyRelu(x, n)],
-    ['gaussianNoise', 1, (x, n) => gaussianNoise(x, { deviation: n, clip: 2 * n, random: random(x.gpu) })],
+    ['gaussianNoise', 1, (x, n) => gaussianNoise(x, { std: n, clip: 2 * n, random: random(x.gpu) })],
     ['dropout', 1, (x, n) => dropout(x, n / 2, random(x.gpu))],
   ];
   for (const [name, expected, op] of each) {

@@ -311,7 +311,7 @@ async function network(
     const [lr, decay] = [tensor(gpu, 0.1), tensor(gpu, 0.9)];
     const step = capture(gpu, () => {
       const z = chain.reduce((a, weight) => conv(a, weight), conv(conv(x, w, b), w));
-      const y = normActivation(z, gamma, beta, { training: true, slope: 0.1 });
+      const y = normActivation(z, gamma, beta, { mode: 'train', slope: 0.1 });
       const loss = mean(mul(square(y), scale));
       optimizer.step(backward(loss), lr, { guard: loss, average: { tensors: teacher, decay } });
       return { loss };

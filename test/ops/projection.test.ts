@@ -150,7 +150,7 @@ function featuresOf(make: Make, kind: Features, shape: readonly number[]): () =>
     const f =
       kind === 'plain'
         ? leakyRelu(add(x, 0.1), 0)
-        : normActivation(x, norm.gamma, norm.beta, { running: norm.running, training: true, slope, ...groups });
+        : normActivation(x, norm.gamma, norm.beta, { running: norm.running, mode: 'train', slope, ...groups });
     return { f, other: conv(f, weight) };
   };
 }

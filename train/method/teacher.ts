@@ -57,7 +57,7 @@ export function createTeacher(gpu: Gpu, config: Config, student: Segmenter, view
   }
   const noisy = (images: Tensor): Tensor =>
     gaussianNoise(slice(images, 0, labeled, batch - labeled), {
-      deviation: config.noise,
+      std: config.noise,
       clip: config.noiseClip,
       random,
     });

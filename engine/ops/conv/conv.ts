@@ -23,7 +23,7 @@ import { granted, loaded } from './wish.js';
 export interface ConvOptions {
   /** Distance between outputs, in pixels; 1 if not given. */
   stride?: 1 | 2;
-  /** A batch norm follows: its statistics are summed as the output is written. */
+  /** A batch norm follows: its statistics are summed as the output is written. Default false. */
   statistics?: boolean;
 }
 

@@ -183,7 +183,7 @@ const asArray = async (t: Tensor): Promise<NdArray> => ndArray([...t.shape], Flo
 
 /** dropout(leakyRelu(batchNorm(z))) by the plain ops, with the draws of stream 0. */
 async function composed(gpu: Gpu, z: NdArray, norm: ReturnType<typeof normOf>, rate: number, { groups }: ConvCase) {
-  const options = { training: true, groups };
+  const options = { mode: 'train' as const, groups };
   const normed = batchNorm(toGpu(gpu, z), toGpu(gpu, norm.gamma), toGpu(gpu, norm.beta), options);
   const y = leakyRelu(normed, slope);
   return asArray(rate > 0 ? dropout(y, rate, createRandom(gpu, 3)) : y);

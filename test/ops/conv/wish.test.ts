@@ -84,7 +84,7 @@ async function asked(gpu: Gpu, half: boolean, rate: number): Promise<Job[]> {
         conv(x, draw([outputs, k, k, x.shape.at(-1)!]), draw([outputs]), { statistics: true }),
         draw([outputs]),
         draw([outputs]),
-        { training: true, slope: 0.01, groups: [1, 2], ...(rate && { dropout: { rate, random } }) },
+        { mode: 'train', slope: 0.01, groups: [1, 2], ...(rate && { dropout: { rate, random } }) },
       );
     const x = draw([3, 10, 9, 4], false);
     const deep = layer(layer(layer(x, 3, 8), 3, 8), 1, 8);
