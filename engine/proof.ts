@@ -3,7 +3,7 @@
 // is remembered by the text's hash; a recording that took a kernel for right before it was proven is made again where it was not.
 import { type Claim, isRight, leaveOpen, rememberVerdicts, type Trial, type Verdict } from './choices.js';
 import type { Gpu } from './device.js';
-import { mapped } from './diagnose.js';
+import { copyOut } from './diagnose.js';
 import { kernel } from './kernel.js';
 import { submit, watched } from './launch.js';
 import { trim } from './memory.js';
@@ -91,13 +91,9 @@ function launchedOnce(
     const second = record(ground, candidate);
     const { launches, found, judge } = comparison(ground, [first, second], { terms, ...proof!.of(claimed) });
     const all = [first, second].flatMap((one) => [...one.fills, ...one.launches, ...one.checks]).concat(launches);
-    const staging = gpu.device.createBuffer({ label: 'proof', size: found.bytes, usage: 0x1 | 0x8 }); // MAP_READ | COPY_DST
     const words = watched(gpu, all, async () => {
       submit(gpu, all);
-      const encoder = gpu.device.createCommandEncoder();
-      encoder.copyBufferToBuffer(found.storage.buffer!, found.offset, staging, 0, found.bytes);
-      gpu.device.queue.submit([encoder.finish()]);
-      return mapped(gpu, staging, found.bytes);
+      return copyOut(gpu, 'proof', found.storage.buffer!, found.offset, found.bytes);
     });
     return { judge, words };
   });

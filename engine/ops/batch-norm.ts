@@ -33,9 +33,7 @@ export interface BatchNormOptions {
  */
 export function batchNorm(x: Tensor, gamma: Tensor, beta: Tensor, options: BatchNormOptions): Tensor {
   if (!options)
-    throw new ShapeError(
-      "batchNorm: there are no options — expected { mode: 'train' } or { mode: 'eval' } at least.",
-    );
+    throw new ShapeError("batchNorm: there are no options — expected { mode: 'train' } or { mode: 'eval' } at least.");
   const { running, mode, momentum = 0.1, epsilon = 1e-5 } = options;
   checkOptions('batchNorm', options, ['running', 'mode', 'momentum', 'epsilon', 'groups', 'track']);
   const training = isTraining('batchNorm', mode);

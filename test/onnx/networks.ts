@@ -154,7 +154,7 @@ export const networks: Rows = {
       if (n.number('training_mode', 0))
         notOffered('running variance by the biased one: wgrad has the unbiased one, as PyTorch');
       const running = { mean: n.x(3), variance: n.x(4) };
-      const options = { training: false, running, epsilon: n.number('epsilon', 1e-5) };
+      const options = { mode: 'eval', running, epsilon: n.number('epsilon', 1e-5) } as const;
       return new ChannelsLast(w.batchNorm(n.channelsLast(), n.x(1), n.x(2), options));
     },
   ],

@@ -1,5 +1,6 @@
 // Rows of ONNX's table: shapes, indices and constants. What ONNX computes of shapes and constants is JavaScript here.
-import { broadcastShapes, sizeOf, type Tensor } from '../../engine/index.js';
+import { broadcastShapes, sizeOf } from '../../engine/custom.js';
+import type { Tensor } from '../../engine/index.js';
 import { dtypeOf, type Node, type Rows, w } from './node.js';
 import { notOffered, typeNamed, type Values } from './vectors.js';
 

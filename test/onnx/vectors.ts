@@ -2,7 +2,7 @@
 // fields are those of onnx.proto). Read as plain numbers; nothing here knows wgrad's ops.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fromHalf } from '../../engine/index.js';
+import { fromHalf } from '../../engine/custom.js';
 import { fieldsOf, floats, integers, messages, texts } from './protobuf.js';
 
 /** Why a set cannot be asked of wgrad. */

@@ -149,7 +149,7 @@ test('a deferred activation is computed first', async () => {
   for (const fuse of [true, false]) {
     const before = gpu.flags.fuse;
     gpu.flags.fuse = fuse;
-    const a = normActivation(z, one, zero, { training: true, slope: 0.1 });
+    const a = normActivation(z, one, zero, { mode: 'train', slope: 0.1 });
     const y = maxPool(a, { window: 3, stride: 2, padding: 1 });
     results.push([...(await y.read()), ...(await gradientOf(y, z, scrambled(y.shape)))]);
     gpu.flags.fuse = before;

@@ -39,7 +39,9 @@ test('holds what it exports, licence, READMEs and changes, and no tests or sourc
   for (const room of ['', 'engine/', 'train/', 'bench/', 'examples/'])
     assert.ok(contents.includes(`${room}README.md`), room);
   assert.ok(contents.includes('CHANGELOG.md') && contents.includes('LICENSE'));
-  const astray = contents.filter((path) => /\.test\.|(^|\/)test\/|(^|\/)examples\/(?!README|node\/|pages\/)|^(?!examples\/).*(?<!\.d)\.ts$/.test(path));
+  const astray = contents.filter((path) =>
+    /\.test\.|(^|\/)test\/|(^|\/)examples\/(?!README|node\/|pages\/)|^(?!examples\/).*(?<!\.d)\.ts$/.test(path),
+  );
   assert.equal(astray, []);
 });
 

@@ -6,7 +6,6 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
-  askedFor,
   backward,
   capture,
   conv,
@@ -19,10 +18,10 @@ import {
   square,
   type Tensor,
   tensor,
-  tune,
   uniformStream,
 } from '../../../engine/index.js';
 import { openDevice, tuningFile } from '../../../engine/node.js';
+import { askedFor, tune } from '../../../engine/tune.js';
 import { closeTo } from '../../close-to.js';
 import { lacking } from '../../gpu.js';
 import { unless } from '../../unless.js';
@@ -47,7 +46,7 @@ function stepOf(gpu: Gpu, dtype: 'f32' | 'f16', only?: 'first' | 'forward'): Ste
   const [first, second, gamma, beta, bias] = parameters as [Tensor, Tensor, Tensor, Tensor, Tensor];
   const x = draw([3, 5, 9, channels], { dtype });
   const random = createRandom(gpu, 7);
-  const options = { training: true, slope: 0.01, groups: [1, 2], dropout: { rate: 0.3, random } };
+  const options = { mode: 'train', slope: 0.01, groups: [1, 2], dropout: { rate: 0.3, random } } as const;
   return capture(gpu, () => {
     random.restart();
     if (only === 'first') return [conv(x, first, bias)];
