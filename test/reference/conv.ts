@@ -114,3 +114,50 @@ export function convTranspose(x: NdArray, weight: NdArray, bias?: NdArray): NdAr
   }
   return y;
 }
+
+/** What a convolution of any kind is besides its tensors: one number, or [before, after] zeros, for each side. */
+export interface Kind {
+  readonly stride: readonly number[];
+  readonly padding: readonly (readonly [number, number])[];
+  readonly dilation: readonly number[];
+  readonly groups: number;
+}
+
+/** Calls `visit` for each index of `sides`. */
+function eachIndex(sides: readonly number[], visit: (index: readonly number[]) => void, index: number[] = []): void {
+  if (index.length === sides.length) return visit(index);
+  for (let i = 0; i < sides[index.length]!; i++) eachIndex(sides, visit, [...index, i]);
+}
+
+const offset = (shape: readonly number[], index: readonly number[]): number =>
+  index.reduce((at, i, axis) => at * shape[axis]! + i, 0);
+
+/**
+ * Calls `visit` with the offsets of every product of a convolution that takes `fine` to `coarse`; the weights lie as [the channels of the
+ * image that `makes` names, …kernel, those of the other in one group].
+ */
+export function eachProductOf(
+  fine: readonly number[],
+  coarse: readonly number[],
+  kernel: readonly number[],
+  { stride, padding, dilation, groups }: Kind,
+  makes: 'coarse' | 'fine',
+  visit: (fine: number, weight: number, coarse: number) => void,
+): void {
+  const [ofFine, ofCoarse] = [fine.at(-1)! / groups, coarse.at(-1)! / groups];
+  const weight = makes === 'coarse' ? [coarse.at(-1)!, ...kernel, ofFine] : [fine.at(-1)!, ...kernel, ofCoarse];
+  eachIndex([coarse[0]!, ...coarse.slice(1, -1)], ([n, ...place]) => {
+    eachIndex(kernel, (tap) => {
+      const at = place.map((p, side) => p * stride[side]! + tap[side]! * dilation[side]! - padding[side]![0]);
+      if (at.some((p, side) => p < 0 || p >= fine[side + 1]!)) return;
+      for (let c = 0; c < coarse.at(-1)!; c++) {
+        const group = Math.floor(c / ofCoarse);
+        for (let f = 0; f < ofFine; f++) {
+          const channel = group * ofFine + f;
+          const w = makes === 'coarse' ? [c, ...tap, f] : [channel, ...tap, c % ofCoarse];
+          visit(offset(fine, [n!, ...at, channel]), offset(weight, w), offset(coarse, [n!, ...place, c]));
+        }
+      }
+    });
+  });
+}

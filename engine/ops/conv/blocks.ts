@@ -11,43 +11,26 @@ import {
   blockWeightShader,
   blockWeightThreads,
 } from '../../../shaders/conv/blocks.js';
-import { sumSlicesGrid, sumSlicesShader } from '../../../shaders/conv/slice-sums.js';
-import { checkOptions } from '../../arguments.js';
-import { ActivatedGradient, type GradientFlow, gradientLike, type PartialSums, record } from '../../autograd.js';
-import { ShapeError, sameShape, show } from '../../shape.js';
+import type { Parts } from '../../../shaders/conv/geometry.js';
+import { ActivatedGradient, type GradientFlow, type PartialSums, record } from '../../autograd.js';
 import { run } from '../../stream.js';
 import { empty, type Tensor } from '../../tensor.js';
-import { activationOf, deferredActivation, setStatistics } from '../fusion.js';
-import { imageSizes, ofRank } from '../image-sizes.js';
+import { type ActivationOf, activationOf, deferredActivation, setStatistics } from '../fusion.js';
 import { typesOf } from './family.js';
+import { parameterGradients } from './parameter-gradients.js';
+import type { ConvSizes } from './sizes.js';
 
-/**
- * Transposed convolution with kernel 2 and stride 2, which doubles the size: x [N, H, W, I], weight [O, 2, 2, I], bias [O] →
- * [N, 2H, 2W, O]; in 3-D x [N, D, H, W, I], weight [O, 2, 2, 2, I]. Weight and bias may be f32 where x is f16; their gradients then
- * are, too. `statistics`: a batch norm follows, whose statistics are summed as the output is written.
- */
-export function convTranspose(
-  x: Tensor,
-  weight: Tensor,
-  bias?: Tensor,
-  options: { statistics?: boolean } = {},
-): Tensor {
-  checkOptions('convTranspose', options, ['statistics'], {
-    stride: 'The stride is 2.',
-    padding: 'There is no padding.',
-  });
-  const { batch, size, channels: inputs, rank } = imageSizes('convTranspose', x);
-  const outputs = weight.shape[0] ?? 0;
-  const expected = [outputs, ...Array<number>(rank).fill(2), inputs];
-  if (!sameShape(weight.shape, expected) || (bias && !sameShape(bias.shape, [outputs]))) {
-    throw new ShapeError(
-      `convTranspose: x ${show(x.shape)}, weight ${show(weight.shape)} and bias ${bias ? show(bias.shape) : 'none'} do not match — expected weight [O,${'2,'.repeat(rank)}${inputs}] and bias [O].`,
-    );
-  }
-  const shape = [batch, ...ofRank(rank, size).map((n) => 2 * n), outputs];
-  const channels = { coarse: inputs, fine: outputs, makes: 'fine' } as const;
-  const g: BlockGeometry = { batch, size, planes: rank === 2 ? 1 : 2, ...channels };
-  return blockConv('convTranspose', shape, [x, weight, bias], g, options.statistics ?? false);
+/** The blocks of a convolution or its transpose that has kernel 2, stride 2 and nothing else, and even sides of the fine image. */
+export function blocksOf({ g, rank }: ConvSizes): BlockGeometry | undefined {
+  const { batch, coarse, coarseChannels, fine, fineChannels, groups, makes } = g;
+  const isOfTwo = (side: number): boolean =>
+    g.kernel[side] === 2 &&
+    g.stride[side] === 2 &&
+    g.dilation[side] === 1 &&
+    g.padding[side] === 0 &&
+    fine[side] === 2 * coarse[side]!;
+  if (rank === 1 || groups > 1 || ![0, 1, 2].slice(3 - rank).every(isOfTwo)) return undefined;
+  return { batch, size: coarse, planes: rank === 3 ? 2 : 1, coarse: coarseChannels, fine: fineChannels, makes };
 }
 
 /** The op `name` of x, weight and perhaps bias, whose shapes fit the geometry; y has this shape. */
@@ -63,7 +46,7 @@ export function blockConv(
   const kernel = g.makes === 'coarse' ? 'gather' : 'scatter';
   const y = empty(gpu, shape, types.dtype, name);
   const deferred = appliesOnLoad(kernel, g) ? deferredActivation(x) : undefined;
-  const sums = statistics && gpu.flags.fuse ? partialSums(kernel, g, y) : undefined;
+  const sums = statistics && gpu.flags.fuse ? partialSums(y, blockParts(kernel, g)) : undefined;
   const fusion = { onLoad: deferred?.activation, statistics: sums !== undefined };
   run(
     blockShader(kernel, g, { ...types, bias: bias !== undefined, fusion }),
@@ -89,10 +72,21 @@ export function blockConv(
 const appliesOnLoad = (kernel: BlockKernel, g: BlockGeometry): boolean =>
   (kernel === 'gather' ? g.coarse : g.fine * 2 * g.planes) <= 96;
 
-function partialSums(kernel: BlockKernel, g: BlockGeometry, of: Tensor): PartialSums {
-  const parts = blockParts(kernel, g);
-  return { parts, partials: empty(of.gpu, [parts.count, 2, of.shape.at(-1)!], 'f32', `${of.label}.partials`) };
-}
+/** Partial sums of y, of so many parts. */
+export const partialSums = (y: Tensor, parts: Parts): PartialSums => ({
+  parts,
+  partials: empty(y.gpu, [parts.count, 2, y.shape.at(-1)!], 'f32', `${y.label}.partials`),
+});
+
+/** What an input gradient binds to take the derivative of the activation `of` as well. */
+export const taken = (
+  of: ActivationOf | undefined,
+  sums: PartialSums | undefined,
+  base: Tensor | undefined,
+): Record<string, Tensor> => ({
+  ...(of && sums && { z: of.z, zCoefficients: of.coefficients, partials: sums.partials, ...of.draws }),
+  ...(base && { base }),
+});
 
 function inputGradient(
   x: Tensor,
@@ -108,7 +102,7 @@ function inputGradient(
   const given = flow.activated(0) ? activationOf(x) : undefined;
   // On a CPU, drawing dropout for every pixel takes longer to compile than it saves.
   const of = given?.activation.dropout && gpu.adapter.software ? undefined : given;
-  const sums = of && partialSums(kernel, g, dx);
+  const sums = of && partialSums(dx, blockParts(kernel, g));
   const base = of && flow.take(0);
   const fusion = { gradient: of?.activation, base: base !== undefined };
   run(
@@ -117,8 +111,7 @@ function inputGradient(
       x: dy,
       weight,
       y: dx,
-      ...(of && sums && { z: of.z, zCoefficients: of.coefficients, partials: sums.partials, ...of.draws }),
-      ...(base && { base }),
+      ...taken(of, sums, base),
     },
     { threads: blockThreads(kernel, g) },
   );
@@ -132,33 +125,15 @@ function weightGradient(
   dy: Tensor,
   g: BlockGeometry,
 ): [Tensor, Tensor | undefined] {
-  const { gpu } = x;
   const { dtype, parameters } = typesOf('conv', x, weight);
-  const like = (parameter: Tensor, label: string): Tensor =>
-    parameters === 'f32' ? gradientLike(parameter) : empty(gpu, parameter.shape, parameters, label);
-  const dWeight = like(weight, 'dWeight');
-  const dBias = bias && like(bias, 'dBias');
-  const partialWeight = empty(gpu, [blockWeightChunks(g), ...weight.shape], 'f32', 'partialWeight');
-  const partialBias = bias && empty(gpu, [blockBiasChunks(g), ...bias.shape], 'f32', 'partialBias');
   const deferred = deferredActivation(x);
-  run(
-    blockWeightShader(g, { dtype, bias: bias !== undefined, onLoad: deferred?.activation }),
-    {
-      x: deferred?.z ?? x,
-      dy,
-      dWeight: partialWeight,
-      ...(partialBias && { dBias: partialBias }),
-      ...(deferred && { coefficients: deferred.coefficients }),
-    },
-    { threads: blockWeightThreads(g) },
-  );
-  const { software } = gpu.adapter;
+  const source = blockWeightShader(g, { dtype, bias: bias !== undefined, onLoad: deferred?.activation });
   const slices = { slices: blockWeightChunks(g), biasSlices: blockBiasChunks(g) };
-  const summing = { dtype: parameters, bias: bias !== undefined, ...slices, software };
-  run(
-    sumSlicesShader(summing),
-    { partialWeight, dWeight, ...(partialBias && dBias && { partialBias, dBias }) },
-    sumSlicesGrid(summing, weight.size + (bias?.size ?? 0)),
+  return parameterGradients(weight, bias, parameters, slices, (sums) =>
+    run(
+      source,
+      { x: deferred?.z ?? x, dy, ...sums, ...(deferred && { coefficients: deferred.coefficients }) },
+      { threads: blockWeightThreads(g) },
+    ),
   );
-  return [dWeight, dBias];
 }

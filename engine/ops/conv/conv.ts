@@ -1,61 +1,72 @@
 // Records convolutions, 2-D and 3-D, channels last. forward.ts and weight-gradient.ts decide which kernel runs.
 import type { Activation } from '../../../shaders/conv/fusion.js';
-import type { Parts } from '../../../shaders/conv/geometry.js';
-import { type ConvGeometry, paddingOf, type Triple } from '../../../shaders/conv/geometry.js';
-import { sumSlicesGrid, sumSlicesShader } from '../../../shaders/conv/slice-sums.js';
+import type { ConvGeometry } from '../../../shaders/conv/geometry.js';
 import { convStridedGradientShader, convStridedGradientThreads } from '../../../shaders/conv/strided-gradient.js';
 import { commonDivisor } from '../../../shaders/norm-sizes.js';
-import { checkOptions } from '../../arguments.js';
-import { ActivatedGradient, type GradientFlow, gradientLike, type PartialSums, record } from '../../autograd.js';
-import type { Gpu } from '../../device.js';
-import { ShapeError, sameShape, show, sizeOf } from '../../shape.js';
+import { checkOptions, showValue } from '../../arguments.js';
+import { ActivatedGradient, type GradientFlow, record } from '../../autograd.js';
+import { ShapeError, sizeOf } from '../../shape.js';
 import { run } from '../../stream.js';
 import { empty, type Tensor } from '../../tensor.js';
-import { expectTensors } from '../float-type.js';
 import { type ActivationOf, activationOf, deferredActivation, setStatistics } from '../fusion.js';
-import { imageSizes } from '../image-sizes.js';
-import { blockConv } from './blocks.js';
+import { blockConv, blocksOf, partialSums, taken } from './blocks.js';
 import { typesOf } from './family.js';
-import { convKernel, onePass, weightGradientKernel } from './forward.js';
+import { convKernel, weightGradientKernel } from './forward.js';
+import { parameterGradients } from './parameter-gradients.js';
+import { type ConvSizes, convSizes, type Padding } from './sizes.js';
 import { granted, loaded } from './wish.js';
 
-/** Options of `conv`. */
+/** Options of `conv`. A list has an entry for each side of the image, the first side first. */
 export interface ConvOptions {
-  /** Distance between outputs, in pixels; 1 if not given. */
-  stride?: 1 | 2;
+  /** Pixels of x between neighbouring outputs: 1 (the default) or 2, or a list of as many 1s or 2s as there are sides. */
+  stride?: number | readonly number[];
+  /**
+   * Zeros around x, less than the kernel has pixels: a number; or for each side a number or a pair [before, after]; `'valid'` for none;
+   * `'same'` for as many as ⌈n/stride⌉ outputs need, of an odd number one more after (TensorFlow's and ONNX's SAME_UPPER). Default:
+   * ⌊(k − 1)/2⌋ before, and after as many as ⌈n/stride⌉ outputs need.
+   */
+  padding?: Padding;
   /** A batch norm follows: its statistics are summed as the output is written. Default false. */
   statistics?: boolean;
 }
 
 /**
- * Convolution of x [N, H, W, C] with weight [O, kH, kW, C] and bias [O], or of x [N, D, H, W, C] with weight
- * [O, kD, kH, kW, C]; stride 1 or 2. The output has ⌈H/stride⌉ rows and O channels. The zero padding before each axis is
- * ⌊(k − 1)/2⌋. After it there is as much as the output needs: with stride 1 the same for odd k and one more for even k; none for
- * k = 2, stride 2 and even sizes. Weight and bias may be f32 where x is f16; their gradients are then f32, too.
+ * Convolution of x [N, W, C], [N, H, W, C] or [N, D, H, W, C] with weight [O, …kernel, C] and bias [O], stride 1 or 2. Each side of the
+ * output has ⌊(n + padding − k)/stride⌋ + 1 pixels, ⌈n/stride⌉ where no padding is given. Weight and bias may be f32 where x is f16; their
+ * gradients are then f32, too. `generalConv` takes any stride, dilation and groups. Throws a ShapeError for sizes that do not fit.
  */
 export function conv(x: Tensor, weight: Tensor, bias?: Tensor, options: ConvOptions = {}): Tensor {
-  expectTensors('conv', x, weight, ...(bias === undefined ? [] : [bias]));
-  checkOptions('conv', options, ['stride', 'statistics'], {
-    padding: 'The padding is ⌊(k − 1)/2⌋ before each axis.',
-    dilation: 'There is no dilation.',
-    groups: 'There are no groups.',
-  });
-  const { stride = 1, statistics = false } = options;
-  const geometry = geometryOf(x, weight, bias, stride);
-  const outputShape = [x.shape[0]!, ...spatial(x).map((n) => Math.ceil(n / stride)), geometry.outputs];
-  const blocks = blocksOf(geometry, x.shape.length - 2);
-  if (blocks) return blockConv('conv', outputShape, [x, weight, bias], blocks, statistics);
+  const other = 'Call generalConv.';
+  checkOptions('conv', options, ['stride', 'padding', 'statistics'], { dilation: other, groups: other });
+  const sizes = convSizes('conv', x, weight, bias, options);
+  const y = tunedConv([x, weight, bias], sizes, options.statistics);
+  if (y) return y;
+  throw new ShapeError(
+    `conv: stride is ${showValue(options.stride)} — expected 1 or 2, and less padding than the kernel has pixels. ${other}`,
+  );
+}
+
+/** A convolution by the tuned families of kernels, or by those of blocks; undefined where they do not compute it. */
+export function tunedConv(
+  [x, weight, bias]: readonly [x: Tensor, weight: Tensor, bias: Tensor | undefined],
+  sizes: ConvSizes,
+  statistics = false,
+): Tensor | undefined {
+  const blocks = blocksOf(sizes);
+  if (blocks) return blockConv('conv', sizes.shape, [x, weight, bias], blocks, statistics);
+  const geometry = plainGeometry(sizes);
+  if (!geometry) return undefined;
   const types = typesOf('conv', x, weight, bias);
   const { gpu } = x;
 
-  const y = empty(gpu, outputShape, types.dtype, 'conv');
+  const y = empty(gpu, sizes.shape, types.dtype, 'conv');
   const waiting = deferredActivation(x, true);
   const { g, along } = flattened(geometry, waiting);
   const wish = { bias: bias !== undefined, onLoad: along(waiting), statistics: statistics && gpu.flags.fuse };
   const kernel = convKernel(gpu, types, g, false, wish);
   const fusion = granted(wish, kernel);
   const deferred = fusion.onLoad && waiting;
-  const sums = fusion.statistics ? partialSums(gpu, kernel.parts, g) : undefined;
+  const sums = fusion.statistics ? partialSums(y, kernel.parts) : undefined;
   const { source, grid } = kernel.launch({ bias: wish.bias, fusion });
   run(
     source,
@@ -79,46 +90,18 @@ export function conv(x: Tensor, weight: Tensor, bias?: Tensor, options: ConvOpti
   });
 }
 
-const partialSums = (gpu: Gpu, parts: Parts, { outputs }: ConvGeometry): PartialSums => ({
-  parts,
-  partials: empty(gpu, [parts.count, 2, outputs], 'f32', 'conv.partials'),
-});
-
-/** Where kernel and stride are 2 and the sides even, the convolution of blocks that it is. */
-function blocksOf({ batch, input, output, kernel, stride, inputs, outputs }: ConvGeometry, rank: number) {
-  const axes = [0, 1, 2].slice(3 - rank);
-  if (stride !== 2 || !axes.every((axis) => kernel[axis] === 2 && input[axis]! % 2 === 0)) return undefined;
-  const planes = rank === 3 ? 2 : 1;
-  return { batch, size: output, planes, coarse: outputs, fine: inputs, makes: 'coarse' } as const;
-}
-
-const spatial = (x: Tensor): readonly number[] => x.shape.slice(1, -1);
-
-function geometryOf(x: Tensor, weight: Tensor, bias: Tensor | undefined, stride: number): ConvGeometry {
-  const { batch, size: input, channels: inputs, rank } = imageSizes('conv', x);
-  const layout = rank === 3 ? '[O, kD, kH, kW, C]' : '[O, kH, kW, C]';
-  if (weight.shape.length !== x.shape.length) {
-    throw new ShapeError(
-      `conv: weight must be ${layout} for x ${show(x.shape)} — got ${show(weight.shape)}. Give it ${rank + 2} axes.`,
-    );
-  }
-  const taps = imageSizes('conv', weight); // [O, …kernel, C] lies as an image does
-  if (taps.channels !== inputs) {
-    throw new ShapeError(
-      `conv: input has ${inputs} channels, weight expects ${taps.channels} — x ${show(x.shape)}, weight ${show(weight.shape)} is ${layout}. Channels come last.`,
-    );
-  }
-  if (stride !== 1 && stride !== 2) {
-    throw new ShapeError(`conv: stride must be 1 or 2 — got ${String(stride)}. Use one of these.`);
-  }
-  const outputs = taps.batch;
-  if (bias && !sameShape(bias.shape, [outputs])) {
-    throw new ShapeError(
-      `conv: bias must be [${outputs}] — got ${show(bias.shape)}. It needs one value per output channel.`,
-    );
-  }
-  const output = input.map((n) => Math.ceil(n / stride)) as unknown as Triple;
-  return { batch, input, output, inputs, outputs, kernel: taps.size, padding: paddingOf(taps.size), stride };
+/** The geometry of a convolution that the tuned families compute: one group, no dilation, stride 1 or 2, some image under every tap. */
+function plainGeometry({ g, after, rank }: ConvSizes): ConvGeometry | undefined {
+  const { batch, coarse, fine, fineChannels, coarseChannels, kernel, padding } = g;
+  const [, , stride] = g.stride;
+  const isPlain = (side: number): boolean =>
+    g.stride[side] === stride &&
+    g.dilation[side] === 1 &&
+    padding[side]! < kernel[side]! &&
+    after[side]! < kernel[side]!;
+  if (g.groups > 1 || (stride !== 1 && stride !== 2) || ![0, 1, 2].slice(3 - rank).every(isPlain)) return undefined;
+  const channels = { inputs: fineChannels, outputs: coarseChannels };
+  return { batch, input: fine, output: coarse, ...channels, kernel, padding, stride };
 }
 
 /**
@@ -140,9 +123,10 @@ function flattened(
 }
 
 /** The input gradient of stride 1 as a convolution: dy takes the place of x, and the weights are read backwards. */
-function turned({ inputs, outputs, kernel, padding, ...sizes }: ConvGeometry): ConvGeometry {
+function turned({ input, output, inputs, outputs, kernel, padding, ...others }: ConvGeometry): ConvGeometry {
   const last = (axis: 0 | 1 | 2): number => kernel[axis] - 1 - padding[axis];
-  return { ...sizes, inputs: outputs, outputs: inputs, kernel, padding: [last(0), last(1), last(2)] };
+  const sizes = { input: output, output: input, inputs: outputs, outputs: inputs };
+  return { ...others, ...sizes, kernel, padding: [last(0), last(1), last(2)] };
 }
 
 function inputGradient(
@@ -168,7 +152,7 @@ function inputGradient(
   const base = of && flow.take(0);
   const wish = { bias: false, gradient: along(of), base: base !== undefined };
   const kernel = convKernel(gpu, types, g, true, wish);
-  const sums = of && partialSums(gpu, kernel.parts, g);
+  const sums = of && partialSums(dx, kernel.parts);
   const { source, grid } = kernel.launch({ bias: false, fusion: granted(wish, kernel) });
   run(
     source,
@@ -176,8 +160,7 @@ function inputGradient(
       x: dy,
       weight,
       y: dx,
-      ...(of && sums && { z: of.z, zCoefficients: of.coefficients, partials: sums.partials, ...of.draws }),
-      ...(base && { base }),
+      ...taken(of, sums, base),
     },
     grid,
   );
@@ -191,33 +174,13 @@ function weightGradient(
   dy: Tensor,
   g: ConvGeometry,
 ): [Tensor, Tensor | undefined] {
-  const { gpu } = x;
   const types = typesOf('conv', x, weight);
-  const { parameters } = types;
   const waiting = deferredActivation(x, true);
   const wish = { bias: bias !== undefined, onLoad: waiting?.activation };
-  const kernel = weightGradientKernel(gpu, types, g, wish);
-  const { slices } = kernel;
-  const like = (parameter: Tensor, label: string): Tensor =>
-    parameters === 'f32' ? gradientLike(parameter) : empty(gpu, parameter.shape, parameters, label);
-  const dWeight = like(weight, 'dWeight');
-  const dBias = bias && like(bias, 'dBias');
+  const kernel = weightGradientKernel(x.gpu, types, g, wish);
   const onLoad = loaded(wish, kernel);
   const deferred = onLoad && waiting;
   const { source, grid } = kernel.launch({ bias: wish.bias, onLoad });
   const from = { x: deferred?.z ?? x, dy, ...(deferred && { coefficients: deferred.coefficients, ...deferred.draws }) };
-  if (onePass(kernel, types)) {
-    run(source, { ...from, dWeight, ...(dBias && { dBias }) }, grid);
-    return [dWeight, dBias];
-  }
-  const partialWeight = empty(gpu, [slices, ...weight.shape], 'f32', 'partialWeight');
-  const partialBias = bias && empty(gpu, [slices, ...bias.shape], 'f32', 'partialBias');
-  run(source, { ...from, dWeight: partialWeight, ...(partialBias && { dBias: partialBias }) }, grid);
-  const summing = { dtype: parameters, bias: bias !== undefined, slices, software: gpu.adapter.software };
-  run(
-    sumSlicesShader(summing),
-    { partialWeight, dWeight, ...(partialBias && dBias && { partialBias, dBias }) },
-    sumSlicesGrid(summing, weight.size + (bias?.size ?? 0)),
-  );
-  return [dWeight, dBias];
+  return parameterGradients(weight, bias, types.parameters, kernel, (sums) => run(source, { ...from, ...sums }, grid));
 }

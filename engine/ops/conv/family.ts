@@ -1,6 +1,6 @@
 // Families of kernels: direct, tiled and matrix kernels compute the same results in different ways. A family lists the candidates
 // for a shape and makes a kernel from one. To add a family, write its file and add it to forward.ts.
-import type { ConvGeometry } from '../../../shaders/conv/geometry.js';
+import { type ConvGeometry, paddingOf } from '../../../shaders/conv/geometry.js';
 import type { MatrixUnit } from '../../../shaders/conv/matrix-unit.js';
 import type { WorkgroupLimits } from '../../../shaders/conv/staging.js';
 import type { Float } from '../../../shaders/wgsl.js';
@@ -65,9 +65,18 @@ export function candidatesOf<Kernel>(families: Families<Kernel>, wanted: Wanted)
   );
 }
 
-/** The tuner's key for the choice of a kernel. */
-export const keyOf = (pass: string, { dtype, parameters }: ConvTypes, g: ConvGeometry): string =>
-  `conv.${pass} ${dtype}${parameters === dtype ? '' : `/${parameters}`} b${g.batch} ${g.input.join('x')} ${g.inputs}>${g.outputs} k${g.kernel.join('x')} s${g.stride}`;
+/** The tuner's key for the choice of a kernel. Padding and output are part of it where they are not those of a call without a padding. */
+export function keyOf(pass: string, { dtype, parameters }: ConvTypes, g: ConvGeometry): string {
+  const { batch, input, output, inputs, outputs, kernel, padding, stride } = g;
+  const usual = paddingOf(kernel).map((before, axis) =>
+    pass === 'inputGradient' ? kernel[axis]! - 1 - before : before,
+  );
+  const isUsual = [0, 1, 2].every(
+    (axis) => padding[axis] === usual[axis] && output[axis] === Math.ceil(input[axis]! / stride),
+  );
+  const places = isUsual ? '' : ` p${padding.join('x')}>${output.join('x')}`;
+  return `conv.${pass} ${dtype}${parameters === dtype ? '' : `/${parameters}`} b${batch} ${input.join('x')} ${inputs}>${outputs} k${kernel.join('x')} s${stride}${places}`;
+}
 
 /** What the device offers a workgroup. */
 export const workgroupLimits = ({ limits }: Gpu): WorkgroupLimits => ({
