@@ -14,6 +14,7 @@ export {
   attentionLayer,
   batchNormLayer,
   type ConvLayerOptions,
+  type ConvTransposeLayerOptions,
   convLayer,
   convTransposeLayer,
   dropoutLayer,
@@ -31,10 +32,12 @@ export {
   countParameters,
   type ForwardOptions,
   isTransposed,
+  layoutOf,
   type Module,
   moduleOf,
   Parameters,
   type Segmenter,
+  type WeightLayout,
 } from './module.js';
 export type { NetworkSizes, OnnxOptions, OnnxWeights } from './onnx/network.js';
 export { unetOnnx, unetSizes } from './onnx/unet.js';

@@ -6,21 +6,22 @@ import {
   add,
   attention,
   batchNorm,
-  conv,
   convTranspose,
   dropout,
   embedding,
+  generalConv,
   groupNorm,
   layerNorm,
   matmul,
   normActivation,
+  type Padding,
   type Random,
   reshape,
   ShapeError,
   type Tensor,
 } from '../engine/index.js';
 import { type Init, standardNormal, zeros } from './inits.js';
-import { type ForwardOptions, markTransposed, type Parameters } from './module.js';
+import { type ForwardOptions, markKernel, type Parameters } from './module.js';
 
 /** Weights [outputs, …kernel, inputs] and a bias [outputs], from `init` or uniform in ±1/√fan-in. */
 function weightsOf(parameters: Parameters, shape: readonly number[], init: Init | undefined, bias = true) {
@@ -77,41 +78,82 @@ export function embeddingLayer(
   return (indices: Tensor): Tensor => embedding(weight, indices);
 }
 
-/** Options of a convolution layer. */
+/** Options of a convolution layer. A list has an entry for each side of the image, the first side first. */
 export interface ConvLayerOptions {
-  /** Rank of kernel and images: 2 (the default) or 3. */
-  rank?: 2 | 3;
+  /** Rank of kernel and images: 1, 2 (the default) or 3. */
+  rank?: 1 | 2 | 3;
   /** Default 1. */
-  stride?: 1 | 2;
+  stride?: number | readonly number[];
+  /** Zeros around x; default as many as ⌈n/stride⌉ outputs need, ⌊dilation · (k − 1)/2⌋ of them before. */
+  padding?: Padding;
+  /** Pixels between neighbouring taps; default 1. */
+  dilation?: number | readonly number[];
+  /** Groups of channels; default 1. With as many as inputs it is a depthwise convolution. */
+  groups?: number;
+  /** Whether a bias is added; default true. */
+  bias?: boolean;
   /** Initial weights; PyTorch's if not given. */
   init?: Init;
 }
 
+/** [k, …], one for each side. */
+const kernelOf = (kernel: number | readonly number[], rank: number): readonly number[] =>
+  typeof kernel === 'number' ? Array<number>(rank).fill(kernel) : kernel;
+
 /**
- * A convolution with bias, kernel k along each axis and `same` padding; x [N, H, W, I] → [N, H/stride, W/stride, O], or with rank 3 x
- * [N, D, H, W, I]. Pass `statistics` if a batch norm follows that uses the batch's statistics.
+ * A convolution, kernel k along each axis or one number for each; x [N, H, W, I] → [N, H/stride, W/stride, O], or with rank 1 x [N, W, I],
+ * with rank 3 x [N, D, H, W, I]. The fan-in is PyTorch's, I/groups · kernel. Pass `statistics` if a batch norm follows that uses the
+ * batch's statistics.
  */
 export function convLayer(
   parameters: Parameters,
   inputs: number,
   outputs: number,
-  kernel: number,
-  { rank = 2, stride = 1, init }: ConvLayerOptions = {},
+  kernel: number | readonly number[],
+  { rank = 2, groups = 1, bias: biased = true, init, ...places }: ConvLayerOptions = {},
 ) {
-  const { weight, bias } = weightsOf(parameters, [outputs, ...Array<number>(rank).fill(kernel), inputs], init);
-  return (x: Tensor, { statistics = false } = {}): Tensor => conv(x, weight, bias, { stride, statistics });
+  const shape = [outputs, ...kernelOf(kernel, rank), inputs / groups];
+  const { weight, bias } = weightsOf(parameters, shape, init, biased);
+  markKernel(weight);
+  return (x: Tensor, { statistics = false } = {}): Tensor =>
+    generalConv(x, weight, bias, { ...places, groups, statistics });
+}
+
+/** Options of a transposed convolution layer. A list has an entry for each side of the image, the first side first. */
+export interface ConvTransposeLayerOptions {
+  /** Rank of kernel and images: 1, 2 (the default) or 3. */
+  rank?: 1 | 2 | 3;
+  /** Default 2, along each axis or one number for each. */
+  kernel?: number | readonly number[];
+  /** Default 2. */
+  stride?: number | readonly number[];
+  /** Pixels cut off the result; default none. */
+  padding?: Padding;
+  /** Pixels more after each side; default 0. */
+  outputPadding?: number | readonly number[];
+  /** Pixels between neighbouring taps; default 1. */
+  dilation?: number | readonly number[];
+  /** Groups of channels; default 1. */
+  groups?: number;
 }
 
 /**
- * A transposed convolution with bias, kernel 2 and stride 2: x [N, H, W, I] → [N, 2H, 2W, O], or with rank 3 x [N, D, H, W, I]. Its
- * weights are marked as transposed: PyTorch has their inputs first. The fan-in is PyTorch's, O·2^rank.
+ * A transposed convolution with bias, kernel 2 and stride 2 if not given: x [N, H, W, I] → [N, 2H, 2W, O], or with rank 1 x [N, W, I], with
+ * rank 3 x [N, D, H, W, I]. Its weights are marked as transposed: PyTorch has their inputs first. The fan-in is PyTorch's, O/groups · kernel.
  */
-export function convTransposeLayer(parameters: Parameters, inputs: number, outputs: number, rank: 2 | 3 = 2) {
-  const bound = 1 / Math.sqrt(outputs * 2 ** rank);
-  const weight = parameters.uniform('weight', [outputs, ...Array<number>(rank).fill(2), inputs], bound);
-  markTransposed(weight);
+export function convTransposeLayer(
+  parameters: Parameters,
+  inputs: number,
+  outputs: number,
+  { rank = 2, kernel = 2, groups = 1, ...places }: ConvTransposeLayerOptions = {},
+) {
+  const sides = kernelOf(kernel, rank);
+  const bound = 1 / Math.sqrt(sides.reduce((a, b) => a * b, outputs / groups));
+  const weight = parameters.uniform('weight', [outputs, ...sides, inputs / groups], bound);
+  markKernel(weight, { transposed: true, groups });
   const bias = parameters.uniform('bias', [outputs], bound);
-  return (x: Tensor, { statistics = false } = {}): Tensor => convTranspose(x, weight, bias, { statistics });
+  return (x: Tensor, { statistics = false } = {}): Tensor =>
+    convTranspose(x, weight, bias, { ...places, groups, statistics });
 }
 
 /**

@@ -72,13 +72,26 @@ export class Parameters {
   }
 }
 
-const transposed = new WeakSet<Tensor>();
+/** How PyTorch lays out weights. */
+export interface WeightLayout {
+  /** Weights of a convolution: [O, …kernel, I] here, [O, I, …kernel] in PyTorch. */
+  kernel?: boolean;
+  /** Of a transposed one: [O, …kernel, I/groups] here, [I, O/groups, …kernel] in PyTorch. */
+  transposed?: boolean;
+  groups?: number;
+}
 
-/** Marks weights of a transposed convolution: [O, …kernel, I] here, [I, O, …kernel] in PyTorch. */
-export const markTransposed = (weight: Tensor): unknown => transposed.add(weight);
+const layouts = new WeakMap<Tensor, WeightLayout>();
 
-/** Whether a tensor holds weights of a transposed convolution: `toPyTorch` and `fromPyTorch` need to know. */
-export const isTransposed = (weight: Tensor): boolean => transposed.has(weight);
+/** Marks weights of a convolution. */
+export const markKernel = (weight: Tensor, layout: WeightLayout = {}): unknown =>
+  layouts.set(weight, { kernel: true, ...layout });
+
+/** The layout of a parameter, which `toPyTorch` and `fromPyTorch` need to know. */
+export const layoutOf = (parameter: Tensor): WeightLayout => layouts.get(parameter) ?? {};
+
+/** Whether a tensor holds weights of a transposed convolution. */
+export const isTransposed = (weight: Tensor): boolean => layoutOf(weight).transposed ?? false;
 
 /** The members of every model. */
 export interface Module {

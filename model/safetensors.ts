@@ -1,6 +1,7 @@
 // Weights as bytes: the safetensors format, which holds named arrays and text metadata, and PyTorch's layout of them. Checks are those
 // of safetensors' own implementation. No file access here, so that a browser reads and writes the same bytes as Node.
 import { fromHalf } from '../engine/custom.js';
+import type { WeightLayout } from './module.js';
 
 /** Thrown for bytes that are not a whole, consistent safetensors file; the message says why, without a file name. */
 export class SafetensorsError extends Error {
@@ -140,37 +141,44 @@ function duplicateKey(text: string): string | undefined {
 }
 
 /**
- * Convolution weights [O, …kernel, I] to PyTorch's [O, I, …kernel] or, where they are those of a transposed convolution,
- * [I, O, …kernel]; shapes of fewer than four axes stay.
+ * Convolution weights [O, …kernel, I] to PyTorch's [O, I, …kernel] or, where they are those of a transposed convolution, [I, O/groups,
+ * …kernel] from [O, …kernel, I/groups]. Without a layout, shapes of four axes and more are weights of a convolution; others stay.
  */
-export function toPyTorch({ shape, data }: NamedArray, { transposed = false } = {}): NamedArray {
-  if (shape.length < 4) return { shape, data };
+export function toPyTorch({ shape, data }: NamedArray, layout: WeightLayout = {}): NamedArray {
+  const { kernel = shape.length > 3, transposed = false, groups = 1 } = layout;
+  if (!kernel) return { shape, data };
   const [outputs = 0, ...rest] = shape;
   const inputs = rest.pop()!;
   const taps = rest.reduce((a, b) => a * b, 1);
   const moved = new Float32Array(data.length);
+  const place = placeOf(outputs, inputs, transposed, groups);
   for (let o = 0; o < outputs; o++) {
     for (let t = 0; t < taps; t++) {
-      for (let i = 0; i < inputs; i++) {
-        const pair = transposed ? i * outputs + o : o * inputs + i;
-        moved[pair * taps + t] = data[(o * taps + t) * inputs + i]!;
-      }
+      for (let i = 0; i < inputs; i++) moved[place(o, i) * taps + t] = data[(o * taps + t) * inputs + i]!;
     }
   }
-  return { shape: [...(transposed ? [inputs, outputs] : [outputs, inputs]), ...rest], data: moved };
+  return { shape: [...(transposed ? [inputs * groups, outputs / groups] : [outputs, inputs]), ...rest], data: moved };
 }
 
-/** PyTorch's [O, I, …kernel], or transposed [I, O, …kernel], to our [O, …kernel, I]; shapes of fewer than four axes stay. */
-export function fromPyTorch({ shape, data }: NamedArray, { transposed = false } = {}): NamedArray {
-  if (shape.length < 4) return { shape, data };
+/** The index of output o and input i of its group among PyTorch's kernels. */
+const placeOf = (outputs: number, inputs: number, transposed: boolean, groups: number) => {
+  const ofGroup = outputs / groups;
+  return (o: number, i: number): number =>
+    transposed ? (Math.floor(o / ofGroup) * inputs + i) * ofGroup + (o % ofGroup) : o * inputs + i;
+};
+
+/** PyTorch's [O, I, …kernel], or transposed [I, O/groups, …kernel], to our [O, …kernel, I/groups]; other shapes stay, as in `toPyTorch`. */
+export function fromPyTorch({ shape, data }: NamedArray, layout: WeightLayout = {}): NamedArray {
+  const { kernel = shape.length > 3, transposed = false, groups = 1 } = layout;
+  if (!kernel) return { shape, data };
   const [first = 0, second = 0, ...rest] = shape;
-  const [outputs, inputs] = transposed ? [second, first] : [first, second];
+  const [outputs, inputs] = transposed ? [second * groups, first / groups] : [first, second];
   const taps = rest.reduce((a, b) => a * b, 1);
   const moved = new Float32Array(data.length);
+  const place = placeOf(outputs, inputs, transposed, groups);
   for (let o = 0; o < outputs; o++) {
     for (let i = 0; i < inputs; i++) {
-      const pair = transposed ? i * outputs + o : o * inputs + i;
-      for (let t = 0; t < taps; t++) moved[(o * taps + t) * inputs + i] = data[pair * taps + t]!;
+      for (let t = 0; t < taps; t++) moved[(o * taps + t) * inputs + i] = data[place(o, i) * taps + t]!;
     }
   }
   return { shape: [outputs, ...rest, inputs], data: moved };

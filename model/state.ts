@@ -1,7 +1,7 @@
 // A module's state as bytes: safetensors with PyTorch's names and layout of weights, so that Python reads them. No file access here, so
 // that a browser saves and loads as Node does; the trainer's checkpoints are these bytes with a hash.
 import { ShapeError, type Tensor } from '../engine/index.js';
-import { isTransposed, type Module } from './module.js';
+import { layoutOf, type Module } from './module.js';
 import { decodeSafetensors, encodeSafetensors, fromPyTorch, type NamedArray, toPyTorch } from './safetensors.js';
 
 /** Reads tensors into named arrays, in PyTorch's layout. */
@@ -9,7 +9,7 @@ export async function arraysOf(tensors: ReadonlyMap<string, Tensor>): Promise<Ma
   const arrays = new Map<string, NamedArray>();
   for (const [name, t] of tensors) {
     const array = { shape: t.shape, data: Float32Array.from(await t.read()) };
-    arrays.set(name, toPyTorch(array, { transposed: isTransposed(t) }));
+    arrays.set(name, toPyTorch(array, layoutOf(t)));
   }
   return arrays;
 }
@@ -81,7 +81,7 @@ export function assignArrays(
     const array = arrays.get(name);
     if (!array) return [`'${name}' is missing`];
     const members = ours.map((own) => tensors.get(own)!);
-    const { shape, data } = fromPyTorch(array, { transposed: isTransposed(members[0]!) });
+    const { shape, data } = fromPyTorch(array, layoutOf(members[0]!));
     const sizes = members[0]!.shape.map((n, axis) => (axis ? n : members.reduce((sum, t) => sum + t.shape[0]!, 0)));
     if (shape.join() !== sizes.join()) return [`'${name}' has shape [${shape}], expected [${sizes}]`];
     let at = 0;

@@ -73,7 +73,7 @@ export function vnet(gpu: Gpu, options: VNetOptions): Segmenter {
     const conv =
       leads === 'dw'
         ? convLayer(place.in('0'), outputs, next, 2, { rank, stride: 2 })
-        : convTransposeLayer(place.in('0'), outputs, next, rank);
+        : convTransposeLayer(place.in('0'), outputs, next, { rank });
     const norm = normActivationLayer(place.in('1'), next, 0);
     const change: Layer = (x, how) => norm(conv(x, { statistics: how.mode === 'train' }), how);
     return { level, layers, change };

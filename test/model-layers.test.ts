@@ -220,6 +220,48 @@ test("torchNames: attention's projections are one in_proj, and other modules' na
   );
 });
 
+test('convolution layers of every kind: fan-in, PyTorch layouts and back', async () => {
+  const gpu = await testGpu();
+  const make = (seed: number) => {
+    const parameters = new Parameters(gpu, seed);
+    const row = convLayer(parameters.in('row'), 4, 6, 5, { rank: 1, groups: 2, padding: 'valid', bias: false });
+    const each = convLayer(parameters.in('each'), 6, 6, [3], { rank: 1, groups: 6, dilation: 2 });
+    const up = convTransposeLayer(parameters.in('up'), 6, 4, { rank: 1, kernel: 4, padding: 1, groups: 2 });
+    return Object.assign((x: Tensor): Tensor => up(each(row(x))), moduleOf(parameters));
+  };
+  const [one, other] = [make(1), make(2)];
+  assert.equal([...one.state.keys()], ['row.weight', 'each.weight', 'each.bias', 'up.weight', 'up.bias']);
+  for (const [name, inputs] of [
+    ['row', 10],
+    ['each', 3],
+    ['up', 8],
+  ] as const) {
+    const values = await one.state.get(`${name}.weight`)!.read();
+    const most = values.reduce((a, b) => Math.max(a, Math.abs(b)), 0) * Math.sqrt(inputs);
+    assert.ok(most <= 1 && most > 0.8, `${name}: the largest weight is ${most} of 1/√fan-in`);
+  }
+  const x = tensor(
+    gpu,
+    Array.from({ length: 48 }, (_, i) => Math.sin(i)),
+    [1, 12, 4],
+  );
+  const want = await one(x).read();
+  assert.equal(one(x).shape, [1, 16, 4]);
+  const bytes = await saveState(one);
+  loadState(other, bytes);
+  closeTo(await other(x).read(), want);
+  const { arrays } = decodeSafetensors(bytes);
+  assert.equal(arrays.get('row.weight')!.shape, [6, 2, 5]);
+  assert.equal(arrays.get('each.weight')!.shape, [6, 1, 3]);
+  assert.equal(arrays.get('up.weight')!.shape, [6, 2, 4]);
+  const [ours, theirs] = [await one.state.get('up.weight')!.read(), arrays.get('up.weight')!.data];
+  // Output 3 is the second of the second group; its input 2 there is input 5 of all. Ours is [4, 4, 3], PyTorch's [6, 2, 4].
+  closeTo(
+    [0, 1, 2, 3].map((t) => theirs[(5 * 2 + 1) * 4 + t]!),
+    [0, 1, 2, 3].map((t) => ours[(3 * 4 + t) * 3 + 2]!),
+  );
+});
+
 test('what does not fit is refused, and nothing is loaded', async () => {
   const gpu = await testGpu();
   const [one, other] = [network(gpu, 1), network(gpu, 2, 4)];

@@ -6,7 +6,7 @@ import {
   decodeSafetensors,
   encodeSafetensors,
   fromPyTorch,
-  isTransposed,
+  layoutOf,
   type NamedArray,
   SafetensorsError,
   type Segmenter,
@@ -70,7 +70,7 @@ export function writeInto(model: Segmenter, { arrays, name: file }: Weights): vo
   const wrong: string[] = [];
   for (const [name, t] of model.state) {
     const array = arrays.get(name);
-    const ours = array && fromPyTorch(array, { transposed: isTransposed(t) });
+    const ours = array && fromPyTorch(array, layoutOf(t));
     if (!ours || ours.shape.join() !== t.shape.join()) wrong.push(name);
     else t.write(ours.data);
   }
@@ -89,10 +89,7 @@ export function modelOf(gpu: Gpu, weights: Weights): Segmenter {
 export async function weightsOf(model: Segmenter, like: Weights, name: string): Promise<Weights> {
   const arrays = new Map<string, NamedArray>();
   for (const [key, t] of model.state) {
-    arrays.set(
-      key,
-      toPyTorch({ shape: t.shape, data: Float32Array.from(await t.read()) }, { transposed: isTransposed(t) }),
-    );
+    arrays.set(key, toPyTorch({ shape: t.shape, data: Float32Array.from(await t.read()) }, layoutOf(t)));
   }
   return { ...like, name, arrays };
 }

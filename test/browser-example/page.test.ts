@@ -9,7 +9,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { openDevice } from '../../engine/node.js';
 import { buildPage } from '../../examples/browser/build.js';
-import { encodeSafetensors, isTransposed, type NamedArray, toPyTorch, vnet } from '../../model/index.js';
+import { encodeSafetensors, layoutOf, type NamedArray, toPyTorch, vnet } from '../../model/index.js';
 import { loadCase } from '../../train/data/case-volume.js';
 import { encodeNifti } from '../../train/data/nifti.js';
 import { decodeNiftiFile, readNifti } from '../../train/data/nifti-file.js';
@@ -418,7 +418,7 @@ inBrowser('a V-Net of volumes predicts the study by windows, as Node does', asyn
   const arrays = new Map<string, NamedArray>();
   for (const [name, t] of net.state) {
     const array = { shape: t.shape, data: Float32Array.from(await t.read()) };
-    arrays.set(name, toPyTorch(array, { transposed: isTransposed(t) }));
+    arrays.set(name, toPyTorch(array, layoutOf(t)));
   }
   await drop({ name: 'solid.safetensors', bytes: encodeSafetensors(arrays, { format: 'pt', config }) });
   await until(`page.session.weights.name === 'solid.safetensors'`);

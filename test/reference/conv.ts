@@ -125,7 +125,10 @@ export interface Kind {
 
 /** Calls `visit` for each index of `sides`. */
 function eachIndex(sides: readonly number[], visit: (index: readonly number[]) => void, index: number[] = []): void {
-  if (index.length === sides.length) return visit(index);
+  if (index.length === sides.length) {
+    visit(index);
+    return;
+  }
   for (let i = 0; i < sides[index.length]!; i++) eachIndex(sides, visit, [...index, i]);
 }
 

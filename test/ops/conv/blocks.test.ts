@@ -3,6 +3,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
   backward,
+  type ConvTransposeOptions,
   conv,
   convTranspose,
   ShapeError,
@@ -46,17 +47,23 @@ for (const [size, inputs, outputs, bias] of [
     }));
 }
 
-test('shapes that do not match are refused', async () => {
+test('shapes and options that do not match are refused', async () => {
   const gpu = await testGpu();
   const x = tensor(gpu, 0, [1, 2, 2, 3]);
   const weight = tensor(gpu, 0, [4, 2, 2, 3]);
+  const given = (options: ConvTransposeOptions) => () => convTranspose(x, weight, undefined, options);
   await refuses(
     () => convTranspose(tensor(gpu, 0, [2, 3]), weight),
     ShapeError,
-    /convTranspose: got \[2,3\], expected \[N,H,W,C\]/,
+    /convTranspose: got \[2,3\], expected/,
   );
-  await refuses(() => convTranspose(x, tensor(gpu, 0, [4, 3, 3, 3])), ShapeError, /weight \[4,3,3,3\].*\[O,2,2,3\]/);
-  await refuses(() => convTranspose(x, weight, tensor(gpu, 0, [3])), ShapeError, /bias \[3\]/);
+  await refuses(() => convTranspose(x, tensor(gpu, 0, [4, 2, 2, 2])), ShapeError, /3 channels, weight expects 2/);
+  await refuses(() => convTranspose(x, weight, tensor(gpu, 0, [3])), ShapeError, /bias must be \[4\]/);
+  await refuses(given({ outputPadding: 2 }), ShapeError, /outputPadding is 2 — expected less than stride/);
+  await refuses(given({ padding: 'same', outputPadding: 1 }), ShapeError, /expected none with padding 'same'/);
+  await refuses(given({ padding: 2 }), ShapeError, /gives sides \[0,0\]/);
+  await refuses(given({ groups: 3 }), ShapeError, /groups is 3 — expected .* divides the 4 outputs/);
+  await refuses(given({ groups: 2 }), ShapeError, /3 channels, weight expects 6/);
 });
 
 for (const [size, inputs, outputs, bias] of [

@@ -3,6 +3,7 @@ import * as assert from 'uvu/assert';
 import { sizeOf } from '../../../engine/custom.js';
 import {
   backward,
+  type ConvOptions,
   capture,
   conv,
   noGrad,
@@ -264,14 +265,27 @@ for (const [parameters, stride] of [
   });
 }
 
-test('shapes that do not fit', async () => {
+test('shapes and options that do not fit', async () => {
   const gpu = await testGpu();
   const zeros = (...shape: number[]): Tensor => tensor(gpu, 0, shape);
-  await refuses(() => conv(zeros(4, 4, 1), zeros(1, 3, 3, 1)), ShapeError, /got \[4,4,1\], expected \[N,H,W,C\] or/);
-  await refuses(() => conv(zeros(1, 4, 4, 2), zeros(1, 3, 3, 1)), ShapeError, /2 channels, weight expects 1/);
-  await refuses(() => conv(zeros(1, 4, 4, 2), zeros(3, 3, 2)), ShapeError, /weight must be/);
-  await refuses(() => conv(zeros(1, 4, 4, 2), zeros(3, 3, 3, 2), zeros(2)), ShapeError, /bias must be \[3\]/);
-  await refuses(() => conv(zeros(1, 4, 4, 2), zeros(3, 3, 3, 2), undefined, { stride: 3 as 1 }), ShapeError, /stride/);
+  const [x, weight] = [zeros(1, 4, 4, 2), zeros(3, 3, 3, 2)];
+  await refuses(() => conv(zeros(4, 1), zeros(1, 1)), ShapeError, /got \[4,1\], expected \[N,W,C\], \[N,H,W,C\] or/);
+  await refuses(() => conv(x, zeros(1, 3, 3, 1)), ShapeError, /2 channels, weight expects 1/);
+  await refuses(() => conv(x, zeros(3, 3, 2)), ShapeError, /weight must be \[O, kH, kW, C\]/);
+  await refuses(() => conv(x, weight, zeros(2)), ShapeError, /bias must be \[3\]/);
+  const given = (options: ConvOptions) => () => conv(x, weight, undefined, options);
+  await refuses(given({ stride: 3 }), ShapeError, /stride is 3 — expected 1 or 2.*generalConv/);
+  await refuses(given({ stride: 0 }), ShapeError, /stride is 0 — expected a whole number from 1 on/);
+  await refuses(given({ stride: [1] }), ShapeError, /stride is \[1\] — .* a list of 2/);
+  await refuses(given({ padding: 3 }), ShapeError, /less padding than the kernel.*generalConv/);
+  await refuses(given({ padding: [1, [0, -1]] }), ShapeError, /padding is \[1, \[0, -1\]\] — expected 'same', 'valid'/);
+  await refuses(given({ padding: 'SAME' as 'same' }), ShapeError, /padding is 'SAME'/);
+  await refuses(given({ dilation: 2 } as ConvOptions), ShapeError, /unknown option 'dilation'.*generalConv/);
+  await refuses(
+    () => conv(zeros(1, 2, 4, 2), weight, undefined, { padding: 'valid' }),
+    ShapeError,
+    /x \[1,2,4,2\] gives sides \[0,2\], expected at least 1/,
+  );
 });
 
 test.run();

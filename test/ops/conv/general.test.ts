@@ -4,7 +4,6 @@ import * as assert from 'uvu/assert';
 import {
   backward,
   type ConvTransposeOptions,
-  capture,
   conv,
   convTranspose,
   type GeneralConvOptions,
@@ -20,7 +19,7 @@ import { checkOp } from '../../check-op.js';
 import { closeTo } from '../../close-to.js';
 import { lacking, testGpu } from '../../gpu.js';
 import { eachProductOf, type Kind } from '../../reference/conv.js';
-import { type NdArray, ndArray } from '../../reference/nd-array.js';
+import { mapArray, type NdArray, ndArray } from '../../reference/nd-array.js';
 import { refuses } from '../../refuses.js';
 import { unless } from '../../unless.js';
 
@@ -117,15 +116,16 @@ async function check(c: Case, makes: 'coarse' | 'fine', types: ['f32' | 'f16', '
 const title = ({ x, outputs, kernel, options }: Case): string =>
   `[${x}] to ${outputs}, kernel ${kernel.join('×')}, ${JSON.stringify(options)}`;
 
+// Each row is a kernel of its own to compile, so a row tries several things at once.
 const convolutions: Case[] = [
-  // One side.
+  // One side; the tuned families compute the first three.
   { x: [2, 9, 3], outputs: 5, kernel: [3], options: {}, sides: [9], before: [1] },
   { x: [2, 9, 4], outputs: 8, kernel: [1], options: {}, sides: [9] },
-  { x: [1, 12, 4], outputs: 4, kernel: [4], options: { stride: 4, padding: 'valid' }, sides: [3] },
+  { x: [1, 9, 4], outputs: 4, kernel: [4], options: { stride: 2, padding: [[3, 0]] }, sides: [5], before: [3] },
   { x: [1, 70, 4], outputs: 6, kernel: [5], options: { dilation: 3, padding: [[12, 0]] }, sides: [70], before: [12] },
   { x: [2, 11, 6], outputs: 6, kernel: [9], options: { groups: 3, stride: 2, padding: 4 }, sides: [6], before: [4] },
   { x: [2, 13, 8], outputs: 8, kernel: [7], options: { groups: 8, dilation: 2, padding: 6 }, sides: [13], before: [6] },
-  // Two sides: kernels that the tuned families compute, with other paddings.
+  // Two sides: kernels that the tuned families compute, with paddings of their own.
   { x: [2, 7, 9, 4], outputs: 4, kernel: [3, 3], options: { padding: 'valid' }, sides: [5, 7] },
   {
     x: [1, 6, 8, 3],
@@ -135,18 +135,21 @@ const convolutions: Case[] = [
     sides: [3, 4],
     before: [0, 0],
   },
-  { x: [1, 5, 6, 4], outputs: 8, kernel: [4, 4], options: { padding: [[3, 0], [1, 3]] }, sides: [5, 7], before: [3, 1] }, // biome-ignore format: one row
-  { x: [1, 6, 7, 8], outputs: 4, kernel: [2, 2], options: { stride: 2, padding: 1 }, sides: [4, 4], before: [1, 1] },
   {
-    x: [1, 7, 6, 4],
-    outputs: 4,
-    kernel: [5, 3],
-    options: { stride: 2, padding: [4, 2] },
-    sides: [6, 4],
-    before: [4, 2],
+    x: [1, 5, 6, 4],
+    outputs: 8,
+    kernel: [4, 4],
+    options: {
+      padding: [
+        [3, 0],
+        [1, 3],
+      ],
+    },
+    sides: [5, 7],
+    before: [3, 1],
   },
+  { x: [1, 6, 7, 8], outputs: 4, kernel: [2, 2], options: { stride: 2, padding: 1 }, sides: [4, 4], before: [1, 1] },
   // The general kernels.
-  { x: [1, 8, 9, 3], outputs: 4, kernel: [3, 3], options: { dilation: 2 }, sides: [8, 9], before: [2, 2] },
   {
     x: [2, 9, 8, 4],
     outputs: 8,
@@ -155,28 +158,19 @@ const convolutions: Case[] = [
     sides: [5, 8],
     before: [1, 1],
   },
-  { x: [1, 10, 11, 4], outputs: 4, kernel: [3, 3], options: { stride: 3, padding: 1 }, sides: [4, 4], before: [1, 1] },
-  { x: [2, 5, 6, 8], outputs: 16, kernel: [3, 3], options: { groups: 2 }, sides: [5, 6], before: [1, 1] },
+  { x: [1, 10, 11, 3], outputs: 4, kernel: [3, 3], options: { stride: 3, padding: 1 }, sides: [4, 4], before: [1, 1] },
   {
-    x: [1, 6, 5, 6],
-    outputs: 9,
+    x: [1, 6, 5, 8],
+    outputs: 16,
     kernel: [2, 3],
-    options: { groups: 3, stride: 2, padding: 'same' },
+    options: { groups: 2, stride: 2, padding: 'same' },
     sides: [3, 3],
     before: [0, 1],
   },
   { x: [1, 3, 4, 4], outputs: 4, kernel: [1, 1], options: { padding: 2 }, sides: [7, 8], before: [2, 2] },
-  // Depthwise.
+  // Depthwise; the last two have several outputs a channel, and a kernel that is too large to unroll.
   { x: [2, 9, 7, 8], outputs: 8, kernel: [3, 3], options: { groups: 8 }, sides: [9, 7], before: [1, 1] },
   { x: [1, 9, 10, 5], outputs: 5, kernel: [3, 3], options: { groups: 5, stride: 2 }, sides: [5, 5], before: [1, 1] },
-  {
-    x: [1, 12, 5, 4],
-    outputs: 4,
-    kernel: [7, 7],
-    options: { groups: 4, padding: 'same' },
-    sides: [12, 5],
-    before: [3, 3],
-  },
   {
     x: [1, 11, 9, 4],
     outputs: 4,
@@ -188,12 +182,11 @@ const convolutions: Case[] = [
   { x: [1, 5, 6, 3], outputs: 6, kernel: [3, 3], options: { groups: 3 }, sides: [5, 6], before: [1, 1] },
   { x: [1, 20, 3, 4], outputs: 4, kernel: [15, 13], options: { groups: 4 }, sides: [20, 3], before: [7, 6] },
   // Three sides.
-  { x: [1, 4, 5, 6, 4], outputs: 4, kernel: [3, 3, 3], options: { groups: 4 }, sides: [4, 5, 6], before: [1, 1, 1] },
   {
-    x: [1, 4, 5, 6, 3],
-    outputs: 3,
+    x: [1, 4, 5, 6, 4],
+    outputs: 4,
     kernel: [2, 3, 3],
-    options: { groups: 3, stride: 2 },
+    options: { groups: 4, stride: 2 },
     sides: [2, 3, 3],
     before: [0, 1, 1],
   },
@@ -220,21 +213,24 @@ const transposed: Case[] = [
   { x: [2, 5, 3], outputs: 4, kernel: [4], options: { padding: 1 }, sides: [10], before: [1] },
   { x: [2, 5, 4], outputs: 4, kernel: [3], options: { stride: 1, padding: 'same' }, sides: [5], before: [1] },
   { x: [1, 3, 4, 8], outputs: 4, kernel: [4, 4], options: { padding: 1 }, sides: [6, 8], before: [1, 1] },
-  {
-    x: [2, 3, 4, 3],
-    outputs: 5,
-    kernel: [3, 3],
-    options: { padding: 1, outputPadding: 1 },
-    sides: [6, 8],
-    before: [1, 1],
-  },
-  { x: [1, 3, 4, 4], outputs: 4, kernel: [3, 2], options: { stride: [3, 1], dilation: [2, 3] }, sides: [11, 7] },
-  { x: [1, 3, 2, 4], outputs: 6, kernel: [2, 2], options: { stride: 3, outputPadding: [0, 2] }, sides: [8, 7] },
-  { x: [1, 4, 3, 4], outputs: 8, kernel: [5, 5], options: { padding: 'same' }, sides: [8, 6], before: [1, 1] },
+  { x: [1, 3, 4, 4], outputs: 5, kernel: [3, 2], options: { stride: [3, 1], dilation: [2, 3] }, sides: [11, 7] },
+  { x: [1, 3, 2, 3], outputs: 6, kernel: [2, 2], options: { stride: 3, outputPadding: [0, 2] }, sides: [8, 7] },
   { x: [1, 4, 3, 4], outputs: 4, kernel: [1, 1], options: { padding: 'same' }, sides: [8, 6] },
-  { x: [1, 4, 5, 8], outputs: 16, kernel: [3, 3], options: { groups: 2, padding: [[0, 1], [2, 0]] }, sides: [8, 9], before: [0, 2] }, // biome-ignore format: one row
+  {
+    x: [1, 4, 5, 8],
+    outputs: 16,
+    kernel: [3, 3],
+    options: {
+      groups: 2,
+      padding: [
+        [0, 1],
+        [2, 0],
+      ],
+    },
+    sides: [8, 9],
+    before: [0, 2],
+  },
   { x: [1, 4, 5, 8], outputs: 8, kernel: [2, 2], options: { groups: 8 }, sides: [8, 10] },
-  { x: [1, 4, 5, 5], outputs: 5, kernel: [4, 4], options: { groups: 5, padding: 1 }, sides: [8, 10], before: [1, 1] },
   {
     x: [1, 2, 3, 4, 4],
     outputs: 3,
@@ -243,8 +239,145 @@ const transposed: Case[] = [
     sides: [4, 6, 8],
     before: [1, 1, 1],
   },
-  { x: [2, 2, 3, 2, 4], outputs: 4, kernel: [3, 2, 4], options: { groups: 4, stride: [1, 2, 3] }, sides: [4, 6, 7] },
+  { x: [2, 2, 3, 2, 5], outputs: 5, kernel: [3, 2, 4], options: { groups: 5, stride: [1, 2, 3] }, sides: [4, 6, 7] },
 ];
 for (const c of transposed) test(`convTranspose ${title(c)}`, () => check(c, 'fine'));
+
+// Captured, replayed, in buffers that begin as NaN; gradients by differences.
+test('captured and poisoned: grouped, depthwise and transposed in one', () =>
+  checkOp({
+    op: (x, weight, depthwise, up) => {
+      const y = generalConv(x!, weight!, undefined, { groups: 2, dilation: 2 });
+      return convTranspose(generalConv(y, depthwise!, undefined, { groups: 4, stride: 2 }), up!, undefined, {
+        stride: 3,
+      });
+    },
+    reference: (x, weight, depthwise, up) => {
+      const kind = { stride: [1, 1], dilation: [1, 1], groups: 1 };
+      const along = (from: NdArray, w: NdArray, shape: number[], kind: Kind, makes: 'coarse' | 'fine'): NdArray => {
+        const y = ndArray(shape);
+        const [fine, coarse] = makes === 'coarse' ? [from.shape, shape] : [shape, from.shape];
+        eachProductOf(fine, coarse, w.shape.slice(1, -1), kind, makes, (f, k, p) => {
+          const [source, at] = makes === 'coarse' ? [f, p] : [p, f];
+          y.data[at]! += from.data[source]! * w.data[k]!;
+        });
+        return y;
+      };
+      const [two, one, none] = ([2, 1, 0] as const).map(
+        (n) =>
+          [
+            [n, n],
+            [n, n],
+          ] as const,
+      );
+      const first = along(x!, weight!, [1, 5, 4, 4], { ...kind, dilation: [2, 2], groups: 2, padding: two! }, 'coarse');
+      const second = along(
+        first,
+        depthwise!,
+        [1, 3, 2, 4],
+        { ...kind, stride: [2, 2], groups: 4, padding: one! },
+        'coarse',
+      );
+      return along(second, up!, [1, 8, 5, 2], { ...kind, stride: [3, 3], padding: none! }, 'fine');
+    },
+    inputs: [{ shape: [1, 5, 4, 4] }, { shape: [4, 3, 3, 2] }, { shape: [4, 3, 3, 1] }, { shape: [2, 2, 2, 4] }],
+    atol: 1e-3,
+    rtol: 1e-4,
+    gradAtol: 5e-3,
+  }));
+
+test('where conv computes it, generalConv gives the same bits', async () => {
+  const gpu = await testGpu();
+  const [a, w, b, g] = [[2, 7, 6, 4], [4, 3, 3, 4], [4], [2, 4, 3, 4]].map((shape) => random(shape));
+  const results = (op: typeof conv): Promise<unknown[]> =>
+    scope(gpu, async () => {
+      const [x, weight, bias] = [a!, w!, b!].map((t) => tensor(gpu, t.data, t.shape, { requiresGrad: true }));
+      const y = op(x!, weight!, bias, { stride: 2 });
+      const gradients = backward(y, tensor(gpu, g!.data, g!.shape));
+      return Promise.all([y, ...[x!, weight!, bias!].map((t) => gradients.get(t)!)].map((t) => t.read()));
+    });
+  const [one, other] = [await results(conv), await results(generalConv)];
+  assert.equal(one, other);
+});
+
+for (const [name, types] of [
+  ['f16', ['f16', 'f16']],
+  ['f16 with f32 weights', ['f16', 'f32']],
+] as const) {
+  for (const [c, makes] of [
+    [convolutions.find(({ options }) => options.groups === 8 && options.stride === undefined)!, 'coarse'],
+    [convolutions.find(({ options }) => options.groups === 2)!, 'coarse'],
+    [transposed.find(({ options }) => options.groups === 2)!, 'fine'],
+  ] as const) {
+    testHalf(`${name}: ${title(c)}`, () => check(c, makes, [...types]));
+  }
+}
+
+test('a deferred activation is computed first, and its gradient is right', () =>
+  checkOp({
+    op: (x, weight) => generalConv(leakyRelu(x!, 0.2), weight!, undefined, { groups: 4 }),
+    reference: (x, weight) => {
+      const a = mapArray(x!, (v) => (v > 0 ? v : 0.2 * v));
+      const y = ndArray(x!.shape);
+      const kind = {
+        stride: [1, 1],
+        dilation: [1, 1],
+        groups: 4,
+        padding: [
+          [1, 1],
+          [1, 1],
+        ] as const,
+      };
+      eachProductOf(a.shape, y.shape, [3, 3], kind, 'coarse', (f, k, p) => {
+        y.data[p]! += a.data[f]! * weight!.data[k]!;
+      });
+      return y;
+    },
+    inputs: [{ shape: [1, 5, 4, 4], avoid: 0 }, { shape: [4, 3, 3, 1] }],
+    atol: 1e-4,
+  }));
+
+test('a NaN or an infinity shows where its pixels are read, and nowhere else', async () => {
+  const gpu = await testGpu();
+  for (const [groups, kernel] of [
+    [4, 1],
+    [2, 2],
+  ] as const) {
+    const x = tensor(gpu, 1, [1, 9, 9, 4]);
+    const data = new Float32Array(9 * 9 * 4).fill(1);
+    data[(4 * 9 + 4) * 4] = Number.NaN;
+    data[0] = Number.POSITIVE_INFINITY;
+    x.write(data);
+    const y = await generalConv(x, tensor(gpu, 1, [4, 3, 3, kernel]), undefined, { groups }).read();
+    const at = (row: number, column: number, channel: number): number => y[(row * 9 + column) * 4 + channel]!;
+    const others = 4 / groups; // outputs that read channel 0
+    for (let row = 0; row < 9; row++)
+      for (let column = 0; column < 9; column++)
+        for (let channel = 0; channel < 4; channel++) {
+          const reads = channel < others;
+          const isNan = reads && Math.abs(row - 4) < 2 && Math.abs(column - 4) < 2;
+          const isInfinite = reads && row < 2 && column < 2;
+          const value = at(row, column, channel);
+          const want = isNan
+            ? Number.isNaN(value)
+            : isInfinite
+              ? value === Number.POSITIVE_INFINITY
+              : Number.isFinite(value);
+          assert.ok(want, `${groups} groups: ${value} at ${row}, ${column}, ${channel}`);
+        }
+  }
+});
+
+test('what does not fit is refused', async () => {
+  const gpu = await testGpu();
+  const [x, weight] = [tensor(gpu, 0, [1, 4, 4, 4]), tensor(gpu, 0, [6, 3, 3, 2])];
+  const given = (options: GeneralConvOptions) => () => generalConv(x, weight, undefined, options);
+  await refuses(given({}), ShapeError, /generalConv: input has 4 channels, weight expects 2/);
+  await refuses(given({ groups: 4 }), ShapeError, /groups is 4 — expected a whole number that divides the 6 outputs/);
+  await refuses(given({ groups: 3 }), ShapeError, /4 channels, weight expects 6/);
+  await refuses(given({ groups: 2, dilation: 0 }), ShapeError, /dilation is 0 — expected a whole number from 1 on/);
+  await refuses(given({ groups: 2, dilation: 2, padding: 'valid' }), ShapeError, /gives sides \[0,0\]/);
+  await refuses(given({ group: 2 } as GeneralConvOptions), ShapeError, /unknown option 'group'.*'groups'/);
+});
 
 test.run();
