@@ -65,8 +65,8 @@ export interface EmbeddingLayerOptions {
 }
 
 /**
- * A table of `count` vectors, `weight` [count, width]: indices [...], u8, u32 or i32 from 0 to count − 1, → [..., width]. An index
- * outside gives NaN and trains nothing.
+ * A table of vectors by index: indices [...] from 0 to count − 1, u8, u32 or i32, → [..., width]. The parameter is `weight`, a tensor
+ * [count, width]. An index outside gives NaN and trains nothing.
  */
 export function embeddingLayer(
   parameters: Parameters,
