@@ -149,24 +149,36 @@ export const commonFlags = {
   json: { type: 'boolean', help: 'print one JSON document' },
 } as const satisfies Flags;
 
+/** Where something was measured, as it is kept. */
+export interface MeasuredOn {
+  readonly adapter: string;
+  readonly environment: Environment;
+  /** Switches of the engine that change what is measured. */
+  readonly switches: { readonly fuse: boolean; readonly tune: boolean };
+}
+
+/** A Gpu, as a measurement keeps it. */
+export const measuredOn = (gpu: Gpu): MeasuredOn => ({
+  adapter: adapterName(gpu),
+  environment: environmentOf(gpu),
+  switches: { fuse: gpu.flags.fuse, tune: gpu.flags.tune },
+});
+
 /** Notes the load of the machine, then saves, compares and prints what was measured. */
 export function openHistory(bench: string, args: readonly string[]) {
   const before = loadavg()[0]!;
   return {
     publish(
-      gpu: Gpu,
+      { adapter, environment, switches }: MeasuredOn,
       flags: { readonly save?: boolean; readonly compare?: boolean; readonly json?: boolean },
       result: { settings: Record<string, unknown>; rows: Record<string, number>; report: unknown; text: string },
     ): void {
-      const { fuse, tune } = gpu.flags;
-      const settings = { ...result.settings, fuse, tune };
-      const measurement = { bench, adapter: adapterName(gpu), settings, rows: result.rows };
+      const measurement = { bench, adapter, settings: { ...result.settings, ...switches }, rows: result.rows };
       const earlier = flags.compare ? newestAlike(measurement, readMeasurements()) : undefined;
       if (flags.save) {
         const date = new Date().toISOString();
         const command = ['wgrad', 'bench', bench, ...args].join(' ');
         const loadAverage = { before, after: loadavg()[0]! };
-        const environment = environmentOf(gpu);
         const saved = { ...measurement, date, command, environment, loadAverage, report: result.report };
         console.error(`saved ${saveMeasurement(saved)}`);
       }

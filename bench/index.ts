@@ -6,6 +6,7 @@ import type { Described } from '../train/settings/command-line.js';
 import * as claim from './claim/index.js';
 import { compareSaved } from './history.js';
 import * as kernels from './kernels.js';
+import * as paper from './paper/index.js';
 import * as peers from './peers.js';
 import * as step from './step.js';
 import * as tune from './tune.js';
@@ -15,7 +16,7 @@ interface Benchmark {
   run(args: string[]): Promise<number>;
 }
 
-const benchmarks: Record<string, Benchmark> = { kernels, step, peers, claim, '--tune': tune };
+const benchmarks: Record<string, Benchmark> = { kernels, step, peers, paper, claim, '--tune': tune };
 
 /** The table of each benchmark, by what names it. */
 export const parts = Object.fromEntries(Object.entries(benchmarks).map(([name, { command: own }]) => [name, own]));

@@ -8,7 +8,7 @@ import { UsageError } from '../train/files/usage-error.js';
 import { describeCommand } from '../train/settings/command-line.js';
 import { resolveConfig } from '../train/settings/settings.js';
 import { table } from './harness.js';
-import { adapterName, commonFlags, openHistory } from './history.js';
+import { adapterName, commonFlags, measuredOn, openHistory } from './history.js';
 import { type KernelCase, type KernelSizes, kernelCases } from './kernel-cases.js';
 import { measureRoofline, profiledMs, type Roofline, type Share, shareOf } from './roofline.js';
 
@@ -119,7 +119,7 @@ export async function run(args: string[]): Promise<number> {
     const report = await measureKernels(gpu, sizes, { repeats, ...(only !== undefined && { only }) }, (row) =>
       console.error(`${row.kernel}: ${row.ms.toFixed(3)} ms, ${(100 * row.share).toFixed(0)} %`),
     );
-    history.publish(gpu, flags, {
+    history.publish(measuredOn(gpu), flags, {
       settings: { ...sizes, repeats, only },
       rows: Object.fromEntries(report.results.map(({ kernel, ms }) => [kernel, ms])),
       report,

@@ -21,7 +21,7 @@ import {
 } from './conv-work.js';
 import { exportWork } from './export-work.js';
 import { disagreement, geometricMean, race, table } from './harness.js';
-import { adapterName, commonFlags, openHistory } from './history.js';
+import { adapterName, commonFlags, measuredOn, openHistory } from './history.js';
 import { type Engine, type PeerName, peerNames } from './peer.js';
 import { pretendBrowser } from './pretend-browser.js';
 import {
@@ -343,7 +343,7 @@ export async function run(args: string[]): Promise<number> {
         ]
       : [];
   });
-  history.publish(field.gpu, flags, {
+  history.publish(measuredOn(field.gpu), flags, {
     settings: { work: kind, peers: names, rounds, shapes: convolutions.length ? shapes : undefined, batch, step },
     rows: Object.fromEntries(
       results.flatMap((r) => [[r.work, r.oursMs] as const, [`${r.work} (${r.peer})`, r.peerMs]]),

@@ -10,7 +10,7 @@ import { describeCommand } from '../train/settings/command-line.js';
 import { layered, protocolFlag } from '../train/settings/config-file.js';
 import { configFlags, resolveConfig } from '../train/settings/settings.js';
 import { median, table } from './harness.js';
-import { adapterName, commonFlags, openHistory } from './history.js';
+import { adapterName, commonFlags, measuredOn, openHistory } from './history.js';
 
 /** What one kernel does in a step. */
 export interface KernelShare {
@@ -161,7 +161,7 @@ export async function run(args: string[]): Promise<number> {
     const figures = await measureStep(gpu, settings, repeats);
     const { stepMs, encodeMs, firstStepMs, compileMs } = figures;
     history.publish(
-      gpu,
+      measuredOn(gpu),
       { ...(save && { save }), ...(compare && { compare }), ...(json && { json }) },
       {
         settings: { ...settings, repeats },

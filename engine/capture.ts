@@ -4,7 +4,7 @@ import { checkOptions, showValue } from './arguments.js';
 import { expectGpu, type Gpu, GpuError } from './device.js';
 import { findNonFinite, timeLaunches } from './diagnose.js';
 import { type Kernel, type OnProgress, startCompiling } from './kernel.js';
-import { dispatchNothing, place, usesOf, watched } from './launch.js';
+import { dispatchNothing, type Launch, place, usesOf, watched } from './launch.js';
 import { makingOf, megabytes, release, releaseWhenCollected, type Storage } from './memory.js';
 import { type LaunchTime, profileTable, summarize } from './profile.js';
 import { checkSlots, fill, free, givenOf, keyOf, type StepArgument, slotsFor } from './step-arguments.js';
@@ -54,6 +54,8 @@ export interface Step<T, A extends readonly StepArgument[] = []> {
   readonly info: StepInfo;
   /** Runs the step twice: once to warm up, once with a timestamp around every launch. Needs the feature `timestamp-query`. */
   profile(...args: A): Promise<LaunchTime[]>;
+  /** @internal What the step launches, in order. Records the step if needed; allocates nothing. */
+  launches(...args: A): readonly Launch[];
   /** Runs the step once and names the first op whose output holds a NaN or an infinity; undefined when none does. */
   findNonFinite(...args: A): Promise<string | undefined>;
 }
@@ -192,6 +194,7 @@ export function capture<T, P extends Tensor[]>(
       await gpu.reported();
       return timeLaunches(gpu, recording.launches);
     },
+    launches: (...args: unknown[]) => recorded(givenOf(gpu, args, work.length), true).recording.launches,
     findNonFinite: async (...args: unknown[]) => {
       const { launches } = ready(givenOf(gpu, args, work.length)).recording;
       return watched(gpu, launches, () => findNonFinite(gpu, launches));

@@ -42,7 +42,15 @@ export const longestFirst: readonly string[] = [
 /** What `--quick` leaves out: files and folders, as paths begin. */
 export const slow: readonly string[] = [
   ...longestFirst,
-  ...['bench/claim', 'bench/experiment', 'bench/export-work', 'bench/kernels', 'bench/peers', 'bench/step'],
+  ...[
+    'bench/claim',
+    'bench/experiment',
+    'bench/export-work',
+    'bench/kernels',
+    'bench/paper',
+    'bench/peers',
+    'bench/step',
+  ],
   ...[
     'bench/tune',
     'block-fusion',

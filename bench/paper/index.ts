@@ -1,0 +1,129 @@
+// `wgrad bench paper`: what the compiler of a GPU that is not here makes of a training step. No figure of it is a time on hardware:
+// it finds waste, and puts variants of one kernel in order.
+import { describeCommand } from '../../train/settings/command-line.js';
+import { layered, protocolFlag } from '../../train/settings/config-file.js';
+import { configFlags, resolveConfig } from '../../train/settings/settings.js';
+import { table } from '../harness.js';
+import { commonFlags, openHistory } from '../history.js';
+import { type CardName, cards } from './cards.js';
+import { compileFor, type PaperKernel, type PaperReport } from './compile.js';
+
+const names = Object.keys(cards) as CardName[];
+
+export const command = describeCommand({
+  name: 'bench paper',
+  about:
+    'Compiles every kernel of a training step with the compiler of a GPU that is not here, and estimates from below what the step takes\n' +
+    'on a card with it. Takes any settings of wgrad train. Needs Mesa with its shims, on Linux.',
+  flags: {
+    gpu: {
+      type: 'string',
+      choices: names,
+      default: 'navi31',
+      help: 'the GPU: three of AMD (RADV), one of NVIDIA (NVK)',
+    },
+    matrix: { type: 'boolean', help: 'take the first candidate for matrix units wherever there is one' },
+    only: { type: 'string', value: 'TEXT', help: 'compile only kernels whose name contains TEXT' },
+    each: { type: 'boolean', help: 'a row for each compiled kernel, not for each name' },
+    save: commonFlags.save,
+    compare: {
+      type: 'boolean',
+      help: 'print old, new and ratio against the newest saved result of this GPU and these settings',
+    },
+    json: commonFlags.json,
+    protocol: protocolFlag,
+    ...configFlags,
+  },
+  notes: `The estimates are about ${names.map((name) => `${cards[name].name} (${name})`).join(', ')}.`,
+});
+
+/** The kernels of one name as one: launches, spills, work and time added up, the most registers and memory, the least occupancy. */
+export function byName(kernels: readonly PaperKernel[]): PaperKernel[] {
+  const groups = new Map<string, PaperKernel[]>();
+  for (const each of kernels) groups.set(each.kernel, [...(groups.get(each.kernel) ?? []), each]);
+  const rows = [...groups].map(([kernel, own]): PaperKernel => {
+    const sum = (of: (k: PaperKernel) => number): number => own.reduce((all, k) => all + of(k), 0);
+    const most = (of: (k: PaperKernel) => number): number => Math.max(...own.map(of));
+    const ms = sum((k) => k.ms);
+    const [longest] = [...own].sort((a, b) => b.ms - a.ms);
+    const hot = sum((k) => (k.hotShare ?? 0) * k.ms) / ms;
+    return {
+      kernel,
+      launches: sum((k) => k.launches),
+      threads: most((k) => k.threads),
+      registers: most((k) => k.registers),
+      spills: sum((k) => k.spills),
+      scalarSpills: sum((k) => k.scalarSpills),
+      scratchBytes: most((k) => k.scratchBytes),
+      workgroupBytes: most((k) => k.workgroupBytes),
+      instructions: most((k) => k.instructions),
+      occupancy: Math.min(...own.map((k) => k.occupancy)),
+      ...(longest!.busiest !== undefined && { hotShare: hot, busiest: longest!.busiest }),
+      flops: sum((k) => k.flops),
+      bytes: sum((k) => k.bytes),
+      ms,
+    };
+  });
+  return rows.sort((a, b) => b.ms - a.ms);
+}
+
+const heads = [
+  ...['kernel', 'launches', 'threads', 'registers', 'spills', 'scratch B', 'workgroup B', 'occupancy %'],
+  ...['hot FMA %', 'busiest', 'GFLOP', 'MB', 'least ms'],
+];
+
+const percent = (share: number): string => (100 * share).toFixed(0);
+
+/** The report as text: a row for each name, or for each kernel. */
+export function paperText({ gpu, card, launches, kernels, failed }: PaperReport, each: boolean): string {
+  const rows = (each ? kernels : byName(kernels)).map((k) => [
+    ...[
+      k.kernel,
+      `${k.launches}`,
+      `${k.threads}`,
+      `${k.registers}`,
+      `${k.spills}`,
+      `${k.scratchBytes}`,
+      `${k.workgroupBytes}`,
+    ],
+    ...[percent(k.occupancy), k.hotShare === undefined ? '' : percent(k.hotShare), k.busiest ?? ''],
+    ...[k.flops / 1e9, k.bytes / 1e6, k.ms],
+  ]);
+  const sum = (of: (k: PaperKernel) => number): number => kernels.reduce((all, k) => all + of(k), 0);
+  const count = (is: (k: PaperKernel) => boolean): number => kernels.filter(is).length;
+  return [
+    table([heads, ...rows]),
+    '',
+    `${gpu}: ${launches} launches of ${kernels.length + failed.length} kernels; ${failed.length} do not compile, ` +
+      `${count((k) => k.spills > 0)} spill, ${count((k) => k.scratchBytes > 0)} use scratch memory, ` +
+      `${count((k) => k.scalarSpills > 0)} keep scalars in vector registers`,
+    `at least ${sum((k) => k.ms).toFixed(2)} ms a step on ${card}: ${(sum((k) => k.flops) / 1e9).toFixed(0)} GFLOP of convolutions, ` +
+      `${(sum((k) => k.bytes) / 1e9).toFixed(2)} GB bound`,
+    ...failed.map((why) => `does not compile: ${why}`),
+  ].join('\n');
+}
+
+/** `wgrad bench paper`. The exit code is 1 where a kernel does not compile. */
+export async function run(args: string[]): Promise<number> {
+  const { flags } = command.read(args);
+  const { gpu, matrix, only, each, save, compare, json, ...given } = flags;
+  const settings = layered(given);
+  resolveConfig(settings); // refuses before a process is started
+  const history = openHistory('paper', args);
+  const report = await compileFor(gpu, { settings, matrix, only: only ?? '' });
+  const { on, ...kept } = report;
+  const named = byName(report.kernels);
+  const rows = Object.fromEntries(named.map(({ kernel, ms }) => [kernel, ms]));
+  const total = report.kernels.reduce((sum, { ms }) => sum + ms, 0);
+  history.publish(
+    on,
+    { save, compare, json },
+    {
+      settings: { ...settings, matrix, only },
+      rows: { ...rows, step: total },
+      report: { ...kept, kernels: each ? report.kernels : named },
+      text: paperText(report, each),
+    },
+  );
+  return report.failed.length ? 1 : 0;
+}
