@@ -52,6 +52,7 @@ const cases: [number[], number[] | undefined][] = [
   [[1], undefined],
   [[257], undefined],
   [[3, 70, 5], [1]],
+  [[2, 69, 33], [1]],
   [[3, 5, 70], [2]],
   [[3, 5, 70], [-1]],
   [
