@@ -30,10 +30,12 @@ export interface ConvContender extends Contender {
 
 export const passes: readonly Pass[] = ['forward', 'input gradient', 'weight gradient'];
 
-export const convTitle = ({ pass, inputs, outputs, sides, k, batch }: ConvWork): string => {
-  const place = sides.length === 2 && sides[0] === sides[1] ? `${sides[0]}²` : sides.join('×');
-  return `conv ${sides.map(() => k).join('×')} ${inputs}→${outputs} @${place} ×${batch}, ${pass}`;
-};
+/** Sides as a title has them: 32², 16×32×32. */
+export const placeOf = (sides: readonly number[]): string =>
+  sides.length === 2 && sides[0] === sides[1] ? `${sides[0]}²` : sides.join('×');
+
+export const convTitle = ({ pass, inputs, outputs, sides, k, batch }: ConvWork): string =>
+  `conv ${sides.map(() => k).join('×')} ${inputs}→${outputs} @${placeOf(sides)} ×${batch}, ${pass}`;
 
 /** The kernel's sides. */
 export const kernelOf = ({ sides, k }: Pick<ConvWork, 'sides' | 'k'>): number[] => sides.map(() => k);
@@ -47,7 +49,7 @@ export const standardShapes = '16-16@64,32-32@32,64-64@16,128-128@8';
 /** Lists by name. */
 export const namedShapes: Readonly<Record<string, string>> = {
   unet: '1-16@64,16-16@64,32-16@64,16-4@64,32-32@32,64-32@32,64-64@16,128-64@16,128-128@8,32-16@32k1,128-64@8k1',
-  vnet: '1-8@16x32x32,8-8@16x32x32,16-16@8x16x16,32-32@4x8x8,64-64@4x4x4,8-2@16x32x32k1',
+  vnet: '16-16@16x32x32,32-32@8x16x16,64-64@10x14x14,128-128@5x7x7',
 };
 
 /** Convolutions as INPUTS-OUTPUTS@SIDE or @D×H×W with x between, kernels of one pixel with a trailing `k1`, in all three passes. */

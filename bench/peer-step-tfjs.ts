@@ -1,134 +1,43 @@
-// The mean-teacher step in tfjs, as fast as its ops allow. Convolutions are fused with their bias; batch norm has its closed-form
-// gradient (tfjs' own composes it of about three times as many passes); parameters, momentum and teacher are one flat tensor
-// each, so that the optimizer takes ten passes and not nine a parameter; what has classes is computed class by class, because
+// The training step in tfjs, with a mean teacher or without, as fast as its ops allow. Parameters, momentum and teacher are one flat
+// tensor each, so that the optimizer takes ten passes and not nine a parameter; what has classes is computed class by class, because
 // softmax, max and sum over a last axis of 4 give each pixel a workgroup of its own (3 s a call at 16 384 pixels on
-// SwiftShader). Max pool, bilinear resize and concat have gradients of their own. Left out, to its favour: the running
-// statistics and the numbers for the log, which wgrad computes.
+// SwiftShader). Left out, to its favour: the running statistics and the numbers for the log, which wgrad computes.
 
 import type * as Tf from '@tensorflow/tfjs';
+import { sizeOf } from '../engine/custom.js';
 import { transposed } from './peer.js';
-import { middleOf, type StepContender, type StepNumbers, type StepWork, type Weights } from './step-work.js';
+import { createConstants, type Named, network } from './peer-network-tfjs.js';
+import { middleOf, type StepContender, type StepNumbers, type StepWork } from './step-work.js';
 
-type Named = ReadonlyMap<string, Tf.Tensor>;
-
-/** Position of each parameter in a flat tensor; convolution weights as tfjs has them: [kH, kW, I, O]. */
+/** Position of each parameter in a flat tensor; convolution weights as tfjs has them: [...kernel, I, O]. */
 interface Place {
   readonly name: string;
   readonly shape: readonly number[];
   readonly size: number;
 }
 
-const tfjsShape = ({ shape }: Weights): readonly number[] =>
-  shape.length === 4 ? [shape[1]!, shape[2]!, shape[3]!, shape[0]!] : shape;
-const tfjsValues = ({ shape, values }: Weights): Float32Array =>
-  shape.length === 4 ? transposed(values, shape, [1, 2, 3, 0]) : values;
-
-/** The network: logits and last features from named weights. */
-function network(tf: typeof Tf, features: readonly number[], constants: Constants) {
-  const conv = (w: Named, x: Tf.Tensor4D, name: string): Tf.Tensor4D =>
-    tf.fused.conv2d({
-      x,
-      filter: w.get(`${name}.weight`) as Tf.Tensor4D,
-      strides: 1,
-      pad: 'same',
-      bias: w.get(`${name}.bias`)!,
-      activation: 'linear',
-    });
-
-  // Sums over pixels are products with ones: tf.sum over leading axes transposes first (on lavapipe 4.7 ms against 0.7).
-  const overPixels = (x: Tf.Tensor4D): Tf.Tensor1D => {
-    const channels = x.shape[3];
-    const n = x.size / channels;
-    const flat = tf.reshape(x, [n, channels]) as Tf.Tensor2D;
-    return tf.reshape(tf.matMul(constants.filled([1, n], 1) as Tf.Tensor2D, flat), [channels]) as Tf.Tensor1D;
-  };
-  // (x − mean) · scale + offset by the batch norm kernel: 9 ms where a broadcasting product takes 72 (SwiftShader, 64², 8 channels).
-  const affine = (x: Tf.Tensor4D, mean?: Tf.Tensor1D, scale?: Tf.Tensor1D): Tf.Tensor4D => {
-    const shape = [x.shape[3]];
-    const one = constants.filled(shape, 1) as Tf.Tensor1D;
-    return tf.batchNorm4d(x, mean ?? (constants.filled(shape, 0) as Tf.Tensor1D), one, undefined, scale, 0);
-  };
-
-  // y = leaky(γ x̂ + β);  g = dy · (y > 0 ? 1 : slope);  dβ = Σ g;  dγ = Σ g x̂;  dx = γ/σ (g − (dβ + x̂ dγ)/n)
-  const normActivation = tf.customGrad((...args) => {
-    const [x, gamma, beta, save] = args as unknown as [Tf.Tensor4D, Tf.Tensor1D, Tf.Tensor1D, (t: Tf.Tensor[]) => void];
-    const n = x.size / x.shape[3];
-    const mean = tf.div(overPixels(x), n) as Tf.Tensor1D;
-    const variance = tf.div(overPixels(tf.square(affine(x, mean))), n) as Tf.Tensor1D;
-    const y = tf.leakyRelu(tf.batchNorm4d(x, mean, variance, beta, gamma, 1e-5), 0.01);
-    save([x, mean, variance, gamma, y]);
-    const gradFunc = (dy: Tf.Tensor, saved: Tf.Tensor[]): Tf.Tensor[] => {
-      const [x, y] = [saved[0] as Tf.Tensor4D, saved[4]!];
-      const [mean, variance, gamma] = saved.slice(1, 4) as Tf.Tensor1D[] as [Tf.Tensor1D, Tf.Tensor1D, Tf.Tensor1D];
-      const g = tf.mul(dy, tf.step(y, 0.01)) as Tf.Tensor4D;
-      const dBeta = overPixels(g);
-      const dGamma = overPixels(tf.mul(g, tf.batchNorm4d(x, mean, variance, undefined, undefined, 1e-5)));
-      const scale = tf.mul(gamma, tf.rsqrt(tf.add(variance, 1e-5))) as Tf.Tensor1D;
-      const share = tf.div(scale, n);
-      const [offset, slope] = [tf.mul(dBeta, share), tf.mul(dGamma, share)] as [Tf.Tensor1D, Tf.Tensor1D];
-      const common = tf.batchNorm4d(x, mean, variance, offset, slope, 1e-5);
-      return [tf.sub(affine(g, undefined, scale), common), dGamma, dBeta];
-    };
-    return { value: y, gradFunc };
-  });
-  const norm = (w: Named, x: Tf.Tensor4D, name: string): Tf.Tensor4D =>
-    normActivation(x, w.get(`${name}.weight`)!, w.get(`${name}.bias`)!) as Tf.Tensor4D;
-  const block = (w: Named, x: Tf.Tensor4D, name: string): Tf.Tensor4D => {
-    const y = norm(w, conv(w, x, `${name}.conv_conv.0`), `${name}.conv_conv.1`);
-    return norm(w, conv(w, y, `${name}.conv_conv.4`), `${name}.conv_conv.5`);
-  };
-  const unet = (w: Named, x: Tf.Tensor4D): { logits: Tf.Tensor4D; features: Tf.Tensor4D } => {
-    const skips = [block(w, x, 'encoder.in_conv')];
-    for (let level = 1; level < features.length; level++) {
-      skips.push(block(w, tf.maxPool(skips.at(-1)!, 2, 2, 'valid'), `encoder.down${level}.maxpool_conv.1`));
-    }
-    let y = skips.pop()!;
-    for (let i = 1; skips.length; i++) {
-      const reduced = conv(w, y, `decoder.up${i}.conv1x1`);
-      const [, height, width] = reduced.shape;
-      const up = tf.image.resizeBilinear(reduced, [2 * height, 2 * width], true);
-      y = block(w, tf.concat([skips.pop()!, up], 3), `decoder.up${i}.conv`);
-    }
-    return { logits: conv(w, y, 'decoder.out_conv'), features: y };
-  };
-  const project = (w: Named, x: Tf.Tensor4D): Tf.Tensor2D => {
-    const z = conv(w, tf.leakyRelu(conv(w, x, 'projection.0'), 0.01), 'projection.2');
-    return tf.reshape(z, [-1, z.shape[3]]) as Tf.Tensor2D;
-  };
-  return { unet, project };
-}
-
-/** Tensors of one value that are made once. */
-interface Constants {
-  filled(shape: number[], value: number): Tf.Tensor;
-  dispose(): void;
-}
-
-function createConstants(tf: typeof Tf): Constants {
-  const made = new Map<string, Tf.Tensor>();
-  return {
-    filled(shape, value) {
-      const key = `${value}:${shape}`;
-      if (!made.has(key)) made.set(key, tf.keep(tf.fill(shape, value)));
-      return made.get(key)!;
-    },
-    dispose: () => tf.dispose([...made.values()]),
-  };
-}
+/** Axes of [O, ...kernel, I] in the order of tfjs's [...kernel, I, O], or the way back; a vector's stays. */
+const moved = (rank: number, by: 1 | -1): number[] => Array.from({ length: rank }, (_, i) => (i + by + rank) % rank);
 
 /** The step in tfjs; `done` resolves when all that was queued has run. */
 export function tfjsStep(tf: typeof Tf, done: () => Promise<undefined>, work: StepWork): StepContender {
   const { config } = work;
   const { patch, classes, batch, labeledBatch, momentum, weightDecay } = config;
+  const teaches = config.method !== 'supervised';
   const separates = config.method === 'lccs';
-  const [rows, columns] = patch as [number, number];
-  const perImage = rows * columns;
+  const perImage = sizeOf(patch);
   const labeledPixels = labeledBatch * perImage;
   const pixels = batch * perImage;
   const width = config.projectionWidth;
 
-  const places: Place[] = [...work.initial].map(([name, w]) => ({ name, shape: tfjsShape(w), size: w.values.length }));
-  const flatInitial = Float32Array.from([...work.initial.values()].flatMap((w) => [...tfjsValues(w)]));
+  const places = [...work.initial].map(
+    ([name, { shape, values }]): Place => ({
+      ...{ name, shape: moved(shape.length, 1).map((axis) => shape[axis]!), size: values.length },
+    }),
+  );
+  const flatInitial = Float32Array.from(
+    [...work.initial.values()].flatMap(({ shape, values }) => [...transposed(values, shape, moved(shape.length, 1))]),
+  );
   const sizes = places.map((place) => place.size);
   const named = (parts: readonly Tf.Tensor[]): Named =>
     new Map(places.map(({ name }, i) => [name, parts[i]!] as const));
@@ -136,7 +45,7 @@ export function tfjsStep(tf: typeof Tf, done: () => Promise<undefined>, work: St
     tf.split(flat, sizes).map((part, i) => tf.reshape(part, [...places[i]!.shape]));
 
   // What is one number a pixel is a plane [pixels]; labels are a plane a class, 0 on unlabelled pixels.
-  const images = tf.tensor4d(work.images, [batch, rows, columns, 1]);
+  const images = tf.tensor(work.images, [batch, ...patch, 1]);
   const plane = (value: (pixel: number) => boolean): Tf.Tensor =>
     tf.tensor1d(Float32Array.from({ length: pixels }, (_, i) => Number(value(i))));
   const isLabeled = plane((i) => i < labeledPixels);
@@ -152,15 +61,15 @@ export function tfjsStep(tf: typeof Tf, done: () => Promise<undefined>, work: St
   let lastLoss = tf.scalar(0) as Tf.Tensor;
 
   const constants = createConstants(tf);
-  const { unet, project } = network(tf, config.features, constants);
+  const { forward, project } = network(tf, config, constants);
   // What a custom gradient computes is not on the tape; comparisons have no gradient and tfjs refuses to pass them by.
   const detached = (compute: () => Tf.Tensor): Tf.Tensor =>
     tf.customGrad(() => ({ value: compute(), gradFunc: (dy: Tf.Tensor) => tf.zerosLike(dy) }))(constants.filled([], 0));
   const plus = (planes: readonly Tf.Tensor[]): Tf.Tensor => planes.reduce((a, b) => tf.add(a, b));
   const where = (condition: Tf.Tensor): Tf.Tensor => tf.cast(condition, 'float32');
 
-  /** Softmax of logits [N, H, W, K], a plane a class: probabilities, their logarithms, the largest one, and whose it is. */
-  const classesOf = (logits: Tf.Tensor4D) => {
+  /** Softmax of logits [N, ...patch, K], a plane a class: probabilities, their logarithms, the largest one, and whose it is. */
+  const classesOf = (logits: Tf.Tensor) => {
     const x = tf.unstack(tf.reshape(logits, [-1, classes]), 1);
     const most = detached(() => x.reduce((a, b) => tf.maximum(a, b)));
     const shifted = x.map((v) => tf.sub(v, most));
@@ -180,15 +89,13 @@ export function tfjsStep(tf: typeof Tf, done: () => Promise<undefined>, work: St
     const before = [student, teacher, velocity, vectors, counts, lastLoss];
     const after = tf.tidy((): Tf.Tensor[] => {
       const teacherWeights = named(unflatten(teacher));
-      const unlabeledImages = () =>
-        tf.slice(images, [labeledBatch, 0, 0, 0], [batch - labeledBatch, rows, columns, 1]) as Tf.Tensor4D;
-      const q = unet(teacherWeights, separates ? images : unlabeledImages());
-      const target = classesOf(q.logits);
-      const targets = separates ? target.p : target.p.map((v) => tf.pad(v, [[labeledPixels, 0]]));
+      const q = teaches ? forward(teacherWeights, separates ? images : tf.slice(images, labeledBatch)) : undefined;
+      const target = q && classesOf(q.logits);
+      const targets = separates ? target?.p : target?.p.map((v) => tf.pad(v, [[labeledPixels, 0]]));
 
       let [nextVectors, nextCounts] = [vectors, counts];
       let separation: { classOf: Tf.Tensor[]; units: Tf.Tensor2D; seen: Tf.Tensor } | undefined;
-      if (separates) {
+      if (separates && q && target) {
         // μ ← m μ + (1 − m) mean of the reliable features of a class; only where there are some.
         const own = target.best();
         const c = target.confidence();
@@ -216,7 +123,7 @@ export function tfjsStep(tf: typeof Tf, done: () => Promise<undefined>, work: St
 
       const loss = (...parts: Tf.Tensor[]): Tf.Scalar => {
         const w = named(parts);
-        const { logits, features } = unet(w, images);
+        const { logits, features } = forward(w, images);
         const { p, logP, confidence } = classesOf(logits);
         // ½ (cross-entropy + soft Dice)
         const ce = tf.div(tf.sum(plus(label.map((y, k) => tf.mul(y, logP[k]!)))), -labeledPixels);
@@ -224,7 +131,10 @@ export function tfjsStep(tf: typeof Tf, done: () => Promise<undefined>, work: St
           const overlap = tf.add(tf.mul(tf.sum(tf.mul(p[k]!, y)), 2), 1e-5);
           return tf.div(overlap, tf.add(tf.add(tf.sum(tf.mul(tf.square(p[k]!), isLabeled)), tf.sum(y)), 1e-5));
         });
-        const dice = tf.sub(1, tf.div(plus(ratios), classes));
+        const counted = config.diceClasses === 'foreground' ? ratios.slice(1) : ratios;
+        const dice = tf.sub(1, tf.div(plus(counted), counted.length));
+        const supervised = tf.mul(tf.add(ce, dice), 0.5) as Tf.Scalar;
+        if (!targets) return supervised;
         // λ (consistency on kept pixels + β separation)
         const low = detached(() => where(tf.less(confidence(), threshold)));
         const kept = detached(() => {
@@ -250,14 +160,14 @@ export function tfjsStep(tf: typeof Tf, done: () => Promise<undefined>, work: St
           const pull = tf.sum(tf.mul(tf.sub(1, own), share));
           unsupervised = tf.add(unsupervised, tf.mul(pull, config.separationWeight));
         }
-        return tf.add(tf.mul(tf.add(ce, dice), 0.5), tf.mul(unsupervised, consistencyWeight));
+        return tf.add(supervised, tf.mul(unsupervised, consistencyWeight));
       };
       const { value, grads } = tf.valueAndGrads(loss)(unflatten(student));
 
       const gradient = tf.concat(grads.map((g) => tf.reshape(g, [-1])));
       const nextVelocity = tf.add(tf.mul(velocity, momentum), tf.add(gradient, tf.mul(student, weightDecay)));
       const nextStudent = tf.sub(student, tf.mul(nextVelocity, lr));
-      const nextTeacher = tf.add(tf.mul(teacher, emaDecay), tf.mul(nextStudent, 1 - emaDecay));
+      const nextTeacher = teaches ? tf.add(tf.mul(teacher, emaDecay), tf.mul(nextStudent, 1 - emaDecay)) : teacher;
       return [nextStudent, nextTeacher, nextVelocity, nextVectors, nextCounts, value];
     });
     [student, teacher, velocity, vectors, counts, lastLoss] = after as typeof before as [
@@ -285,15 +195,12 @@ export function tfjsStep(tf: typeof Tf, done: () => Promise<undefined>, work: St
     },
     async state() {
       const state = new Map<string, Float32Array>();
-      for (const [role, flat] of [
-        ['student', student],
-        ['teacher', teacher],
-      ] as const) {
+      for (const [role, flat] of Object.entries({ student, ...(teaches && { teacher }) })) {
         const values = (await flat.data()) as Float32Array;
         let at = 0;
         for (const { name, shape, size: count } of places) {
           const own = values.slice(at, at + count);
-          state.set(`${role}.${name}`, shape.length === 4 ? transposed(own, shape, [3, 0, 1, 2]) : own);
+          state.set(`${role}.${name}`, transposed(own, shape, moved(shape.length, -1)));
           at += count;
         }
       }

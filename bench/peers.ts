@@ -258,26 +258,39 @@ export const command = describeCommand({
       help: 'convolutions as INPUTS-OUTPUTS@SIDE or @DxHxW, with k1 at the end for kernels of one pixel; or unet, vnet',
       under: ofConvolutions,
     },
-    size: { type: 'integer', min: 8, help: 'pixels per side (default 32)', under: ofTheStep },
+    network: {
+      type: 'string',
+      choices: ['unet', 'vnet'],
+      default: 'unet',
+      help: 'unet: the mean-teacher step of the UNet; vnet: the supervised step of the V-Net, in tfjs only',
+      under: ofTheStep,
+    },
+    size: { type: 'integer', min: 8, help: 'unet: pixels per side (default 32)', under: ofTheStep },
+    patch: { type: 'string', value: 'LIST', help: 'vnet: sides of the volumes (default 16,32,32)', under: ofTheStep },
     features: {
       type: 'string',
       value: 'LIST',
-      help: 'UNet channels per level (default 8,16,32)',
+      help: 'channels per level (default 8,16,32)',
       under: ofTheStep,
     },
-    method: { type: 'string', value: 'NAME', help: 'lccs (default), or mt, which has no prototypes', under: ofTheStep },
+    method: {
+      type: 'string',
+      value: 'NAME',
+      help: 'unet: lccs (default), or mt, which has no prototypes',
+      under: ofTheStep,
+    },
     threshold: {
       type: 'number',
       value: 'X',
       min: 0,
       max: 1,
-      help: 'confidence below which a pixel is kept (default: as in training)',
+      help: 'unet: confidence below which a pixel is kept (default: as in training)',
       under: ofTheStep,
     },
     export: {
       type: 'string',
       value: 'DIR',
-      help: "do not measure; write the step (batch, weights, wgrad's result) for bench/pytorch/step.py",
+      help: "unet: do not measure; write the step (batch, weights, wgrad's result) for bench/pytorch/step.py",
       under: ofTheStep,
     },
   },
@@ -286,8 +299,8 @@ export const command = describeCommand({
 /** `wgrad bench peers`. */
 export async function run(args: string[]): Promise<number> {
   const { flags } = command.read(args);
-  const { work: kind, batch, rounds, size, features, method, threshold } = flags;
-  const names = flags.peers.split(',').map((name) => {
+  const { work: kind, batch, rounds, network, size, patch, features, method, threshold } = flags;
+  const named = flags.peers.split(',').map((name) => {
     const known = peerNames.find((peer) => peer === name.trim());
     if (!known)
       throw new UsageError(`bench: unknown peer '${name}', expected ${peerNames.join(' or ')}. Correct --peers.`);
@@ -296,14 +309,16 @@ export async function run(args: string[]): Promise<number> {
   const shapes = namedShapes[flags.shapes] ?? flags.shapes;
   const measures = (work: typeof kind): boolean => kind === work || kind === 'all';
   const convolutions = measures('conv') ? readConvShapes(shapes, batch) : [];
-  const step = measures('step') ? readStepSettings({ size, features, batch, method, threshold }) : undefined;
+  const given = { network, size, patch, features, batch, method, threshold };
+  const step = measures('step') ? readStepSettings(given) : undefined;
+  const ofStep = named.filter((name) => network === 'unet' || name === 'tfjs');
+  if (step && !ofStep.length) throw new UsageError('bench: the V-Net is in tfjs only. Use --peers tfjs.');
 
+  const names = kind === 'step' ? ofStep : named;
   if (flags.export !== undefined) {
+    if (network === 'vnet') throw new UsageError('bench: --export is for the UNet. Use --network unet.');
     const gpu = await openDevice({ adapter: flags.adapter });
-    const { work, own } = await prepareOwnStep(
-      gpu,
-      step ?? readStepSettings({ size, features, batch, method, threshold }),
-    );
+    const { work, own } = await prepareOwnStep(gpu, step ?? readStepSettings(given));
     await exportWork(flags.export, work, own);
     console.log(`${stepTitle(work)} written to ${flags.export}`);
     gpu.close();
@@ -321,7 +336,8 @@ export async function run(args: string[]): Promise<number> {
   for (const work of convolutions) note(await compareConv(field, work, rounds ?? 9));
   if (step) {
     console.error('step: dropout and noise are 0 for all; three steps must agree before anything is timed');
-    note(await compareStep(field, step, rounds ?? 5));
+    const peers = field.peers.filter(({ name }) => ofStep.includes(name));
+    note(await compareStep({ ...field, peers }, step, rounds ?? 5));
   }
   if (measures('transformer')) note(await compareTransformer(field, rounds ?? 5));
 

@@ -1,12 +1,14 @@
-// The whole mean-teacher training step to compare: its settings, initial weights and batch, and wgrad doing it. Dropout and
-// noise are 0, because every engine draws other random numbers; all else is as in training.
+// The whole training step to compare, of the UNet with a mean teacher or of the V-Net with labels alone: its settings, initial weights
+// and batch, and wgrad doing it. Dropout and noise are 0, because every engine draws other random numbers; all else is as in training.
 
 import { sizeOf } from '../engine/custom.js';
 import { type Gpu, scope, uniformStream } from '../engine/index.js';
 import { UsageError } from '../train/files/usage-error.js';
 import * as ramps from '../train/method/ramps.js';
 import { createTrainer, type Trainer } from '../train/method/trainer.js';
+import { layered } from '../train/settings/config-file.js';
 import { type Config, resolveConfig } from '../train/settings/settings.js';
+import { placeOf } from './conv-work.js';
 import type { Contender } from './harness.js';
 
 /** A named tensor in wgrad's layout. */
@@ -29,8 +31,8 @@ export interface StepNumbers {
 
 export interface StepWork {
   readonly config: Config;
-  readonly images: Float32Array; // [batch, size, size, 1], the labelled ones first
-  readonly labels: Uint8Array; // [batch, size, size]
+  readonly images: Float32Array; // [batch, ...patch, 1], the labelled ones first
+  readonly labels: Uint8Array; // [batch, ...patch]
   /** Trainable tensors by name (without `student.`), equal in student and teacher. */
   readonly initial: ReadonlyMap<string, Weights>;
   numbers(iteration: number): StepNumbers;
@@ -46,8 +48,8 @@ export interface StepContender extends Contender {
   release(): void;
 }
 
-/** What the command line says of the step. */
-export interface StepSettings {
+/** What the command line says of the UNet's step. */
+interface UNetSettings {
   readonly method: 'lccs' | 'mt';
   readonly size: number;
   readonly features: readonly number[];
@@ -55,11 +57,51 @@ export interface StepSettings {
   readonly threshold: number;
 }
 
-const configOf = (settings: object): Config => resolveConfig({ ...settings, dropout: '0', noise: 0 });
+/** Of the V-Net's, whose items are all labelled. */
+interface VNetSettings {
+  readonly protocol: 'la-small';
+  readonly method: 'supervised';
+  readonly patch: readonly number[];
+  readonly features: readonly number[];
+  readonly batch: number;
+  readonly labeledBatch: number;
+}
+
+export type StepSettings = UNetSettings | VNetSettings;
+
+/** What of the command line chooses a step. */
+export interface StepFlags {
+  readonly network?: unknown;
+  readonly method?: unknown;
+  readonly size?: unknown;
+  readonly patch?: unknown;
+  readonly features?: unknown;
+  readonly batch?: unknown;
+  readonly threshold?: unknown;
+}
+
+const configOf = (settings: object): Config => resolveConfig(layered({ ...settings, dropout: '0', noise: 0 }));
 
 /** Fills in defaults that a CPU finishes; throws a UsageError for settings that do not fit. */
-export function readStepSettings(given: { [K in keyof StepSettings]?: unknown }): StepSettings {
-  const { method = 'lccs', size = 32, features = '8,16,32', batch = 4, threshold } = given;
+export function readStepSettings(given: StepFlags): StepSettings {
+  return given.network === 'vnet' ? readVNetSettings(given) : readUNetSettings(given);
+}
+
+function readVNetSettings({ features = '8,16,32', batch = 4, ...given }: StepFlags): VNetSettings {
+  const { patch = '16,32,32', method, size, threshold } = given;
+  for (const [flag, value] of Object.entries({ method, size, threshold })) {
+    if (value !== undefined)
+      throw new UsageError(`bench: --${flag} is of the UNet's step. Leave it out, or use --network unet.`);
+  }
+  const fixed = { protocol: 'la-small', method: 'supervised' } as const;
+  const config = configOf({ ...fixed, patch, features, batch, labeledBatch: batch });
+  return { ...fixed, patch: config.patch, features: config.features, batch: config.batch, labeledBatch: config.batch };
+}
+
+function readUNetSettings({ features = '8,16,32', batch = 4, ...given }: StepFlags): UNetSettings {
+  const { method = 'lccs', size = 32, threshold, patch } = given;
+  if (patch !== undefined)
+    throw new UsageError("bench: --patch is of the V-Net's step. Use --size, or --network vnet.");
   const config = configOf({ method, size, features, batch, threshold });
   if (config.method !== 'lccs' && config.method !== 'mt') {
     const why = config.method === 'supervised' ? 'has no teacher' : 'is not one that the peers compute';
@@ -74,8 +116,10 @@ export function readStepSettings(given: { [K in keyof StepSettings]?: unknown })
   };
 }
 
-export const stepTitle = ({ config: { method, patch, features, batch } }: StepWork): string =>
-  `step ${method} ${features.join('-')} @${patch[0]}² ×${batch}`;
+export const stepTitle = ({ config: { network, method, patch, features, batch } }: StepWork): string => {
+  const what = network === 'vnet' ? `${method} V-Net` : method;
+  return `step ${what} ${features.join('-')} @${placeOf(patch)} ×${batch}`;
+};
 
 /** The iteration that is run and timed: in the middle of training, where every term of the loss counts. */
 export const middleOf = ({ iterations }: Config): number => Math.floor(iterations / 2);
