@@ -113,6 +113,12 @@ test('npm installs nothing beside it; the licences of what it bundles are in it'
   }
 });
 
+test('scripts run under any shell: no quotes, variables, globs or commands of one', () => {
+  for (const [name, line] of Object.entries(manifest.scripts)) {
+    assert.not.match(line, /['"$*~`;|<>]|(^|&& )(?!npm |node |tsc |biome |typedoc)\S/, `npm run ${name}: ${line}`);
+  }
+});
+
 test('publint finds nothing', async () => {
   const { messages } = await publint({ pkgDir: consumer.installed, strict: true, pack: false });
   assert.equal(
