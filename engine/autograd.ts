@@ -98,6 +98,9 @@ function tapeOf(gpu: Gpu): Tape {
 /**
  * Runs `work` without remembering how results on `gpu` were made (teacher, evaluation, optimizers). Throws a GpuError when `work`
  * is asynchronous: what it does after its first `await` would be remembered.
+ * @example
+ * const x = tensor(gpu, [1, 2], [2], { requiresGrad: true });
+ * console.log(noGrad(gpu, () => square(x)).node); // undefined
  */
 export function noGrad<T>(gpu: Gpu, work: () => T): T {
   expectGpu('noGrad', gpu);
@@ -135,6 +138,10 @@ function remember(name: string, y: Tensor, inputs: readonly Tensor[], closure: C
 /**
  * Tells autograd how `y` came from `inputs`. `backward` gets dy and, per input, whether a gradient is wanted; it returns gradients
  * of the inputs' shapes (undefined where none is wanted or none exists). Returns y.
+ * @example
+ * const twice = (x) => record('twice', noGrad(gpu, () => mul(x, 2)), [x], (dy) => [mul(dy, 2)]);
+ * const x = tensor(gpu, [1, 2], [2], { requiresGrad: true });
+ * console.log(await backward(sum(twice(x))).get(x).read()); // [2, 2]
  */
 export const record = (name: string, y: Tensor, inputs: readonly Tensor[], backward: Backward): Tensor =>
   remember(name, y, inputs, { takes: 'plain', backward });
@@ -147,7 +154,12 @@ export const recordActivation = (
   backward: Backward<Tensor | ActivatedGradient>,
 ): Tensor => remember(name, y, inputs, { takes: 'activated', backward });
 
-/** A tensor for the gradient of x, f32: beside the others if x is packed and this is its first gradient, else a separate tensor. */
+/**
+ * A tensor for the gradient of x, f32: beside the others if x is packed and this is its first gradient, else a separate tensor.
+ * @example
+ * const w = tensor(gpu, [1, 2], [2], { requiresGrad: true });
+ * console.log(gradientLike(w).shape); // [2]
+ */
 export function gradientLike(x: Tensor): Tensor {
   const pack = packOf(x);
   if (!pack?.tensors.includes(x)) return empty(x.gpu, x.shape, 'f32', `d${x.label}`);
@@ -165,7 +177,13 @@ export function gradientLike(x: Tensor): Tensor {
   return place ?? empty(x.gpu, x.shape, 'f32', `d${x.label}`);
 }
 
-/** Gradients of leaves, and of results that were marked `requiresGrad`. */
+/**
+ * Gradients of leaves, and of results that were marked `requiresGrad`.
+ * @example
+ * const x = tensor(gpu, [1, 2], [2], { requiresGrad: true });
+ * const gradients = backward(sum(square(x)));
+ * console.log(gradients instanceof Gradients, await gradients.get(x).read()); // true [2, 4]
+ */
 export class Gradients {
   readonly #of = new Map<Tensor, Tensor>();
 
@@ -207,6 +225,9 @@ export class Gradients {
  * one number, depends on no parameter, is computed from a gradient (there are no gradients of gradients; `detach` makes one a
  * constant), or the seed does not fit it, and a GpuError when a tensor that a gradient is computed from was changed since (by `write`,
  * an optimizer's step, a captured step).
+ * @example
+ * const x = tensor(gpu, [1, 2], [2], { requiresGrad: true });
+ * console.log(await backward(sum(square(x))).get(x).read()); // [2, 4]
  */
 export function backward(loss: Tensor, seed?: Tensor): Gradients {
   if (!(loss as Partial<Tensor> | undefined)?.gpu) {

@@ -64,6 +64,9 @@ function probe(gpu: Gpu, buffer: GPUBuffer, label: string): Outcome {
  * the device's minStorageBufferOffsetAlignment (256 at most). Elements are as `read()` gives them; u8 takes whole words.
  * Throws a GpuError for another usage, a mapped buffer or one that is too small. If the buffer was destroyed or belongs to another
  * device, reading it or anything computed from it throws.
+ * @example
+ * const buffer = gpu.device.createBuffer({ size: 16, usage: 0x80 | 0x4 }); // STORAGE | COPY_SRC
+ * console.log(await fromBuffer(gpu, buffer, [4]).read()); // [0, 0, 0, 0]
  */
 export function fromBuffer<D extends Dtype = 'f32'>(
   gpu: Gpu,
@@ -114,6 +117,9 @@ export function fromBuffer<D extends Dtype = 'f32'>(
  * it. The tensor keeps it as long as something refers to the tensor and its scope has not ended; results of a captured step keep
  * theirs for the life of the step. Not inside a captured step. Throws a GpuError for a tensor without contents, and the error of
  * the launch that should have written them, if it is known by now (`await gpu.settled()` first to be sure).
+ * @example
+ * const { buffer, offset, size } = bufferOf(tensor(gpu, [1, 2])); // a bind group entry's resource
+ * console.log(offset, size); // 0 8
  */
 export function bufferOf(x: Tensor): BufferRange {
   x.gpu.check();

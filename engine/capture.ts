@@ -102,6 +102,9 @@ interface Made<T> {
  * everything that the recording made is freed. A call runs the step as a whole or not at all. If a launch cannot run (a shader that
  * does not compile, no memory), the results reject with that launch's error, tensors that the step updates in place keep their
  * values, and the next call throws.
+ * @example
+ * const step = capture(gpu, (x, factor) => mul(x, factor));
+ * console.log(await step([1, 2], 10).read(), await step([1, 2, 3], 2).read()); // [10, 20] [2, 4, 6]
  */
 export function capture<T, P extends Tensor[]>(
   gpu: Gpu,

@@ -20,12 +20,20 @@ declare global {
   interface GPUSupportedLimits {}
 }
 
-/** A GPU error: a shader that does not compile, a validation error, out of memory. The message names the op. */
+/**
+ * A GPU error: a shader that does not compile, a validation error, out of memory. The message names the op.
+ * @example
+ * try { capture(gpu, () => 1)(); } catch (error) { console.log(error instanceof GpuError); } // true
+ */
 export class GpuError extends Error {
   override name = 'GpuError';
 }
 
-/** The device is gone (driver reset, unplugged, destroyed elsewhere); every tensor on it is lost. */
+/**
+ * The device is gone (driver reset, unplugged, destroyed elsewhere); every tensor on it is lost.
+ * @example
+ * await gpu.settled().catch((error) => void (error instanceof GpuLostError)); // when the GPU is gone, open it again
+ */
 export class GpuLostError extends GpuError {
   override name = 'GpuLostError';
 }
@@ -69,7 +77,11 @@ export class Outcome {
   done: Promise<void> = Promise.resolve();
 }
 
-/** A GPUDevice and what wgrad keeps of it; made by `openDevice` and `fromDevice`, passed to whatever makes tensors. */
+/**
+ * A GPUDevice and what wgrad keeps of it; made by `openDevice` and `fromDevice`, passed to whatever makes tensors.
+ * @example
+ * console.log(gpu instanceof Gpu, gpu.features.has('no such feature')); // true false
+ */
 export class Gpu {
   readonly device: GPUDevice;
   readonly adapter: AdapterDescription;
@@ -324,6 +336,8 @@ const wrapped = new WeakMap<GPUDevice, WeakRef<Gpu>>();
  * the order of submission. `about` fills in what a device does not report about itself. Ask the adapter for the limits and features
  * you want (`requestGpu` asks for all that wgrad can use). One device has one Gpu: a second call returns the first one's Gpu (with
  * its options), so that two libraries on a page can pass tensors to each other. Each of them closes what it was given.
+ * @example
+ * console.log(fromDevice(gpu.device) instanceof Gpu); // true
  */
 export function fromDevice(device: GPUDevice, about: GpuOptions = {}): Gpu {
   const known = wrapped.get(device)?.deref();

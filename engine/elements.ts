@@ -60,7 +60,11 @@ export function toHalf(value: number): number {
   return sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >>> 13);
 }
 
-/** The number of an f16's bits. */
+/**
+ * The number of an f16's bits.
+ * @example
+ * console.log(fromHalf(0x3c00)); // 1
+ */
 export function fromHalf(bits: number): number {
   const exponent = (bits >>> 10) & 31;
   const fraction = bits & 1023;

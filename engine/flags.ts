@@ -23,7 +23,11 @@ export interface Flags {
   checkLabels: boolean;
 }
 
-/** The switches that the environment sets now; a new Gpu starts from them. */
+/**
+ * The switches that the environment sets now; a new Gpu starts from them.
+ * @example
+ * console.log(environmentFlags().fuse); // true
+ */
 export function environmentFlags(): Flags {
   const environment: Record<string, string | undefined> =
     (globalThis as { process?: { env?: Record<string, string | undefined> } }).process?.env ?? {};

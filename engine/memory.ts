@@ -93,7 +93,11 @@ export const destroy = (gpu: Gpu, buffer: GPUBuffer): void => discard(poolOf(gpu
 /** The buffers that exist now. */
 export const buffersOf = (gpu: Gpu): ReadonlySet<GPUBuffer> => new Set(poolOf(gpu).all.keys());
 
-/** Bytes of buffers that exist on this device, and the most there ever were. */
+/**
+ * Bytes of buffers that exist on this device, and the most there ever were.
+ * @example
+ * console.log(memoryOf(gpu).bytes > 0); // true
+ */
 export const memoryOf = (gpu: Gpu): { bytes: number; peak: number; freeBytes: number } => {
   const { bytes, peak, free } = poolOf(gpu);
   return { bytes, peak, freeBytes: free.bytes };
@@ -155,6 +159,9 @@ export function release(gpu: Gpu, buffer: GPUBuffer): void {
 /**
  * Destroys every unused buffer that wgrad keeps for reuse (`memoryOf(gpu).freeBytes`). Worth it after large work that does not
  * repeat; later work has to make new buffers.
+ * @example
+ * trim(gpu);
+ * console.log(memoryOf(gpu).freeBytes); // 0
  */
 export function trim(gpu: Gpu): void {
   const pool = poolOf(gpu);

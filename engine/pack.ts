@@ -21,6 +21,9 @@ const packedSizes = (tensors: readonly Tensor[]): number[] =>
 /**
  * Moves f32 tensors made with `tensor()` into one buffer, so that one launch reaches them all. They stay the same tensors with the
  * same values. Call it before anything uses them. Throws a ShapeError for other types and for tensors that are packed already.
+ * @example
+ * const { flat } = pack([tensor(gpu, [1, 2]), tensor(gpu, [3])]); // each begins at a multiple of 256 bytes
+ * console.log(flat.shape); // [128]
  */
 export function pack(tensors: readonly Tensor[], label = 'pack'): Pack {
   const first = tensors[0]!;

@@ -18,7 +18,12 @@ export interface ProfileRow {
   readonly gigabytesPerSecond: number;
 }
 
-/** Launch times summed by kernel, slowest first. */
+/**
+ * Launch times summed by kernel, slowest first.
+ * @example
+ * const times = [{ label: 'conv', ms: 1, bytes: 2e9, shapes: '' }]; // from step.profile()
+ * console.log(summarize(times)[0].gigabytesPerSecond); // 2000
+ */
 export function summarize(times: readonly LaunchTime[]): ProfileRow[] {
   const total = times.reduce((sum, { ms }) => sum + ms, 0);
   const groups = new Map<string, { calls: number; ms: number; bytes: number }>();
@@ -40,7 +45,12 @@ export function summarize(times: readonly LaunchTime[]): ProfileRow[] {
     .sort((a, b) => b.ms - a.ms);
 }
 
-/** The rows of `summarize` as text. */
+/**
+ * The rows of `summarize` as text.
+ * @example
+ * const times = [{ label: 'conv', ms: 1, bytes: 2e9, shapes: '' }]; // from step.profile()
+ * console.log(profileTable(summarize(times)).split('\n').length); // 2
+ */
 export const profileTable = (rows: readonly ProfileRow[]): string =>
   [
     ['kernel', 'calls', 'ms', '%', 'GB/s'],

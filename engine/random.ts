@@ -11,7 +11,11 @@ function multiply(a: number, b: number): [high: number, low: number] {
   return [Math.floor(sum / 65536) >>> 0, Math.imul(a, b) >>> 0];
 }
 
-/** Four uniform u32 for a 128-bit counter and a 64-bit key. */
+/**
+ * Four uniform u32 for a 128-bit counter and a 64-bit key.
+ * @example
+ * console.log(philox4x32([0, 0, 0, 0], [0, 0])[0].toString(16)); // 6627e8d5
+ */
 export function philox4x32(counter: readonly number[], key: readonly number[]): [number, number, number, number] {
   let [c0, c1, c2, c3] = [counter[0]! >>> 0, counter[1]! >>> 0, counter[2]! >>> 0, counter[3]! >>> 0];
   let [k0, k1] = [key[0]! >>> 0, key[1]! >>> 0];
@@ -25,10 +29,19 @@ export function philox4x32(counter: readonly number[], key: readonly number[]): 
   return [c0, c1, c2, c3];
 }
 
-/** A uniform number in [0, 1) with 24 random bits, from one u32: the same value in f32 and f64. */
+/**
+ * A uniform number in [0, 1) with 24 random bits, from one u32: the same value in f32 and f64.
+ * @example
+ * console.log(toUniform(0x80000000)); // 0.5
+ */
 export const toUniform = (bits: number): number => (bits >>> 8) * 2 ** -24;
 
-/** A sequence of uniform numbers in [0, 1), fixed by the key; call it as `Math.random`. */
+/**
+ * A sequence of uniform numbers in [0, 1), fixed by the key; call it as `Math.random`.
+ * @example
+ * const random = uniformStream(1337);
+ * console.log(random() !== random(), uniformStream(1337)() === uniformStream(1337)()); // true true
+ */
 export function uniformStream(seed: number, stream = 0): () => number {
   let counter = 0;
   let block = [0, 0, 0, 0];
@@ -38,7 +51,12 @@ export function uniformStream(seed: number, stream = 0): () => number {
   };
 }
 
-/** Standard normal numbers (Box–Muller) from a uniform stream. */
+/**
+ * Standard normal numbers (Box–Muller) from a uniform stream.
+ * @example
+ * const normal = normalStream(uniformStream(1337));
+ * console.log(Number.isFinite(normal())); // true
+ */
 export function normalStream(uniform: () => number): () => number {
   let spare: number | undefined;
   return () => {

@@ -4,18 +4,34 @@
 /** Sizes of a tensor, from the slowest axis to the fastest; [] is one number. */
 export type Shape = readonly number[];
 
-/** Wrong shapes, axes or element types: thrown by the op call that was given them. */
+/**
+ * Wrong shapes, axes or element types: thrown by the op call that was given them.
+ * @example
+ * try { add(tensor(gpu, [1, 2]), tensor(gpu, [1, 2, 3])); } catch (error) { console.log(error instanceof ShapeError); } // true
+ */
 export class ShapeError extends Error {
   override name = 'ShapeError';
 }
 
-/** Number of elements; 1 for the scalar shape []. */
+/**
+ * Number of elements; 1 for the scalar shape [].
+ * @example
+ * console.log(sizeOf([2, 3, 4])); // 24
+ */
 export const sizeOf = (shape: Shape): number => shape.reduce((product, n) => product * n, 1);
 
-/** A shape as errors print it: `[2,3]`. */
+/**
+ * A shape as errors print it: `[2,3]`.
+ * @example
+ * console.log(show([2, 3])); // [2,3]
+ */
 export const show = (shape: Shape): string => `[${shape.join(',')}]`;
 
-/** Whether two shapes have the same sizes in the same order. */
+/**
+ * Whether two shapes have the same sizes in the same order.
+ * @example
+ * console.log(sameShape([2, 3], [3, 2])); // false
+ */
 export const sameShape = (a: Shape, b: Shape): boolean => a.length === b.length && a.every((n, i) => n === b[i]);
 
 /** Throws a ShapeError unless every size is a positive integer. */
@@ -25,7 +41,11 @@ export function checkShape(op: string, shape: Shape): void {
   }
 }
 
-/** The shape of a and b broadcast together, aligned at the last axis. */
+/**
+ * The shape of a and b broadcast together, aligned at the last axis.
+ * @example
+ * console.log(broadcastShapes('myOp', [4, 1], [3])); // [4, 3]
+ */
 export function broadcastShapes(op: string, a: Shape, b: Shape): number[] {
   const rank = Math.max(a.length, b.length);
   return Array.from({ length: rank }, (_, i) => {
@@ -38,7 +58,11 @@ export function broadcastShapes(op: string, a: Shape, b: Shape): number[] {
   });
 }
 
-/** Axes as sorted non-negative numbers; negative axes count from the end, undefined means all. */
+/**
+ * Axes as sorted non-negative numbers; negative axes count from the end, undefined means all.
+ * @example
+ * console.log(normalizeAxes('myOp', 3, [-1, 0])); // [0, 2]
+ */
 export function normalizeAxes(op: string, rank: number, axes?: number | readonly number[]): number[] {
   if (axes !== undefined && typeof axes !== 'number' && !Array.isArray(axes)) {
     throw new ShapeError(`${op}: the axes are no number and no array. Write ${op}(x, axis).`);

@@ -86,6 +86,11 @@ const isNumbers = (arg: Argument): arg is readonly number[] => Array.isArray(arg
  * Records one launch of a shader. `args` binds tensors by the names of the shader's `var<storage>` declarations; none
  * may be bound twice if one of the bindings writes. An array of numbers (rounded to f32, any value) is bound as `array<f32>`:
  * numbers are data, so that one compiled kernel serves all. Throws a GpuError that lists both sides when they differ.
+ * @example
+ * const text = `@group(0) @binding(0) var<storage, read_write> y: array<f32>; ${perElement('twice', 'y', 'y[i] *= 2.0;')}`;
+ * const y = tensor(gpu, [1, 2]);
+ * run(text, { y }, { threads: y.size });
+ * console.log(await y.read()); // [2, 4]
  */
 export function run(source: string, args: Record<string, Argument>, grid: Grid): void {
   const first = Object.values(args).find((arg) => !isNumbers(arg)) as Bindable | undefined;
@@ -275,7 +280,13 @@ const alone = (launches: readonly Launch[], fresh: (storage: Storage) => boolean
   });
 };
 
-/** Plans and submits the pending launches. Storages of open scopes keep their buffers; those of ended scopes share. */
+/**
+ * Plans and submits the pending launches. Storages of open scopes keep their buffers; those of ended scopes share.
+ * @example
+ * const y = square(tensor(gpu, [3])); // recorded, not submitted
+ * flush(gpu);
+ * console.log(await y.item()); // 9
+ */
 export function flush(gpu: Gpu): void {
   const stream = streamOf(gpu);
   if (stream.capturing) throw new GpuError('flush: inside a captured step. Return the tensor and read it afterwards.');

@@ -136,7 +136,13 @@ function own(gpu: Gpu, storage: Storage): void {
   if (!enroll(gpu, storage)) releaseWhenCollected(gpu, storage);
 }
 
-/** A temporary of an op: it has no buffer until it is planned, and its contents are undefined until a launch writes them. */
+/**
+ * A temporary of an op: it has no buffer until it is planned, and its contents are undefined until a launch writes them.
+ * @example
+ * const y = empty(gpu, [2]); // no contents before a launch writes them
+ * run(`@group(0) @binding(0) var<storage, read_write> y: array<f32>; ${perElement('one', 'y', 'y[i] = 1.0;')}`, { y }, { threads: 2 });
+ * console.log(await y.read()); // [1, 1]
+ */
 export function empty<D extends Dtype = 'f32'>(
   gpu: Gpu,
   shape: Shape,
@@ -154,6 +160,9 @@ export function empty<D extends Dtype = 'f32'>(
  * A tensor with data of its own: an input, a parameter, state. A single number fills the whole shape (default []); nested arrays give
  * the shape, and a row of numbers has one axis, unless `shape` is given. `dtype` is f32 if not given; f32 and f16 round. Throws a
  * ShapeError if the number of values is not the shape's, and for a value that the dtype cannot hold: 256, −1 or 1.5 as u8.
+ * @example
+ * const x = tensor(gpu, [[1, 2], [3, 4]], undefined, { label: 'x' });
+ * console.log(x, await x.read()); // Tensor f32 [2,2] 'x' [1, 2, 3, 4]
  */
 export function tensor<D extends Dtype = 'f32'>(
   gpu: Gpu,
@@ -215,6 +224,9 @@ export function storagesIn(value: unknown, found = new Set<Storage>(), seen = ne
 /**
  * Runs `work`; every tensor created in it dies at its end, except those in what it returns (at any depth of arrays and
  * plain objects). May be asynchronous; then it ends when the promise settles.
+ * @example
+ * const y = scope(gpu, () => add(square(tensor(gpu, [1, 2])), 1)); // the square is freed
+ * console.log(await y.read()); // [2, 5]
  */
 export function scope<T>(gpu: Gpu, work: () => T): T {
   expectGpu('scope', gpu);

@@ -8,6 +8,8 @@ import { empty, scope, tensor } from './tensor.js';
 /**
  * Runs one small launch whose answer is known: sums of squares by workgroups. If the result is wrong, rejects with a GpuError that
  * names adapter, driver and what to do. It takes milliseconds: call it before anything long, or anything whose results are kept.
+ * @example
+ * await verifyDevice(gpu); // throws where the GPU computes nothing
  */
 export async function verifyDevice(gpu: Gpu): Promise<void> {
   const groups = 4;

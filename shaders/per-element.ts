@@ -4,6 +4,11 @@ import { flatIndex, wgsl } from './wgsl.js';
 /**
  * WGSL of an entry point `name` that runs `body` once for every element `i` of `over`, an array among the bindings of the text: launch
  * it with `{ threads: elements }`. Long grids are folded into y, and threads beyond the last element return.
+ * @example
+ * const text = `@group(0) @binding(0) var<storage, read_write> y: array<f32>; ${perElement('twice', 'y', 'y[i] *= 2.0;')}`;
+ * const y = tensor(gpu, [1, 2]);
+ * run(text, { y }, { threads: y.size });
+ * console.log(await y.read()); // [2, 4]
  */
 export const perElement = (name: string, over: string, body: string, workgroupSize = 64): string => wgsl`
 @compute @workgroup_size(${workgroupSize})

@@ -62,6 +62,8 @@ export const enable = (dtype: Float | 'i32' | 'u32'): string => (dtype === 'f16'
 /**
  * Flat element index for one-thread-per-element kernels. Grids longer than 65 535 workgroups are folded into y by the
  * engine, so use it with `@builtin(global_invocation_id) id` and `@builtin(num_workgroups) groups`.
+ * @example
+ * console.log(flatIndex(64)); // (id.y * groups.x * 64u + id.x)
  */
 export const flatIndex = (workgroupSize: number): string => wgsl`(id.y * groups.x * ${u32(workgroupSize)} + id.x)`;
 

@@ -26,16 +26,32 @@ const activation = (name: string, x: Tensor, f: NumberFunction, slope: NumberFun
     gradientFunctions: functionTexts(slope),
   });
 
-/** tanh x. */
+/**
+ * tanh x.
+ * @example
+ * console.log(await tanh(tensor(gpu, [0, 1])).read()); // [0, 0.7616]
+ */
 export const tanh = (x: Tensor): Tensor => activation('tanh', x, tanhFunction, tanhSlope);
 
-/** 1/(1 + e^−x). */
+/**
+ * 1/(1 + e^−x).
+ * @example
+ * console.log(await sigmoid(tensor(gpu, [0, 1])).read()); // [0.5, 0.7311]
+ */
 export const sigmoid = (x: Tensor): Tensor => activation('sigmoid', x, sigmoidFunction, sigmoidSlope);
 
-/** x · sigmoid(x), also called swish (Elfwing et al. 2018). */
+/**
+ * x · sigmoid(x), also called swish (Elfwing et al. 2018).
+ * @example
+ * console.log(await silu(tensor(gpu, [0, 1])).read()); // [0, 0.7311]
+ */
 export const silu = (x: Tensor): Tensor => activation('silu', x, siluFunction, siluSlope);
 
-/** log(1 + e^x), which nowhere overflows. */
+/**
+ * log(1 + e^x), which nowhere overflows.
+ * @example
+ * console.log(await softplus(tensor(gpu, [0, 1])).read()); // [0.6931, 1.313]
+ */
 export const softplus = (x: Tensor): Tensor => activation('softplus', x, softplusFunction, sigmoidFunction);
 
 /** Options of `gelu`. */
@@ -47,7 +63,11 @@ export interface GeluOptions {
   readonly approximate?: 'none' | 'tanh';
 }
 
-/** The Gaussian error linear unit (Hendrycks and Gimpel 2016), x Φ(x), exact or in the form with tanh. */
+/**
+ * The Gaussian error linear unit (Hendrycks and Gimpel 2016), x Φ(x), exact or in the form with tanh.
+ * @example
+ * console.log(await gelu(tensor(gpu, [0, 1])).read()); // [0, 0.8413]
+ */
 export function gelu(x: Tensor, options: GeluOptions = {}): Tensor {
   checkOptions('gelu', options, ['approximate']);
   const { approximate = 'none' } = options;

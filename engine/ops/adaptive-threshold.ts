@@ -42,13 +42,21 @@ export interface ClassThresholds {
   readonly updates: Tensor;
 }
 
-/** A threshold that was never updated. */
+/**
+ * A threshold that was never updated.
+ * @example
+ * console.log(await createQuantileThreshold(gpu).updates.item()); // 0
+ */
 export const createQuantileThreshold = (gpu: Gpu): QuantileThreshold => ({
   value: tensor(gpu, 0, [], { label: 'threshold.value' }),
   updates: tensor(gpu, 0, [], { label: 'threshold.updates' }),
 });
 
-/** Thresholds of classes that were never seen. */
+/**
+ * Thresholds of classes that were never seen.
+ * @example
+ * console.log(createClassThresholds(gpu, 4).values.shape); // [4]
+ */
 export const createClassThresholds = (gpu: Gpu, classes: number): ClassThresholds => ({
   values: tensor(gpu, 0, [classes], { label: 'threshold.values' }),
   means: tensor(gpu, 0, [classes], { label: 'threshold.means' }),

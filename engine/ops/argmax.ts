@@ -27,8 +27,14 @@ function indexOf(name: string, x: Tensor, axis: number, sign: '>' | '<'): Tensor
 /**
  * Index of the largest value along `axis` (default the last), without that axis: the first of equals, or the first NaN if there is
  * one. u8 where the axis has at most 256 elements, else u32. No gradient.
+ * @example
+ * console.log(await argmax(tensor(gpu, [3, 9, 5])).read()); // [1]
  */
 export const argmax = (x: Tensor, axis = -1): Tensor<'u8' | 'u32'> => indexOf('argmax', x, axis, '>');
 
-/** Index of the smallest value along `axis`, likewise. */
+/**
+ * Index of the smallest value along `axis`, likewise.
+ * @example
+ * console.log(await argmin(tensor(gpu, [3, 9, 5])).read()); // [0]
+ */
 export const argmin = (x: Tensor, axis = -1): Tensor<'u8' | 'u32'> => indexOf('argmin', x, axis, '<');

@@ -73,7 +73,11 @@ export function gradient(
   };
 }
 
-/** a + b. Integers, u32 or i32, wrap around. Two deferred activations (`normActivation`) are computed as they are added: neither is written. */
+/**
+ * a + b. Integers, u32 or i32, wrap around. Two deferred activations (`normActivation`) are computed as they are added: neither is written.
+ * @example
+ * console.log(await add(tensor(gpu, [1, 2]), tensor(gpu, [10, 20])).read()); // [11, 22]
+ */
 export const add = (a: Operand, b: Operand): Tensor =>
   addedActivations(a, b) ?? binary('add', a, b, 'a + b', { a: (dy) => dy, b: (dy) => dy });
 
@@ -88,17 +92,27 @@ function addedActivations(a: Operand, b: Operand): Tensor | undefined {
   ]);
 }
 
-/** a − b, of integers, too. */
+/**
+ * a − b, of integers, too.
+ * @example
+ * console.log(await sub(tensor(gpu, [1, 2]), 1).read()); // [0, 1]
+ */
 export const sub = (a: Operand, b: Operand): Tensor =>
   binary('sub', a, b, 'a - b', { a: (dy) => dy, b: gradient('sub', '-dy', a, b) });
 
-/** a · b, elementwise, of integers, too. */
+/**
+ * a · b, elementwise, of integers, too.
+ * @example
+ * console.log(await mul(tensor(gpu, [1, 2]), tensor(gpu, [10, 20])).read()); // [10, 40]
+ */
 export const mul = (a: Operand, b: Operand): Tensor =>
   binary('mul', a, b, 'a * b', { a: gradient('mul', 'dy * b', a, b), b: gradient('mul', 'dy * a', a, b) });
 
 /**
  * a / b, elementwise, as IEEE 754 defines it: x/0 is infinite, 0/0 is NaN. Subnormal numbers may count as 0. Integers, u32 or i32, are
  * rounded towards zero; where b is 0 the result is 0, and the number 0 as b is a ShapeError. −2³¹ / −1 wraps around to −2³¹.
+ * @example
+ * console.log(await div(tensor(gpu, [1, 2]), 4).read()); // [0.25, 0.5]
  */
 export function div(a: Operand, b: Operand): Tensor {
   if (b === 0 && a instanceof Tensor && /[iu]32/.test(a.dtype)) {

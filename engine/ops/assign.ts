@@ -16,6 +16,10 @@ function copy(from: Tensor, to: Tensor): void {
  * Copies the values of `y` into `x`, a tensor of the same shape and type: an input, a parameter, state. It is a write, in a captured
  * step as outside: a gradient that needs the values which x had before is refused by `backward`. No gradient flows through the copy,
  * and x stays a leaf. Throws a ShapeError for another shape or type.
+ * @example
+ * const x = tensor(gpu, [0, 0]);
+ * assign(x, tensor(gpu, [1, 2]));
+ * console.log(await x.read()); // [1, 2]
  */
 export function assign(x: Tensor, y: Tensor): void {
   expectTensors('assign', x, y);

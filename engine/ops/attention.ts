@@ -80,6 +80,9 @@ const folded = (count: number): [number, number] => {
  * head. q [N, T, H, d], k and v [N, S, H, d], f32 or f16, d up to 128 → [N, T, H, d]. `causal` (false), `scale` (1/√d) and `mask` (none) are
  * described at `AttentionOptions`; a query that sees no key gives 0. Memory is linear in T and S: no [T, S] matrix is stored, in
  * either direction. Throws a ShapeError for other shapes, types and options.
+ * @example
+ * const x = randomNormal(gpu, [1, 3, 2, 4], { random: createRandom(gpu, 1) }); // [N, T, H, d]
+ * console.log(attention(x, x, x, { causal: true }).shape); // [1, 3, 2, 4]
  */
 export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
   checkOptions('attention', options, ['causal', 'scale', 'mask'], { isCausal: "Write 'causal'." });

@@ -11,6 +11,8 @@ import { type AveragePoolOptions, windowPool } from './window-pool.js';
  * Mean of windows: without options of two along each axis, x [N, H, W, C] → [N, ⌊H/2⌋, ⌊W/2⌋, C], or x [N, D, H, W, C] →
  * [N, ⌊D/2⌋, ⌊H/2⌋, ⌊W/2⌋, C]; an odd last plane, row or column is left out. With options of any window, also of x [N, L, C]. Over a
  * whole image use `mean(x, [1, 2])`.
+ * @example
+ * console.log(await averagePool(tensor(gpu, [1, 2, 3, 4], [1, 2, 2, 1])).read()); // [2.5]
  */
 export function averagePool(x: Tensor, options?: AveragePoolOptions): Tensor {
   expectTensors('averagePool', x);

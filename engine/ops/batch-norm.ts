@@ -30,6 +30,9 @@ export interface BatchNormOptions {
  * batch in training (Ioffe & Szegedy 2015); the running variance is the unbiased one, as in PyTorch. γ, β and running statistics are
  * f32 [C]. Throws a ShapeError for other shapes or types, for groups that do not add up to x's items, and in training if some group
  * has only one value in a channel.
+ * @example
+ * const [gamma, beta] = [tensor(gpu, [1, 1]), tensor(gpu, [0, 0])];
+ * console.log(await batchNorm(tensor(gpu, [[1, 10], [3, 30]]), gamma, beta, { mode: 'train' }).read()); // [-1, -1, 1, 1]
  */
 export function batchNorm(x: Tensor, gamma: Tensor, beta: Tensor, options: BatchNormOptions): Tensor {
   if (!options)

@@ -13,6 +13,8 @@ const isFloat = (dtype: Dtype): dtype is Float => dtype === 'f32' || dtype === '
  * x stored as another type, 'f32', 'f16', 'u32', 'i32' or 'u8'; x itself if it has that type already. To floats: rounded to the nearest.
  * To integers: towards zero, limited to what the type holds (300 and Infinity as u8 are 255, −1 as u32 is 0), NaN gives 0. Between
  * floats the gradient is cast back; a cast from or to integers is a constant to autograd. Throws a ShapeError for other types.
+ * @example
+ * console.log(await cast(tensor(gpu, [1.7, -1.7]), 'i32').read()); // [1, -1]
  */
 export function cast<D extends Dtype>(x: Tensor, dtype: D): Tensor<D> {
   expectTensors('cast', x);

@@ -30,6 +30,10 @@ const partsOf = (size: number): number => 64 * Math.ceil(Math.min(size / 16, 409
 /**
  * The parameters' gradients times maxNorm/norm where their common L2 norm is larger than `maxNorm`, else unchanged; pass these to the
  * optimizer. Throws a ShapeError that names a parameter without a gradient, and unless maxNorm > 0.
+ * @example
+ * const w = tensor(gpu, [3, 4], [2], { requiresGrad: true });
+ * const { gradients, norm } = clipGradients(backward(sum(mul(w, w))), [w], 1);
+ * console.log(await norm.item(), await gradients.get(w).read()); // 10 [0.6, 0.8]
  */
 export function clipGradients(
   gradients: Gradients,

@@ -37,20 +37,44 @@ function compare(name: string, a: Operand, b: Operand, sign: string): Tensor<'u8
   });
 }
 
-/** Whether a = b, element by element, as u8 0 or 1: tensors of one type or a tensor and a number, numpy's broadcasting. False for NaN. */
+/**
+ * Whether a = b, element by element, as u8 0 or 1: tensors of one type or a tensor and a number, numpy's broadcasting. False for NaN.
+ * @example
+ * console.log(await equal(tensor(gpu, [1, 2]), 2).read()); // [0, 1]
+ */
 export const equal = (a: Operand, b: Operand): Tensor<'u8'> => compare('equal', a, b, '==');
 
-/** Whether a ≠ b, likewise; true for NaN. */
+/**
+ * Whether a ≠ b, likewise; true for NaN.
+ * @example
+ * console.log(await notEqual(tensor(gpu, [1, 2]), 2).read()); // [1, 0]
+ */
 export const notEqual = (a: Operand, b: Operand): Tensor<'u8'> => compare('notEqual', a, b, '!=');
 
-/** Whether a < b, likewise. */
+/**
+ * Whether a < b, likewise.
+ * @example
+ * console.log(await less(tensor(gpu, [1, 2]), 2).read()); // [1, 0]
+ */
 export const less = (a: Operand, b: Operand): Tensor<'u8'> => compare('less', a, b, '<');
 
-/** Whether a ≤ b, likewise. */
+/**
+ * Whether a ≤ b, likewise.
+ * @example
+ * console.log(await lessEqual(tensor(gpu, [1, 2]), 2).read()); // [1, 1]
+ */
 export const lessEqual = (a: Operand, b: Operand): Tensor<'u8'> => compare('lessEqual', a, b, '<=');
 
-/** Whether a > b, likewise. */
+/**
+ * Whether a > b, likewise.
+ * @example
+ * console.log(await greater(tensor(gpu, [1, 2]), 1).read()); // [0, 1]
+ */
 export const greater = (a: Operand, b: Operand): Tensor<'u8'> => compare('greater', a, b, '>');
 
-/** Whether a ≥ b, likewise. */
+/**
+ * Whether a ≥ b, likewise.
+ * @example
+ * console.log(await greaterEqual(tensor(gpu, [1, 2]), 2).read()); // [0, 1]
+ */
 export const greaterEqual = (a: Operand, b: Operand): Tensor<'u8'> => compare('greaterEqual', a, b, '>=');

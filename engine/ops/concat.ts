@@ -10,7 +10,11 @@ import { expectTensors } from './float-type.js';
 import { deferredWriter, deferSlot } from './fusion.js';
 import { moved, slice } from './slice.js';
 
-/** The inputs one after another along `axis`; all other sizes and the element types must agree. */
+/**
+ * The inputs one after another along `axis`; all other sizes and the element types must agree.
+ * @example
+ * console.log(await concat([tensor(gpu, [1, 2]), tensor(gpu, [3])], 0).read()); // [1, 2, 3]
+ */
 export function concat(xs: readonly Tensor[], axis: number): Tensor {
   if (!Array.isArray(xs as unknown)) {
     throw new ShapeError(

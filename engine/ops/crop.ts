@@ -26,6 +26,9 @@ export interface Crop {
 /**
  * The rows of a table i32 [crops, 8] for `crop` and `addCrops`. A row of zeros is an empty crop: it shows zeros and adds nothing. Throws a
  * ShapeError for a number that no crop has.
+ * @example
+ * const table = cropTable([{ sides: [4, 4], first: [1, 2] }]);
+ * console.log(table.length); // 8
  */
 export function cropTable(crops: readonly Crop[]): Int32Array<ArrayBuffer> {
   const table = new Int32Array(crops.length * cropColumns.length);
@@ -80,6 +83,9 @@ function tripleOf(op: string, sides: readonly number[]): Triple {
  * lies is a row of `at` (i32 [B, 8], from `cropTable`). Gives [B, …sides] or [B, …sides, C]; 0 outside a volume. x is f32, f16 or u8; the
  * result has its type unless `dtype` says f32 or f16 (a u8 level becomes that number). `into`: writes there instead, in place. Moves bits.
  * No gradient. Throws a ShapeError for other shapes and types.
+ * @example
+ * const at = tensor(gpu, cropTable([{ sides: [2, 3], first: [0, 1] }]), [1, 8], { dtype: 'i32' });
+ * console.log(await crop(tensor(gpu, [1, 2, 3, 4, 5, 6]), at, [2, 2]).read()); // [2, 3, 5, 6]
  */
 export function crop(
   x: Tensor,
@@ -122,6 +128,11 @@ export function crop(
  * outside a volume is left out. `weights`: one row of numbers for each side of a crop, in the order of the sides; what a crop says of a
  * voxel is multiplied by the product of its place's. Default 1. Crops are added in the order of their rows, whatever the batch they come in:
  * the same bits. Crops of one volume name one `start`. No gradient. Throws a ShapeError for other shapes.
+ * @example
+ * const at = tensor(gpu, cropTable([{ sides: [2, 3], first: [0, 1] }]), [1, 8], { dtype: 'i32' });
+ * const sums = tensor(gpu, 0, [6, 1]);
+ * addCrops(sums, tensor(gpu, 1, [1, 2, 2, 1]), at);
+ * console.log(await sums.read()); // [0, 1, 1, 0, 1, 1]
  */
 export function addCrops(
   sums: Tensor,

@@ -32,6 +32,9 @@ export interface CrossEntropyOptions extends LabelOptions {
  * pixel is not in the mean and has no gradient. Where all are ignored the loss is 0 (NaN if the logits have a NaN) and so is the
  * gradient. `weights` [K] and `labelSmoothing` (default 0) are PyTorch's: see shaders/cross-entropy-of-many.ts. Throws a ShapeError
  * for other shapes and types.
+ * @example
+ * const labels = tensor(gpu, [0, 1], [2], { dtype: 'u8' });
+ * console.log(await crossEntropy(tensor(gpu, 0, [2, 3]), labels).item()); // 1.099
  */
 export function crossEntropy(logits: Tensor, labels: Tensor, options: CrossEntropyOptions = {}): Tensor {
   expectTensors('crossEntropy', logits, labels);

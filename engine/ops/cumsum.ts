@@ -35,7 +35,11 @@ function runningSums(x: Tensor, to: Float, sizes: Omit<RunningSum, 'chunk'>): Te
   return y;
 }
 
-/** The sum of all elements up to each along `axis`, in f32; x and result are f32 or f16. */
+/**
+ * The sum of all elements up to each along `axis`, in f32; x and result are f32 or f16.
+ * @example
+ * console.log(await cumsum(tensor(gpu, [1, 2, 3]), 0).read()); // [1, 3, 6]
+ */
 export function cumsum(x: Tensor, axis: number, options: CumsumOptions = {}): Tensor {
   checkOptions('cumsum', options, ['exclusive', 'reverse']);
   if (typeof axis !== 'number') throw new ShapeError(`cumsum: the axis is ${showValue(axis)} — expected a number.`);

@@ -35,6 +35,10 @@ export interface DiceOptions extends LabelOptions {
  * i32 [...] → f32 []. With `classes: 'foreground'` the mean leaves out class 0 (UA-MT). A label outside 0 … K − 1, or equal to `ignoreIndex` (default 255), is ignored: its pixel is in no sum and has
  * no gradient. Where all are ignored the loss is 0 (NaN if the logits have a NaN) and so is the gradient. A number in place of the
  * options is ε. Throws a ShapeError for other shapes and types.
+ * @example
+ * const labels = tensor(gpu, [0, 1], [2], { dtype: 'u8' });
+ * const logits = tensor(gpu, [[50, 0], [0, 50]]); // right, and sure of it
+ * console.log(await diceLoss(logits, labels).item()); // 0
  */
 export function diceLoss(logits: Tensor, labels: Tensor, options: number | DiceOptions = {}): Tensor {
   const given = typeof options === 'number' ? { epsilon: options } : options;

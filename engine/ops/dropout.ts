@@ -24,6 +24,9 @@ export interface DropoutOptions {
  * Sets elements, or whole channels, to 0 with probability `rate` in [0, 1) and divides the others by 1 − rate (Srivastava et al., JMLR
  * 2014; channels: Tompson et al., CVPR 2015). Takes one stream of `random` when it is recorded. Where whole channels of a deferred
  * activation (`normActivation`) are dropped, the result is deferred, too: consumers compute both on load.
+ * @example
+ * const random = createRandom(gpu, 1337);
+ * console.log(dropout(tensor(gpu, 1, [8]), 0.5, random).shape); // [8]
  */
 export function dropout(x: Tensor, rate: number, random: Random, options: DropoutOptions = {}): Tensor {
   checkOptions('dropout', options, ['per']);

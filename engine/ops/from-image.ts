@@ -88,6 +88,9 @@ function pixelsOf(gpu: Gpu, source: ImageSource, width: number, height: number):
  * sRGB as stored, not multiplied by alpha; rows go from the top. f32: (v/255 − mean)/std; u8: v. No gradient. Not inside a captured step:
  * give the tensor to it as an argument. Throws a GpuError for a picture that the browser does not let out (of another origin) or
  * that has no pixels yet, and a ShapeError for what is no picture.
+ * @example
+ * const pixels = { width: 1, height: 1, data: Uint8ClampedArray.of(255, 0, 51, 255) }; // as ImageData, or a canvas, a video, …
+ * console.log(await fromImage(gpu, pixels).read()); // [1, 0, 0.2]
  */
 export function fromImage<D extends 'f32' | 'u8' = 'f32'>(
   gpu: Gpu,

@@ -89,15 +89,25 @@ function gatherAs(name: string, x: Tensor, indices: Tensor, axis: number): Tenso
 /**
  * The elements of x at `indices` along `axis` (default 0), as numpy's take: the axis is replaced by the shape of the indices (u8, u32
  * or i32). x of any type. An index outside 0 … n − 1 gives NaN (0 for integers) and has no gradient; WGRAD_CHECK_LABELS=1 reports it.
+ * @example
+ * console.log(await gather(tensor(gpu, [10, 20, 30]), tensor(gpu, [2, 0], [2], { dtype: 'u32' })).read()); // [30, 10]
  */
 export const gather = (x: Tensor, indices: Tensor, axis = 0): Tensor => gatherAs('gather', x, indices, axis);
 
-/** Rows of a table [n, …] by index: indices [...] give [..., …]. The gradient of a row is the sum over its uses, in their order. */
+/**
+ * Rows of a table [n, …] by index: indices [...] give [..., …]. The gradient of a row is the sum over its uses, in their order.
+ * @example
+ * const table = tensor(gpu, [[1, 2], [3, 4], [5, 6]]);
+ * console.log(await embedding(table, tensor(gpu, [2, 0], [2], { dtype: 'u32' })).read()); // [5, 6, 1, 2]
+ */
 export const embedding = (table: Tensor, indices: Tensor): Tensor => gatherAs('embedding', table, indices, 0);
 
 /**
  * x with `updates` added at `indices` along `axis` (default 0): the updates have x's shape with that axis replaced by the shape of the
  * indices. Several of one index are added in their order, in f32; those outside 0 … n − 1 are left out. Float tensors of one type.
+ * @example
+ * const indices = tensor(gpu, [1, 1], [2], { dtype: 'u32' });
+ * console.log(await scatterAdd(tensor(gpu, [0, 0]), indices, tensor(gpu, [3, 4])).read()); // [0, 7]
  */
 export function scatterAdd(x: Tensor, indices: Tensor, updates: Tensor, axis = 0): Tensor {
   const dtype = floatType('scatterAdd', x, updates);
@@ -114,7 +124,11 @@ export function scatterAdd(x: Tensor, indices: Tensor, updates: Tensor, axis = 0
   ]);
 }
 
-/** 1 at each index and 0 elsewhere: indices u8, u32 or i32 [...] → [..., K]; all 0 for an index outside 0 … K − 1. No gradient. */
+/**
+ * 1 at each index and 0 elsewhere: indices u8, u32 or i32 [...] → [..., K]; all 0 for an index outside 0 … K − 1. No gradient.
+ * @example
+ * console.log(await oneHot(tensor(gpu, [1, 0], [2], { dtype: 'u8' }), 3).read()); // [0, 1, 0, 1, 0, 0]
+ */
 export function oneHot(indices: Tensor, classes: number, dtype: Dtype = 'f32'): Tensor {
   expectTensors('oneHot', indices);
   checkDtype('oneHot', dtype);

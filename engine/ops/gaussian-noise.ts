@@ -21,6 +21,9 @@ export interface GaussianNoiseOptions {
 /**
  * x plus normal noise. Takes one stream of
  * `random` when it is recorded.
+ * @example
+ * const random = createRandom(gpu, 1337);
+ * console.log(gaussianNoise(tensor(gpu, 1, [8]), { std: 0.1, random }).shape); // [8]
  */
 export function gaussianNoise(x: Tensor, options: GaussianNoiseOptions): Tensor {
   checkOptions('gaussianNoise', options, ['std', 'clip', 'random']);

@@ -8,7 +8,11 @@ import { expectTensors } from './float-type.js';
 import { mapped, plainAxes } from './mapped.js';
 import { type Axes, reduced } from './reduce.js';
 
-/** The axes in the order given: axis k of the result is axis `axes[k]` of x. Negative axes count from the end. */
+/**
+ * The axes in the order given: axis k of the result is axis `axes[k]` of x. Negative axes count from the end.
+ * @example
+ * console.log(permute(tensor(gpu, 0, [2, 3, 4]), [2, 0, 1]).shape); // [4, 2, 3]
+ */
 export function permute(x: Tensor, axes: readonly number[]): Tensor {
   expectTensors('permute', x);
   const rank = x.shape.length;
@@ -33,7 +37,11 @@ export function permute(x: Tensor, axes: readonly number[]): Tensor {
   return record('permute', moved(x, order), [x], (dy) => [moved(dy, inverse)]);
 }
 
-/** x with two axes swapped, the last two if not given. */
+/**
+ * x with two axes swapped, the last two if not given.
+ * @example
+ * console.log(await transpose(tensor(gpu, [[1, 2], [3, 4]])).read()); // [1, 3, 2, 4]
+ */
 export function transpose(x: Tensor, first = -2, second = -1): Tensor {
   expectTensors('transpose', x);
   const [p, q] = [first, second].map((axis) => normalizeAxes('transpose', x.shape.length, axis)[0]!) as [
@@ -46,7 +54,11 @@ export function transpose(x: Tensor, first = -2, second = -1): Tensor {
   );
 }
 
-/** x in reverse order along `axes` (all if not given). */
+/**
+ * x in reverse order along `axes` (all if not given).
+ * @example
+ * console.log(await flip(tensor(gpu, [1, 2, 3])).read()); // [3, 2, 1]
+ */
 export function flip(x: Tensor, axes?: Axes): Tensor {
   expectTensors('flip', x);
   const list = normalizeAxes('flip', x.shape.length, axes);
@@ -58,7 +70,11 @@ export function flip(x: Tensor, axes?: Axes): Tensor {
   return record('flip', mapped('flip', x, x.shape, map), [x], (dy) => [mapped('flip', dy, x.shape, map)]);
 }
 
-/** x repeated along new axes and along those of size 1, as numpy's broadcasting does. The gradient is summed over the repetitions. */
+/**
+ * x repeated along new axes and along those of size 1, as numpy's broadcasting does. The gradient is summed over the repetitions.
+ * @example
+ * console.log(await broadcastTo(tensor(gpu, [1, 2]), [2, 2]).read()); // [1, 2, 1, 2]
+ */
 export function broadcastTo(x: Tensor, shape: Shape): Tensor {
   expectTensors('broadcastTo', x);
   if (!Array.isArray(shape) || !sameShape(broadcastShapes('broadcastTo', x.shape, shape), shape)) {
@@ -74,7 +90,11 @@ export function broadcastTo(x: Tensor, shape: Shape): Tensor {
   return record('broadcastTo', y, [x], (dy) => [unbroadcast(dy, x.shape)]);
 }
 
-/** x repeated `repeats[k]` times along axis k, one number for each axis. The gradient is summed over the repetitions. */
+/**
+ * x repeated `repeats[k]` times along axis k, one number for each axis. The gradient is summed over the repetitions.
+ * @example
+ * console.log(await tile(tensor(gpu, [1, 2]), [2]).read()); // [1, 2, 1, 2]
+ */
 export function tile(x: Tensor, repeats: readonly number[]): Tensor {
   expectTensors('tile', x);
   const fits = Array.isArray(repeats) && repeats.length === x.shape.length;

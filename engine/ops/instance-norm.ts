@@ -8,6 +8,9 @@ import { normalize, sizesOf } from './normalization.js';
 /**
  * Instance normalisation of x [N, ..., C] over all axes but the first and the last (Ulyanov et al. 2016); γ, β f32 [C], ε 1e-5 if not
  * given. Throws a ShapeError for other shapes and types, and for images of one pixel.
+ * @example
+ * const [gamma, beta] = [tensor(gpu, [1]), tensor(gpu, [0])];
+ * console.log(await instanceNorm(tensor(gpu, [1, 3, 10, 30], [2, 2, 1]), gamma, beta).read()); // [-1, 1, -1, 1]
  */
 export function instanceNorm(x: Tensor, gamma: Tensor, beta: Tensor, options: { epsilon?: number } = {}): Tensor {
   expectTensors('instanceNorm', x);

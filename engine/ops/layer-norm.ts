@@ -61,6 +61,9 @@ function normalizeSets(
  * Layer normalisation of x [..., C], f32 or f16, over the last axis (Ba, Kiros & Hinton 2016): γ (x − μ)/√(σ² + ε) + β with the mean
  * and the biased variance of each row. γ, β f32 [C]; ε 1e-5 if not given. Statistics are f32. Throws a ShapeError for other shapes and
  * types.
+ * @example
+ * const [gamma, beta] = [tensor(gpu, [1, 1]), tensor(gpu, [0, 0])];
+ * console.log(await layerNorm(tensor(gpu, [[1, 3], [10, 30]]), gamma, beta).read()); // [-1, 1, -1, 1]
  */
 export function layerNorm(x: Tensor, gamma: Tensor, beta: Tensor, options: { epsilon?: number } = {}): Tensor {
   const epsilon = checked('layerNorm', x, gamma, beta, options);
@@ -73,6 +76,9 @@ export function layerNorm(x: Tensor, gamma: Tensor, beta: Tensor, options: { eps
  * Group normalisation of x [N, ..., C], f32 or f16, in `groups` of C/groups neighbouring channels (Wu & He 2018): each item and group
  * has the mean and the biased variance of its pixels and channels. γ, β f32 [C]; ε 1e-5 if not given. Statistics are f32. Throws a
  * ShapeError for other shapes and types, and unless `groups` divides C.
+ * @example
+ * const [gamma, beta] = [tensor(gpu, 1, [4]), tensor(gpu, 0, [4])];
+ * console.log(await groupNorm(tensor(gpu, [[1, 3, 10, 30]]), 2, gamma, beta).read()); // [-1, 1, -1, 1]
  */
 export function groupNorm(
   x: Tensor,

@@ -10,7 +10,11 @@ import { addActivations } from './add-activations.js';
 import { floatType } from './float-type.js';
 import { setActivation } from './fusion.js';
 
-/** x where positive, slope·x elsewhere. */
+/**
+ * x where positive, slope·x elsewhere.
+ * @example
+ * console.log(await leakyRelu(tensor(gpu, [-1, 2]), 0.1).read()); // [-0.1, 2]
+ */
 export function leakyRelu(x: Tensor, slope = 0.01): Tensor {
   const dtype = floatType('leakyRelu', x);
   if (typeof slope !== 'number')
@@ -47,5 +51,9 @@ const identity = (gpu: Gpu, channels: number): Tensor =>
     { label: 'leakyRelu.coefficients' },
   );
 
-/** x where positive, 0 elsewhere; its gradient at 0 is 0. */
+/**
+ * x where positive, 0 elsewhere; its gradient at 0 is 0.
+ * @example
+ * console.log(await relu(tensor(gpu, [-1, 2])).read()); // [0, 2]
+ */
 export const relu = (x: Tensor): Tensor => leakyRelu(x, 0);

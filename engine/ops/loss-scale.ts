@@ -22,7 +22,14 @@ export interface LossScale {
   unscale(gradients: Gradients, parameters: readonly Tensor[]): Tensor;
 }
 
-/** A scale that starts at `initial`, doubles after `interval` good steps, up to 2^24, and halves after an overflow, down to 1. */
+/**
+ * A scale that starts at `initial`, doubles after `interval` good steps, up to 2^24, and halves after an overflow, down to 1.
+ * @example
+ * const [w, scale] = [tensor(gpu, [1], [1], { requiresGrad: true }), createLossScale(gpu)];
+ * const gradients = backward(mul(sum(square(w)), scale.scale));
+ * createSgd([w], { learningRate: 0.1 }).step(gradients, undefined, { unscale: scale.unscale(gradients, [w]) });
+ * console.log(await w.read()); // [0.8]
+ */
 export function createLossScale(gpu: Gpu, { initial = 65536, interval = 2000 } = {}): LossScale {
   if (!(initial >= 1 && Math.log2(initial) % 1 === 0) || !(interval >= 1)) {
     throw new ShapeError(

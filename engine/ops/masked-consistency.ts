@@ -92,7 +92,12 @@ export function keepingOf(
 
 const given = ({ scores }: MaskOptions): Record<string, Tensor> => (scores ? { scores } : {});
 
-/** The kept pixels: u8 [...], 1 where the confidence is below τ (with `invert`, at least τ). Logits [..., K]. No gradient. */
+/**
+ * The kept pixels: u8 [...], 1 where the confidence is below τ (with `invert`, at least τ). Logits [..., K]. No gradient.
+ * @example
+ * const logits = tensor(gpu, [[9, 0], [0, 0.1]]);
+ * console.log(await lowConfidenceMask(logits, logits, { confidence: 'student', threshold: tensor(gpu, 0.9) }).read()); // [0, 1]
+ */
 export function lowConfidenceMask(student: Tensor, teacher: Tensor, options: MaskOptions): Tensor<'u8'> {
   checkOptions('lowConfidenceMask', options, consistencyOptions);
   const sizes = sizesOf('lowConfidenceMask', student, teacher, 'mask', options);
@@ -109,6 +114,10 @@ export function lowConfidenceMask(student: Tensor, teacher: Tensor, options: Mas
  * Low-confidence consistency (Gao & Yu 2023; formulas in shaders/masked-consistency.ts) of student and teacher logits
  * [..., K]: `loss` [], the `mask` u8 [...] of kept pixels and `sums`, whose first number is their count. The gradient goes to the
  * student only. If no pixel is kept, loss and gradient are 0, apart from what confident pixels add.
+ * @example
+ * const [student, teacher] = [tensor(gpu, [[9, 0], [0, 0.1]]), tensor(gpu, [[0, 9], [0, 0.1]])];
+ * const options = { kind: 'mse', confidence: 'none', threshold: tensor(gpu, 0.9) };
+ * console.log(await maskedConsistency(student, teacher, options).mask.read()); // [1, 1]
  */
 export function maskedConsistency(
   student: Tensor,

@@ -71,6 +71,8 @@ function planesOf(batch: Shape, a: Shape, b: Shape): Planes | undefined {
  * [3, 4, 6]. A vector a [K] counts as [1, K] and a vector b [K] as [K, 1], and that axis is left out of the result. With `transposeA` a
  * is [..., K, M], with `transposeB` b is [..., N, K] (both false by default); nothing is copied for it. f32 or f16, sums in f32.
  * Throws a ShapeError for shapes that do not fit, mixed types, unknown options, and the transpose of a vector.
+ * @example
+ * console.log(await matmul(tensor(gpu, [[1, 2], [3, 4]]), tensor(gpu, [1, 10])).read()); // [21, 43]
  */
 export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
   const dtype = floatType('matmul', a, b);

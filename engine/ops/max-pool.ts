@@ -13,6 +13,8 @@ import { type PoolOptions, windowPool } from './window-pool.js';
  * Maximum of windows: without options of two along each axis, x [N, H, W, C] → [N, ⌊H/2⌋, ⌊W/2⌋, C], or x [N, D, H, W, C] →
  * [N, ⌊D/2⌋, ⌊H/2⌋, ⌊W/2⌋, C]; an odd last plane, row or column is left out. With options of any window, also of x [N, L, C]. A NaN
  * is larger than any number; of equal values the first (row by row) gets the gradient. Over a whole image use `max`.
+ * @example
+ * console.log(await maxPool(tensor(gpu, [1, 2, 3, 4], [1, 2, 2, 1])).read()); // [4]
  */
 export function maxPool(x: Tensor, options?: PoolOptions): Tensor {
   expectTensors('maxPool', x);

@@ -10,6 +10,8 @@ import { pixelSizes } from './labeled-pixels.js';
 /**
  * Entropy f32 [...], in nats, of the mean softmax of the logits [..., K] on `gpu` that `passes` calls of `pass` give (formula in
  * shaders/mean-entropy.ts). Each pass reuses the buffers of the one before; only the mean is kept. No gradient.
+ * @example
+ * console.log(await meanEntropy(gpu, 2, () => tensor(gpu, [[0, 0]])).read()); // [0.6931]
  */
 export function meanEntropy(gpu: Gpu, passes: number, pass: () => Tensor): Tensor {
   if (!Number.isSafeInteger(passes) || passes < 1) {

@@ -61,6 +61,9 @@ function drawsOf(z: Tensor, rate: number, random: Random, masked: boolean): Reco
 /**
  * dropout(leakyRelu(batchNorm(z, γ, β))) of z [..., C]; γ, β [C]. Takes one stream of `random` when it is recorded and the
  * rate is above 0. Its gradient does not reach `running`.
+ * @example
+ * const [gamma, beta] = [tensor(gpu, [1, 1]), tensor(gpu, [0, 0])];
+ * console.log(await normActivation(tensor(gpu, [[1, 10], [3, 30]]), gamma, beta, { mode: 'train', slope: 0.1 }).read()); // [-0.1, -0.1, 1, 1]
  */
 export function normActivation(z: Tensor, gamma: Tensor, beta: Tensor, options: NormActivationOptions): Tensor {
   if (!options)

@@ -201,6 +201,10 @@ export function rowsOf(
 /**
  * Stochastic gradient descent with momentum and L2 weight decay, as PyTorch's SGD: v ← m·v + g + w·p, p ← p − lr·v. Both are 0 if not
  * given; `learningRate` is that of steps that get none. Throws a ShapeError without parameters, and for unknown options.
+ * @example
+ * const w = tensor(gpu, [1, 2], [2], { requiresGrad: true });
+ * createSgd([w], { learningRate: 0.5 }).step(backward(sum(square(w))));
+ * console.log(await w.read()); // [0, 0]
  */
 export function createSgd(
   parameters: readonly Tensor[],
@@ -256,6 +260,10 @@ export function createSgd(
  * Adam with decoupled weight decay (Loshchilov & Hutter 2019), as PyTorch's AdamW: beta1 0.9, beta2 0.999, epsilon 1e-8, weightDecay
  * 0.01 if not given; `learningRate` is that of steps that get none. Groups of parameters with settings of their own are optimizers of
  * their own, which take the same gradients. Throws a ShapeError without parameters, and for unknown options.
+ * @example
+ * const w = tensor(gpu, [1, 2], [2], { requiresGrad: true });
+ * createAdamW([w], { learningRate: 0.5, weightDecay: 0 }).step(backward(sum(square(w))));
+ * console.log(await w.read()); // [0.5, 1.5]
  */
 export function createAdamW(
   parameters: readonly Tensor[],
@@ -308,7 +316,13 @@ function checkAverage(teacher: readonly Tensor[], student: readonly Tensor[]): v
   });
 }
 
-/** Exponential moving average in place: teacher ← decay·teacher + (1 − decay)·student; `decay` is a tensor of one number. */
+/**
+ * Exponential moving average in place: teacher ← decay·teacher + (1 − decay)·student; `decay` is a tensor of one number.
+ * @example
+ * const [teacher, student] = [tensor(gpu, [1]), tensor(gpu, [3])];
+ * ema([teacher], [student], tensor(gpu, 0.5));
+ * console.log(await teacher.read()); // [2]
+ */
 export function ema(
   teacher: readonly Tensor[],
   student: readonly Tensor[],

@@ -23,6 +23,8 @@ export interface PadOptions {
 /**
  * x with `widths[k]` = [before, after] elements more along axis k (a number: as many on both sides). Any type. Throws a ShapeError
  * unless there is a width for each axis, and for reflections longer than the axis.
+ * @example
+ * console.log(await pad(tensor(gpu, [1, 2]), [[1, 2]]).read()); // [0, 1, 2, 0, 0]
  */
 export function pad(
   x: Tensor,

@@ -33,7 +33,11 @@ function pairLoss(kind: PairLoss, a: Tensor, b: Tensor, numbers?: number[]): Ten
   );
 }
 
-/** Mean of (a − b)² over all elements, f32 []; a and b f32 or f16 of one shape. Throws a ShapeError for two shapes or types. */
+/**
+ * Mean of (a − b)² over all elements, f32 []; a and b f32 or f16 of one shape. Throws a ShapeError for two shapes or types.
+ * @example
+ * console.log(await meanSquaredError(tensor(gpu, [1, 2]), tensor(gpu, [1, 4])).item()); // 2
+ */
 export function meanSquaredError(a: Tensor, b: Tensor, ...others: never[]): Tensor {
   checkNoMore('meanSquaredError', others, 'two tensors');
   return pairLoss('meanSquaredError', a, b);
@@ -42,6 +46,8 @@ export function meanSquaredError(a: Tensor, b: Tensor, ...others: never[]): Tens
 /**
  * Huber's loss (1964), the mean of ½d² where |d| ≤ δ and of δ(|d| − ½δ) elsewhere, d = a − b: f32 []; a and b f32 or f16 of one
  * shape, δ 1 if not given. Throws a ShapeError for two shapes or types, and unless δ > 0.
+ * @example
+ * console.log(await huberLoss(tensor(gpu, [0, 0]), tensor(gpu, [1, 3])).item()); // 1.5
  */
 export function huberLoss(a: Tensor, b: Tensor, options: { delta?: number } = {}): Tensor {
   checkOptions('huberLoss', options, ['delta']);
@@ -54,6 +60,8 @@ export function huberLoss(a: Tensor, b: Tensor, options: { delta?: number } = {}
  * Mean of −t·log p − (1 − t)·log(1 − p) over all elements with p = sigmoid(logits), f32 []; logits and targets t in [0, 1] are f32 or
  * f16 of one shape. It takes logits, not probabilities, so that it is finite and exact for large ones. Throws a ShapeError for two
  * shapes or types.
+ * @example
+ * console.log(await binaryCrossEntropy(tensor(gpu, [0, 0]), tensor(gpu, [0, 1])).item()); // 0.6931
  */
 export function binaryCrossEntropy(logits: Tensor, targets: Tensor, ...others: never[]): Tensor {
   checkNoMore('binaryCrossEntropy', others, 'two tensors');

@@ -16,15 +16,23 @@ function extremum(name: string, a: Operand, b: Operand, sign: '<' | '>'): Tensor
 /**
  * The smaller of a and b, element by element; NaN where one is, and a where they are equal. Equals share the gradient equally. Of u32
  * and i32, too.
+ * @example
+ * console.log(await minimum(tensor(gpu, [1, 5]), 3).read()); // [1, 3]
  */
 export const minimum = (a: Operand, b: Operand): Tensor => extremum('minimum', a, b, '<');
 
-/** The larger of a and b, likewise. */
+/**
+ * The larger of a and b, likewise.
+ * @example
+ * console.log(await maximum(tensor(gpu, [1, 5]), 3).read()); // [3, 5]
+ */
 export const maximum = (a: Operand, b: Operand): Tensor => extremum('maximum', a, b, '>');
 
 /**
  * a to the power b, as C's pow: a negative a wants a whole b, else the result is NaN; x⁰ and 1^x are 1, even for a NaN. The gradient
  * of a is b·a^(b−1), 0 where b is 0; that of b is a^b·ln a, 0 where a^b is 0, and NaN where a is negative.
+ * @example
+ * console.log(await pow(tensor(gpu, [2, 3]), 2).read()); // [4, 9]
  */
 export const pow = (a: Operand, b: Operand): Tensor => {
   const ofBase = 'select(dy * b * power(a, b - V(1.0)), V(0.0), b == V(0.0))';

@@ -40,7 +40,12 @@ export interface Prototypes {
   readonly counts: Tensor;
 }
 
-/** Prototypes of classes that were never seen. */
+/**
+ * Prototypes of classes that were never seen.
+ * @example
+ * const { vectors, counts } = createPrototypes(gpu, 4, 16);
+ * console.log(vectors.shape, counts.shape); // [4, 16] [4]
+ */
 export const createPrototypes = (gpu: Gpu, classes: number, width: number): Prototypes => ({
   vectors: tensor(gpu, 0, [classes, width], { label: 'prototypes.vectors' }),
   counts: tensor(gpu, 0, [classes], { label: 'prototypes.counts' }),
@@ -62,7 +67,12 @@ function prototypeSizes(
   return { dtype: floatType(op, z), pixels: z.size / features, classes, width };
 }
 
-/** The teacher's class of every pixel, u8 [...]; the true label on the first `labeledPixels`. Teacher logits [..., K]. */
+/**
+ * The teacher's class of every pixel, u8 [...]; the true label on the first `labeledPixels`. Teacher logits [..., K].
+ * @example
+ * const labels = tensor(gpu, [0, 0], [2], { dtype: 'u8' }); // the first pixel is labelled, the teacher decides the second
+ * console.log(await pseudoClasses(tensor(gpu, [[0, 9], [0, 9]]), labels, 1).read()); // [0, 1]
+ */
 export function pseudoClasses(teacherLogits: Tensor, labels: Tensor, labeledPixels: number): Tensor<'u8'> {
   const { dtype, pixels, classes } = pixelSizes('pseudoClasses', teacherLogits, { labels });
   const out = empty(labels.gpu, labels.shape, 'u8', 'pseudoClasses');
@@ -184,7 +194,11 @@ function reliablePixels(
   return { weights, classes };
 }
 
-/** Cosines between prototypes [K, K], K ≤ 16; 0 for classes never seen. */
+/**
+ * Cosines between prototypes [K, K], K ≤ 16; 0 for classes never seen.
+ * @example
+ * console.log(prototypeCosines(createPrototypes(gpu, 4, 16)).shape); // [4, 4]
+ */
 export function prototypeCosines({ vectors, counts }: Prototypes): Tensor {
   const [classes = 0, width = 0] = vectors.shape;
   if (classes > 16 || counts.size !== classes) {

@@ -41,6 +41,8 @@ function drawn(
 /**
  * Numbers spread evenly from `low` (default 0) up to `high` (default 1), in steps of (high − low)/2²⁴. `high` itself can come up by
  * rounding alone. No gradient.
+ * @example
+ * console.log(randomUniform(gpu, [2, 3], { random: createRandom(gpu, 1) }).shape); // [2, 3]
  */
 export function randomUniform(
   gpu: Gpu,
@@ -57,7 +59,11 @@ export function randomUniform(
   return drawn('randomUniform', 'uniform', gpu, shape, options, [high - low, low]);
 }
 
-/** Normal numbers of the given `mean` (default 0) and standard deviation `std` (default 1). No gradient. */
+/**
+ * Normal numbers of the given `mean` (default 0) and standard deviation `std` (default 1). No gradient.
+ * @example
+ * console.log(randomNormal(gpu, [2, 3], { random: createRandom(gpu, 1) }).shape); // [2, 3]
+ */
 export function randomNormal(gpu: Gpu, shape: Shape, options: RandomOptions & { mean?: number; std?: number }): Tensor {
   checkOptions('randomNormal', options, ['random', 'dtype', 'mean', 'std']);
   const { mean = 0, std = 1 } = options;

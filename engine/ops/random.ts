@@ -34,6 +34,9 @@ export function expectRandom(op: string, random: unknown): asserts random is Ran
 /**
  * Random numbers for one model: give student and teacher one each, with different seeds. Throws a ShapeError unless seed and step are
  * whole numbers from 0 to 2^32 − 1; any other would act as another seed or step.
+ * @example
+ * const random = createRandom(gpu, 1337); // random.setStep(i) before step i
+ * console.log(dropout(tensor(gpu, 1, [8]), 0.5, random).shape); // [8]
  */
 export function createRandom(gpu: Gpu, seed: number): Random {
   let streams = 0;

@@ -128,11 +128,17 @@ function ofIntegers(
 /**
  * Sum over `axes` (all if not given). Integers are added in 32 bits and wrap around; the sum of u8 is u32, so that of a mask counts
  * where it holds.
+ * @example
+ * console.log(await sum(tensor(gpu, [[1, 2], [3, 4]]), 0).read()); // [4, 6]
  */
 export const sum = (x: Tensor, axes?: Axes, options?: ReduceOptions): Tensor =>
   ofIntegers('sum', x, axes, options) ?? linear('sum', x, axes, keepsDims('sum', options), false);
 
-/** Mean over `axes` (all if not given). */
+/**
+ * Mean over `axes` (all if not given).
+ * @example
+ * console.log(await mean(tensor(gpu, [[1, 2], [3, 4]]), 0).read()); // [2, 3]
+ */
 export const mean = (x: Tensor, axes?: Axes, options?: ReduceOptions): Tensor =>
   linear('mean', x, axes, keepsDims('mean', options), true);
 
@@ -150,11 +156,19 @@ function extreme(name: 'max' | 'min', x: Tensor, axes: Axes | undefined, options
   });
 }
 
-/** Maximum over `axes` (all if not given), of integers, too; NaN where one is NaN. Elements that tie share the gradient equally. */
+/**
+ * Maximum over `axes` (all if not given), of integers, too; NaN where one is NaN. Elements that tie share the gradient equally.
+ * @example
+ * console.log(await max(tensor(gpu, [[1, 2], [3, 4]]), 0).read()); // [3, 4]
+ */
 export const max = (x: Tensor, axes?: Axes, options?: ReduceOptions): Tensor =>
   ofIntegers('max', x, axes, options) ?? extreme('max', x, axes, options);
 
-/** Minimum over `axes` (all if not given), likewise. */
+/**
+ * Minimum over `axes` (all if not given), likewise.
+ * @example
+ * console.log(await min(tensor(gpu, [[1, 2], [3, 4]]), 0).read()); // [1, 2]
+ */
 export const min = (x: Tensor, axes?: Axes, options?: ReduceOptions): Tensor =>
   ofIntegers('min', x, axes, options) ?? extreme('min', x, axes, options);
 
@@ -162,6 +176,8 @@ export const min = (x: Tensor, axes?: Axes, options?: ReduceOptions): Tensor =>
  * Product over `axes` (all if not given). The gradient of an element is the product of the others, with zeros among them, too; it is
  * the product over the element, so it is NaN where that product is infinite, and 0 where it is too small for f32. Integers are
  * multiplied in 32 bits and wrap around; the product of u8 is u32.
+ * @example
+ * console.log(await prod(tensor(gpu, [[1, 2], [3, 4]]), 0).read()); // [3, 8]
  */
 export function prod(x: Tensor, axes?: Axes, options?: ReduceOptions): Tensor {
   const product = ofIntegers('prod', x, axes, options);

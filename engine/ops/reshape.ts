@@ -20,7 +20,11 @@ function resolved(shape: Shape, from: Tensor): Shape {
   return shape.with(open, from.size / rest);
 }
 
-/** The same elements in the same order under another shape of equal size; one size may be −1, which follows. Moves nothing. */
+/**
+ * The same elements in the same order under another shape of equal size; one size may be −1, which follows. Moves nothing.
+ * @example
+ * console.log(reshape(tensor(gpu, [1, 2, 3, 4, 5, 6]), [2, -1]).shape); // [2, 3]
+ */
 export function reshape(x: Tensor, shape: Shape): Tensor {
   expectTensors('reshape', x);
   return record('reshape', view(x, resolved(shape, x)), [x], (dy) => [view(dy, x.shape)]);

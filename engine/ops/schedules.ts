@@ -21,7 +21,11 @@ export interface PolynomialSchedule {
   final?: number;
 }
 
-/** final + (initial − final) · (1 − step/steps)^power, and `final` from step `steps` on. */
+/**
+ * final + (initial − final) · (1 − step/steps)^power, and `final` from step `steps` on.
+ * @example
+ * console.log(polynomialSchedule(50, { steps: 100, initial: 0.1, power: 1 })); // 0.05
+ */
 export function polynomialSchedule(step: number, options: PolynomialSchedule): number {
   checkOptions('polynomialSchedule', options, ['steps', 'initial', 'power', 'final']);
   const { steps, initial, power = 0.9, final = 0 } = options;
@@ -41,7 +45,11 @@ export interface CosineSchedule {
   final?: number;
 }
 
-/** Linear warm-up, then half a cosine from `initial` to `final` (Loshchilov & Hutter, ICLR 2017), and `final` from step `steps` on. */
+/**
+ * Linear warm-up, then half a cosine from `initial` to `final` (Loshchilov & Hutter, ICLR 2017), and `final` from step `steps` on.
+ * @example
+ * console.log(cosineSchedule(50, { steps: 100, initial: 0.1 })); // 0.05
+ */
 export function cosineSchedule(step: number, options: CosineSchedule): number {
   checkOptions('cosineSchedule', options, ['steps', 'initial', 'warmUp', 'final']);
   const { steps, initial, warmUp = 0, final = 0 } = options;

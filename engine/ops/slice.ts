@@ -33,6 +33,8 @@ export interface SliceOptions {
 /**
  * `count` elements from `first` on along `axis`, `step` apart; every other axis whole. Any type. Throws a ShapeError unless all lie in
  * the axis.
+ * @example
+ * console.log(await slice(tensor(gpu, [1, 2, 3, 4]), 0, 1, 2).read()); // [2, 3]
  */
 export function slice(x: Tensor, axis: number, first: number, count: number, options: SliceOptions = {}): Tensor {
   expectTensors('slice', x);

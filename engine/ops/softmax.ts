@@ -22,8 +22,16 @@ function overClasses(name: string, x: Tensor, others: readonly never[], log: boo
   });
 }
 
-/** Probabilities over the last axis. */
+/**
+ * Probabilities over the last axis.
+ * @example
+ * console.log(await softmax(tensor(gpu, [0, Math.log(3)])).read()); // [0.25, 0.75]
+ */
 export const softmax = (x: Tensor, ...others: never[]): Tensor => overClasses('softmax', x, others, false);
 
-/** Logarithms of the probabilities over the last axis. */
+/**
+ * Logarithms of the probabilities over the last axis.
+ * @example
+ * console.log(await logSoftmax(tensor(gpu, [0, 0])).read()); // [-0.6931, -0.6931]
+ */
 export const logSoftmax = (x: Tensor, ...others: never[]): Tensor => overClasses('logSoftmax', x, others, true);

@@ -7,7 +7,11 @@ import { expectTensors } from './float-type.js';
 import { reshape } from './reshape.js';
 import { slice } from './slice.js';
 
-/** Tensors of one shape and type as one tensor with a new axis, the first if not given. */
+/**
+ * Tensors of one shape and type as one tensor with a new axis, the first if not given.
+ * @example
+ * console.log(stack([tensor(gpu, [1, 2]), tensor(gpu, [3, 4])]).shape); // [2, 2]
+ */
 export function stack(xs: readonly Tensor[], axis = 0): Tensor {
   if (!Array.isArray(xs as unknown)) {
     throw new ShapeError(`stack: the inputs are ${showValue(xs)} — expected an array of tensors.`);
@@ -25,7 +29,12 @@ export function stack(xs: readonly Tensor[], axis = 0): Tensor {
   );
 }
 
-/** x cut along an axis: into `parts` equal ones, or into parts of the sizes given, which add up to the axis. */
+/**
+ * x cut along an axis: into `parts` equal ones, or into parts of the sizes given, which add up to the axis.
+ * @example
+ * const [a, b] = split(tensor(gpu, [1, 2, 3, 4]), 2, 0);
+ * console.log(await a.read(), await b.read()); // [1, 2] [3, 4]
+ */
 export function split(x: Tensor, parts: number | readonly number[], axis: number): Tensor[] {
   expectTensors('split', x);
   const [at] = normalizeAxes('split', x.shape.length, axis) as [number];

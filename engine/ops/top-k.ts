@@ -20,6 +20,9 @@ export interface TopKOptions {
 /**
  * The k largest along an axis, the largest first, and their indices as u32; of equals the one with the lower index first, and a NaN
  * before all numbers. Values have a gradient. Throws a ShapeError unless the axis has k elements.
+ * @example
+ * const { values, indices } = topK(tensor(gpu, [3, 9, 5]), 2);
+ * console.log(await values.read(), await indices.read()); // [9, 5] [1, 2]
  */
 export function topK(x: Tensor, k: number, options: TopKOptions = {}): { values: Tensor; indices: Tensor<'u32'> } {
   checkOptions('topK', options, ['axis', 'largest']);

@@ -22,6 +22,8 @@ export interface UpsampleOptions {
  * Makes an image larger by a whole factor f: x [N, H, W, C] → [N, f·H, f·W, C], bilinear or nearest; or x [N, D, H, W, C] →
  * [N, f·D, f·H, f·W, C], trilinear or nearest. A `concat` has it written where it wants it, so use it in a decoder; `resize` takes any
  * size, other coordinates and x [N, L, C].
+ * @example
+ * console.log(upsample(tensor(gpu, 1, [1, 2, 2, 3])).shape); // [1, 4, 4, 3]
  */
 export function upsample(x: Tensor, options: UpsampleOptions = {}): Tensor {
   expectTensors('upsample', x);

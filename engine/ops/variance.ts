@@ -58,10 +58,18 @@ function spread(name: string, x: Tensor, axes: Axes | undefined, options: Varian
   });
 }
 
-/** Variance over `axes` (all if not given): Σ (x − mean)² / (count − correction). */
+/**
+ * Variance over `axes` (all if not given): Σ (x − mean)² / (count − correction).
+ * @example
+ * console.log(await variance(tensor(gpu, [[1, 2], [3, 4]]), 0).read()); // [2, 2]
+ */
 export const variance = (x: Tensor, axes?: Axes, options: VarianceOptions = {}): Tensor =>
   spread('variance', x, axes, options, false);
 
-/** Standard deviation over `axes` (all if not given), the root of `variance`. Its gradient is 0 where it is 0. */
+/**
+ * Standard deviation over `axes` (all if not given), the root of `variance`. Its gradient is 0 where it is 0.
+ * @example
+ * console.log(await std(tensor(gpu, [[1, 2], [3, 4]]), 0).read()); // [1.414, 1.414]
+ */
 export const std = (x: Tensor, axes?: Axes, options: VarianceOptions = {}): Tensor =>
   spread('std', x, axes, options, true);

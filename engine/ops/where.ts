@@ -11,6 +11,8 @@ import { asOperand, typedElementwise } from './typed-elementwise.js';
 /**
  * a where `condition` (u8, u32 or i32, as comparisons give) is not 0, else b: tensors of one type or numbers, numpy's broadcasting of
  * all three. Two numbers make an f32 tensor. The gradient goes to the chosen operand alone.
+ * @example
+ * console.log(await where(tensor(gpu, [1, 0], [2], { dtype: 'u8' }), tensor(gpu, [5, 6]), -1).read()); // [5, -1]
  */
 export function where(condition: Tensor, a: Operand, b: Operand): Tensor {
   expectTensors('where', condition);

@@ -34,6 +34,9 @@ export interface ConvOptions {
  * Convolution of x [N, W, C], [N, H, W, C] or [N, D, H, W, C] with weight [O, …kernel, C] and bias [O], stride 1 or 2. Each side of the
  * output has ⌊(n + padding − k)/stride⌋ + 1 pixels, ⌈n/stride⌉ where no padding is given. Weight and bias may be f32 where x is f16; their
  * gradients are then f32, too. `generalConv` takes any stride, dilation and groups. Throws a ShapeError for sizes that do not fit.
+ * @example
+ * const [x, weight] = [tensor(gpu, 1, [1, 4, 4, 2]), tensor(gpu, 0.5, [3, 3, 3, 2])]; // [N, H, W, C], [O, kH, kW, C]
+ * console.log(conv(x, weight).shape); // [1, 4, 4, 3]
  */
 export function conv(x: Tensor, weight: Tensor, bias?: Tensor, options: ConvOptions = {}): Tensor {
   const other = 'Call generalConv.';

@@ -41,6 +41,9 @@ export interface ConvTransposeOptions {
  * [N, D, H, W, I]; weight [O, …kernel, I/groups], bias [O]; each side of the result has (n − 1) · stride + dilation · (k − 1) + 1 +
  * outputPadding pixels without its padding, as PyTorch's; the default stride is 2. Weight and bias may be f32 where x is f16; their
  * gradients then are, too. Throws a ShapeError for sizes that do not fit.
+ * @example
+ * const [x, weight] = [tensor(gpu, 1, [1, 4, 4, 2]), tensor(gpu, 0.5, [3, 2, 2, 2])]; // [N, H, W, C], [O, 2, 2, C]
+ * console.log(convTranspose(x, weight).shape); // [1, 8, 8, 3]
  */
 export function convTranspose(x: Tensor, weight: Tensor, bias?: Tensor, options: ConvTransposeOptions = {}): Tensor {
   checkOptions('convTranspose', options, ['stride', 'padding', 'outputPadding', 'dilation', 'groups', 'statistics']);
