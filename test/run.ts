@@ -54,6 +54,7 @@ export const slow: readonly string[] = [
   ...[
     'bench/tune',
     'block-fusion',
+    'documented-examples',
     'browser/',
     'drivers',
     'engine/failures',
