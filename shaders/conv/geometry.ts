@@ -64,6 +64,10 @@ export const tilesOf = (g: ConvGeometry, tile: { readonly rows: number; readonly
   Math.ceil(g.output[2] / tile.columns),
 ];
 
+/** Whether the sides of an image are multiples of 7, and tiles of a power of two do not cut them evenly. */
+export const inSevens = ({ output: [, height, width] }: ConvGeometry): boolean =>
+  height % 7 === 0 && width % 7 === 0 && (height % 16 !== 0 || width % 16 !== 0);
+
 /** The partial sums of a fused launch: one part for each tile of pixels. */
 export function tileParts(g: ConvGeometry, tile: { readonly rows: number; readonly columns: number }): Parts {
   const [planes, tilesY, tilesX] = tilesOf(g, tile);

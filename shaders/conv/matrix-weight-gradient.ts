@@ -17,6 +17,7 @@ import {
   evenGeometry,
   float,
   halo,
+  inSevens,
   lines,
   product,
   range,
@@ -325,10 +326,11 @@ export function weightGradientMatrixCandidates(
   count = 6,
 ): MatrixWeightGradientTile[] {
   const { M, N, K, lanes } = unit;
+  const sevens = inSevens(g) ? [7, 14] : [];
   const areas =
     g.output[1] === 1
       ? [2, 4, 8, 16].map((n) => [1, n * K] as const)
-      : [2, 4, 8, 16].flatMap((rows) => [K, 2 * K].map((columns) => [rows, columns] as const));
+      : [2, 4, 8, 16, ...sevens].flatMap((rows) => [K, 2 * K].map((columns) => [rows, columns] as const));
   const found: { tile: MatrixWeightGradientTile; cost: number; kind: string; threads: number }[] = [];
   for (const [rows, columns] of areas)
     for (const outputs of [1, 2, 4].map((n) => n * M))
@@ -336,7 +338,7 @@ export function weightGradientMatrixCandidates(
         for (const ownOutputs of [1, 2])
           for (const ownInputs of [1, 2])
             for (const allRows of g.kernel[1] > 1 ? [true, false] : [true])
-              for (const shares of [1, 2, 4, 8]) {
+              for (const shares of [1, 2, 4, 8, ...(sevens.length ? [7] : [])]) {
                 const cut = { outputs, inputs, rows, columns, ownOutputs, ownInputs, allRows, shares };
                 const whole: MatrixWeightGradientTile = { ...cut, slices: 1 };
                 const groupsOf = [outputGroups(unit, whole), inputGroups(unit, whole)];

@@ -16,6 +16,7 @@ import {
   type ConvGeometry,
   evenGeometry,
   halo,
+  inSevens,
   lines,
   product,
   range,
@@ -345,14 +346,15 @@ export function convMatrixCandidates(
 ): MatrixConvTile[] {
   const { M, N, K, lanes } = unit;
   const flat = g.output[1] === 1;
+  const sevens = inSevens(g) ? [7, 14] : [];
   const areas = flat
     ? [1, 2, 4, 8, 16].map((n) => [1, n * M] as const)
-    : [2, 4, 8, 16].flatMap((rows) => [M, 2 * M].map((columns) => [rows, columns] as const));
+    : [2, 4, 8, 16, ...sevens].flatMap((rows) => [M, 2 * M].map((columns) => [rows, columns] as const));
   const found: { tile: MatrixConvTile; cost: number; kind: string; threads: number }[] = [];
   for (const [rows, columns] of areas)
     for (const outputs of new Set([1, 2, 4, 8].map((n) => Math.min(n * N, upTo(g.outputs, N)))))
       for (const chunk of [1, 2, 4].map((n) => n * K))
-        for (const down of [1, 2, 4, 8])
+        for (const down of [1, 2, 4, 8, ...(sevens.length ? [7] : [])])
           for (const across of [1, 2, 4]) {
             const tile = { rows, columns, outputs, chunk, down, across };
             const [strips, blocks] = [ownStrips(unit, tile), ownBlocks(unit, tile)];

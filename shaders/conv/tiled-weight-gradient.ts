@@ -17,6 +17,7 @@ import {
   evenGeometry,
   float,
   halo,
+  inSevens,
   lines,
   product,
   range,
@@ -309,6 +310,14 @@ export function weightGradientTiledCandidates(g: ConvGeometry, limits: Workgroup
         [4, 8],
         [4, 16],
         [8, 8],
+        ...(inSevens(g)
+          ? [
+              [7, 8],
+              [7, 16],
+              [14, 8],
+              [4, 28],
+            ]
+          : []),
       ];
   const sizes = (channels: number, multiple: number): number[] => [
     ...new Set([4, 8, 16, 32, 64].map((n) => Math.min(n, upTo(channels, multiple)))),

@@ -18,6 +18,7 @@ import {
   evenGeometry,
   float,
   halo,
+  inSevens,
   lines,
   product,
   range,
@@ -355,20 +356,24 @@ export function convTiledCost(g: ConvGeometry, tile: TiledConvTile): number {
   });
 }
 
+/** Areas for images of 7, 14, 28 or 56 pixels a side, where powers of two leave a third of the lanes idle. */
+const sevens = [
+  [7, 7],
+  [7, 14],
+  [14, 14],
+  [7, 28],
+  [14, 28],
+  [8, 14],
+] as const;
+
 /** Tiles worth trying, of many sizes of workgroups, register tiles and chunks; the likely best on a discrete GPU first (cost.ts). */
 export function convTiledCandidates(g: ConvGeometry, limits: WorkgroupLimits): TiledConvTile[] {
   const height = g.output[1];
   const xWidth = widthOf(g.inputs);
   const flat = height === 1;
-  const areas = flat
-    ? [64, 128, 256].map((columns) => [1, columns] as const)
-    : ([
-        [16, 16],
-        [8, 16],
-        [8, 8],
-        [4, 8],
-        [4, 4],
-      ] as const);
+  const areas: (readonly [number, number])[] = flat
+    ? [64, 128, 256].map((columns) => [1, columns])
+    : [[16, 16], [8, 16], [8, 8], [4, 8], [4, 4], ...(inSevens(g) ? sevens : [])];
   // Smaller blocks stage x more often, with its activation: they pay only where large ones leave processors idle.
   const all = Math.min(64, upTo(g.outputs, 4));
   const plenty = (product(tilesOf(g, { rows: 8, columns: 8 })) * g.outputs) / all >= 256;
@@ -384,6 +389,13 @@ export function convTiledCandidates(g: ConvGeometry, limits: WorkgroupLimits): T
         [4, 1],
         [4, 2],
         [8, 1],
+        ...(inSevens(g)
+          ? [
+              [7, 1],
+              [7, 2],
+              [14, 1],
+            ]
+          : []),
       ];
   const found: { tile: TiledConvTile; cost: number; kind: string }[] = [];
   for (const [rows, columns] of areas)

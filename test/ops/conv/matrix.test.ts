@@ -181,6 +181,15 @@ const fused: Case[] = [
     rate: 0.4,
     base: true,
   },
+  {
+    x: [1, 14, 7, 4],
+    outputs: 8,
+    k: 3,
+    unit: small,
+    tile: { ...one, rows: 7, down: 7 },
+    order: 'outputs-first',
+    rate: 0,
+  },
   { x: [4, 3, 6, 4], outputs: 12, k: 3, unit: small, tile: one, order: 'outputs-first', rate: 0, groups: [1, 3] },
 ];
 for (const c of withMasks(fused)) {
@@ -263,6 +272,7 @@ const gradients: GradientCase[] = [
   { x: [1, 3, 4, 5, 8], outputs: 4, k: 2, unit: small, tile: whole },
   { x: [2, 5, 7, 8], outputs: 16, k: 3, unit: small, tile: whole, rate: 0 },
   { x: [2, 5, 9, 3], outputs: 5, k: 3, unit: small, tile: whole, rate: 0.4 },
+  { x: [1, 14, 7, 8], outputs: 8, k: 3, unit: small, tile: { ...whole, rows: 7, shares: 7 } },
   { x: [4, 5, 7, 8], outputs: 8, k: 3, unit: small, tile: whole, rate: 0, groups: [1, 3] },
 ];
 for (const c of withMasks(gradients)) {

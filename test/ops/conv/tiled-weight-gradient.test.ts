@@ -69,6 +69,7 @@ const cases: Case[] = [
   { x: [2, 5, 7, 8], outputs: 16, k: 3, tile: { ...small, outputs: 8, inputs: 8 }, rate: 0 },
   { x: [1, 5, 6, 16], outputs: 20, k: 3, tile: vectors, rate: 0.4 },
   { x: [2, 5, 9, 3], outputs: 5, k: 3, tile: { ...small, inputs: 3 }, rate: 0.4 },
+  { x: [2, 14, 7, 4], outputs: 8, k: 3, tile: { ...vectors, inputs: 4, rows: 7, columns: 8 } },
   { x: [4, 5, 7, 8], outputs: 8, k: 3, tile: vectors, rate: 0, groups: [1, 3] },
   { x: [3, 2, 3, 5, 3], outputs: 5, k: 3, tile: { ...small, inputs: 3 }, rate: 0.4, groups: [2, 1] },
 ];
