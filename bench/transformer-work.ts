@@ -6,7 +6,6 @@ import {
   capture,
   createAdamW,
   crossEntropy,
-  embedding,
   type Gpu,
   pack,
   relu,
@@ -14,7 +13,15 @@ import {
   tensor,
   uniformStream,
 } from '../engine/index.js';
-import { attentionLayer, layerNormLayer, linearLayer, moduleOf, Parameters, truncatedNormal } from '../model/index.js';
+import {
+  attentionLayer,
+  embeddingLayer,
+  layerNormLayer,
+  linearLayer,
+  moduleOf,
+  Parameters,
+  truncatedNormal,
+} from '../model/index.js';
 import type { Contender } from './harness.js';
 import type { Weights } from './step-work.js';
 
@@ -69,7 +76,7 @@ export function oneHotRows(codes: Uint32Array, characters: number): Float32Array
 function network(gpu: Gpu, { characters, width, heads, blocks, length }: typeof transformerSizes) {
   const init = truncatedNormal(0.1);
   const parameters = new Parameters(gpu, 1);
-  const table = parameters.initial('embedding.weight', [characters, width], init);
+  const embedding = embeddingLayer(parameters.in('embedding'), characters, width, { init });
   const places = parameters.initial('places', [length, width], init);
   const layers = Array.from({ length: blocks }, (_, i) => {
     const block = parameters.in(`block${i}`);
@@ -84,8 +91,7 @@ function network(gpu: Gpu, { characters, width, heads, blocks, length }: typeof 
   });
   const norm = layerNormLayer(parameters.in('norm'), width);
   const head = linearLayer(parameters.in('head'), width, characters);
-  const forward = (x: Tensor): Tensor =>
-    head(norm(layers.reduce((y, block) => block(y), add(embedding(table, x), places))));
+  const forward = (x: Tensor): Tensor => head(norm(layers.reduce((y, block) => block(y), add(embedding(x), places))));
   return Object.assign(forward, moduleOf(parameters));
 }
 

@@ -11,7 +11,6 @@ import {
   cosineSchedule,
   createAdamW,
   crossEntropy,
-  embedding,
   type Gpu,
   relu,
   type Tensor,
@@ -21,6 +20,7 @@ import {
 import {
   attentionLayer,
   countParameters,
+  embeddingLayer,
   layerNormLayer,
   linearLayer,
   moduleOf,
@@ -40,7 +40,7 @@ const [items, length, width, heads, blocks] = [8, 32, 64, 4, 2];
 function transformer(gpu: Gpu) {
   const init = truncatedNormal(0.02);
   const parameters = new Parameters(gpu, 1);
-  const table = parameters.initial('embedding.weight', [alphabet.length, width], init);
+  const embedding = embeddingLayer(parameters.in('embedding'), alphabet.length, width, { init });
   const places = parameters.initial('places', [length, width], init);
   const layers = Array.from({ length: blocks }, (_, i) => {
     const block = parameters.in(`block${i}`);
@@ -57,8 +57,7 @@ function transformer(gpu: Gpu) {
   });
   const norm = layerNormLayer(parameters.in('norm'), width);
   const head = linearLayer(parameters.in('head'), width, alphabet.length, { init });
-  const forward = (x: Tensor): Tensor =>
-    head(norm(layers.reduce((y, block) => block(y), add(embedding(table, x), places))));
+  const forward = (x: Tensor): Tensor => head(norm(layers.reduce((y, block) => block(y), add(embedding(x), places))));
   return Object.assign(forward, moduleOf(parameters));
 }
 

@@ -149,7 +149,7 @@ export const networks: Rows = {
       pool(n, (x, options) => w.averagePool(x, { ...options, countPadding: n.number('count_include_pad', 0) === 1 })),
   ],
   BatchNormalization: [
-    '`batchNorm(x, γ, β, { training, running })`',
+    '`batchNorm(x, γ, β, { mode, running })`',
     (n) => {
       if (n.number('training_mode', 0))
         notOffered('running variance by the biased one: wgrad has the unbiased one, as PyTorch');
