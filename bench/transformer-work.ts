@@ -160,10 +160,11 @@ export function compareDerivatives(ours: Derivatives, theirs: Derivatives): Tran
     const others = theirs.gradients.get(name);
     const apart = values.reduce((most, v, i) => {
       const difference = Math.abs(v - (others?.[i] ?? Number.NaN));
-      return difference <= most ? most : difference;
+      return difference <= most || Number.isNaN(most) ? most : difference;
     }, 0);
     const relative = others?.length === values.length ? apart / Math.max(least, sizeOf(values)) : Number.NaN;
     if (!(relative <= gradients)) [gradients, worst] = [relative, name];
+    if (Number.isNaN(gradients)) break;
   }
   return { loss: Math.abs(ours.loss - theirs.loss) / Math.abs(ours.loss), gradients, worst };
 }
