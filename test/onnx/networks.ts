@@ -14,20 +14,46 @@ function along(n: Node, f: (x: Tensor) => Tensor): Tensor {
 /** The axes of pixels of x [N, C, …]. */
 const pixelAxes = (x: Tensor): number[] => x.shape.map((_, axis) => axis).slice(2);
 
+/** Stride, dilation and groups of a convolution with a kernel of `rank` axes. */
+function convOptions(n: Node, rank: number) {
+  const [stride, dilation] = ['strides', 'dilations'].map((name) => n.numbers(name) ?? Array<number>(rank).fill(1));
+  return { stride: stride!, dilation: dilation!, groups: n.number('group', 1) };
+}
+
 function conv(n: Node): Result {
+  const kernel = n.inputs[1]!.shape.slice(2);
+  const options = convOptions(n, kernel.length);
+  const pads = padding(n, kernel, options.stride, options.dilation);
+  const bias = n.has(2) ? n.x(2) : undefined;
+  return new ChannelsLast(w.generalConv(n.channelsLast(0), n.channelsLast(1), bias, { ...options, padding: pads }));
+}
+
+/** Pads, or an output's shape, say what is cut off. */
+function convTranspose(n: Node): Result {
   const { shape } = n.inputs[1]!;
   const kernel = shape.slice(2);
-  const [strides = kernel.map(() => 1), pads = kernel.flatMap(() => [0, 0])] = [
-    n.numbers('strides'),
-    n.numbers('pads'),
-  ];
-  const stride = strides[0]!;
-  if (n.number('group', 1) > 1 || n.numbers('dilations')?.some((d) => d > 1)) notOffered('groups or dilation');
-  const same = n.inputs[0]!.shape.slice(2).map((size) => Math.ceil(size / stride));
-  const fits = n.outputs[0]!.shape.slice(2).every((size, i) => size === same[i]);
-  const centred = n.text('auto_pad', 'NOTSET') !== 'NOTSET' || kernel.every((k, i) => pads[i] === (k - 1) >> 1);
-  if (!fits || !centred) notOffered('other padding than ⌊(k − 1)/2⌋');
-  return new ChannelsLast(w.conv(n.channelsLast(0), n.channelsLast(1), undefined, { stride: stride as 1 | 2 }));
+  const { groups, ...options } = convOptions(n, kernel.length);
+  if (groups > 1) notOffered('weights of groups in this order');
+  const more = n.numbers('output_padding') ?? kernel.map(() => 0);
+  const auto = n.text('auto_pad', 'NOTSET');
+  const sizes = n.inputs[0]!.shape.slice(2);
+  const wanted =
+    n.numbers('output_shape') ?? (auto.startsWith('SAME') && sizes.map((size, i) => size * options.stride[i]!));
+  const given = n.numbers('pads') ?? [...kernel, ...kernel].fill(0);
+  const whole = kernel.map(
+    (k, i) => (sizes[i]! - 1) * options.stride[i]! + more[i]! + (k - 1) * options.dilation[i]! + 1,
+  );
+  const pads = whole.map((size, i): [number, number] => {
+    if (!wanted) return [given[i]!, given[i + kernel.length]!];
+    const all = Math.max(0, size - wanted[i]!);
+    const half = Math.floor(all / 2);
+    return auto === 'SAME_UPPER' ? [half, all - half] : [all - half, half];
+  });
+  const outputPadding = more.map((size, i) => size + (wanted ? Math.max(0, wanted[i]! - whole[i]!) : 0));
+  const weight = n.weightOfTransposed();
+  const bias = n.has(2) ? n.x(2) : undefined;
+  const result = w.convTranspose(n.channelsLast(0), weight, bias, { ...options, outputPadding, padding: pads });
+  return new ChannelsLast(result);
 }
 
 /** [before, after] of each axis, as attributes say. */
@@ -162,9 +188,9 @@ export const networks: Rows = {
     '`less(randomUniform(gpu, x.shape, { random }), x)`',
     () => notOffered("the expected numbers are another generator's"),
   ],
-  Conv: ['`conv(x, weight, bias, { stride })`', conv],
+  Conv: ['`conv(x, weight, bias)`, or `generalConv(x, weight, bias, { stride, padding, dilation, groups })`', conv],
   ConvInteger: quantised,
-  ConvTranspose: ['`convTranspose(x, weight, bias)`', () => notOffered('other kernels than two with stride 2')],
+  ConvTranspose: ['`convTranspose(x, weight, bias, { stride, padding, outputPadding, dilation })`', convTranspose],
   DequantizeLinear: [
     "`mul(sub(cast(x, 'f32'), cast(zero, 'f32')), scale)`; scales of an axis through `reshape`",
     (n) => {

@@ -121,6 +121,13 @@ export class Node {
     return this.#tensor(`${i} last`, { ...input, ...moved(input, order.slice(0, length)) });
   }
 
+  /** Input 1 [I, O, …] as wgrad has the weights of a transposed convolution, [O, …, I]. */
+  weightOfTransposed(): Tensor {
+    const input = this.#input(1);
+    const order = [1, ...input.shape.slice(2).map((_, i) => i + 2), 0];
+    return this.#tensor('1 transposed', { ...input, ...moved(input, order) });
+  }
+
   /** An attribute `axis` counted from the front. */
   axis(otherwise: number): number {
     const axis = this.number('axis', otherwise);
