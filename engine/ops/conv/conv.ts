@@ -1,4 +1,4 @@
-// Records convolutions, 2-D and 3-D, channels last. forward.ts and weight-gradient.ts decide which kernel runs.
+// Records convolutions by the tuned families of kernels, 1-D to 3-D, channels last. forward.ts decides which kernel runs.
 import type { Activation } from '../../../shaders/conv/fusion.js';
 import type { ConvGeometry } from '../../../shaders/conv/geometry.js';
 import { convStridedGradientShader, convStridedGradientThreads } from '../../../shaders/conv/strided-gradient.js';

@@ -54,7 +54,7 @@ export interface GeneralConvOptions {
 export function generalConv(x: Tensor, weight: Tensor, bias?: Tensor, options: GeneralConvOptions = {}): Tensor {
   expectTensors('generalConv', x, weight);
   checkOptions('generalConv', options, ['stride', 'padding', 'dilation', 'groups', 'statistics']);
-  const [rank, groups] = [weight.shape.length - 2, groupsOf('generalConv', weight, options.groups)];
+  const [rank, groups] = [Math.max(0, x.shape.length - 2), groupsOf('generalConv', weight, options.groups)];
   const dilation = numbersOf('generalConv', 'dilation', rank, options.dilation ?? 1, 1);
   const sizes = convSizes('generalConv', x, weight, bias, options, dilation, groups);
   const tensors = [x, weight, bias] as const;
@@ -63,7 +63,7 @@ export function generalConv(x: Tensor, weight: Tensor, bias?: Tensor, options: G
 
 /** Groups that divide the outputs of a weight; throws a ShapeError for others. */
 export function groupsOf(op: string, weight: Tensor, groups = 1): number {
-  const outputs = weight.shape[0]!;
+  const outputs = weight.shape[0] ?? 0;
   if (Number.isInteger(groups) && groups > 0 && outputs % groups === 0) return groups;
   throw new ShapeError(
     `${op}: groups is ${showValue(groups)} — expected a whole number that divides the ${outputs} outputs of the weight.`,
@@ -103,7 +103,7 @@ function launch(
     return;
   }
   // A CPU wants each weight to serve many pixels, a GPU many threads; neither more pixels than there are.
-  const columns = sidesOf(g, direction).to.size[2] / (direction === 'up' ? g.stride[2] : 1);
+  const columns = Math.ceil(sidesOf(g, direction).to.size[2] / (direction === 'up' ? g.stride[2] : 1));
   let pixels = tensors.x.gpu.adapter.software ? 8 : 4;
   while (pixels / 2 >= columns) pixels /= 2;
   run(pairShader(g, direction, pixels, options), tensors, { threads: pairThreads(g, direction, pixels) });

@@ -210,6 +210,7 @@ const convolutions: Case[] = [
 for (const c of convolutions) test(`conv ${title(c)}`, () => check(c, 'coarse'));
 
 const transposed: Case[] = [
+  { x: [1, 1, 1, 4], outputs: 4, kernel: [1, 1], options: { stride: 3 }, sides: [1, 1] },
   { x: [2, 5, 3], outputs: 4, kernel: [4], options: { padding: 1 }, sides: [10], before: [1] },
   { x: [2, 5, 4], outputs: 4, kernel: [3], options: { stride: 1, padding: 'same' }, sides: [5], before: [1] },
   { x: [1, 3, 4, 8], outputs: 4, kernel: [4, 4], options: { padding: 1 }, sides: [6, 8], before: [1, 1] },
@@ -373,6 +374,7 @@ test('what does not fit is refused', async () => {
   const [x, weight] = [tensor(gpu, 0, [1, 4, 4, 4]), tensor(gpu, 0, [6, 3, 3, 2])];
   const given = (options: GeneralConvOptions) => () => generalConv(x, weight, undefined, options);
   await refuses(given({}), ShapeError, /generalConv: input has 4 channels, weight expects 2/);
+  await refuses(() => generalConv(x, tensor(gpu, 0, [4])), ShapeError, /weight must be/);
   await refuses(given({ groups: 4 }), ShapeError, /groups is 4 — expected a whole number that divides the 6 outputs/);
   await refuses(given({ groups: 3 }), ShapeError, /4 channels, weight expects 6/);
   await refuses(given({ groups: 2, dilation: 0 }), ShapeError, /dilation is 0 — expected a whole number from 1 on/);
