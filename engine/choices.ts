@@ -50,7 +50,7 @@ export interface Measure<T> {
   readonly operandRounding?: number;
   /** The launches of a candidate. The engine keeps this function for the life of the device, so it must not hold tensors. */
   build(candidate: T): Trial;
-  /** Where some candidates must prove themselves on the device before they may run. */
+  /** @internal Where some candidates must prove themselves on the device before they may run. */
   readonly proof?: Proof<T>;
 }
 

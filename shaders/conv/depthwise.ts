@@ -8,6 +8,7 @@
 // A channel at a time where their count is no multiple of four. Conditions are joined by &: with && a driver on the CPU compiles a block
 // for each, which takes it minutes.
 import { enable, type Float, flatIndex, u32, wgsl } from '../wgsl.js';
+import { bindings, element, float, lines, product, range, type Triple, upTo, vector, widthOf } from './geometry.js';
 import {
   type Direction,
   elementsOf,
@@ -17,8 +18,7 @@ import {
   pairGeometries,
   readAt,
   sidesOf,
-} from './general.js';
-import { bindings, element, float, lines, product, range, type Triple, upTo, vector, widthOf } from './geometry.js';
+} from './pair.js';
 
 /** Pixels of a thread along the last two axes. */
 export interface DepthwiseTile {

@@ -9,16 +9,14 @@ import {
   depthwiseWeightThreads,
 } from '../../../shaders/conv/depthwise.js';
 import {
-  type Direction,
-  type PairGeometry,
   pairRuns,
   pairShader,
   pairThreads,
   pairWeightShader,
   pairWeightThreads,
-  sidesOf,
 } from '../../../shaders/conv/general.js';
 import { product } from '../../../shaders/conv/geometry.js';
+import { type Direction, type PairGeometry, sidesOf } from '../../../shaders/conv/pair.js';
 import { checkOptions, showValue } from '../../arguments.js';
 import { record } from '../../autograd.js';
 import type { Gpu } from '../../device.js';

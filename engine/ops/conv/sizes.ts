@@ -1,6 +1,7 @@
 // The sizes of a convolution from its tensors and options: what every family of kernels starts from.
-import type { PairGeometry } from '../../../shaders/conv/general.js';
+
 import type { Triple } from '../../../shaders/conv/geometry.js';
+import type { PairGeometry } from '../../../shaders/conv/pair.js';
 import { showValue } from '../../arguments.js';
 import { ShapeError, sameShape, show } from '../../shape.js';
 import type { Tensor } from '../../tensor.js';
