@@ -1,7 +1,9 @@
 // The whole training step in another engine, jax-js: three steps must end with the same losses and weights. What the comparison
 // accepts as rounding must be far below what a missing term changes, so a step that lacks one is refused.
+import * as tf from '@tensorflow/tfjs';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { tfjsStep } from '../../bench/peer-step-tfjs.js';
 import { checkSteps, checkTransformers, type Field, openField, peersReport } from '../../bench/peers.js';
 import {
   compareSteps,
@@ -10,6 +12,7 @@ import {
   readStepSettings,
   runAlike,
   runSteps,
+  type StepContender,
   type StepRun,
   stepTolerance,
 } from '../../bench/step-work.js';
@@ -164,6 +167,25 @@ test('a transformer agrees with jax-js; one that never steps does not', async ()
     /idle and wgrad differ by/,
   );
   await engine.gpu.settled();
+});
+
+test('three steps of the V-Net agree with tfjs on its plain backend; with the Dice loss of all classes they do not', async () => {
+  await tf.setBackend('cpu');
+  const gpu = await testGpu();
+  const settings = readStepSettings({ network: 'vnet', patch: '4,4,8', features: '2,3,4', batch: 2 });
+  const { work, own } = await prepareOwnStep(gpu, settings);
+  const theirs = (diceClasses: 'foreground' | 'all') => [
+    {
+      name: 'tfjs',
+      contender: tfjsStep(tf, async () => undefined, { ...work, config: { ...work.config, diceClasses } }),
+    },
+  ];
+  const expected = await runSteps(own, middleOf(work.config));
+  const ran: StepContender = { ...own, advance: async (i) => expected.losses[i - middleOf(work.config)]! };
+  const [difference] = await checkSteps(ran, theirs('foreground'), work);
+  const tolerance = stepTolerance(work.config);
+  assert.ok(difference!.losses <= tolerance.losses && difference!.changes <= tolerance.changes);
+  await refuses(() => checkSteps(ran, theirs('all'), work), Error, /tfjs and wgrad differ by/);
 });
 
 test.run();

@@ -53,6 +53,10 @@ const refused: [string[], RegExp][] = [
   [['peers', '--peers', 'torch'], /unknown peer 'torch'/],
   [['peers', '--work', 'all of it'], /must be one of conv, step, all — got 'all of it'/],
   [['peers', '--work', 'step', '--method', 'supervised'], /has no teacher/],
+  [['peers', '--work', 'step', '--patch', '8,8,8'], /--patch is of the V-Net's step/],
+  [['peers', '--network', 'vnet', '--size', '16'], /--size is of the UNet's step/],
+  [['peers', '--network', 'vnet', '--work', 'step', '--peers', 'jax-js'], /in tfjs only/],
+  [['peers', '--network', 'vnet', '--export', 'x'], /--export is for the UNet/],
 ];
 
 for (const [args, says] of refused) {
