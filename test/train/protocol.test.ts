@@ -88,6 +88,12 @@ test('la-small is la at half resolution, of eight labelled patients', () => {
   assert.ok(small!.features[0]! >= 8 && small!.patch.every((side) => side % 8 === 0));
 });
 
+test('la-zscore is la-small with what learns in 1000 iterations', () => {
+  const small = resolveConfig({}, readProtocol('la-small'));
+  const own = { intensity: 'zscore', augment: false, lr: 0.05 };
+  assert.equal(resolveConfig({}, readProtocol('la-zscore')), { ...small, ...own });
+});
+
 test('fewer iterations: the ramps keep their shape', () => {
   const [whole, short] = [30_000, 3000].map((iterations) => resolveConfig({ iterations }, readProtocol('acdc')));
   for (const share of [0.02, 0.1, 0.25, 0.5, 0.9]) {
