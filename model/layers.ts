@@ -6,10 +6,10 @@ import {
   add,
   attention,
   batchNorm,
+  conv,
   convTranspose,
   dropout,
   embedding,
-  generalConv,
   groupNorm,
   layerNorm,
   matmul,
@@ -115,8 +115,7 @@ export function convLayer(
   const shape = [outputs, ...kernelOf(kernel, rank), inputs / groups];
   const { weight, bias } = weightsOf(parameters, shape, init, biased);
   markKernel(weight);
-  return (x: Tensor, { statistics = false } = {}): Tensor =>
-    generalConv(x, weight, bias, { ...places, groups, statistics });
+  return (x: Tensor, { statistics = false } = {}): Tensor => conv(x, weight, bias, { ...places, groups, statistics });
 }
 
 /** Options of a transposed convolution layer. A list has an entry for each side of the image, the first side first. */

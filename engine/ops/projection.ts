@@ -17,7 +17,7 @@ import { gradientLike } from '../autograd.js';
 import { ShapeError, sameShape, show } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor, viewAt } from '../tensor.js';
-import { conv } from './conv/conv.js';
+import { conv } from './conv/general.js';
 import { expectTensors, floatType } from './float-type.js';
 import { deferredActivation } from './fusion.js';
 import { leakyRelu } from './leaky-relu.js';

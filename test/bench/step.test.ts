@@ -51,7 +51,7 @@ const refused: [string[], RegExp][] = [
   [['peers', '--shapes', '16x16'], /INPUTS-OUTPUTS@SIDE/],
   [['peers', '--shapes', '16-16@8k2'], /odd kernel/],
   [['peers', '--peers', 'torch'], /unknown peer 'torch'/],
-  [['peers', '--work', 'all of it'], /must be one of conv, step, all — got 'all of it'/],
+  [['peers', '--work', 'all of it'], /must be one of conv, step, transformer, all — got 'all of it'/],
   [['peers', '--work', 'step', '--method', 'supervised'], /has no teacher/],
   [['peers', '--work', 'step', '--patch', '8,8,8'], /--patch is of the V-Net's step/],
   [['peers', '--network', 'vnet', '--size', '16'], /--size is of the UNet's step/],

@@ -25,7 +25,7 @@ function conv(n: Node): Result {
   const options = convOptions(n, kernel.length);
   const pads = padding(n, kernel, options.stride, options.dilation);
   const bias = n.has(2) ? n.x(2) : undefined;
-  return new ChannelsLast(w.generalConv(n.channelsLast(0), n.channelsLast(1), bias, { ...options, padding: pads }));
+  return new ChannelsLast(w.conv(n.channelsLast(0), n.channelsLast(1), bias, { ...options, padding: pads }));
 }
 
 /** Pads, or an output's shape, say what is cut off. */
@@ -188,7 +188,7 @@ export const networks: Rows = {
     '`less(randomUniform(gpu, x.shape, { random }), x)`',
     () => notOffered("the expected numbers are another generator's"),
   ],
-  Conv: ['`conv(x, weight, bias)`, or `generalConv(x, weight, bias, { stride, padding, dilation, groups })`', conv],
+  Conv: ['`conv(x, weight, bias, { stride, padding, dilation, groups })`', conv],
   ConvInteger: quantised,
   ConvTranspose: ['`convTranspose(x, weight, bias, { stride, padding, outputPadding, dilation })`', convTranspose],
   DequantizeLinear: [

@@ -3,9 +3,8 @@ import type { Activation } from '../../../shaders/conv/fusion.js';
 import type { ConvGeometry } from '../../../shaders/conv/geometry.js';
 import { convStridedGradientShader, convStridedGradientThreads } from '../../../shaders/conv/strided-gradient.js';
 import { commonDivisor } from '../../../shaders/norm-sizes.js';
-import { checkOptions, showValue } from '../../arguments.js';
 import { ActivatedGradient, type GradientFlow, record } from '../../autograd.js';
-import { ShapeError, sizeOf } from '../../shape.js';
+import { sizeOf } from '../../shape.js';
 import { run } from '../../stream.js';
 import { empty, type Tensor } from '../../tensor.js';
 import { type ActivationOf, activationOf, deferredActivation, setStatistics } from '../fusion.js';
@@ -13,41 +12,8 @@ import { blockConv, blocksOf, partialSums, taken } from './blocks.js';
 import { typesOf } from './family.js';
 import { convKernel, weightGradientKernel } from './forward.js';
 import { parameterGradients } from './parameter-gradients.js';
-import { type ConvSizes, convSizes, type Padding } from './sizes.js';
+import type { ConvSizes } from './sizes.js';
 import { granted, loaded } from './wish.js';
-
-/** Options of `conv`. A list has an entry for each side of the image, the first side first. */
-export interface ConvOptions {
-  /** Pixels of x between neighbouring outputs: 1 (the default) or 2, or a list of as many 1s or 2s as there are sides. */
-  stride?: number | readonly number[];
-  /**
-   * Zeros around x, less than the kernel has pixels: a number; or for each side a number or a pair [before, after]; `'valid'` for none;
-   * `'same'` for as many as ⌈n/stride⌉ outputs need, of an odd number one more after (TensorFlow's and ONNX's SAME_UPPER). Default:
-   * ⌊(k − 1)/2⌋ before, and after as many as ⌈n/stride⌉ outputs need.
-   */
-  padding?: Padding;
-  /** A batch norm follows: its statistics are summed as the output is written. Default false. */
-  statistics?: boolean;
-}
-
-/**
- * Convolution of x [N, W, C], [N, H, W, C] or [N, D, H, W, C] with weight [O, …kernel, C] and bias [O], stride 1 or 2. Each side of the
- * output has ⌊(n + padding − k)/stride⌋ + 1 pixels, ⌈n/stride⌉ where no padding is given. Weight and bias may be f32 where x is f16; their
- * gradients are then f32, too. `generalConv` takes any stride, dilation and groups. Throws a ShapeError for sizes that do not fit.
- * @example
- * const [x, weight] = [tensor(gpu, 1, [1, 4, 4, 2]), tensor(gpu, 0.5, [3, 3, 3, 2])]; // [N, H, W, C], [O, kH, kW, C]
- * console.log(conv(x, weight).shape); // [1, 4, 4, 3]
- */
-export function conv(x: Tensor, weight: Tensor, bias?: Tensor, options: ConvOptions = {}): Tensor {
-  const other = 'Call generalConv.';
-  checkOptions('conv', options, ['stride', 'padding', 'statistics'], { dilation: other, groups: other });
-  const sizes = convSizes('conv', x, weight, bias, options);
-  const y = tunedConv([x, weight, bias], sizes, options.statistics);
-  if (y) return y;
-  throw new ShapeError(
-    `conv: stride is ${showValue(options.stride)} — expected 1 or 2, and less padding than the kernel has pixels. ${other}`,
-  );
-}
 
 /** A convolution by the tuned families of kernels, or by those of blocks; undefined where they do not compute it. */
 export function tunedConv(

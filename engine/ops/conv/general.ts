@@ -30,33 +30,44 @@ import { type ConvTypes, typesOf } from './family.js';
 import { parameterGradients } from './parameter-gradients.js';
 import { type ConvSizes, convSizes, numbersOf, type Padding } from './sizes.js';
 
-/** Options of `generalConv`. A list has an entry for each side of the image, the first side first. */
-export interface GeneralConvOptions {
-  /** Pixels of x between neighbouring outputs: a number, or one for each side; default 1. */
+/** Options of `conv`. A list has an entry for each side of the image, the first side first. */
+export interface ConvOptions {
+  /** Pixels of x between neighbouring outputs; default 1. */
   stride?: number | readonly number[];
-  /** Zeros around x, as `conv` takes them, of any number. Default: ⌊dilation · (k − 1)/2⌋ before, then what ⌈n/stride⌉ outputs need. */
+  /**
+   * Zeros around x: a number; or for each side a number or a pair [before, after]; `'valid'` for none; `'same'` for as many as
+   * ⌈n/stride⌉ outputs need, of an odd number one more after (TensorFlow's and ONNX's SAME_UPPER). Default: as many as ⌈n/stride⌉
+   * outputs need, ⌊dilation · (k − 1)/2⌋ of them before.
+   */
   padding?: Padding;
-  /** Pixels of x between neighbouring taps of the kernel: a number, or one for each side; default 1. */
+  /** Pixels of x between neighbouring taps; default 1. */
   dilation?: number | readonly number[];
   /** Groups of channels that are convolved each by itself; default 1. With as many as channels it is a depthwise convolution. */
   groups?: number;
-  /** As of `conv`; where its kernels do not run, the norm takes a pass of its own. */
+  /**
+   * A batch norm follows; default false. With one group, no dilation and stride 1 or 2 its statistics are summed as the output is
+   * written, else in a pass of its own.
+   */
   statistics?: boolean;
 }
 
 /**
- * `conv` with any stride, dilation, padding and number of groups: x [N, W, C], [N, H, W, C] or [N, D, H, W, C], weight
- * [O, …kernel, C/groups], bias [O]. Each side of the output has ⌊(n + padding − dilation · (k − 1) − 1)/stride⌋ + 1 pixels, ⌈n/stride⌉
- * where no padding is given. Runs what `conv` runs where that computes it. Throws a ShapeError for sizes that do not fit.
+ * Convolution of x [N, W, C], [N, H, W, C] or [N, D, H, W, C] with weight [O, …kernel, C/groups] and bias [O]. Each side of the output has
+ * ⌊(n + padding − dilation · (k − 1) − 1)/stride⌋ + 1 pixels, ⌈n/stride⌉ where no padding is given. Weight and bias may be f32 where x is
+ * f16; their gradients are then f32, too. One group without dilation, with stride 1 or 2 and less padding than the kernel has pixels, is
+ * tuned and fused; the others have kernels of their own. Throws a ShapeError for sizes that do not fit.
+ * @example
+ * const [x, weight] = [tensor(gpu, 1, [1, 4, 4, 2]), tensor(gpu, 0.5, [3, 3, 3, 2])]; // [N, H, W, C], [O, kH, kW, C]
+ * console.log(conv(x, weight).shape); // [1, 4, 4, 3]
  */
-export function generalConv(x: Tensor, weight: Tensor, bias?: Tensor, options: GeneralConvOptions = {}): Tensor {
-  expectTensors('generalConv', x, weight);
-  checkOptions('generalConv', options, ['stride', 'padding', 'dilation', 'groups', 'statistics']);
-  const [rank, groups] = [Math.max(0, x.shape.length - 2), groupsOf('generalConv', weight, options.groups)];
-  const dilation = numbersOf('generalConv', 'dilation', rank, options.dilation ?? 1, 1);
-  const sizes = convSizes('generalConv', x, weight, bias, options, dilation, groups);
+export function conv(x: Tensor, weight: Tensor, bias?: Tensor, options: ConvOptions = {}): Tensor {
+  expectTensors('conv', x, weight);
+  checkOptions('conv', options, ['stride', 'padding', 'dilation', 'groups', 'statistics']);
+  const [rank, groups] = [Math.max(0, x.shape.length - 2), groupsOf('conv', weight, options.groups)];
+  const dilation = numbersOf('conv', 'dilation', rank, options.dilation ?? 1, 1);
+  const sizes = convSizes('conv', x, weight, bias, options, dilation, groups);
   const tensors = [x, weight, bias] as const;
-  return tunedConv(tensors, sizes, options.statistics) ?? pairConv('generalConv', tensors, sizes);
+  return tunedConv(tensors, sizes, options.statistics) ?? pairConv('conv', tensors, sizes);
 }
 
 /** Groups that divide the outputs of a weight; throws a ShapeError for others. */

@@ -274,13 +274,10 @@ test('shapes and options that do not fit', async () => {
   await refuses(() => conv(x, zeros(3, 3, 2)), ShapeError, /weight must be \[O, kH, kW, C\]/);
   await refuses(() => conv(x, weight, zeros(2)), ShapeError, /bias must be \[3\]/);
   const given = (options: ConvOptions) => () => conv(x, weight, undefined, options);
-  await refuses(given({ stride: 3 }), ShapeError, /stride is 3 — expected 1 or 2.*generalConv/);
   await refuses(given({ stride: 0 }), ShapeError, /stride is 0 — expected a whole number from 1 on/);
   await refuses(given({ stride: [1] }), ShapeError, /stride is \[1\] — .* a list of 2/);
-  await refuses(given({ padding: 3 }), ShapeError, /less padding than the kernel.*generalConv/);
   await refuses(given({ padding: [1, [0, -1]] }), ShapeError, /padding is \[1, \[0, -1\]\] — expected 'same', 'valid'/);
   await refuses(given({ padding: 'SAME' as 'same' }), ShapeError, /padding is 'SAME'/);
-  await refuses(given({ dilation: 2 } as ConvOptions), ShapeError, /unknown option 'dilation'.*generalConv/);
   await refuses(
     () => conv(zeros(1, 2, 4, 2), weight, undefined, { padding: 'valid' }),
     ShapeError,

@@ -3,11 +3,10 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
   backward,
+  type ConvOptions,
   type ConvTransposeOptions,
   conv,
   convTranspose,
-  type GeneralConvOptions,
-  generalConv,
   leakyRelu,
   ShapeError,
   scope,
@@ -86,8 +85,7 @@ const weightOf = ({ x, outputs, kernel, options: { groups = 1 } }: Case): number
 ];
 
 const ops = {
-  coarse: (x: Tensor, w: Tensor, b: Tensor | undefined, o: ConvTransposeOptions) =>
-    generalConv(x, w, b, o as GeneralConvOptions),
+  coarse: (x: Tensor, w: Tensor, b: Tensor | undefined, o: ConvTransposeOptions) => conv(x, w, b, o as ConvOptions),
   fine: convTranspose,
 };
 
@@ -248,8 +246,8 @@ for (const c of transposed) test(`convTranspose ${title(c)}`, () => check(c, 'fi
 test('captured and poisoned: grouped, depthwise and transposed in one', () =>
   checkOp({
     op: (x, weight, depthwise, up) => {
-      const y = generalConv(x!, weight!, undefined, { groups: 2, dilation: 2 });
-      return convTranspose(generalConv(y, depthwise!, undefined, { groups: 4, stride: 2 }), up!, undefined, {
+      const y = conv(x!, weight!, undefined, { groups: 2, dilation: 2 });
+      return convTranspose(conv(y, depthwise!, undefined, { groups: 4, stride: 2 }), up!, undefined, {
         stride: 3,
       });
     },
@@ -287,20 +285,6 @@ test('captured and poisoned: grouped, depthwise and transposed in one', () =>
     gradAtol: 5e-3,
   }));
 
-test('where conv computes it, generalConv gives the same bits', async () => {
-  const gpu = await testGpu();
-  const [a, w, b, g] = [[2, 7, 6, 4], [4, 3, 3, 4], [4], [2, 4, 3, 4]].map((shape) => random(shape));
-  const results = (op: typeof conv): Promise<unknown[]> =>
-    scope(gpu, async () => {
-      const [x, weight, bias] = [a!, w!, b!].map((t) => tensor(gpu, t.data, t.shape, { requiresGrad: true }));
-      const y = op(x!, weight!, bias, { stride: 2 });
-      const gradients = backward(y, tensor(gpu, g!.data, g!.shape));
-      return Promise.all([y, ...[x!, weight!, bias!].map((t) => gradients.get(t)!)].map((t) => t.read()));
-    });
-  const [one, other] = [await results(conv), await results(generalConv)];
-  assert.equal(one, other);
-});
-
 for (const [name, types] of [
   ['f16', ['f16', 'f16']],
   ['f16 with f32 weights', ['f16', 'f32']],
@@ -316,7 +300,7 @@ for (const [name, types] of [
 
 test('a deferred activation is computed first, and its gradient is right', () =>
   checkOp({
-    op: (x, weight) => generalConv(leakyRelu(x!, 0.2), weight!, undefined, { groups: 4 }),
+    op: (x, weight) => conv(leakyRelu(x!, 0.2), weight!, undefined, { groups: 4 }),
     reference: (x, weight) => {
       const a = mapArray(x!, (v) => (v > 0 ? v : 0.2 * v));
       const y = ndArray(x!.shape);
@@ -349,7 +333,7 @@ test('a NaN or an infinity shows where its pixels are read, and nowhere else', a
     data[(4 * 9 + 4) * 4] = Number.NaN;
     data[0] = Number.POSITIVE_INFINITY;
     x.write(data);
-    const y = await generalConv(x, tensor(gpu, 1, [4, 3, 3, kernel]), undefined, { groups }).read();
+    const y = await conv(x, tensor(gpu, 1, [4, 3, 3, kernel]), undefined, { groups }).read();
     const at = (row: number, column: number, channel: number): number => y[(row * 9 + column) * 4 + channel]!;
     const others = 4 / groups; // outputs that read channel 0
     for (let row = 0; row < 9; row++)
@@ -372,14 +356,14 @@ test('a NaN or an infinity shows where its pixels are read, and nowhere else', a
 test('what does not fit is refused', async () => {
   const gpu = await testGpu();
   const [x, weight] = [tensor(gpu, 0, [1, 4, 4, 4]), tensor(gpu, 0, [6, 3, 3, 2])];
-  const given = (options: GeneralConvOptions) => () => generalConv(x, weight, undefined, options);
-  await refuses(given({}), ShapeError, /generalConv: input has 4 channels, weight expects 2/);
-  await refuses(() => generalConv(x, tensor(gpu, 0, [4])), ShapeError, /weight must be/);
+  const given = (options: ConvOptions) => () => conv(x, weight, undefined, options);
+  await refuses(given({}), ShapeError, /conv: input has 4 channels, weight expects 2/);
+  await refuses(() => conv(x, tensor(gpu, 0, [4])), ShapeError, /weight must be/);
   await refuses(given({ groups: 4 }), ShapeError, /groups is 4 — expected a whole number that divides the 6 outputs/);
   await refuses(given({ groups: 3 }), ShapeError, /4 channels, weight expects 6/);
   await refuses(given({ groups: 2, dilation: 0 }), ShapeError, /dilation is 0 — expected a whole number from 1 on/);
   await refuses(given({ groups: 2, dilation: 2, padding: 'valid' }), ShapeError, /gives sides \[0,0\]/);
-  await refuses(given({ group: 2 } as GeneralConvOptions), ShapeError, /unknown option 'group'.*'groups'/);
+  await refuses(given({ group: 2 } as ConvOptions), ShapeError, /unknown option 'group'.*'groups'/);
 });
 
 test.run();
