@@ -8,7 +8,7 @@ import { kernel } from './kernel.js';
 import { submit, watched } from './launch.js';
 import { trim } from './memory.js';
 import { scope } from './tensor.js';
-import { Compiler, comparison, groundOf, record, trialOf } from './trial.js';
+import { Compiler, comparison, groundOf, recordTrial, trialOf } from './trial.js';
 
 /**
  * Proves claims; resolves with whether all are right. What fails is never offered on this device again, and one line on stderr says
@@ -85,10 +85,10 @@ function launchedOnce(
 ): { judge: ReturnType<typeof comparison>['judge']; words: Promise<ArrayBuffer> } {
   return scope(gpu, () => {
     const ground = groundOf(gpu, compiler);
-    const first = record(ground, reference);
+    const first = recordTrial(ground, reference);
     const written = new Set(first.outputs.values());
     for (const [id, t] of ground.tensors) if (written.has(t)) ground.tensors.delete(id); // the candidate gets others
-    const second = record(ground, candidate);
+    const second = recordTrial(ground, candidate);
     const { launches, found, judge } = comparison(ground, [first, second], { terms, ...proof!.of(claimed) });
     const all = [first, second].flatMap((one) => [...one.fills, ...one.launches, ...one.checks]).concat(launches);
     const words = watched(gpu, all, async () => {

@@ -46,7 +46,7 @@ export async function attempt(ground: Ground, trial: Trial | string): Promise<At
   if (typeof trial === 'string') return trial;
   let recorded: Recorded;
   try {
-    recorded = record(ground, trial);
+    recorded = recordTrial(ground, trial);
   } catch (error) {
     gpu.check(); // a lost device is not the candidate's fault
     return cannotBeLaunched(error);
@@ -84,7 +84,7 @@ export interface Recorded extends Attempt {
 }
 
 /** Makes the launches of a trial, ready to submit. */
-export function record(ground: Ground, trial: Trial): Recorded {
+export function recordTrial(ground: Ground, trial: Trial): Recorded {
   const { gpu } = ground;
   const all = [...trial.launches, ...(trial.checks ?? [])];
   const uses = all.flatMap(({ source, args }) =>

@@ -37,7 +37,8 @@ const script = (options: string, root = dist) => `
 import { pathToFileURL } from 'node:url';
 const at = (file) => import(pathToFileURL('${root}/engine/' + file).href);
 const { openDevice } = await at('node.js');
-const { tensor, empty, run } = await at('index.js');
+const { tensor } = await at('index.js');
+const { empty, run } = await at('custom.js');
 try {
   const gpu = await openDevice(${options});
   const x = tensor(gpu, [1, 2, 3]);

@@ -91,6 +91,8 @@ const tableOf = (rows: readonly Row[], room: number): number[] =>
  * `{ scale }`, one number or one for each axis. Coordinates are PyTorch's (`interpolate`; 'nearest' is its 'nearest-exact'), where a
  * scale, not the ratio of the sizes, tells the distance of pixels, too. There is no filter against aliasing. A weight is the float64
  * formula's, rounded to f32, and an input of weight 0 does not show. `upsample` has a part of this, and writes into a concatenation.
+ * @example
+ * console.log(resize(tensor(gpu, 1, [1, 4, 6, 3]), [6, 9]).shape); // [1, 6, 9, 3]
  */
 export function resize(
   x: Tensor,

@@ -99,7 +99,7 @@ testSources(
         .filter((name) => name.endsWith('.ts'))
         .map((name) => join(room, name))
         .filter((path) =>
-          /import \{[^}]*\benvironmentFlags\b[^}]*\} from '[./]*(flags|engine\/index)\.js'/.test(
+          /import \{[^}]*\benvironmentFlags\b[^}]*\} from '[./]*(flags|engine\/debug)\.js'/.test(
             readFileSync(join(root, path), 'utf8'),
           ),
         ),

@@ -140,8 +140,8 @@ test('unknown options are named, and what was meant', async () => {
     /unknown option 'requireGrad' — expected an object of dtype, label, requiresGrad. Did you mean 'requiresGrad'\?/,
   );
   await shape(
-    () => js(conv)(x, w, undefined, { padding: 'valid' }),
-    /conv: unknown option 'padding'.*stride.*\(k − 1\)\/2/,
+    () => js(conv)(x, w, undefined, { strides: 2 }),
+    /conv: unknown option 'strides'.*Did you mean 'stride'\?/,
   );
   await shape(() => js(createSgd)([w], { lr: 0.1 }), /sgd: unknown option 'lr'.*'learningRate'/);
   await shape(() => js(createAdamW)([w], { betas: [0.9, 0.99] }), /adamw: unknown option 'betas'.*beta1 and beta2/);
