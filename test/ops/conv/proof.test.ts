@@ -204,10 +204,11 @@ testHalf('f16 units multiply whole numbers exactly; one that adds up in f16 is f
       },
       {
         component: 'f16',
+        // Packed, since Mesa takes f32(f16(x)) for x.
         spoil: (code) =>
           code.replace(
             '  return sum;\n',
-            '  for (var e = 0; e < 1; e++) { sum[e] = vec4f(vec4<f16>(sum[e])); }\n  return sum;\n',
+            '  for (var e = 0; e < 1; e++) { sum[e] = vec4f(unpack2x16float(pack2x16float(sum[e].xy)), unpack2x16float(pack2x16float(sum[e].zw))); }\n  return sum;\n',
           ),
       },
     );
