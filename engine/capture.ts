@@ -203,7 +203,10 @@ export function capture<T, P extends Tensor[]>(
       return watched(gpu, launches, () => findNonFinite(gpu, launches));
     },
   };
-  const info = (): StepInfo => (latest ?? recorded(givenOf(gpu, [], work.length), true)).info;
+  const info = (): StepInfo => {
+    gpu.check();
+    return (latest ?? recorded(givenOf(gpu, [], work.length), true)).info;
+  };
   return Object.defineProperty(Object.assign(step, tools), 'info', { get: info }) as never;
 }
 
