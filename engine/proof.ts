@@ -2,13 +2,14 @@
 // device, on the sizes that the step has, and its output is compared with that of the reference kernel (choices.ts, Proof). The verdict
 // is remembered by the text's hash; a recording that took a kernel for right before it was proven is made again where it was not.
 import { type Claim, isRight, leaveOpen, rememberVerdicts, type Trial, type Verdict } from './choices.js';
+import { comparison } from './comparison.js';
 import type { Gpu } from './device.js';
 import { copyOut } from './diagnose.js';
 import { kernel } from './kernel.js';
 import { submit, watched } from './launch.js';
 import { trim } from './memory.js';
 import { scope } from './tensor.js';
-import { Compiler, comparison, groundOf, recordTrial, trialOf } from './trial.js';
+import { Compiler, groundOf, recordTrial, trialOf } from './trial.js';
 
 /**
  * Proves claims; resolves with whether all are right. What fails is never offered on this device again, and one line on stderr says

@@ -11,13 +11,14 @@
 //     }),
 //   });
 import { hashOf, type Job, remember, type Trial, verdictOn } from './choices.js';
+import { difference, expectationOf } from './comparison.js';
 import { type Gpu, GpuError } from './device.js';
 import { timeLaunches } from './diagnose.js';
 import { type Launch, submit } from './launch.js';
 import { trim } from './memory.js';
 import { flush, isCapturing } from './stream.js';
 import { scope } from './tensor.js';
-import { attempt, Compiler, difference, expectationOf, type Ground, groundOf, trialOf } from './trial.js';
+import { attempt, Compiler, type Ground, groundOf, trialOf } from './trial.js';
 import type { Tuning } from './tuning.js';
 
 export {

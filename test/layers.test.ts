@@ -22,7 +22,7 @@ const floors = [
   ['pack'],
   ['verify'],
   ['autograd'],
-  ['tuning', 'tuned', 'choices', 'trial', 'proof', 'tuner'],
+  ['tuning', 'tuned', 'choices', 'trial', 'comparison', 'proof', 'tuner'],
   ['ops'],
   ['step-arguments', 'capture'],
   ['tune'],

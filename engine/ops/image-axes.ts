@@ -19,15 +19,12 @@ export function spatialSizes(op: string, { shape }: Tensor): SpatialSizes {
   if (rank < 1 || rank > 3) {
     throw new ShapeError(`${op}: got ${show(shape)}, expected [N,L,C], [N,H,W,C] or [N,D,H,W,C]. Reshape it first.`);
   }
-  return { batch: shape[0]!, channels: shape.at(-1)!, rank, size: filled(shape.slice(1, -1), 1) };
+  return { batch: shape[0]!, channels: shape.at(-1)!, rank, size: triple(shape.slice(1, -1)) };
 }
 
-/** Values of the last axes as a triple, with `value` for those that an image lacks. */
-export const filled = (values: readonly number[], value: number): Triple =>
-  [...Array<number>(3 - values.length).fill(value), ...values] as unknown as Triple;
-
-/** What a shape has between batch and channels: the last `rank` of a triple. */
-export const lastAxes = (rank: number, triple: Triple): number[] => triple.slice(3 - rank);
+/** Values of the last axes as a triple, with `filler` (default 1) for those that an image lacks. */
+export const triple = (values: readonly number[], filler = 1): Triple =>
+  [...Array<number>(3 - values.length).fill(filler), ...values] as unknown as Triple;
 
 /** An option that is one value for all axes or a list of one for each, as a list; throws a ShapeError unless `fits` takes each. */
 export function forEachAxis<T>(

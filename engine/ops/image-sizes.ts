@@ -21,8 +21,8 @@ export function imageSizes(op: string, { shape }: Tensor): Image {
   return { batch, channels, rank: rest.length, size: (rest.length === 2 ? [1, ...rest] : rest) as unknown as Triple };
 }
 
-/** The sizes of a triple in an image of this rank: without the depth in 2-D. */
-export const ofRank = (rank: 2 | 3, triple: Triple): number[] => triple.slice(3 - rank);
+/** The sizes of a triple in an image of this rank: without the depth in 2-D, the last in 1-D. */
+export const ofRank = (rank: number, triple: Triple): number[] => triple.slice(3 - rank);
 
 /** The same number along each axis of an image of this rank; in 2-D the depth is 1. */
 export const alongAxes = (rank: 2 | 3, n: number): Triple => [rank === 3 ? n : 1, n, n];

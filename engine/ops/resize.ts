@@ -7,7 +7,8 @@ import { ShapeError, show } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
 import { expectTensors, floatType } from './float-type.js';
-import { filled, forEachAxis, lastAxes, positive, spatialSizes } from './image-axes.js';
+import { forEachAxis, positive, spatialSizes, triple } from './image-axes.js';
+import { ofRank } from './image-sizes.js';
 
 /** Options of `resize`. */
 export interface ResizeOptions {
@@ -125,13 +126,13 @@ export function resize(
       })
     : undefined;
   const sides = scales
-    ? scales.map((scale, k) => Math.floor(lastAxes(rank, input)[k]! * scale))
+    ? scales.map((scale, k) => Math.floor(ofRank(rank, input)[k]! * scale))
     : forEachAxis<number>('resize', 'size', to as number[], rank, positive);
   if (sides.includes(0)) {
     throw new ShapeError(`resize: got ${show(x.shape)} and scale ${showValue(scales)}, expected sides of at least 1.`);
   }
-  const output = filled(sides, 1);
-  const steps = scales && filled(scales, 1);
+  const output = triple(sides);
+  const steps = scales && triple(scales);
   const rows = output.map((m, k) => rowsOf(input[k]!, m, steps?.[k], mode, alignCorners));
   const stays = rows.map((of, k) => isIdentity(of, input[k]!));
   if (stays.every(Boolean)) stays[2] = false; // the kernel then copies

@@ -7,7 +7,8 @@ import { ShapeError, show } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor } from '../tensor.js';
 import { floatType } from './float-type.js';
-import { filled, forEachAxis, lastAxes, positive, spatialSizes } from './image-axes.js';
+import { forEachAxis, positive, spatialSizes, triple } from './image-axes.js';
+import { ofRank } from './image-sizes.js';
 
 /** Options of `maxPool`. Sizes are one number for every axis, or a list of one for each. */
 export interface PoolOptions {
@@ -47,18 +48,18 @@ const padding = {
 function windowsOf(op: string, x: Tensor, options: AveragePoolOptions): { sizes: WindowSizes; rank: number } {
   const { batch, channels, rank, size: input } = spatialSizes(op, x);
   const { window = 2, ceil = false, countPadding = false } = options;
-  const triple = (name: string, value: number | readonly number[]): Triple =>
-    filled(forEachAxis<number>(op, name, value, rank, positive), 1);
-  const [windows, dilation] = [triple('window', window), triple('dilation', options.dilation ?? 1)];
-  const stride = triple('stride', options.stride ?? window);
+  const option = (name: string, value: number | readonly number[]): Triple =>
+    triple(forEachAxis<number>(op, name, value, rank, positive));
+  const [windows, dilation] = [option('window', window), option('dilation', options.dilation ?? 1)];
+  const stride = option('stride', options.stride ?? window);
   type Sides = number | readonly [number, number];
   const sides = forEachAxis<Sides>(op, 'padding', options.padding ?? 0, rank, padding);
   const pads = sides.map((side) => (typeof side === 'number' ? [side, side] : side));
-  const before = filled(
+  const before = triple(
     pads.map(([first]) => first!),
     0,
   );
-  const after = filled(
+  const after = triple(
     pads.map(([, last]) => last!),
     0,
   );
@@ -96,10 +97,10 @@ function windowsOf(op: string, x: Tensor, options: AveragePoolOptions): { sizes:
 const areTwos = ({ window, stride, dilation, before, after, input, output }: WindowSizes, rank: number): boolean =>
   rank > 1 &&
   product(dilation) === 1 &&
-  lastAxes(rank, window).every((n) => n === 2) &&
-  lastAxes(rank, stride).every((n) => n === 2) &&
+  ofRank(rank, window).every((n) => n === 2) &&
+  ofRank(rank, stride).every((n) => n === 2) &&
   [...before, ...after].every((n) => n === 0) &&
-  lastAxes(rank, output).every((n, k) => n === Math.floor(lastAxes(rank, input)[k]! / 2));
+  ofRank(rank, output).every((n, k) => n === Math.floor(ofRank(rank, input)[k]! / 2));
 
 /** Pools x by windows as the options tell; undefined where they are the windows of a pool without options. */
 export function windowPool(
@@ -120,7 +121,7 @@ export function windowPool(
   const { sizes, rank } = windowsOf(op, x, options);
   if (areTwos(sizes, rank)) return undefined;
   const lanes = sizes.channels % 4 === 0 ? 4 : 1;
-  const y = empty(x.gpu, [sizes.batch, ...lastAxes(rank, sizes.output), sizes.channels], x.dtype, op);
+  const y = empty(x.gpu, [sizes.batch, ...ofRank(rank, sizes.output), sizes.channels], x.dtype, op);
   run(kind === 'max' ? windowMax(sizes) : windowAverage(sizes), { x, y }, { threads: y.size / lanes });
   return record(op, y, [x], (dy) => {
     const dx = empty(x.gpu, x.shape, x.dtype, `d${op}`);

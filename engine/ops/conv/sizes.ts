@@ -6,6 +6,7 @@ import { showValue } from '../../arguments.js';
 import { ShapeError, sameShape, show } from '../../shape.js';
 import type { Tensor } from '../../tensor.js';
 import { expectTensors } from '../float-type.js';
+import { triple } from '../image-axes.js';
 
 /** Zeros around an image: of all sides, by their rule, or for each side a number or a pair [before, after]. */
 export type Padding = number | 'same' | 'valid' | readonly (number | readonly [number, number])[];
@@ -49,10 +50,6 @@ export const pairsOf = (op: string, rank: number, given: unknown): Pair[] =>
     ...([op, 'padding', rank, given === 'valid' ? 0 : given, "'same', 'valid', a number, [before, after]"] as const),
     (side) => (!Array.isArray(side) || side.length === 2) && [side].flat().every((n) => isWhole(n, 0)),
   ).map((side) => (typeof side === 'number' ? [side, side] : side));
-
-/** A triple of one entry for each side; images of lower rank have sides of one before. */
-export const triple = (sides: readonly number[], filler = 1): Triple =>
-  [...Array<number>(3 - sides.length).fill(filler), ...sides] as unknown as Triple;
 
 /** The first or second numbers of pairs. */
 export const ends = (pairs: readonly Pair[], end: 0 | 1): Triple =>

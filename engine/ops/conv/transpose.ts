@@ -3,19 +3,10 @@ import { checkOptions, showValue } from '../../arguments.js';
 import { ShapeError } from '../../shape.js';
 import type { Tensor } from '../../tensor.js';
 import { expectTensors } from '../float-type.js';
+import { triple } from '../image-axes.js';
 import { blockConv, blocksOf } from './blocks.js';
 import { groupsOf, pairConv } from './general.js';
-import {
-  type ConvSizes,
-  ends,
-  expectPixels,
-  numbersOf,
-  type Padding,
-  type Pair,
-  pairsOf,
-  sidesOf,
-  triple,
-} from './sizes.js';
+import { type ConvSizes, ends, expectPixels, numbersOf, type Padding, type Pair, pairsOf, sidesOf } from './sizes.js';
 
 /** Options of `convTranspose`. A list has an entry for each side of the image, the first side first. */
 export interface ConvTransposeOptions {
