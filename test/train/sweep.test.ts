@@ -1,7 +1,7 @@
 // Sweeps: what a file means, which runs a shard has, the table; and whole sweeps of tiny trainings, interrupted, killed, failing.
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
@@ -10,6 +10,7 @@ import { writePhantoms } from '../../train/data/phantom-dataset.js';
 import { UsageError } from '../../train/files/usage-error.js';
 import { readLog } from '../../train/run/log.js';
 import { resolveConfig } from '../../train/settings/settings.js';
+import { sharedCores } from '../../train/sweep/processes.js';
 import {
   readSweep,
   type SweepResult,
@@ -73,6 +74,12 @@ test('a spelling of an earlier version keeps the name of its folder', () => {
       ['threshold-mode-per-class_seed-2', 'per-class'],
     ],
   );
+});
+
+test('trainings at a time share the cores', () => {
+  assert.equal(sharedCores(1), {});
+  assert.equal(sharedCores(availableParallelism() + 1), { LP_NUM_THREADS: '1' });
+  assert.equal(sharedCores(10_000), { LP_NUM_THREADS: '1' });
 });
 
 test('a name does not change when the grid grows', () => {

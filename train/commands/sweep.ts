@@ -40,7 +40,12 @@ Instead of the grid, "list": [{ "method": "mt" }, { "method": "lccs", "threshold
       help: 'folder of run folders (or "out" in FILE; default runs/ and FILE\'s name)',
     },
     shard: { type: 'string', value: 'i/n', help: 'run only every n-th run, from the i-th on; i from 0 to n − 1' },
-    jobs: { type: 'integer', min: 1, default: 1, help: 'trainings to run at a time on this machine' },
+    jobs: {
+      type: 'integer',
+      min: 1,
+      default: 1,
+      help: 'trainings to run at a time on this machine; on a CPU as many as it has cores',
+    },
     'dry-run': {
       type: 'boolean',
       help: 'list each run, its state and the command that runs it alone; train nothing',

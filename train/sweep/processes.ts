@@ -2,6 +2,7 @@
 // here: a cluster's spreads a sweep over machines by `--shard`.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type SweepRun, standingOf } from './sweep.js';
@@ -29,6 +30,14 @@ export interface SweepOutcome {
   /** Names of failed runs, and the last line that each printed. */
   failed: Map<string, string>;
   interrupted: boolean;
+}
+
+/**
+ * lavapipe runs a thread on every core. Threads of several trainings would wait for each other at every launch: two trainings with a
+ * thread each finish on two cores in 0.7 of the time that they take one after the other.
+ */
+export function sharedCores(jobs: number): NodeJS.ProcessEnv {
+  return jobs > 1 ? { LP_NUM_THREADS: String(Math.max(1, Math.floor(availableParallelism() / jobs))) } : {};
 }
 
 /** Files of a sweep beside its run folders. */
@@ -96,6 +105,7 @@ function runOne(
   const child = spawn(process.execPath, [cli, ...argumentsOf(run, options)], {
     stdio: ['ignore', 'pipe', 'pipe'],
     detached: process.platform !== 'win32',
+    env: { ...sharedCores(options.jobs), ...process.env },
   });
   children.add(child);
   if (options.stop?.aborted) child.kill('SIGINT');
