@@ -109,6 +109,11 @@ cpSync(dist, join(program, 'dist'), { recursive: true, filter: (path) => !/\.map
 for (const name of ['package.json', 'train/protocols', 'bench/pytorch']) {
   if (existsSync(join(root, name))) cpSync(join(root, name), join(program, name), { recursive: true });
 }
+// What compilers said of the step on paper, to hold against the card.
+cpSync(join(root, 'bench/results'), join(program, 'bench/results'), {
+  recursive: true,
+  filter: (path) => !path.includes('.') || /paper-[^/\\]*\.json$/.test(path),
+});
 await bundlePackages(join(program, 'node_modules'));
 console.log(`${program}: ${(bytesOf(program) / 2 ** 20).toFixed(1)} MiB`);
 if (flags.data) {

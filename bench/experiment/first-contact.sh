@@ -37,6 +37,10 @@ part() { # NAME SECONDS COMMAND…: stdout in OUT/NAME.txt, stderr in OUT/NAME.l
   save
 }
 
+paper_gpu() { # whose compiler is next of kin
+  if grep -qi nvidia "$out/info.txt"; then echo nvk-172; else echo navi31; fi
+}
+
 beside() { # the groups of tests, each in a process of its own
   local group n=0
   for group in "${tests[@]}"; do
@@ -54,6 +58,10 @@ beside() { # the groups of tests, each in a process of its own
   part info 20 node "$wgrad" info --check
   part step-f32 40 node "$wgrad" bench step $size --repeats $steps --json
   part step-f16 40 node "$wgrad" bench step $size --precision f16 --repeats $steps --json
+  for precision in f32 f16; do # what the kernels take, against what their compiler said without a card
+    part "paper-$precision" 10 node "$wgrad" bench paper --gpu "$(paper_gpu)" --results "$kit/wgrad/bench/results" \
+      --measured "$out/step-$precision.txt"
+  done
   part export 40 node "$wgrad" bench peers --work step $size --export "$out/work"
   command -v python3 >/dev/null && part pytorch 60 python3 "$pytorch" "$out/work" --steps $steps --modes $modes
   part tune 50 node "$wgrad" bench --tune $size

@@ -1,10 +1,15 @@
 // `wgrad bench paper`: what the compiler of a GPU that is not here makes of a training step. No figure of it is a time on hardware:
 // it finds waste, and puts variants of one kernel in order.
+import { readFileSync } from 'node:fs';
+import { whyNot } from '../../train/files/data-error.js';
+import { UsageError } from '../../train/files/usage-error.js';
 import { describeCommand } from '../../train/settings/command-line.js';
 import { layered, protocolFlag } from '../../train/settings/config-file.js';
 import { configFlags, resolveConfig } from '../../train/settings/settings.js';
 import { table } from '../harness.js';
-import { commonFlags, openHistory } from '../history.js';
+import { commonFlags, openHistory, readMeasurements, resultsFolder } from '../history.js';
+import type { StepFigures } from '../step.js';
+import { calibrate, calibrationText, paperFor } from './calibration.js';
 import { type CardName, cards } from './cards.js';
 import { compileFor, type PaperKernel, type PaperReport } from './compile.js';
 
@@ -25,6 +30,14 @@ export const command = describeCommand({
     matrix: { type: 'boolean', help: 'take the first candidate for matrix units wherever there is one' },
     only: { type: 'string', value: 'TEXT', help: 'compile only kernels whose name contains TEXT' },
     each: { type: 'boolean', help: 'a row for each compiled kernel, not for each name' },
+    measured: {
+      type: 'string',
+      value: 'FILE',
+      help:
+        "a card's `bench step --json`: compile nothing, hold the newest saved result about the same step against it, kernel by " +
+        'kernel',
+    },
+    results: { type: 'string', value: 'DIR', default: resultsFolder, help: 'where --measured looks for saved results' },
     save: commonFlags.save,
     compare: {
       type: 'boolean',
@@ -103,10 +116,34 @@ export function paperText({ gpu, card, launches, kernels, failed }: PaperReport,
   ].join('\n');
 }
 
+/** What `wgrad bench step --json` printed, or `--save` wrote. */
+function readStep(file: string): StepFigures {
+  let content: unknown;
+  try {
+    content = JSON.parse(readFileSync(file, 'utf8'));
+  } catch (error) {
+    throw new UsageError(
+      `bench paper: cannot read ${file} — ${whyNot(error)}. Use the output of wgrad bench step --json.`,
+    );
+  }
+  const { report = content } = (content ?? {}) as { report?: unknown };
+  const { config, launches, adapter } = (report ?? {}) as Partial<StepFigures>;
+  if (typeof config !== 'object' || typeof launches !== 'number' || typeof adapter !== 'string') {
+    throw new UsageError(`bench paper: ${file} is not about a step. Use the output of wgrad bench step --json.`);
+  }
+  return report as StepFigures;
+}
+
 /** `wgrad bench paper`. The exit code is 1 where a kernel does not compile. */
 export async function run(args: string[]): Promise<number> {
   const { flags } = command.read(args);
-  const { gpu, matrix, only, each, save, compare, json, ...given } = flags;
+  const { gpu, matrix, only, each, measured, results, save, compare, json, ...given } = flags;
+  if (measured !== undefined) {
+    const step = readStep(measured);
+    const found = calibrate(paperFor(step, gpu, matrix ?? false, readMeasurements(results)), step);
+    console.log(json ? JSON.stringify(found, undefined, 2) : calibrationText(found));
+    return 0;
+  }
   const settings = layered(given);
   resolveConfig(settings); // refuses before a process is started
   const history = openHistory('paper', args);
