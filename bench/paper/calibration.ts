@@ -118,11 +118,12 @@ export function calibrationText(found: Calibration): string {
     ...[each.kernel, ...each.launches.map(String)],
     ...[each.paperMs, each.expectedMs, each.measuredMs, each.ratio],
   ]);
+  const factor = (of: number): string => (Number.isFinite(of) ? of.toFixed(2) : 'unknown: none is in both');
   const lines = [
     table([heads, ...rows]),
     '',
     `${adapter}: ${measuredMs.toFixed(2)} ms in kernels, at least ${paperMs.toFixed(2)} on ${card} on paper`,
-    `expected: paper times a factor, convolutions ${factors.convolutions.toFixed(2)}, others ${factors.others.toFixed(2)}, and ${(1000 * launchMs).toFixed(1)} µs a launch`,
+    `expected: paper times a factor, convolutions ${factor(factors.convolutions)}, others ${factor(factors.others)}, and ${(1000 * launchMs).toFixed(1)} µs a launch`,
   ];
   if (onlyPaper.length) lines.push(`only on paper: ${onlyPaper.join(', ')}`);
   if (onlyMeasured.length) lines.push(`only measured: ${onlyMeasured.join(', ')}`);
