@@ -37,10 +37,6 @@ part() { # NAME SECONDS COMMAND…: stdout in OUT/NAME.txt, stderr in OUT/NAME.l
   save
 }
 
-paper_gpu() { # whose compiler is next of kin
-  if grep -qi nvidia "$out/info.txt"; then echo nvk-172; else echo navi31; fi
-}
-
 beside() { # the groups of tests, each in a process of its own
   local group n=0
   for group in "${tests[@]}"; do
@@ -58,8 +54,8 @@ beside() { # the groups of tests, each in a process of its own
   part info 20 node "$wgrad" info --check
   part step-f32 40 node "$wgrad" bench step $size --repeats $steps --json
   part step-f16 40 node "$wgrad" bench step $size --precision f16 --repeats $steps --json
-  for precision in f32 f16; do # what the kernels take, against what their compiler said without a card
-    part "paper-$precision" 10 node "$wgrad" bench paper --gpu "$(paper_gpu)" --results "$kit/wgrad/bench/results" \
+  for precision in f32 f16; do # what the kernels take, against what a compiler said of them without a card
+    part "paper-$precision" 10 node "$wgrad" bench paper --results "$kit/wgrad/bench/results" \
       --measured "$out/step-$precision.txt"
   done
   part export 40 node "$wgrad" bench peers --work step $size --export "$out/work"
