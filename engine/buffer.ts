@@ -18,43 +18,56 @@ export interface BufferRange {
   readonly size: number;
 }
 
-const storages = new WeakMap<Gpu, WeakMap<GPUBuffer, Storage>>();
+const storages = new WeakMap<Gpu, WeakMap<object, Storage>>();
 
-function storageOf(gpu: Gpu, buffer: GPUBuffer, label: string): Storage {
+/** An embedder's object, and one way to bind it. */
+export interface Owned {
+  /** Who was given it, for errors. */
+  readonly op: string;
+  readonly object: GPUBuffer | GPUTexture;
+  readonly bytes: number;
+  readonly label: string;
+  readonly entry: Partial<GPUBindGroupLayoutEntry>;
+  readonly resource: GPUBindingResource;
+}
+
+/** The storage of an embedder's buffer or texture: one for each, so that all launches that use it keep their order. */
+export function storageOf(gpu: Gpu, owned: Owned): Storage {
   let known = storages.get(gpu);
   if (!known) storages.set(gpu, (known = new WeakMap()));
-  let storage = known.get(buffer);
+  let storage = known.get(owned.object);
   if (!storage) {
-    storage = new Storage(buffer.size, label);
-    storage.buffer = buffer;
+    storage = new Storage(owned.bytes, owned.label);
+    storage.buffer = owned.object as GPUBuffer; // of a texture: not undefined, or the planner would make one
     storage.external = true;
-    known.set(buffer, storage);
-    // If the driver rejects the buffer, its first use reports that.
-    storage.probe = probe(gpu, buffer, label);
+    known.set(owned.object, storage);
+    // If the driver rejects it, its first use reports that.
+    storage.probe = probe(gpu, owned);
     renew(gpu, { storage, offset: 0, bytes: storage.bytes }, storage.probe);
   }
   return storage;
 }
 
-/** Makes the driver check the buffer at once: binding it shows whether it is this device's, submitting whether it still exists. */
-function probe(gpu: Gpu, buffer: GPUBuffer, label: string): Outcome {
+/** Makes the driver check it at once: binding it shows whether it is this device's, submitting whether it still exists. */
+function probe(gpu: Gpu, { op, label, entry, resource }: Owned): Outcome {
   const { device } = gpu;
   return gpu.guard(
     () => {
-      const layout = device.createBindGroupLayout({
-        label,
-        entries: [{ binding: 0, visibility: 4, buffer: { type: 'read-only-storage' } }],
-      });
-      const size = Math.min(buffer.size - (buffer.size % 4), gpu.limits.maxStorageBufferBindingSize);
-      const group = device.createBindGroup({ label, layout, entries: [{ binding: 0, resource: { buffer, size } }] });
+      const layout = device.createBindGroupLayout({ label, entries: [{ binding: 0, visibility: 4, ...entry }] });
+      const group = device.createBindGroup({ label, layout, entries: [{ binding: 0, resource }] });
       const encoder = device.createCommandEncoder({ label });
       const pass = encoder.beginComputePass();
       pass.setBindGroup(0, group);
       pass.end();
       device.queue.submit([encoder.finish()]);
     },
-    ({ message }) => `fromBuffer: '${label}' is no buffer that this device can use now. ${message}`,
+    ({ message }) => `${op}: '${label}' is nothing that this device can bind now. ${message}`,
   ).outcome;
+}
+
+/** Throws a GpuError for a buffer that the CPU has. */
+export function checkUnmapped(op: string, { mapState }: GPUBuffer, label: string): void {
+  if (mapState !== 'unmapped') throw new GpuError(`${op}: '${label}' is ${mapState}. Call unmap() first.`);
 }
 
 /**
@@ -91,9 +104,7 @@ export function fromBuffer<D extends Dtype = 'f32'>(
       `fromBuffer: '${label}' has usage 0x${buffer.usage.toString(16)} — expected STORAGE (0x80) in it. Create it with that usage.`,
     );
   }
-  if (buffer.mapState !== 'unmapped') {
-    throw new GpuError(`fromBuffer: '${label}' is ${buffer.mapState}. Call unmap() first.`);
-  }
+  checkUnmapped('fromBuffer', buffer, label);
   const bytes = bytesOf(shape, dtype);
   if (offset + bytes > buffer.size) {
     throw new ShapeError(
@@ -105,7 +116,10 @@ export function fromBuffer<D extends Dtype = 'f32'>(
       `fromBuffer: '${label}' takes ${bytes} bytes, this GPU binds at most ${gpu.limits.maxStorageBufferBindingSize}.`,
     );
   }
-  const t = new Tensor<D>(gpu, [...shape], dtype, storageOf(gpu, buffer, label));
+  const size = Math.min(buffer.size - (buffer.size % 4), gpu.limits.maxStorageBufferBindingSize);
+  const entry = { buffer: { type: 'read-only-storage' } } as const;
+  const owned = { op: 'fromBuffer', object: buffer, bytes: buffer.size, label, entry, resource: { buffer, size } };
+  const t = new Tensor<D>(gpu, [...shape], dtype, storageOf(gpu, owned));
   t.offset = offset;
   t.requiresGrad = requiresGrad;
   return t;

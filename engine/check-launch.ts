@@ -53,6 +53,8 @@ export function checkArgs({ label, bindings }: Kernel, args: readonly Bindable[]
         `${label}: '${binding.name}' is on another device than '${bindings[0]!.name}'. Make it there of what its read() gives.`,
       );
     }
+    const misfit = (tensor.external ?? binding.other)?.misfit(binding);
+    if (misfit) throw new GpuError(`${label}: '${binding.name}' ${misfit}.`);
     if (tensor.storage.dead) {
       throw new GpuError(`${label}: '${binding.name}' died with its scope. Return it from the scope to keep it.`);
     }

@@ -12,12 +12,17 @@ declare global {
   interface GPUAdapter {}
   interface GPUBindGroup {}
   interface GPUBindGroupLayout {}
+  interface GPUBindGroupLayoutEntry {}
   interface GPUBuffer {}
+  interface GPUBufferBinding {}
   interface GPUComputePassEncoder {}
   interface GPUComputePipeline {}
   interface GPUDevice {}
   interface GPUError {}
+  interface GPUSampler {}
   interface GPUSupportedLimits {}
+  interface GPUTexture {}
+  interface GPUTextureView {}
 }
 
 /**

@@ -16,7 +16,19 @@ export interface Binding {
   readonly onlyStores: boolean;
   /** The fewest bytes it may be given; 0 where the text does not tell. */
   readonly leastBytes: number;
+  /** Of a binding that is no storage buffer. */
+  readonly other?: {
+    /** Its type in WGSL. */
+    readonly type: string;
+    /** Its part of the layout. */
+    readonly entry: Partial<GPUBindGroupLayoutEntry>;
+    /** Why it takes no tensor. */
+    misfit(binding: Binding): string;
+  };
 }
+
+/** Reads the bindings of a text that are no storage buffers; comes with a launch that binds one (bindable.ts). */
+export type ReadOthers = (gpu: Gpu, label: string, text: string) => readonly Binding[];
 
 export interface Kernel {
   /** Name in errors and profiles: the entry function's, without the affix that keeps it apart from WGSL's own `exp`, `max` …. */
@@ -45,13 +57,13 @@ export const mostKernels = 1024;
  * The kernel of a WGSL text: parsed and laid out, not yet compiled. A Gpu forgets the least recently used one when there are more
  * than `mostKernels`; launches that hold it keep it, and another request makes it anew.
  */
-export function kernel(gpu: Gpu, source: string): Kernel {
+export function kernel(gpu: Gpu, source: string, readOthers?: ReadOthers): Kernel {
   let cache = caches.get(gpu);
   if (!cache) caches.set(gpu, (cache = new Map()));
   let found = cache.get(source);
   if (found)
     cache.delete(source); // to the end: a Map is in the order of insertion
-  else found = parse(gpu, source);
+  else found = parse(gpu, source, readOthers);
   cache.set(source, found);
   if (cache.size > mostKernels) cache.delete(cache.keys().next().value!);
   return found;
@@ -60,7 +72,7 @@ export function kernel(gpu: Gpu, source: string): Kernel {
 /** How many kernels a Gpu remembers now. */
 export const kernelCount = (gpu: Gpu): number => caches.get(gpu)?.size ?? 0;
 
-function parse(gpu: Gpu, source: string): Kernel {
+function parse(gpu: Gpu, source: string, readOthers: ReadOthers = () => []): Kernel {
   const text = withoutComments(source);
   const entry = /@compute[\s\S]*?\bfn\s+(\w+)/.exec(text)?.[1];
   if (!entry || !text.includes('@workgroup_size('))
@@ -72,7 +84,7 @@ function parse(gpu: Gpu, source: string): Kernel {
   const sizes = new WgslSizes(text);
   const workgroupSize = checkWorkgroup(gpu, label, sizes);
   const declared = [...text.matchAll(/@group\((\d+)\)\s*@binding\((\d+)\)\s*var<storage(?:,\s*(\w+))?>\s*(\w+)/g)];
-  const bindings = declared.map(([, group, index, access, name]) => {
+  const buffers: Binding[] = declared.map(([, group, index, access, name]) => {
     if (group !== '0')
       throw new GpuError(`${label}: binding '${name}' is in group ${group}; kernels use group 0 only.`);
     const writes = access === 'read_write';
@@ -85,21 +97,22 @@ function parse(gpu: Gpu, source: string): Kernel {
       leastBytes: sizes.leastBytes(name!) ?? 0,
     };
   });
+  const bindings = [...buffers, ...readOthers(gpu, label, text)];
   if (bindings.length !== text.split('@binding(').length - 1) {
     throw new GpuError(
-      `${label}: every binding must be a storage buffer, declared \`var<storage, read|read_write> name\`.`,
+      `${label}: every binding must be a storage buffer, \`var<storage, read|read_write> name\`, or bindable().`,
     );
   }
   const limit = gpu.limits.maxStorageBuffersPerShaderStage;
-  if (bindings.length > limit) {
-    throw new GpuError(`${label}: binds ${bindings.length} buffers; this GPU allows ${limit} in one launch.`);
+  if (buffers.length > limit) {
+    throw new GpuError(`${label}: binds ${buffers.length} buffers; this GPU allows ${limit} in one launch.`);
   }
   const layout = gpu.device.createBindGroupLayout({
     label,
-    entries: bindings.map(({ index, writes }) => ({
+    entries: bindings.map(({ index, writes, other }) => ({
       binding: index,
       visibility: 4, // GPUShaderStage.COMPUTE
-      buffer: { type: writes ? 'storage' : 'read-only-storage' },
+      ...(other?.entry ?? { buffer: { type: writes ? 'storage' : 'read-only-storage' } }),
     })),
   });
   return {

@@ -3,7 +3,7 @@
 // later. So a launch that is not proven yet goes into a portion apart from launches that do not need it.
 import { type Gpu, GpuError, type Outcome } from './device.js';
 import { begin, type Effects, isClouded, type Use, withhold, wrongness } from './fate.js';
-import { type Kernel, type OnProgress, pipelineOf } from './kernel.js';
+import { type Binding, type Kernel, type OnProgress, pipelineOf, type ReadOthers } from './kernel.js';
 import { acquire, makingOf, type Plan, release, Storage } from './memory.js';
 
 /** What a launch binds: a tensor is a shape over a storage. */
@@ -15,9 +15,20 @@ export interface Bindable {
   readonly bytes: number;
   readonly shape: readonly number[];
   readonly dtype: string;
+  /** @internal Of what is no tensor. */
+  readonly external?: External;
 }
 
-/** What a launch is given: a tensor, or numbers, which the shader reads from an `array<f32>`. */
+/** What a texture, a sampler or a uniform buffer knows beyond a tensor (bindable.ts). */
+export interface External {
+  readonly readOthers: ReadOthers;
+  /** What a bind group takes for it. */
+  resource(binding: Binding): GPUTextureView | GPUSampler | GPUBufferBinding;
+  /** Why a binding does not take it; undefined where it does. */
+  misfit(binding: Binding): string | undefined;
+}
+
+/** What a launch is given: a tensor, what `bindable` gives, or numbers, which the shader reads from an `array<f32>`. */
 export type Argument = Bindable | readonly number[];
 
 /** Numbers of a launch. They belong to the launch, as its grid does; `place` puts them beside those of the other launches. */
@@ -323,10 +334,13 @@ function bindGroupOf(gpu: Gpu, { kernel: k, args }: Launch): GPUBindGroup {
   return gpu.device.createBindGroup({
     label: k.label,
     layout: k.layout,
-    entries: k.bindings.map(({ index }, i) => ({
-      binding: index,
-      resource: { buffer: args[i]!.storage.buffer!, offset: args[i]!.offset, size: args[i]!.bytes },
-    })),
+    entries: k.bindings.map((binding, i) => {
+      const { storage, offset, bytes, external } = args[i]!;
+      return {
+        binding: binding.index,
+        resource: external?.resource(binding) ?? { buffer: storage.buffer!, offset, size: bytes },
+      };
+    }),
   });
 }
 

@@ -85,7 +85,8 @@ const isNumbers = (arg: Argument): arg is readonly number[] => Array.isArray(arg
 /**
  * Records one launch of a shader. `args` binds tensors by the names of the shader's `var<storage>` declarations; none
  * may be bound twice if one of the bindings writes. An array of numbers (rounded to f32, any value) is bound as `array<f32>`:
- * numbers are data, so that one compiled kernel serves all. Throws a GpuError that lists both sides when they differ.
+ * numbers are data, so that one compiled kernel serves all. Textures, samplers and uniform buffers are bound as `bindable` gives
+ * them. Throws a GpuError that lists both sides when they differ.
  * @example
  * const text = `@group(0) @binding(0) var<storage, read_write> y: array<f32>; ${perElement('twice', 'y', 'y[i] *= 2.0;')}`;
  * const y = tensor(gpu, [1, 2]);
@@ -98,7 +99,8 @@ export function run(source: string, args: Record<string, Argument>, grid: Grid):
   const { gpu } = first;
   gpu.check();
   const stream = streamOf(gpu);
-  const k = kernel(gpu, source);
+  const other = Object.values(args).find((arg) => (arg as Bindable).external) as Bindable | undefined;
+  const k = kernel(gpu, source, other?.external?.readOthers);
   if (k.error) throw k.error;
   stream.onKernel?.(k);
   const names = k.bindings.map(({ name }) => name);

@@ -61,9 +61,9 @@ export class WgslSizes {
     return bytes;
   }
 
-  /** The fewest bytes that may be bound to a storage variable; for an array without a length, one element. */
+  /** The fewest bytes that may be bound to a buffer's variable; for an array without a length, one element. */
   leastBytes(name: string): number | undefined {
-    const type = new RegExp(`var<storage[^>]*>\\s*${name}\\s*:\\s*([^;]+);`).exec(this.#text)?.[1];
+    const type = new RegExp(`var<[^>]*>\\s*${name}\\s*:\\s*([^;]+);`).exec(this.#text)?.[1];
     return type === undefined ? undefined : this.#layout(type)?.size;
   }
 

@@ -18,7 +18,7 @@ const floors = [
   ['diagnose', 'check-launch'],
   ['stream'],
   ['transfer'],
-  ['tensor', 'buffer'],
+  ['tensor', 'buffer', 'bindable'],
   ['pack'],
   ['verify'],
   ['autograd'],
