@@ -14,6 +14,7 @@ import {
   softmaxOf,
   storeClasses,
 } from './classes.js';
+import { quotientFunction } from './functions.js';
 import { enable, type Float, flatIndex, isNan, u32, wgsl } from './wgsl.js';
 
 export interface PixelSizes {
@@ -58,10 +59,11 @@ const storeSums =
 export const crossEntropyValue = (): string => wgsl`
 @group(0) @binding(0) var<storage, read> sums: array<f32>;
 @group(0) @binding(1) var<storage, read_write> loss: array<f32>;
+${quotientFunction.text}
 
 @compute @workgroup_size(1)
 fn cross_entropy_value() {
-  if (sums[1] > 0.0) { loss[0] = sums[0] / sums[1]; } else { loss[0] = sums[2]; }
+  if (sums[1] > 0.0) { loss[0] = quotient_1(sums[0], sums[1]); } else { loss[0] = sums[2]; }
 }`;
 
 export const crossEntropyBackward = ({ dtype, pixels, classes, labels }: LabeledSizes): string => wgsl`${enable(dtype)}

@@ -374,8 +374,35 @@ export const powFunction = /* @__PURE__ */ define(
   2,
 );
 
+/**
+ * a / n rounded correctly, for n above 0; a / n as the driver has it where n is not, or one of a, n and the result is 0, subnormal or not
+ * finite. GPUs compute a / n as a · (1/n), up to 2.5 units off. So the mantissas are divided: the driver's quotient of theirs is
+ * whole and at most four off, the rest that it leaves is exact in 32 bits that wrap, and tells how far. No quotient is halfway between
+ * two numbers.
+ */
+export const quotientFunction = /* @__PURE__ */ define(
+  'quotient',
+  `fn quotient_1(a: f32, n: f32) -> f32 {
+  let x = bitcast<u32>(a);
+  let by = bitcast<u32>(n);
+  let m = (x & 0x7fffffu) | 0x800000u;
+  let d = (by & 0x7fffffu) | 0x800000u;
+  let shift = select(24u, 23u, m >= d);
+  let exponent = i32((x >> 23u) & 0xffu) - i32(by >> 23u) + 150 - i32(shift);
+  if ((x & 0x7f800000u) - 0x800000u >= 0x7f000000u || by - 0x800000u >= 0x7f000000u || exponent < 1 || exponent > 254) { return a / n; }
+  var q = u32(f32(m) / f32(d) * f32(1u << shift));
+  var rest = bitcast<i32>((m << shift) - q * d);
+  while (2 * rest > i32(d)) { q++; rest -= i32(d); }
+  while (2 * rest < -i32(d)) { q--; rest += i32(d); }
+  return bitcast<f32>((x & 0x80000000u) | ((u32(exponent) << 23u) + q - 0x800000u));
+}`,
+  [],
+  2,
+);
+
 /** Every function that expressions may call. */
 export const everyFunction = (): readonly NumberFunction[] => [
+  quotientFunction,
   sigmoidFunction,
   sigmoidSlope,
   siluFunction,

@@ -4,6 +4,7 @@
 // One thread per set where sets are small, else 64 or 256 threads that meet in shared memory; four channels at a time where a group's
 // count is a multiple of four. The variance is that of x − μ (a second read), so that a large mean costs no digits.
 // dγ and dβ: one thread per channel (or four) and chunk of pixels; then one per channel adds up the chunks. Every order is fixed.
+import { quotientFunction } from './functions.js';
 import { enable, type Float, f32, flatIndex, u32, wgsl } from './wgsl.js';
 
 export interface LayerNormSizes {
@@ -46,6 +47,7 @@ function head(name: string, sizes: LayerNormSizes): string {
   const { threads, each, row } = walkOf(sizes);
   const { items, pixels, groups } = sizes;
   return wgsl`
+${quotientFunction.text}
 #if ${threads > 1}
 var<workgroup> shared_values: array<f32, ${threads}>;
 
@@ -79,8 +81,8 @@ const total = (sizes: LayerNormSizes, v: string): string =>
 /** `let name`: the mean over the set of this thread's `value`, of type V. */
 function meanOver(sizes: LayerNormSizes, name: string, value: string): string {
   const { count, width, threads } = walkOf(sizes);
-  const scale = f32(1 / (count * width));
-  if (threads === 1) return `let ${name} = (${total(sizes, value)}) * ${scale};`;
+  const mean = (sum: string): string => `quotient_1(${sum}, ${f32(count * width)})`;
+  if (threads === 1) return `let ${name} = ${mean(total(sizes, value))};`;
   return wgsl`
   workgroupBarrier();
   shared_values[thread] = ${total(sizes, value)};
@@ -89,7 +91,7 @@ function meanOver(sizes: LayerNormSizes, name: string, value: string): string {
     if (thread < half) { shared_values[thread] += shared_values[thread + half]; }
   }
   workgroupBarrier();
-  let ${name} = shared_values[0] * ${scale};`;
+  let ${name} = ${mean('shared_values[0]')};`;
 }
 
 /** x → y, and statistics [sets] of (μ, 1/√(σ² + ε)). */

@@ -31,6 +31,7 @@ import {
   pixelValue,
 } from './consistency.js';
 import type { PixelSizes } from './cross-entropy.js';
+import { quotientFunction } from './functions.js';
 import { also, enable, f32, flatIndex, isNan, u32, wgsl } from './wgsl.js';
 
 export interface ConsistencySizes extends PixelSizes, Keeping {
@@ -140,10 +141,11 @@ export function consistencyValue(sizes: ConsistencySizes): string {
   return wgsl`
 @group(0) @binding(0) var<storage, read> sums: array<f32>;
 @group(0) @binding(1) var<storage, read_write> loss: array<f32>;${also(confident, '@group(0) @binding(2) var<storage, read> numbers: array<f32>;')}
+${quotientFunction.text}
 
 @compute @workgroup_size(1)
 fn masked_consistency_value() {
-  loss[0] = sums[1] / (max(sums[0], 1.0) * ${f32(kind === 'mse' ? classes : 1)});${also(
+  loss[0] = quotient_1(sums[1], max(sums[0], 1.0) * ${f32(kind === 'mse' ? classes : 1)});${also(
     kind === 'ce-dice',
     `${each(classes, (k) => `  ${ratio(sizes, k)}`)}
   let dice = 1.0 - ${total(classes, (k) => `top${k} / bottom${k}`)} / ${f32(classes)};

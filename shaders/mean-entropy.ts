@@ -1,7 +1,8 @@
 // Entropy of a mean prediction (UA-MT, Yu et al. 2019): P = Σ softmax(logits) / T over T passes,   u = −Σ_k P_k ln(P_k + 1e-6).
-// The launch of each pass adds its softmax to the mean, in place and in f32; the last one writes the entropy. Thread = pixel.
+// The launch of each pass adds its softmax to the sum, in place and in f32; the last one writes the entropy. Thread = pixel.
 import { classArray, each, loadClasses, softmaxOf, storeClasses, total } from './classes.js';
 import type { PixelSizes } from './cross-entropy.js';
+import { quotientFunction } from './functions.js';
 import { enable, f32, flatIndex, u32, wgsl } from './wgsl.js';
 
 /** Which of T passes a launch adds. */
@@ -16,9 +17,10 @@ export function meanEntropyPass({ dtype, pixels, classes }: PixelSizes, { passes
   return wgsl`${enable(dtype)}
 @group(0) @binding(0) var<storage, read> logits: array<${classArray(dtype, classes)}>;
 #if ${!only}
-@group(0) @binding(1) var<storage, ${last ? 'read' : 'read_write'}> mean: array<${classArray('f32', classes)}>;
+@group(0) @binding(1) var<storage, ${last ? 'read' : 'read_write'}> sum: array<${classArray('f32', classes)}>;
 #endif
 #if ${last}
+${quotientFunction.text}
 @group(0) @binding(2) var<storage, read_write> entropy: array<f32>;
 #endif
 
@@ -29,15 +31,16 @@ fn mean_entropy(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroup
 ${loadClasses('x', 'logits', 'i', classes)}
 ${softmaxOf('x', 'p', classes)}
 #if ${first}
-${each(classes, (k) => `  let m${k} = p${k} * ${f32(1 / passes)};`)}
+${each(classes, (k) => `  let s${k} = p${k};`)}
 #else
-${loadClasses('before', 'mean', 'i', classes)}
-${each(classes, (k) => `  let m${k} = before${k} + p${k} * ${f32(1 / passes)};`)}
+${loadClasses('before', 'sum', 'i', classes)}
+${each(classes, (k) => `  let s${k} = before${k} + p${k};`)}
 #endif
 #if ${last}
+${each(classes, (k) => `  let m${k} = quotient_1(s${k}, ${f32(passes)});`)}
   entropy[i] = -${total(classes, (k) => `m${k} * log(m${k} + 1e-6)`)};
 #else
-${storeClasses('mean', 'i', 'f32', classes, (k) => `m${k}`)}
+${storeClasses('sum', 'i', 'f32', classes, (k) => `s${k}`)}
 #endif
 }`;
 }

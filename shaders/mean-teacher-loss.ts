@@ -15,6 +15,7 @@ import {
   mostOf,
   pixelValue,
 } from './consistency.js';
+import { quotientFunction } from './functions.js';
 import {
   factorsOf,
   type MeanTeacherSizes,
@@ -196,6 +197,7 @@ export function meanTeacherValues(sizes: MeanTeacherSizes): string {
 @group(0) @binding(5) var<storage, read_write> statistics: array<f32>;
 #endif${also(confident, '@group(0) @binding(6) var<storage, read> numbers: array<f32>;')}
 ${totalsMemory(all.length)}
+${quotientFunction.text}
 
 @compute @workgroup_size(${totalsWorkgroup})
 fn mean_teacher_values(@builtin(local_invocation_index) thread: u32) {
@@ -204,7 +206,7 @@ ${beside.length ? addPartials(meanTeacherWalk(sizes), beside.length, names.lengt
   if (thread > 0u) { return; }
   let counted = ${total(classes, (k) => sumOf(`count${k}`))};
   let labeled = max(counted, 1.0);
-  var cross_entropy = ${sumOf('cross_entropy')} / labeled;
+  var cross_entropy = quotient_1(${sumOf('cross_entropy')}, labeled);
 ${each(
   classes,
   (k) => `  let top${k} = 2.0 * ${sumOf(`overlap${k}`)} + ${f32(epsilon)};
@@ -222,7 +224,7 @@ ${each(
   factors[1] = 0.0;
 #else
   let kept = max(${sumOf('kept')}, 1.0);
-  ${withDice || confident ? 'var' : 'let'} consistency = ${sumOf('consistency')} / (kept * ${f32(teacher?.kind === 'mse' ? classes : 1)});${also(withDice, keptDice)}${also(confident, ofConfident)}
+  ${withDice || confident ? 'var' : 'let'} consistency = quotient_1(${sumOf('consistency')}, kept * ${f32(teacher?.kind === 'mse' ? classes : 1)});${also(withDice, keptDice)}${also(confident, ofConfident)}
   terms[2] = consistency;
   loss[0] = supervised + consistency_weight[0] * consistency;
   let of_kept = consistency_weight[0] * ${f32(perMean)} / kept;

@@ -1,6 +1,7 @@
 // Mean over pairs (a_i, b_i) of a loss; a member of the table below is its value and its slopes. Numbers δ are data.
 // Forward: thread t adds up pairs t, t + threads, …, four at a time where the count allows; the partial sums are added up by a
 // reduction. Backward: one thread per pair (or four). Every order is fixed, and sums are f32.
+import { functionTexts, quotientFunction } from './functions.js';
 import { enable, type Float, flatIndex, nanFunctions, u32, wgsl } from './wgsl.js';
 
 export type PairLoss = 'meanSquaredError' | 'huberLoss' | 'binaryCrossEntropy';
@@ -82,22 +83,22 @@ fn pair_loss(@builtin(global_invocation_id) id: vec3u) {
 }`;
 }
 
-/** The gradient of a or b; `share` [1] is the factor 1/count. */
+/** The gradient of a or b; `count` [1] is what it is divided by. */
 export function pairLossBackward(sizes: PairLossSizes, of: 'a' | 'b'): string {
   const { dtype, size, kind } = sizes;
   const width = widthOf(size);
   const stored = width === 4 ? `vec4<${dtype}>` : dtype;
   const outputs = `@next var<storage, read> dloss: array<f32>;
-@next var<storage, read> share: array<f32>;
+@next var<storage, read> count: array<f32>;
 @next var<storage, read_write> gradient: array<${stored}>;`;
-  return wgsl`${head(sizes, outputs, 3)}
+  return wgsl`${head(sizes, outputs, 3)}${functionTexts(quotientFunction)(width === 4)}
 
 @compute @workgroup_size(64)
 fn pair_loss_backward(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = ${flatIndex(64)};
   if (i >= arrayLength(&gradient)) { return; }
   ${load(sizes)}
-  gradient[i] = ${stored}(${losses[kind][of]} * (dloss[0] * share[0]));
+  gradient[i] = ${stored}(quotient(${losses[kind][of]} * dloss[0], V(count[0])));
 }`;
 }
 

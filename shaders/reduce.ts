@@ -1,6 +1,7 @@
-// y[o, i] = scale · Σ_r x[o, r, i], the product, or the maximum or minimum over r (NaN if one is). x is seen as [outer, count, inner].
+// y[o, i] = Σ_r x[o, r, i], or that over n, the product, or the maximum or minimum over r (NaN if one is). x is seen as [outer, count, inner].
 // 'threads': one thread per (o, s, i) walks r = s, s + splits, … with four running values; neighbouring threads read neighbours.
 // 'workgroup': 256 threads per (o, i) do the same and combine in a tree. Both orders are fixed, so results repeat bit for bit.
+import { quotientFunction } from './functions.js';
 import { also, enable, type Float, flatIndex, nanFunctions, u32, wgsl } from './wgsl.js';
 
 /** What joins two partial results, an operator with its neutral element or a function without one. */
@@ -16,8 +17,8 @@ export interface Reduction {
   readonly inner: number;
   /** Partial results per (o, i): y is [outer, splits, inner]. */
   readonly splits: number;
-  /** Whether `numbers` is bound; it holds the scale. */
-  readonly scaled: boolean;
+  /** Defines `quotient_1` of functions.ts; then `numbers` is bound and holds n. Empty where nothing is divided. */
+  readonly quotient: string;
 }
 
 const combine = (kind: Reduction['kind'], a: string, b: string): string => {
@@ -29,7 +30,7 @@ const head = ({
   kind,
   from,
   to,
-  scaled,
+  quotient,
 }: Reduction): string => wgsl`${enable(from === 'f16' || to === 'f16' ? 'f16' : 'f32')}
 #if ${!reductions[kind][1]}
 alias V = f32;
@@ -37,12 +38,17 @@ ${nanFunctions(false)}${also(kind === 'min', 'fn smallest(a: V, b: V) -> V { ret
 #endif
 @group(0) @binding(0) var<storage, read> x: array<${from}>;
 @group(0) @binding(1) var<storage, read_write> y: array<${to}>;
-#if ${scaled}
-@group(0) @binding(2) var<storage, read> numbers: array<f32>; // the scale
+#if ${quotient !== ''}
+@group(0) @binding(2) var<storage, read> numbers: array<f32>; // n
+${quotient}
 #endif`;
 
+/** Expression: the reduced value as it is stored. */
+const stored = ({ to, quotient }: Reduction, value: string): string =>
+  `${to}(${quotient ? `quotient_1(${value}, numbers[0])` : value})`;
+
 export function reduceByThreads(reduction: Reduction): string {
-  const { kind, to, outer, count, inner, splits, scaled } = reduction;
+  const { kind, outer, count, inner, splits } = reduction;
   const stride = u32(splits * inner);
   const start = reductions[kind][1];
   const four = Math.floor(count / splits / 4) * 4; // every split has at least these
@@ -69,12 +75,12 @@ fn reduce_${kind}(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgro
     at += 4u * ${stride};
   }
   for (; at < end; at += ${stride}) { a = ${combine(kind, 'a', 'f32(x[at])')}; }
-  y[item] = ${to}((${combine(kind, combine(kind, 'a', 'b'), combine(kind, 'c', 'd'))})${scaled ? ' * numbers[0]' : ''});
+  y[item] = ${stored(reduction, combine(kind, combine(kind, 'a', 'b'), combine(kind, 'c', 'd')))};
 }`;
 }
 
 export function reduceByWorkgroup(reduction: Reduction): string {
-  const { kind, to, outer, count, inner, scaled } = reduction;
+  const { kind, outer, count, inner } = reduction;
   const start = reductions[kind][1];
   return wgsl`${head(reduction)}
 var<workgroup> partial: array<f32, 256>;
@@ -97,7 +103,7 @@ fn reduce_${kind}(
     workgroupBarrier();
     if (thread < half) { partial[thread] = ${combine(kind, 'partial[thread]', 'partial[thread + half]')}; }
   }
-  if (thread == 0u) { y[item] = ${to}(partial[0]${scaled ? ' * numbers[0]' : ''}); }
+  if (thread == 0u) { y[item] = ${stored(reduction, 'partial[0]')}; }
 }`;
 }
 
@@ -105,7 +111,7 @@ fn reduce_${kind}(
 export const variants = (): string[] =>
   (['sum', 'max', 'min', 'prod'] as const).flatMap((kind) =>
     (['f32', 'f16'] as const).flatMap((dtype) => {
-      const size = { kind, outer: 2, count: 1000, inner: 3, scaled: kind === 'sum' };
+      const size = { kind, outer: 2, count: 1000, inner: 3, quotient: kind === 'sum' ? quotientFunction.text : '' };
       return [
         reduceByThreads({ ...size, from: dtype, to: 'f32', splits: 16 }),
         reduceByThreads({ ...size, from: dtype, to: dtype, splits: 1 }),

@@ -5,6 +5,7 @@
 // count is the number of the window's pixels that lie inside, or (`counted`) inside of the padded image.
 // One thread per quad of channels of a window (forward) or a pixel (backward, which gathers its windows in their order). The maximum's
 // backward pass is two launches: the number t of the pixel that each window chose, then the sums. The forward pass stores nothing for it.
+import { functionTexts, quotientFunction } from './functions.js';
 import {
   coordinates,
   coordinatesOf,
@@ -94,17 +95,32 @@ function overWindow(axes: readonly Axis[], body: string): string {
 const tapNumber = ({ window: [, height, width] }: WindowSizes, suffix: string): string =>
   `(plane_${suffix} * ${u32(height)} + row_${suffix}) * ${u32(width)} + column_${suffix}`;
 
-const head = ({ dtype }: WindowSizes, V: string): string => wgsl`${enable(dtype)}
+const head = ({ dtype }: WindowSizes, V: string, functions: (wide: boolean) => string): string => wgsl`${enable(dtype)}
 alias V = ${V};
-${nanFunctions(V === 'vec4f')}`;
+${functions(V === 'vec4f')}`;
+
+/** What kernels of averages call, where those of maxima call nanFunctions. */
+const division = functionTexts(quotientFunction);
 
 /** A kernel of a thread per quad of each pixel of `size`: `x` and `result`, and whatever `bindings` say. */
 const perPixel = (
   sizes: WindowSizes,
-  { name, size, bindings, body }: { name: string; size: Triple; bindings: readonly string[]; body: string },
+  {
+    name,
+    size,
+    bindings,
+    body,
+    functions = nanFunctions,
+  }: {
+    name: string;
+    size: Triple;
+    bindings: readonly string[];
+    body: string;
+    functions?: (wide: boolean) => string;
+  },
 ): string => {
   const { V, quads } = vectorsOf(sizes);
-  return wgsl`${head(sizes, V)}
+  return wgsl`${head(sizes, V, functions)}
 ${bindings.map((binding, n) => `@group(0) @binding(${n}) var<storage, ${binding};`).join('\n')}
 
 @compute @workgroup_size(64)
@@ -176,13 +192,14 @@ export function windowAverage(sizes: WindowSizes): string {
     name: 'average_of_windows',
     size: sizes.output,
     bindings: [`read> x: array<${S}>`, `read_write> y: array<${S}>`],
+    functions: division,
     body: wgsl`${axes.map((axis) => insideOf(axis, axis.name)).join('')}
   var sum = V(0.0);${overWindow(
     axes,
     wgsl`
   sum += V(x[${pixelIndex(sizes.input, 'plane_at', 'row_at', 'column_at')} * ${u32(quads)} + quad]);`,
   )}
-  y[i] = ${S}(sum / ${countExpression(sizes, coordinates)});`,
+  y[i] = ${S}(quotient(sum, V(${countExpression(sizes, coordinates)})));`,
   });
 }
 
@@ -203,7 +220,9 @@ export function windowGradient(sizes: WindowSizes, kind: 'max' | 'average'): str
   const value =
     kind === 'max'
       ? `select(V(0.0), V(dy[o]), choice[o] == ${choiceType(V)}(${tapNumber(sizes, 'tap')}))`
-      : `V(dy[o])${isKnown ? '' : ` / ${count}`}`;
+      : isKnown
+        ? 'V(dy[o])'
+        : `quotient(V(dy[o]), V(${count}))`;
   const loops = axes.reduceRight(
     (inner, axis) => {
       const { name: a, stride, dilation } = axis;
@@ -233,9 +252,10 @@ ${inner}
       `read_write> dx: array<${S}>`,
       ...(kind === 'max' ? [`read> choice: array<${choiceType(V)}>`] : []),
     ],
+    ...(kind === 'average' && { functions: division }),
     body: wgsl`${axes.map(windows).join('')}
   var sum = V(0.0);${loops}
-  dx[i] = ${S}(sum${kind === 'average' && isKnown ? ` / ${count}` : ''});`,
+  dx[i] = ${S}(${kind === 'average' && isKnown ? `quotient(sum, V(${count}))` : 'sum'});`,
   });
 }
 

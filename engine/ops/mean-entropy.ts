@@ -9,7 +9,7 @@ import { pixelSizes } from './labeled-pixels.js';
 
 /**
  * Entropy f32 [...], in nats, of the mean softmax of the logits [..., K] on `gpu` that `passes` calls of `pass` give (formula in
- * shaders/mean-entropy.ts). Each pass reuses the buffers of the one before; only the mean is kept. No gradient.
+ * shaders/mean-entropy.ts). Each pass reuses the buffers of the one before; only their sum is kept. No gradient.
  * @example
  * console.log(await meanEntropy(gpu, 2, () => tensor(gpu, [[0, 0]])).read()); // [0.6931]
  */
@@ -18,22 +18,22 @@ export function meanEntropy(gpu: Gpu, passes: number, pass: () => Tensor): Tenso
     throw new ShapeError(`meanEntropy: got ${passes} passes, expected a whole number of at least 1.`);
   }
   return noGrad(gpu, () => {
-    let mean: Tensor | undefined;
+    let sum: Tensor | undefined;
     let entropy: Tensor | undefined;
     for (let t = 0; t < passes; t++) {
       const logits = pass();
       const sizes = pixelSizes('meanEntropy', logits, {});
-      if (mean && mean.size !== logits.size) {
+      if (sum && sum.size !== logits.size) {
         throw new ShapeError(
-          `meanEntropy: pass ${t} gave ${show(logits.shape)}, expected ${show(mean.shape)} as the first.`,
+          `meanEntropy: pass ${t} gave ${show(logits.shape)}, expected ${show(sum.shape)} as the first.`,
         );
       }
       const last = t === passes - 1;
-      if (!mean && !last) mean = empty(logits.gpu, logits.shape, 'f32', 'meanEntropy.mean');
+      if (!sum && !last) sum = empty(logits.gpu, logits.shape, 'f32', 'meanEntropy.sum');
       if (last) entropy = empty(logits.gpu, logits.shape.slice(0, -1), 'f32', 'meanEntropy');
       run(
         meanEntropyPass(sizes, { passes, first: t === 0, last }),
-        { logits, ...(mean && { mean }), ...(entropy && { entropy }) },
+        { logits, ...(sum && { sum }), ...(entropy && { entropy }) },
         { threads: sizes.pixels },
       );
     }

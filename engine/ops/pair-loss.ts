@@ -6,7 +6,7 @@ import { ShapeError, sameShape, show } from '../shape.js';
 import { run } from '../stream.js';
 import { empty, type Tensor, view } from '../tensor.js';
 import { floatType } from './float-type.js';
-import { reduceMiddle } from './reduce.js';
+import { over, reduceMiddle } from './reduce.js';
 
 function pairLoss(kind: PairLoss, a: Tensor, b: Tensor, numbers?: number[]): Tensor {
   const dtype = floatType(kind, a, b);
@@ -19,7 +19,7 @@ function pairLoss(kind: PairLoss, a: Tensor, b: Tensor, numbers?: number[]): Ten
   const threads = pairThreads(size);
   const partials = empty(gpu, [threads], 'f32', `${kind}.partials`);
   run(pairLossForward(sizes), { ...bound, partials }, { threads });
-  const sums = { outer: 1, count: threads, inner: 1, to: 'f32', scale: 1 / size } as const;
+  const sums = { outer: 1, count: threads, inner: 1, to: 'f32', divisor: over(size) } as const;
   const loss = view(reduceMiddle('sum', partials, sums), []);
 
   return record(kind, loss, [a, b], (dloss, needs) =>
@@ -27,7 +27,7 @@ function pairLoss(kind: PairLoss, a: Tensor, b: Tensor, numbers?: number[]): Ten
       if (!needs[i]) return undefined;
       const gradient = empty(gpu, a.shape, dtype, `d${kind}`);
       const width = size % 4 === 0 ? 4 : 1;
-      run(pairLossBackward(sizes, of), { ...bound, dloss, share: [1 / size], gradient }, { threads: size / width });
+      run(pairLossBackward(sizes, of), { ...bound, dloss, count: [size], gradient }, { threads: size / width });
       return gradient;
     }),
   );

@@ -1,4 +1,5 @@
 // Sum, mean, product, maximum and minimum over axes. Neighbouring axes merge; each group is reduced on its own, in two passes when it is long.
+import { quotientFunction } from '../../shaders/functions.js';
 import { type Reduction, reduceByThreads, reduceByWorkgroup } from '../../shaders/reduce.js';
 import type { Float } from '../../shaders/wgsl.js';
 import { checkOptions } from '../arguments.js';
@@ -15,17 +16,31 @@ import { isLabelType } from './labeled-pixels.js';
 /** One axis or several; negative ones count from the end. */
 export type Axes = number | readonly number[];
 
-/** Reduces the middle of x seen as [outer, count, inner]; the result has outer · inner elements. */
+/** What a reduction divides its sums by, an f32, and the WGSL of a division that rounds correctly. */
+export interface Divisor {
+  readonly by: number;
+  readonly quotient: string;
+}
+
+/** The divisor `by` of a mean. */
+export const over = (by: number): Divisor => ({ by, quotient: quotientFunction.text });
+
+/** Reduces the middle of x seen as [outer, count, inner]; the result has outer · inner elements, divided where there is a `divisor`. */
 export function reduceMiddle(
   kind: Reduction['kind'],
   x: Tensor,
-  { outer, count, inner, to, scale = 1 }: { outer: number; count: number; inner: number; to: Float; scale?: number },
+  {
+    outer,
+    count,
+    inner,
+    to,
+    divisor,
+  }: { outer: number; count: number; inner: number; to: Float; divisor?: Divisor | undefined },
 ): Tensor {
   const from = floatType(kind, x);
   const y = empty(x.gpu, [outer, inner], to, kind);
-  const scaled = scale !== 1;
-  const all = { kind, outer, count, inner, scaled };
-  const numbers = scaled && { numbers: [scale] };
+  const all = { kind, outer, count, inner, quotient: divisor?.quotient ?? '' };
+  const numbers = divisor && { numbers: [divisor.by] };
   if (count <= 64 || (count <= 1024 && outer * inner >= 16384)) {
     run(reduceByThreads({ ...all, from, to, splits: 1 }), { x, y, ...numbers }, { threads: y.size });
   } else if (count <= 2048 && inner >= 32) {
@@ -33,7 +48,7 @@ export function reduceMiddle(
     const splits = Math.ceil(count / 32);
     const partial = empty(x.gpu, [outer, splits, inner], 'f32', kind);
     run(
-      reduceByThreads({ ...all, from, to: 'f32', splits, scaled: false }),
+      reduceByThreads({ ...all, from, to: 'f32', splits, quotient: '' }),
       { x, y: partial },
       { threads: partial.size },
     );
@@ -44,7 +59,7 @@ export function reduceMiddle(
   } else {
     const splits = Math.min(4096, Math.ceil(count / 64));
     const partial = empty(x.gpu, [outer, splits, inner], 'f32', kind);
-    const first = { ...all, from, to: 'f32', splits, scaled: false } as const;
+    const first = { ...all, from, to: 'f32', splits, quotient: '' } as const;
     run(reduceByThreads(first), { x, y: partial }, { threads: partial.size });
     const last = { ...all, count: splits, from: 'f32', to, splits: 1 } as const;
     run(reduceByWorkgroup(last), { x: partial, y, ...numbers }, { workgroups: folded(y.size) });
@@ -52,14 +67,18 @@ export function reduceMiddle(
   return y;
 }
 
+/** Each element of x, divided: sums of one. Records no gradient. */
+export const divided = (x: Tensor, divisor: Divisor): Tensor =>
+  reduceMiddle('sum', x, { outer: x.size, count: 1, inner: 1, to: x.dtype as Float, divisor });
+
 /** A count of workgroups as [x, y] with x ≤ 65 535; x · y may be more than the count. */
 export const folded = (count: number): [number, number] => {
   const x = Math.min(count, 65535);
   return [x, Math.ceil(count / x)];
 };
 
-/** The reduction over `axes` (sorted, not negative), which remain with size 1. Records no gradient. */
-export function reduced(kind: Reduction['kind'], x: Tensor, axes: readonly number[], scale = 1): Tensor {
+/** The reduction over `axes` (sorted, not negative), which remain with size 1, over a `divisor` if given. Records no gradient. */
+export function reduced(kind: Reduction['kind'], x: Tensor, axes: readonly number[], divisor?: Divisor): Tensor {
   const dtype = floatType(kind, x);
   const shape: number[] = [...x.shape];
   // The last axes go first, so that those still to be reduced keep their indices.
@@ -79,7 +98,7 @@ export function reduced(kind: Reduction['kind'], x: Tensor, axes: readonly numbe
       count: sizeOf(shape.slice(from, to + 1)),
       inner: sizeOf(shape.slice(to + 1)),
       to: last ? dtype : 'f32',
-      scale: last ? scale : 1,
+      divisor: last ? divisor : undefined,
     });
     shape.fill(1, from, to + 1);
   });
@@ -92,12 +111,15 @@ export const without = (shape: Shape, axes: readonly number[], keepDims: boolean
 
 function linear(name: string, x: Tensor, axes: Axes | undefined, keepDims: boolean, isMean: boolean): Tensor {
   const list = normalizeAxes(name, x.shape.length, axes);
-  const scale = isMean ? 1 / list.reduce((count, axis) => count * x.shape[axis]!, 1) : 1;
-  const kept = list.length ? reduced('sum', x, list, scale) : elementwise(name, 'x', x.shape, { x });
+  const count = list.reduce((product, axis) => product * x.shape[axis]!, 1);
+  const kept = list.length
+    ? reduced('sum', x, list, isMean ? over(count) : undefined)
+    : elementwise(name, 'x', x.shape, { x });
   const y = view(kept, without(x.shape, list, keepDims));
-  return record(name, y, [x], (dy) => [
-    elementwise(`${name}_backward`, 'dy * scale', x.shape, { dy: view(dy, kept.shape), scale }),
-  ]);
+  return record(name, y, [x], (dy) => {
+    const share = isMean ? divided(dy, over(count)) : dy;
+    return [elementwise(`${name}_backward`, 'share', x.shape, { share: view(share, kept.shape) })];
+  });
 }
 
 /** Options of a reduction. */
@@ -135,7 +157,7 @@ export const sum = (x: Tensor, axes?: Axes, options?: ReduceOptions): Tensor =>
   ofIntegers('sum', x, axes, options) ?? linear('sum', x, axes, keepsDims('sum', options), false);
 
 /**
- * Mean over `axes` (all if not given).
+ * Mean over `axes` (all if not given): the f32 sum over the count, correctly rounded on every adapter for counts up to 2²⁴.
  * @example
  * console.log(await mean(tensor(gpu, [[1, 2], [3, 4]]), 0).read()); // [2, 3]
  */

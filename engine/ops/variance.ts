@@ -1,5 +1,6 @@
 // Variance and standard deviation: the mean is subtracted, then what rounding left of it, then squares are summed, so that nothing
 // cancels. All in f32.
+import { functionTexts, quotientFunction } from '../../shaders/functions.js';
 import type { Float } from '../../shaders/wgsl.js';
 import { checkOptions, showValue } from '../arguments.js';
 import { noGrad, record } from '../autograd.js';
@@ -8,7 +9,7 @@ import { type Tensor, view } from '../tensor.js';
 import { cast } from './cast.js';
 import { elementwise } from './elementwise.js';
 import { floatType } from './float-type.js';
-import { type Axes, type ReduceOptions, reduced, without } from './reduce.js';
+import { type Axes, divided, over, type ReduceOptions, reduced, without } from './reduce.js';
 
 /** Options of `variance` and `std`. */
 export interface VarianceOptions extends ReduceOptions {
@@ -27,33 +28,27 @@ function spread(name: string, x: Tensor, axes: Axes | undefined, options: Varian
       `${name}: ${count} elements less a correction of ${showValue(correction)} — expected more than 0. The shape is ${show(x.shape)}.`,
     );
   }
-  const over = (t: Tensor, scale: number): Tensor =>
-    list.length ? reduced('sum', t, list, scale) : elementwise(name, 't * scale', t.shape, { t, scale });
+  const summed = (t: Tensor, by: number): Tensor =>
+    list.length ? reduced('sum', t, list, over(by)) : view(divided(t, over(by)), t.shape);
   const wide = noGrad(x.gpu, () => cast(x, 'f32'));
-  const centered = elementwise(`${name}_centered`, 'x - m', x.shape, { x: wide, m: over(wide, 1 / count) });
-  const shift = over(centered, 1 / count); // what rounding left of the mean
+  const centered = elementwise(`${name}_centered`, 'x - m', x.shape, { x: wide, m: summed(wide, count) });
+  const shift = summed(centered, count); // what rounding left of the mean
   const squares = elementwise(`${name}_squares`, '(x - m) * (x - m)', x.shape, { x: centered, m: shift });
-  const found = over(squares, 1 / (count - correction));
+  const found = summed(squares, count - correction);
   const kept = isRoot ? elementwise(name, 'sqrt(v)', found.shape, { v: found }) : found;
   const narrow = noGrad(x.gpu, () => cast(kept, dtype));
   const y = view(narrow, without(x.shape, list, keepDims));
   return record(name, y, [x], (given) => {
     const dy = cast(view(given, kept.shape), 'f32');
-    const scale = 1 / (count - correction);
-    const dx = isRoot
-      ? elementwise(`${name}_backward`, 'select(divide(dy, s) * ((x - m) * scale), V(0.0), s == V(0.0))', x.shape, {
-          dy,
-          x: centered,
-          m: shift,
-          s: kept,
-          scale,
-        })
-      : elementwise(`${name}_backward`, 'dy * ((x - m) * scale)', x.shape, {
-          dy,
-          x: centered,
-          m: shift,
-          scale: 2 * scale,
-        });
+    const slope = isRoot ? 'select(divide(dy, s) * (x - m), V(0.0), s == V(0.0))' : '2.0 * dy * (x - m)';
+    const operands = { dy, x: centered, m: shift, ...(isRoot && { s: kept }), by: count - correction };
+    const dx = elementwise(
+      `${name}_backward`,
+      `quotient(${slope}, by)`,
+      x.shape,
+      operands,
+      functionTexts(quotientFunction),
+    );
     return [cast(dx, x.dtype as Float)];
   });
 }

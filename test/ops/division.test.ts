@@ -3,8 +3,10 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { empty, run } from '../../engine/custom.js';
-import { scope, tensor } from '../../engine/index.js';
+import { scope, type Tensor, tensor, uniformStream } from '../../engine/index.js';
+import { elementwise } from '../../engine/ops/elementwise.js';
 import { elementwiseLayout, elementwiseShader } from '../../shaders/elementwise.js';
+import { functionTexts, quotientFunction } from '../../shaders/functions.js';
 import { closeTo } from '../close-to.js';
 import { testGpu } from '../gpu.js';
 
@@ -102,6 +104,54 @@ test('the gradient of a divisor at the ends of the range', async () => {
       return Math.abs(value) < 2 ** -126 ? 0 : value;
     }),
     { rtol: 1e-6 },
+  );
+});
+
+// A card's quotient of two numbers may be 2.5 units off. Whatever it gives, the rest tells how far.
+for (const off of [-4, -2, -1, 0, 1, 3]) {
+  for (const size of [4096, 4095]) {
+    test(`a quotient is rounded correctly where the driver's is ${off} off, ${size} of them`, async () => {
+      const gpu = await testGpu();
+      const next = uniformStream(7, size);
+      const edges = [0x800000, 0x800001, 0x800003, 0xfffffc, 0xfffffe, 0xffffff];
+      const mantissa = (): number =>
+        next() < 0.3 ? edges[Math.floor(next() * edges.length)]! : 0x800000 + Math.floor(next() * 0x800000);
+      const power = (from: number, to: number): number => 2 ** (from + Math.floor(next() * (to - from)));
+      const a = Float32Array.from({ length: size }, () => (next() < 0.5 ? -1 : 1) * mantissa() * power(-60, 60));
+      const n = Float32Array.from({ length: size }, () =>
+        next() < 0.5 ? 1 + Math.floor(next() * 5000) : mantissa() * power(-60, 40),
+      );
+      const estimate = 'var q = u32(f32(m) / f32(d) * f32(1u << shift));';
+      const functions = (wide: boolean): string => {
+        const text = functionTexts(quotientFunction)(wide);
+        assert.ok(text.includes(estimate), text);
+        return text.replace(estimate, `${estimate} q = u32(i32(q) + ${off});`);
+      };
+      const layout = elementwiseLayout([size], { a: [size], n: [size] });
+      const text = elementwiseShader('f32', 'quotients', 'quotient(a, n)', layout, [], functions);
+      await scope(gpu, async () => {
+        const result = empty(gpu, [size]);
+        run(text, { a_: tensor(gpu, a), n_: tensor(gpu, n), result }, { threads: size });
+        assert.equal(
+          await result.read(),
+          a.map((v, i) => v / n[i]!),
+        );
+      });
+    });
+  }
+}
+
+test('a quotient of what has no mantissa, or of numbers that leave the range', async () => {
+  const gpu = await testGpu();
+  const a = Float32Array.of(0, -0, Infinity, -Infinity, NaN, 1e-38, 3e38, -3e38, 3e38, 1);
+  const n = Float32Array.of(3, 7, 49, 5, 3, 1e6, 0.5, 0.25, 1e-10, Infinity);
+  const of = (x: Tensor, y: Tensor): Tensor =>
+    elementwise('quotients', 'quotient(a, n)', [10], { a: x, n: y }, functionTexts(quotientFunction));
+  const found = await scope(gpu, () => of(tensor(gpu, a), tensor(gpu, n)).read());
+  closeTo(
+    found,
+    a.map((v, i) => v / n[i]!),
+    { atol: 2 ** -126 },
   );
 });
 
