@@ -49,7 +49,7 @@ export function storageOf(gpu: Gpu, owned: Owned): Storage {
 }
 
 /** Makes the driver check it at once: binding it shows whether it is this device's, submitting whether it still exists. */
-function probe(gpu: Gpu, { op, label, entry, resource }: Owned): Outcome {
+function probe(gpu: Gpu, { op, object, label, entry, resource }: Owned): Outcome {
   const { device } = gpu;
   return gpu.guard(
     () => {
@@ -61,7 +61,8 @@ function probe(gpu: Gpu, { op, label, entry, resource }: Owned): Outcome {
       pass.end();
       device.queue.submit([encoder.finish()]);
     },
-    ({ message }) => `${op}: '${label}' is nothing that this device can bind now. ${message}`,
+    ({ message }) =>
+      `${op}: '${label}' is no ${'createView' in object ? 'texture' : 'buffer'} that this device can use now. ${message}`,
   ).outcome;
 }
 

@@ -360,13 +360,13 @@ test('a texture of another device, or a destroyed one, is an error of the launch
   const other = await openDevice({ quiet: true });
   try {
     const foreign = fromTexture(gpu, texture(other, [1, 1]));
-    await refuses(() => foreign.read(), GpuError, /bindable: 'picture' is nothing that this device can bind now/);
+    await refuses(() => foreign.read(), GpuError, /bindable: 'picture' is no texture that this device can use now/);
     await refuses(() => add(foreign, 1).read(), GpuError, /'picture'/);
     const gone = texture(gpu, [1, 1]);
     gone.destroy();
     toTexture(tensor(gpu, [1]), gone);
     flush(gpu);
-    await refuses(() => gpu.settled(), GpuError, /bindable: 'picture' is nothing that this device can bind now/);
+    await refuses(() => gpu.settled(), GpuError, /bindable: 'picture' is no texture that this device can use now/);
     const sampler = bindable(gpu, other.device.createSampler({ label: 'theirs' }));
     const y = empty(gpu, [1]);
     const text = `
