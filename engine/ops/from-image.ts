@@ -87,7 +87,8 @@ function pixelsOf(gpu: Gpu, source: ImageSource, width: number, height: number):
  * A tensor [H, W, C] of a picture as it is now: an ImageBitmap, ImageData, a canvas, an image or a video element, a VideoFrame. Values are
  * sRGB as stored, not multiplied by alpha; rows go from the top. f32: (v/255 − mean)/std; u8: v. No gradient. Not inside a captured step:
  * give the tensor to it as an argument. Throws a GpuError for a picture that the browser does not let out (of another origin) or
- * that has no pixels yet, and a ShapeError for what is no picture.
+ * that has no pixels yet, and a ShapeError for what is no picture. A VideoFrame takes the path of a canvas, but no test covers it: a copy of
+ * one, made of a canvas or of bytes, ends the software GPU (SwiftShader) of headless Chromium 143; the read rejects with a GpuLostError.
  * @example
  * const pixels = { width: 1, height: 1, data: Uint8ClampedArray.of(255, 0, 51, 255) }; // as ImageData, or a canvas, a video, …
  * console.log(await fromImage(gpu, pixels).read()); // [1, 0, 0.2]

@@ -1,5 +1,5 @@
-// Pictures become tensors: ImageData everywhere, and in a real browser bitmaps and canvases. (A copy of a video frame
-// ends the software GPU of that browser, whoever asks for it.)
+// Pictures become tensors: ImageData everywhere, and in a real browser bitmaps and canvases. (A copy of a VideoFrame,
+// made of a canvas or of bytes, ends the software GPU of that browser, whoever asks for it.)
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
