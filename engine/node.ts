@@ -28,7 +28,11 @@ type Create = (options: string[]) => GPU;
 
 let dawn: Promise<Create> | undefined;
 
-/** @internal The file of the package `webgpu`: beside wgrad, or where the program runs (wgrad may be installed globally). */
+/**
+ * @internal The file of the package `webgpu`: beside wgrad, or where the program runs (wgrad may be installed globally).
+ * @example
+ * console.log(/webgpu/.test(dawnFile())); // true
+ */
 export function dawnFile(): string | undefined {
   for (const from of [import.meta.url, join(process.cwd(), 'package.json')]) {
     try {
@@ -141,6 +145,9 @@ export interface OpenOptions {
 /**
  * Opens a GPU under Node. A software driver is announced in one line on stderr and never chosen over a GPU. To use one in a worker
  * thread, start the worker with `{ env: SHARE_ENV }`. Throws a GpuError that says what to install.
+ * @example
+ * const device = await openDevice({ adapter: 'null' }); // checks kernels and computes nothing; without options, the best GPU there is
+ * device.close(); console.log(device.adapter.driver); // null
  */
 export async function openDevice(options: OpenOptions = {}): Promise<Gpu> {
   checkOptions('openDevice', options, ['adapter', 'quiet', 'flags']);

@@ -52,6 +52,9 @@ export function swiftShaderFolder(): string | undefined {
  * Keeps SwiftShader, with its licence, in the user's cache folder: 7 MB. Every later `openDevice` of this user finds it there.
  * `tarball` gives the bytes of the package's tarball (`npm pack @sparticuz/chromium`), and is not called where a SwiftShader is there
  * already. Resolves with the folder. Rejects with a GpuError where it cannot run (it is for Linux x64), and where the tarball holds none.
+ * @example
+ * const tarball = async () => new Uint8Array(await (await fetch(url)).arrayBuffer()); // the url that `npm view @sparticuz/chromium dist.tarball` prints
+ * console.log(/swiftshader/.test(await keepSwiftShader(tarball))); // true
  */
 export async function keepSwiftShader(tarball: () => Promise<Uint8Array>): Promise<string> {
   if (!swiftShaderRuns) {

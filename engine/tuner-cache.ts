@@ -28,7 +28,11 @@ interface Saved {
   readonly verdicts?: Readonly<Record<string, Verdict>>;
 }
 
-/** The file that keeps the choices of an adapter. */
+/**
+ * The file that keeps the choices of an adapter.
+ * @example
+ * console.log(/tuned-.*\.json$/.test(tuningFile(gpu.adapter))); // true
+ */
 export function tuningFile(adapter: AdapterDescription): string {
   const name = (adapter.driver || adapter.device || 'gpu')
     .toLowerCase()
@@ -56,7 +60,12 @@ export function loadTuning(gpu: Gpu): void {
   });
 }
 
-/** Adds choices to the adapter's file. Returns its path. */
+/**
+ * Adds choices to the adapter's file. Returns its path.
+ * @example
+ * const choice = { choice: { rows: 4 }, ms: 1.2, defaultMs: 1.5, hash: '5f3a' }; // as the tuner measures them
+ * console.log(saveTuning(gpu, { 'my family': choice }) === tuningFile(gpu.adapter)); // true
+ */
 export const saveTuning = (gpu: Gpu, choices: Readonly<Record<string, Tuning>>): string => save(gpu, { choices });
 
 const sorted = <T>(record: Readonly<Record<string, T>>): Record<string, T> =>

@@ -34,20 +34,55 @@ const uniform =
 const he = ({ inputs }: { inputs: number }): number => Math.sqrt(2 / inputs);
 const xavier = ({ inputs, outputs }: { inputs: number; outputs: number }): number => Math.sqrt(2 / (inputs + outputs));
 
-/** Normal with variance 2/inputs, for layers before a ReLU (He et al., ICCV 2015). */
+/**
+ * Normal with variance 2/inputs, for layers before a ReLU (He et al., ICCV 2015).
+ * @example
+ * const weight = new Parameters(gpu, 1337).initial('weight', [64, 32], heNormal);
+ * console.log(await std(weight).item()); // 0.2448
+ */
 export const heNormal: Init = /* @__PURE__ */ normal(he);
-/** Uniform with variance 2/inputs. */
+/**
+ * Uniform with variance 2/inputs.
+ * @example
+ * const weight = new Parameters(gpu, 1337).initial('weight', [64, 32], heUniform);
+ * console.log(await max(weight).item()); // 0.4328
+ */
 export const heUniform: Init = /* @__PURE__ */ uniform(he);
-/** Normal with variance 2/(inputs + outputs) (Glorot & Bengio, AISTATS 2010). */
+/**
+ * Normal with variance 2/(inputs + outputs) (Glorot & Bengio, AISTATS 2010).
+ * @example
+ * const weight = new Parameters(gpu, 1337).initial('weight', [64, 32], xavierNormal);
+ * console.log(await std(weight).item()); // 0.1413
+ */
 export const xavierNormal: Init = /* @__PURE__ */ normal(xavier);
-/** Uniform with variance 2/(inputs + outputs). */
+/**
+ * Uniform with variance 2/(inputs + outputs).
+ * @example
+ * const weight = new Parameters(gpu, 1337).initial('weight', [64, 32], xavierUniform);
+ * console.log(await max(weight).item()); // 0.2499
+ */
 export const xavierUniform: Init = /* @__PURE__ */ uniform(xavier);
-/** Normal with mean 0 and standard deviation 1, as PyTorch's embeddings begin. */
+/**
+ * Normal with mean 0 and standard deviation 1, as PyTorch's embeddings begin.
+ * @example
+ * const weight = new Parameters(gpu, 1337).initial('weight', [64, 32], standardNormal);
+ * console.log(await std(weight).item()); // 0.9792
+ */
 export const standardNormal: Init = (_, uniform) => normalStream(uniform);
-/** All 0. */
+/**
+ * All 0.
+ * @example
+ * const weight = new Parameters(gpu, 1337).initial('weight', [4, 2], zeros);
+ * console.log(await max(weight).item()); // 0
+ */
 export const zeros: Init = () => () => 0;
 
-/** Normal with this standard deviation (0.02 if not given) before it is limited: values beyond two deviations are drawn again. */
+/**
+ * Normal with this standard deviation (0.02 if not given) before it is limited: values beyond two deviations are drawn again.
+ * @example
+ * const weight = new Parameters(gpu, 1337).initial('weight', [64, 32], truncatedNormal(0.02));
+ * console.log(await std(weight).item(), await max(weight).item()); // 0.01726 0.03997
+ */
 export const truncatedNormal =
   (std = 0.02): Init =>
   (_, uniform) => {

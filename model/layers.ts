@@ -49,7 +49,12 @@ export interface LinearLayerOptions {
   init?: Init;
 }
 
-/** A linear layer, x [..., I] → x · Wᵀ + b [..., O]; the weight is [O, I]. */
+/**
+ * A linear layer, x [..., I] → x · Wᵀ + b [..., O]; the weight is [O, I].
+ * @example
+ * const layer = linearLayer(new Parameters(gpu, 1337), 3, 8);
+ * console.log(layer(tensor(gpu, [[1, 2, 3]])).shape); // [1, 8]
+ */
 export function linearLayer(parameters: Parameters, inputs: number, outputs: number, options: LinearLayerOptions = {}) {
   const { weight, bias } = weightsOf(parameters, [outputs, inputs], options.init, options.bias);
   return (x: Tensor): Tensor => {
@@ -67,6 +72,9 @@ export interface EmbeddingLayerOptions {
 /**
  * A table of vectors by index: indices [...] from 0 to count − 1, u8, u32 or i32, → [..., width]. The parameter is `weight`, a tensor
  * [count, width]. An index outside gives NaN and trains nothing.
+ * @example
+ * const layer = embeddingLayer(new Parameters(gpu, 1337), 100, 8);
+ * console.log(layer(tensor(gpu, [7, 0, 99], [3], { dtype: 'u8' })).shape); // [3, 8]
  */
 export function embeddingLayer(
   parameters: Parameters,
@@ -104,6 +112,9 @@ const kernelOf = (kernel: number | readonly number[], rank: number): readonly nu
  * A convolution, kernel k along each axis or one number for each; x [N, H, W, I] → [N, H/stride, W/stride, O], or with rank 1 x [N, W, I],
  * with rank 3 x [N, D, H, W, I]. The fan-in is PyTorch's, I/groups · kernel. Pass `statistics` if a batch norm follows that uses the
  * batch's statistics.
+ * @example
+ * const layer = convLayer(new Parameters(gpu, 1337), 1, 8, 3, { stride: 2 });
+ * console.log(layer(tensor(gpu, new Float32Array(36), [1, 6, 6, 1])).shape); // [1, 3, 3, 8]
  */
 export function convLayer(
   parameters: Parameters,
@@ -139,6 +150,9 @@ export interface ConvTransposeLayerOptions {
 /**
  * A transposed convolution with bias, kernel 2 and stride 2 if not given: x [N, H, W, I] → [N, 2H, 2W, O], or with rank 1 x [N, W, I], with
  * rank 3 x [N, D, H, W, I]. Its weights are marked as transposed: PyTorch has their inputs first. The fan-in is PyTorch's, O/groups · kernel.
+ * @example
+ * const layer = convTransposeLayer(new Parameters(gpu, 1337), 1, 8);
+ * console.log(layer(tensor(gpu, new Float32Array(36), [1, 6, 6, 1])).shape); // [1, 12, 12, 8]
  */
 export function convTransposeLayer(
   parameters: Parameters,
@@ -158,6 +172,9 @@ export function convTransposeLayer(
 /**
  * Batch normalisation over all axes but the last with running statistics (momentum 0.1, ε 1e-5), LeakyReLU, then dropout. In train mode
  * each of `groups` is normalised by its own statistics, and the running ones follow those of `track`.
+ * @example
+ * const layer = normActivationLayer(new Parameters(gpu, 1337), 1, 0.5);
+ * console.log(await layer(tensor(gpu, [[-1], [1]]), { mode: 'train' }).read()); // [-0.5, 1]
  */
 export function normActivationLayer(parameters: Parameters, channels: number, slope: number) {
   const [gamma, beta] = scaleAndShift(parameters, channels);
@@ -181,13 +198,23 @@ export interface NormLayerOptions {
   epsilon?: number;
 }
 
-/** Layer norm of x [..., C] over the last axis. */
+/**
+ * Layer norm of x [..., C] over the last axis.
+ * @example
+ * const layer = layerNormLayer(new Parameters(gpu, 1337), 2);
+ * console.log(await layer(tensor(gpu, [[1, 3]])).read()); // [-1, 1]
+ */
 export function layerNormLayer(parameters: Parameters, channels: number, { epsilon = 1e-5 }: NormLayerOptions = {}) {
   const [gamma, beta] = scaleAndShift(parameters, channels);
   return (x: Tensor): Tensor => layerNorm(x, gamma, beta, { epsilon });
 }
 
-/** Group norm of x [N, ..., C] in `groups` of channels. */
+/**
+ * Group norm of x [N, ..., C] in `groups` of channels.
+ * @example
+ * const layer = groupNormLayer(new Parameters(gpu, 1337), 2, 4);
+ * console.log(await layer(tensor(gpu, [[1, 3, 10, 30]])).read()); // [-1, 1, -1, 1]
+ */
 export function groupNormLayer(
   parameters: Parameters,
   groups: number,
@@ -198,7 +225,12 @@ export function groupNormLayer(
   return (x: Tensor): Tensor => groupNorm(x, groups, gamma, beta, { epsilon });
 }
 
-/** Batch norm of x [..., C] with running statistics (momentum 0.1); in train mode by the batch's. */
+/**
+ * Batch norm of x [..., C] with running statistics (momentum 0.1); in train mode by the batch's.
+ * @example
+ * const layer = batchNormLayer(new Parameters(gpu, 1337), 1);
+ * console.log(await layer(tensor(gpu, [[1], [3]]), { mode: 'train' }).read()); // [-1, 1]
+ */
 export function batchNormLayer(parameters: Parameters, channels: number, { epsilon = 1e-5 }: NormLayerOptions = {}) {
   const [gamma, beta] = scaleAndShift(parameters, channels);
   const running = {
@@ -209,7 +241,12 @@ export function batchNormLayer(parameters: Parameters, channels: number, { epsil
     batchNorm(x, gamma, beta, { mode, running, epsilon });
 }
 
-/** Dropout with this rate in train mode, where it needs `random`; x itself otherwise. */
+/**
+ * Dropout with this rate in train mode, where it needs `random`; x itself otherwise.
+ * @example
+ * const layer = dropoutLayer(0.5), x = tensor(gpu, [1, 2, 3, 4, 5, 6, 7, 8]);
+ * console.log(await layer(x, { mode: 'train', random: createRandom(gpu, 1337) }).read()); // [2, 4, 6, 8, 10, 12, 14, 0]
+ */
 export const dropoutLayer =
   (rate: number) =>
   (x: Tensor, { mode = 'eval', random }: ForwardOptions = {}): Tensor => {
@@ -229,6 +266,9 @@ export interface AttentionLayerOptions {
 /**
  * Multi-head attention of a sequence to itself: x [N, T, width] → [N, T, width]; `heads` divides the width, and width/heads is 128 at
  * most. Linear layers `q_proj`, `k_proj`, `v_proj` and `out_proj`.
+ * @example
+ * const layer = attentionLayer(new Parameters(gpu, 1337), 8, 2, { causal: true });
+ * console.log(layer(tensor(gpu, new Float32Array(24), [1, 3, 8])).shape); // [1, 3, 8]
  */
 export function attentionLayer(
   parameters: Parameters,

@@ -15,7 +15,12 @@ import {
 } from '../engine/index.js';
 import type { Init } from './inits.js';
 
-/** Creates parameters and buffers under a prefix, all in one table. */
+/**
+ * Creates parameters and buffers under a prefix, all in one table.
+ * @example
+ * const parameters = new Parameters(gpu, 1337), weight = parameters.in('head').uniform('weight', [2, 3], 0.1);
+ * console.log([...parameters.trainable.keys()], weight.shape); // [head.weight] [2, 3]
+ */
 export class Parameters {
   readonly gpu: Gpu;
   readonly seed: number;
@@ -87,10 +92,20 @@ const layouts = new WeakMap<Tensor, WeightLayout>();
 export const markKernel = (weight: Tensor, layout: WeightLayout = {}): unknown =>
   layouts.set(weight, { kernel: true, ...layout });
 
-/** The layout of a parameter, which `toPyTorch` and `fromPyTorch` need to know. */
+/**
+ * The layout of a parameter, which `toPyTorch` and `fromPyTorch` need to know.
+ * @example
+ * const parameters = new Parameters(gpu, 1337), layer = convLayer(parameters, 1, 2, 3);
+ * console.log(layoutOf(parameters.trainable.get('weight')).kernel); // true
+ */
 export const layoutOf = (parameter: Tensor): WeightLayout => layouts.get(parameter) ?? {};
 
-/** Whether a tensor holds weights of a transposed convolution. */
+/**
+ * Whether a tensor holds weights of a transposed convolution.
+ * @example
+ * const parameters = new Parameters(gpu, 1337), layer = convTransposeLayer(parameters, 1, 2);
+ * console.log(isTransposed(parameters.trainable.get('weight'))); // true
+ */
 export const isTransposed = (weight: Tensor): boolean => layoutOf(weight).transposed ?? false;
 
 /** The members of every model. */
@@ -130,18 +145,33 @@ export interface Segmenter extends Module {
   readonly rank: 2 | 3;
 }
 
-/** The members that complete a model's function: `Object.assign(forward, moduleOf(parameters))`. */
+/**
+ * The members that complete a model's function: `Object.assign(forward, moduleOf(parameters))`.
+ * @example
+ * const parameters = new Parameters(gpu, 1337), layer = linearLayer(parameters, 3, 8);
+ * console.log([...Object.assign(layer, moduleOf(parameters)).state.keys()]); // [weight, bias]
+ */
 export const moduleOf = ({ gpu, trainable, buffers }: Parameters): Module => ({
   gpu,
   parameters: [...trainable.values()],
   state: new Map([...trainable, ...buffers]),
 });
 
-/** Number of trainable elements. */
+/**
+ * Number of trainable elements.
+ * @example
+ * const head = projection(gpu, { inputs: 4, hidden: 3, outputs: 2 });
+ * console.log(countParameters(head)); // 23
+ */
 export const countParameters = (...modules: Module[]): number =>
   modules.reduce((sum, { parameters }) => sum + parameters.reduce((n, p) => n + p.size, 0), 0);
 
-/** Copies parameters and running statistics of `from` into `to`, a module of the same architecture, on the GPU. */
+/**
+ * Copies parameters and running statistics of `from` into `to`, a module of the same architecture, on the GPU.
+ * @example
+ * const [to, from] = [1, 2].map((seed) => projection(gpu, { inputs: 4, seed }));
+ * copyState(to, from); console.log((await to.parameters[0].read())[0] === (await from.parameters[0].read())[0]); // true
+ */
 export function copyState(to: Module, from: Module): void {
   const zero = tensor(to.gpu, 0, [], { label: 'copy.decay' });
   noGrad(to.gpu, () => ema([...to.state.values()], [...from.state.values()], zero));

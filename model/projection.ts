@@ -12,7 +12,12 @@ export interface Projection extends Module {
   readonly head: ProjectionHead;
 }
 
-/** A projection head with random weights, for images of `rank` axes (default 2). */
+/**
+ * A projection head with random weights, for images of `rank` axes (default 2).
+ * @example
+ * const head = projection(gpu, { inputs: 16, outputs: 8 });
+ * console.log(head(tensor(gpu, new Float32Array(64), [1, 2, 2, 16])).shape); // [1, 2, 2, 8]
+ */
 export function projection(
   gpu: Gpu,
   options: { inputs: number; hidden?: number; outputs?: number; seed?: number; rank?: 2 | 3 },

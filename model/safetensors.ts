@@ -3,7 +3,12 @@
 import { fromHalf } from '../engine/custom.js';
 import type { WeightLayout } from './module.js';
 
-/** Thrown for bytes that are not a whole, consistent safetensors file; the message says why, without a file name. */
+/**
+ * Thrown for bytes that are not a whole, consistent safetensors file; the message says why, without a file name.
+ * @example
+ * try { decodeSafetensors(new Uint8Array(3)); } catch (error) { console.log(error.name, error.message); } // SafetensorsError it has 3 bytes
+ * console.log(new SafetensorsError('it is cut off') instanceof Error); // true
+ */
 export class SafetensorsError extends Error {
   override name = 'SafetensorsError';
 }
@@ -41,6 +46,9 @@ function numbersOf(bytes: Uint8Array, dtype: string): Float32Array {
 /**
  * The bytes of a safetensors file of float32 arrays and text metadata; the metadata comes first in its header. Throws a RangeError for
  * an array that does not fill its shape.
+ * @example
+ * const bytes = encodeSafetensors(new Map([['w', { shape: [2], data: Float32Array.of(1, 2) }]]), { by: 'me' });
+ * console.log(decodeSafetensors(bytes).metadata.by); // me
  */
 export function encodeSafetensors(
   arrays: ReadonlyMap<string, NamedArray>,
@@ -70,6 +78,9 @@ export function encodeSafetensors(
 /**
  * The arrays of floating-point numbers (and PyTorch's I64 counters) in a safetensors file, as float32, and its metadata. Throws a
  * SafetensorsError.
+ * @example
+ * const bytes = encodeSafetensors(new Map([['w', { shape: [2], data: Float32Array.of(1, 2) }]]));
+ * console.log(decodeSafetensors(bytes).arrays.get('w').data); // [1, 2]
  */
 export function decodeSafetensors(bytes: Uint8Array): {
   arrays: Map<string, NamedArray>;
@@ -143,6 +154,9 @@ function duplicateKey(text: string): string | undefined {
 /**
  * Convolution weights [O, …kernel, I] to PyTorch's [O, I, …kernel] or, where they are those of a transposed convolution, [I, O/groups,
  * …kernel] from [O, …kernel, I/groups]. Without a layout, shapes of four axes and more are weights of a convolution; others stay.
+ * @example
+ * const { shape, data } = toPyTorch({ shape: [1, 1, 2, 2], data: Float32Array.of(1, 2, 3, 4) });
+ * console.log(shape, data); // [1, 2, 1, 2] [1, 3, 2, 4]
  */
 export function toPyTorch({ shape, data }: NamedArray, layout: WeightLayout = {}): NamedArray {
   const { kernel = shape.length > 3, transposed = false, groups = 1 } = layout;
@@ -167,7 +181,12 @@ const placeOf = (outputs: number, inputs: number, transposed: boolean, groups: n
     transposed ? (Math.floor(o / ofGroup) * inputs + i) * ofGroup + (o % ofGroup) : o * inputs + i;
 };
 
-/** PyTorch's [O, I, …kernel], or transposed [I, O/groups, …kernel], to our [O, …kernel, I/groups]; other shapes stay, as in `toPyTorch`. */
+/**
+ * PyTorch's [O, I, …kernel], or transposed [I, O/groups, …kernel], to our [O, …kernel, I/groups]; other shapes stay, as in `toPyTorch`.
+ * @example
+ * const { shape, data } = fromPyTorch({ shape: [1, 2, 1, 2], data: Float32Array.of(1, 3, 2, 4) });
+ * console.log(shape, data); // [1, 1, 2, 2] [1, 2, 3, 4]
+ */
 export function fromPyTorch({ shape, data }: NamedArray, layout: WeightLayout = {}): NamedArray {
   const { kernel = shape.length > 3, transposed = false, groups = 1 } = layout;
   if (!kernel) return { shape, data };

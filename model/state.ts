@@ -112,12 +112,17 @@ export interface StateOptions {
 /**
  * Names of PyTorch's own layers: those of this package, but that `nn.MultiheadAttention` keeps the projections of queries, keys and values
  * as one `in_proj_weight` and one `in_proj_bias`. Where modules have other names, too: `(name) => torchNames(name.replace(…))`.
+ * @example
+ * console.log(torchNames('encoder.0.k_proj.weight')); // encoder.0.in_proj_weight
  */
 export const torchNames = (name: string): string => name.replace(/(^|\.)[qkv]_proj\.(weight|bias)$/, '$1in_proj_$2');
 
 /**
  * A module's parameters and running statistics as the bytes of a safetensors file, float32 in PyTorch's layout, under their own names or
  * those that the option `names` gives them. Rejects with a ShapeError for values that are not finite.
+ * @example
+ * const bytes = await saveState(projection(gpu, { inputs: 4, hidden: 3, outputs: 2 }));
+ * console.log([...decodeSafetensors(bytes).arrays.keys()]); // [projection.0.weight, projection.0.bias, projection.2.weight, projection.2.bias]
  */
 export async function saveState(
   { state }: Pick<Module, 'state'>,
@@ -135,6 +140,9 @@ export async function saveState(
  * Loads what `saveState`, the trainer or PyTorch saved into a module of the same architecture. Throws a SafetensorsError for bytes
  * that are no whole safetensors file, and a ShapeError for values that are not finite and for another architecture, with the names that
  * do not fit; the module then keeps its values.
+ * @example
+ * const [to, from] = [1, 2].map((seed) => projection(gpu, { inputs: 4, seed }));
+ * loadState(to, await saveState(from)); console.log((await to.parameters[0].read())[0] === (await from.parameters[0].read())[0]); // true
  */
 export function loadState(module: Pick<Module, 'state'>, bytes: Uint8Array, { names }: StateOptions = {}): void {
   const { arrays } = decodeSafetensors(bytes);

@@ -40,7 +40,12 @@ function convBlock(parameters: Parameters, inputs: number, outputs: number, rate
   };
 }
 
-/** A UNet with random weights, on `gpu`. */
+/**
+ * A UNet with random weights, on `gpu`.
+ * @example
+ * const network = unet(gpu, { inChannels: 1, classes: 4, features: [8, 16] });
+ * console.log(network(tensor(gpu, new Float32Array(64), [1, 8, 8, 1])).shape); // [1, 8, 8, 4]
+ */
 export function unet(gpu: Gpu, options: UNetOptions): Segmenter {
   const {
     inChannels,

@@ -35,7 +35,12 @@ export function vnetBlocks(levels: number): { name: string; level: number; convo
   });
 }
 
-/** A V-Net with random weights, on `gpu`. */
+/**
+ * A V-Net with random weights, on `gpu`.
+ * @example
+ * const network = vnet(gpu, { inChannels: 1, classes: 2, features: [4, 8] });
+ * console.log(network(tensor(gpu, new Float32Array(64), [1, 4, 4, 4, 1])).shape); // [1, 4, 4, 4, 2]
+ */
 export function vnet(gpu: Gpu, options: VNetOptions): Segmenter {
   const {
     inChannels,

@@ -4,7 +4,12 @@
 import { ShapeError } from '../../engine/index.js';
 import { axesOf, type NetworkSizes, type OnnxOptions, type OnnxWeights, onnxNetwork } from './network.js';
 
-/** Channels, classes, levels and rank of a UNet, from the shapes of its weights. Throws a ShapeError if they are not a UNet's. */
+/**
+ * Channels, classes, levels and rank of a UNet, from the shapes of its weights. Throws a ShapeError if they are not a UNet's.
+ * @example
+ * const { arrays } = decodeSafetensors(await saveState(unet(gpu, { inChannels: 1, classes: 4, features: [8, 16] })));
+ * console.log(unetSizes(arrays).features, unetSizes(arrays).multiple); // [8, 16] 2
+ */
 export function unetSizes(weights: OnnxWeights): NetworkSizes {
   const features: number[] = [];
   for (;;) {
@@ -31,6 +36,9 @@ const encoderBlock = (level: number): string =>
  * [batch, inChannels, height, width] the `logits` and `probabilities` [batch, classes, height, width] and the `labels`
  * [batch, height, width] (uint8); in 3-D with the depth before the height. Throws a ShapeError that lists what is missing, unknown or of
  * another shape.
+ * @example
+ * const { arrays } = decodeSafetensors(await saveState(unet(gpu, { inChannels: 1, classes: 4, features: [8, 16] })));
+ * console.log(unetOnnx(arrays).length > 20_000); // true
  */
 export function unetOnnx(weights: OnnxWeights, options: OnnxOptions = {}): Uint8Array<ArrayBuffer> {
   const sizes = unetSizes(weights);

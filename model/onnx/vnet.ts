@@ -4,7 +4,12 @@ import { ShapeError } from '../../engine/index.js';
 import { vnetBlocks } from '../vnet.js';
 import { axesOf, type NetworkSizes, type OnnxOptions, type OnnxWeights, onnxNetwork } from './network.js';
 
-/** Channels, classes, levels and rank of a V-Net, from the shapes of its weights. Throws a ShapeError where they are no V-Net's. */
+/**
+ * Channels, classes, levels and rank of a V-Net, from the shapes of its weights. Throws a ShapeError where they are no V-Net's.
+ * @example
+ * const { arrays } = decodeSafetensors(await saveState(vnet(gpu, { inChannels: 1, classes: 2, features: [4, 8] })));
+ * console.log(vnetSizes(arrays).features, vnetSizes(arrays).rank); // [4, 8] 3
+ */
 export function vnetSizes(weights: OnnxWeights): NetworkSizes {
   const shapeOf = (name: string) => weights.get(`${name}.weight`)?.shape;
   const features: number[] = [];
@@ -29,6 +34,9 @@ export function vnetSizes(weights: OnnxWeights): NetworkSizes {
  * [batch, inChannels, depth, height, width] the `logits` and `probabilities` [batch, classes, depth, height, width] and the `labels`
  * [batch, depth, height, width] (uint8); without the depth in 2-D. Throws a ShapeError that lists what is missing, unknown or of another
  * shape.
+ * @example
+ * const { arrays } = decodeSafetensors(await saveState(vnet(gpu, { inChannels: 1, classes: 2, features: [4, 8] })));
+ * console.log(vnetOnnx(arrays).length > 20_000); // true
  */
 export function vnetOnnx(weights: OnnxWeights, options: OnnxOptions = {}): Uint8Array<ArrayBuffer> {
   const sizes = vnetSizes(weights);
