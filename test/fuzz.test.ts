@@ -24,32 +24,55 @@ import {
   tensor,
   uniformStream,
 } from '../engine/index.js';
+import * as ops from '../engine/ops/index.js';
 import { checkProgram, modesOf } from './fuzz/check.js';
 import { expectations } from './fuzz/expected.js';
 import { drawProgram } from './fuzz/generate.js';
+import { meanings } from './fuzz/meaning.js';
+import { around, left, rows } from './fuzz/ops.js';
 import { codeOf } from './fuzz/print.js';
-import type { Api, Program } from './fuzz/program.js';
+import { type Api, opsOf, type Program, random } from './fuzz/program.js';
 import { runProgram, wholeApi } from './fuzz/run.js';
 import { lacking, testGpu } from './gpu.js';
 import { unless } from './unless.js';
 
 const test = suite('fuzz');
 const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
-const few = { half: false, calls: [14, 22], narrow: true } as const;
+const few = { half: false, calls: [14, 22], narrow: true, turns: 5 } as const;
+const seeds = Array.from({ length: 20 }, (_, i) => i + 8);
+const drawn = new Map(seeds.map((seed) => [seed, drawProgram(seed, few)]));
 
-for (const first of [1, 9, 17]) {
-  test(`random programs of seeds ${first} to ${first + 7}`, async () => {
+for (const first of [8, 15, 22]) {
+  const some = seeds.filter((seed) => seed >= first && seed < first + 7);
+  test(`random programs of seeds ${some[0]} to ${some.at(-1)}`, async () => {
     const gpu = await testGpu();
-    for (let seed = first; seed < first + 8; seed++) {
-      const { report } = await checkProgram(gpu, drawProgram(seed, few), seed);
+    for (const seed of some) {
+      const { report } = await checkProgram(gpu, drawn.get(seed)!, seed);
       assert.not(report, `seed ${seed}: ${report}`);
     }
   });
 }
 
-unless(await lacking('shader-f16'), test)('random programs with f16, of seeds 25 to 28', async () => {
+const inPrograms = [...rows.flatMap(({ names }) => names), ...around].sort();
+
+test('every op is drawn, or left out for a reason', () => {
+  const functions = Object.entries(ops).flatMap(([name, value]) => (typeof value === 'function' ? [name] : []));
+  assert.equal([...inPrograms, ...Object.keys(left)].sort(), functions.sort());
+  const calls = inPrograms.filter((name) => !(around as readonly string[]).includes(name));
+  assert.equal(Object.keys(meanings).sort(), calls);
+});
+
+test('these programs have every op, and compare what depends on it', () => {
+  const compared = new Set([...drawn.values()].flatMap((program) => [...opsOf(program, true)]));
+  assert.equal(
+    inPrograms.filter((name) => !compared.has(name)),
+    [],
+  );
+});
+
+unless(await lacking('shader-f16'), test)('random programs with f16, of seeds 28 to 31', async () => {
   const gpu = await testGpu();
-  for (let seed = 25; seed < 29; seed++) {
+  for (let seed = 28; seed < 32; seed++) {
     const { report } = await checkProgram(gpu, drawProgram(seed, { half: true, calls: [14, 22], narrow: true }), seed);
     assert.not(report, `seed ${seed}: ${report}`);
   }
@@ -88,7 +111,7 @@ const rich: Program = {
           running: { mean: { $: 5 }, variance: { $: 6 } },
           mode: 'train',
           slope: 0.2,
-          dropout: { rate: 0.5, random: { random: true } },
+          dropout: { rate: 0.5, random },
         },
       ],
     },

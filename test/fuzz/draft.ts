@@ -2,8 +2,9 @@
 // where it is. Few sizes, so that kernels repeat.
 import { uniformStream } from '../../engine/index.js';
 import { meaningOf } from './meaning.js';
-import { type Argument, type Call, type Leaf, numbersOf, type Ref, substitute } from './program.js';
-import { type Draws, type Real, Tape } from './reference.js';
+import { type Argument, type Call, gpu, type Leaf, numbersOf, type Ref, substitute } from './program.js';
+import { type Draws, leafOf, type Real, Tape } from './reference.js';
+import { NoMeaning } from './shapes.js';
 
 export interface DrawOptions {
   /** Casts to f16 may occur. */
@@ -12,6 +13,8 @@ export interface DrawOptions {
   readonly calls: readonly [least: number, most: number];
   /** Fewer sizes, so that few kernels are compiled. */
   readonly narrow: boolean;
+  /** So many ops are drawn whose turn it is by the seed: seeds in a row have them all. */
+  readonly turns?: number;
 }
 
 /** Thrown by a draw that leads nowhere; what it added goes. */
@@ -29,6 +32,7 @@ export class Draft {
   readonly #tape = new Tape();
   readonly #draws: Draws;
   #untracked = false;
+  #near: Value | undefined;
   #next = 0;
 
   constructor(seed: number, options: DrawOptions) {
@@ -49,10 +53,10 @@ export class Draft {
   real = (x: Value): Real => this.#values.get(x.$)!;
   shape = (x: Value): readonly number[] => this.real(x).shape;
 
-  leaf(kind: Leaf['kind'], shape: readonly number[], low: number, high: number): Value {
-    const leaf = { id: this.#next++, kind, shape, low, high };
+  leaf(kind: Leaf['kind'], shape: readonly number[], low: number, high: number, rows?: readonly number[]): Value {
+    const leaf = { id: this.#next++, kind, shape, low, high, ...(rows && { rows }) };
     this.leaves.push(leaf);
-    this.#values.set(leaf.id, this.#tape.constant(numbersOf(this.seed, leaf, 0), shape));
+    this.#values.set(leaf.id, leafOf(this.#tape, leaf, numbersOf(this.seed, leaf, 0)));
     return { $: leaf.id };
   }
 
@@ -61,15 +65,25 @@ export class Draft {
 
   /** A call; Unfit where it is not defined or its numbers are of no use. */
   call(name: string, ...args: readonly Argument[]): Value {
-    const call: Call = { id: this.#next++, name, args, ...(this.#untracked && { untracked: true }) };
+    return this.part(undefined, name, ...args);
+  }
+
+  /** A call of an op that gives several tensors, one of which is the value. */
+  part(part: string | undefined, name: string, ...args: readonly Argument[]): Value {
+    const call: Call = {
+      ...{ id: this.#next++, name, args },
+      ...(this.#untracked && { untracked: true }),
+      ...(part !== undefined && { part }),
+    };
     this.calls.push(call);
+    const sources = { random: this.#draws, gpu };
     const y = meaningOf(
       this.#tape,
-      name,
-      substitute(args, (id) => this.#values.get(id), this.#draws),
+      call,
+      substitute(args, (id) => this.#values.get(id), sources),
     );
     const most = y.data.reduce((m, v) => Math.max(m, Math.abs(v)), 0);
-    if (!(most < 40) || !(most > 1e-3) || y.data.length > 2200) throw new Unfit();
+    if (y.data.length > 2200 || !(y.integer || (most < 40 && most > 1e-3))) throw new Unfit();
     if (this.options.narrow && rare(y.shape) && this.chance(0.8)) throw new Unfit();
     this.#values.set(call.id, y);
     return { $: call.id };
@@ -92,30 +106,51 @@ export class Draft {
       work();
       return true;
     } catch (error) {
-      if (!(error instanceof Unfit) && !(error instanceof RangeError)) throw error;
+      if (!(error instanceof Unfit) && !(error instanceof NoMeaning)) throw error;
       this.leaves.length = before[0];
       this.calls.length = before[1];
       return false;
     }
   }
 
-  /** Values of calls and float leaves, later ones likelier. */
+  /** Values of calls and leaves that are f32, later ones likelier. */
   pick(fits: (x: Real) => boolean = () => true): Value {
+    return this.#pick((x) => !x.half && !x.integer && fits(x));
+  }
+
+  /** Integers, likewise. */
+  pickInteger(fits: (x: Real) => boolean = () => true): Value {
+    return this.#pick((x) => x.integer !== undefined && fits(x));
+  }
+
+  /** The value of the last call that `work` makes; what it picks first is `x`, if that fits. Undefined if it makes no f32. */
+  near(x: Value, work: () => unknown): Value | undefined {
+    this.#near = x;
+    try {
+      work();
+    } finally {
+      this.#near = undefined;
+    }
+    const last = { $: this.calls.at(-1)!.id };
+    return this.real(last).half || this.real(last).integer ? undefined : last;
+  }
+
+  #pick(fits: (x: Real) => boolean): Value {
+    const near = this.#near;
+    this.#near = undefined;
+    if (near && fits(this.real(near))) return near;
     const ids = [
-      ...this.leaves.filter(({ kind }) => kind === 'parameter' || kind === 'input').map(({ id }) => id),
+      ...this.leaves
+        .filter(({ kind }) => kind === 'parameter' || kind === 'input' || kind === 'labels')
+        .map(({ id }) => id),
       ...this.calls.map(({ id }) => id),
-    ].filter((id) => {
-      const x = this.#values.get(id)!;
-      return !x.half && fits(x);
-    });
+    ].filter((id) => fits(this.#values.get(id)!));
     if (!ids.length) throw new Unfit();
     return { $: ids[Math.floor((1 - this.#uniform() ** 3) * ids.length * 0.999999)]! };
   }
 }
 
-export const sizeOf = (shape: readonly number[]): number => shape.reduce((product, n) => product * n, 1);
 export const isImage = ({ shape }: Real): boolean => shape.length === 4 || shape.length === 5;
-export const same = (a: readonly number[], b: readonly number[]): boolean => `${a}` === `${b}`;
 
 /** Spatial sizes at which convolutions and norms are drawn: others are left to cheap kernels. */
 const sizes = new Set(['4,6', '6,4', '2,3', '8,12', '5,7', '4,4', '2,12', '2,4,4', '4,2,4', '1,2,2', '4,8,8', '3,4,2']);

@@ -2,8 +2,9 @@
 // rounding in every result, and their spread is the measure.
 
 import { meaningOf } from './meaning.js';
-import { hyperparameters, numbersOf, type Program, substitute, weightsOf } from './program.js';
-import { type Draws, noiseOf, type Real, Tape } from './reference.js';
+import { changes, hyperparameters, numbersOf, type Program, type Stepping, substitute, weightsOf } from './program.js';
+import { type Draws, leafOf, noiseOf, type Real, Tape } from './reference.js';
+import { NoMeaning } from './shapes.js';
 
 /** Numbers by name: `value 7`, `gradient of 3`, `state 2`. */
 export type Named = Map<string, Float64Array>;
@@ -36,29 +37,27 @@ function runStep(program: Program, step: number, state: Map<string, Float64Array
   for (const leaf of program.leaves) {
     const key = `state ${leaf.id}`;
     let data = numbersOf(program.seed, leaf, step);
-    if (leaf.kind !== 'input' && leaf.kind !== 'labels') {
+    if (!changes(leaf)) {
       data = state.get(key) ?? data;
       state.set(key, data);
     }
     // Steps change state in place: the tape keeps the numbers it has read.
-    values.set(
-      leaf.id,
-      tape.constant(leaf.kind === 'parameter' ? data.slice() : data, leaf.shape, leaf.kind === 'parameter'),
-    );
+    values.set(leaf.id, leafOf(tape, leaf, leaf.kind === 'parameter' ? data.slice() : data));
   }
   const draws: Draws = { seed: program.seed, step, stream: 0 };
-  for (const { id, name, args, untracked } of program.calls) {
+  for (const call of program.calls) {
+    const { id, args, untracked } = call;
     tape.tracking = !untracked;
     const given = substitute(
       args,
       (ref) => {
         const value = values.get(ref);
-        if (!value) throw new RangeError(`no meaning: value ${ref} is not there`);
+        if (!value) throw new NoMeaning(`value ${ref} is not there`);
         return value;
       },
-      draws,
+      { random: draws },
     );
-    const y = meaningOf(tape, name, given);
+    const y = meaningOf(tape, call, given);
     if (program.wanted.includes(id)) y.wanted = true;
     values.set(id, y);
   }
@@ -103,7 +102,33 @@ function lossOf(program: Program, tape: Tape, values: ReadonlyMap<number, Real>)
       [() => 1, () => 1],
     ),
   );
-  return { value, seed: Float64Array.of(1) };
+  return { value, seed: Float64Array.of(program.stepping?.scaled ? hyperparameters.scale : 1) };
+}
+
+/** The gradients of the parameters, times what their common norm asks for. */
+function clipped(
+  tape: Tape,
+  { parameters, clip, scaled }: Stepping,
+  gradients: ReadonlyMap<Real, Float64Array>,
+  values: ReadonlyMap<number, Real>,
+): Float64Array[] {
+  const all = parameters.map((id) => {
+    const g = gradients.get(values.get(id)!);
+    if (!g) throw new NoMeaning(`parameter ${id} has no gradient`);
+    return scaled ? g.map((v) => v / hyperparameters.scale) : g;
+  });
+  if (clip === undefined) return all;
+  const whole = tape.settle(Float64Array.of(Math.hypot(...all.map((g) => norm(g)))), false, undefined, 4)[0]!;
+  tape.kinks.push(Float64Array.of(whole - clip));
+  const factor = whole > clip ? clip / whole : 1;
+  return all.map((g) =>
+    tape.settle(
+      g.map((v) => v * factor),
+      false,
+      undefined,
+      2,
+    ),
+  );
 }
 
 function takeStep(
@@ -116,6 +141,7 @@ function takeStep(
   const { stepping } = program;
   if (!stepping) return;
   const { lr, decay, sgd, adamw } = hyperparameters;
+  const given = clipped(tape, stepping, gradients, values);
   const kept = (key: string, size: number): Float64Array => {
     if (!state.has(key)) state.set(key, new Float64Array(size));
     return state.get(key)!;
@@ -124,8 +150,7 @@ function takeStep(
   time[0]!++;
   stepping.parameters.forEach((id, index) => {
     const p = state.get(`state ${id}`)!;
-    const g = gradients.get(values.get(id)!);
-    if (!g) throw new RangeError(`no meaning: parameter ${id} has no gradient`);
+    const g = given[index]!;
     const size = new Float64Array(p.length);
     if (stepping.kind === 'sgd') {
       const v = kept(`velocity ${id}`, p.length);
@@ -185,6 +210,18 @@ function toleranceOf(exact: Float64Array, noisy: readonly Float64Array[]): Float
   return tolerance.map((most) => spread * (most + root) + 1e-30);
 }
 
+/** A step without noise and with it; undefined if its numbers are no test of some op. */
+function runsOf(program: Program, step: number, states: readonly Map<string, Float64Array>[]): Step[] | undefined {
+  try {
+    return states.map((state, k) =>
+      runStep(program, step, state, k ? noiseOf(977 * program.seed + 31 * step + k) : undefined),
+    );
+  } catch (error) {
+    if (error instanceof NoMeaning && step > 0) return undefined;
+    throw error;
+  }
+}
+
 /**
  * What to compare at each step. It ends before the first step that is no test: one with numbers that are not finite, that
  * rounding may carry over a kink, or that say nothing because rounding alone changes them much.
@@ -194,9 +231,8 @@ export function expectations(program: Program, samples: number): Expectations {
   const steps: Map<string, Bounds>[] = [];
   let outputs: (readonly number[])[] = [];
   for (let step = 0; step < program.steps; step++) {
-    const runs = states.map((state, k) =>
-      runStep(program, step, state, k ? noiseOf(977 * program.seed + 31 * step + k) : undefined),
-    );
+    const runs = runsOf(program, step, states);
+    if (!runs) break;
     const [exact, ...noisy] = runs as [Step, ...Step[]];
     outputs = program.outputs.map((id) => exact.values.get(id)!.shape);
     const certain = exact.kinks.every((distances, i) => {

@@ -1,12 +1,14 @@
 // Draws programs: calls by `moves`, then what of them is put out, read and stepped.
-import { Draft, type DrawOptions, isImage } from './draft.js';
+import { Draft, type DrawOptions, isImage, type Value } from './draft.js';
 import { expectations } from './expected.js';
 import { convolution } from './layers.js';
-import { drawMove, inHalf } from './moves.js';
+import { drawMove, drawOp, inHalf } from './moves.js';
+import { rows } from './ops.js';
 import {
   type Argument,
   type Call,
   differentiable,
+  inPlace,
   type Program,
   type Ref,
   reaching,
@@ -33,14 +35,14 @@ const narrowGeometries = [
 /** The program of a seed: the first one of its stream that tests something. */
 export function drawProgram(seed: number, options: DrawOptions): Program {
   for (let attempt = 0; attempt < 200; attempt++) {
-    const program = drawn(seed * 1000 + attempt, options);
+    const program = drawn(seed, seed * 1000 + attempt, options);
     if (program && expectations(program, 4).steps.length) return program;
   }
   throw new Error(`fuzz: seed ${seed} gives no program.`);
 }
 
-function drawn(seed: number, options: DrawOptions): Program | undefined {
-  const d = new Draft(seed, options);
+function drawn(seed: number, stream: number, options: DrawOptions): Program | undefined {
+  const d = new Draft(stream, options);
   const shape = d.of(options.narrow ? narrowGeometries : geometries);
   d.leaf(d.chance(0.6) ? 'input' : 'parameter', shape, -1, 1);
   if (d.chance(0.4)) d.leaf(d.chance(0.6) ? 'input' : 'parameter', shape, -1, 1);
@@ -48,15 +50,26 @@ function drawn(seed: number, options: DrawOptions): Program | undefined {
   const [least, most] = options.calls;
   const wanted = least + d.below(most - least + 1);
   const half = options.half && d.chance(0.1);
+  const turns = turnsOf(seed, options.turns ?? 0);
+  const asked: Value[] = [];
   for (let tries = 0; d.calls.length < (half ? Math.min(10, wanted) : wanted) && tries < 10 * most; tries++) {
-    const move = half && d.chance(0.2) ? inHalf : drawMove(d);
-    d.attempt(() => move(d));
+    const turn = turns.length && d.chance(0.5) ? turns[0] : undefined;
+    const move = turn !== undefined ? () => drawOp(d, turn) : half && d.chance(0.2) ? inHalf : drawMove(d);
+    if (!d.attempt(() => move(d)) || turn === undefined) continue;
+    turns.shift();
+    asked.push({ $: d.calls.at(-1)!.id });
   }
-  return finished(d);
+  return turns.length ? undefined : finished(d, asked);
+}
+
+/** The ops whose turn it is. */
+function turnsOf(seed: number, count: number): string[] {
+  const names = rows.flatMap((row) => row.names);
+  return Array.from({ length: count }, (_, i) => names[(seed * count + i) % names.length]!);
 }
 
 /** Chooses outputs, what is read, and how parameters are stepped. */
-function finished(d: Draft): Program | undefined {
+function finished(d: Draft, asked: readonly Value[]): Program | undefined {
   const used = new Set(d.calls.flatMap(({ args }) => refsOf(args)));
   const tracked = trackedOf(d.leaves, d.calls);
   const usable = (id: number): boolean => tracked.has(id) && !d.real({ $: id }).half;
@@ -66,9 +79,11 @@ function finished(d: Draft): Program | undefined {
   if (middle.length && d.chance(0.4)) outputs.push(d.of(middle));
   if (!outputs.length) return undefined;
   const views = viewsOfState(d);
+  const reaches = new Set(reaching(d.calls, outputs).map(({ id }) => id));
+  const unseen = (id: number): boolean => asked.some(({ $ }) => $ === id) && !reaches.has(id);
   const reads = d.calls
     .map(({ id }) => id)
-    .filter((id) => !views.has(id) && d.chance(outputs.includes(id) ? 0.6 : 0.1));
+    .filter((id) => !views.has(id) && (unseen(id) || d.chance(outputs.includes(id) ? 0.6 : 0.1)));
   const wanted = d.chance(0.3) ? shuffled(d, middle).slice(0, 1 + d.below(2)) : [];
   const seeded = outputs.length === 1 && d.chance(0.5);
   const calls = d.chance(0.5) ? reaching(d.calls, [...outputs, ...reads]) : d.calls;
@@ -81,16 +96,19 @@ function finished(d: Draft): Program | undefined {
     wanted: wanted.filter((id) => calls.some((call) => call.id === id)),
     early: d.chance(0.5),
     seeded,
+    passed: d.chance(0.3),
     steps: 3,
   };
   return stepped(d, program);
 }
 
+/** Ops whose result may share the buffer of their first argument. */
+const sharing = new Set(['reshape', 'cast', 'detach', 'split', 'slice', ...inPlace]);
+
 /** Values that share the buffer of what a step changes: reading them afterwards gives the new numbers. */
 function viewsOfState(d: Draft): Set<number> {
   const views = new Set(d.leaves.map(({ id }) => id));
-  for (const { id, name, args } of d.calls)
-    if ((name === 'reshape' || name === 'cast') && views.has((args[0] as Ref).$)) views.add(id);
+  for (const { id, name, args } of d.calls) if (sharing.has(name) && views.has((args[0] as Ref).$)) views.add(id);
   return views;
 }
 
@@ -104,7 +122,11 @@ function stepped(d: Draft, program: Program): Program {
   if (!d.chance(0.6) || !all.length) return program;
   const parameters = d.chance(0.8) ? all : all.slice(0, 1 + d.below(all.length));
   const kind = d.chance(0.7) ? 'sgd' : 'adamw';
-  const stepping: Stepping = { kind, parameters, packed: d.chance(0.5), guarded: d.chance(0.3) };
+  const stepping: Stepping = {
+    ...{ kind, parameters, packed: d.chance(0.5), guarded: d.chance(0.3) },
+    ...(d.chance(0.2) && { clip: 0.5 }),
+    ...(!program.seeded && d.chance(0.2) && { scaled: true }),
+  };
   if (!d.chance(0.5)) return { ...program, stepping };
   // The teacher looks at the first input with its own weights, if the student's first call was such a convolution.
   const teacher = parameters.map((id) => {

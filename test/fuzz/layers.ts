@@ -1,7 +1,8 @@
 // Pieces that networks are made of: an activation, a convolution, a norm, another view of the same elements.
-import { type Draft, isImage, same, sizeOf, Unfit, usual, type Value } from './draft.js';
+import { type Draft, isImage, Unfit, usual, type Value } from './draft.js';
 import { type Argument, type Ref, random } from './program.js';
 import type { Real } from './reference.js';
+import { same, sizeOf } from './shapes.js';
 
 export const numbers = [0.5, -1.5, 2, 0.25, -1];
 export const slopes = [0.01, 0.2];
@@ -10,6 +11,12 @@ export const channels = (d: Draft): number => d.of(d.options.narrow ? [4, 4, 4, 
 
 export const activation = (d: Draft, x: Value): Value =>
   d.chance(0.25) ? d.call('relu', x) : d.call('leakyRelu', x, d.of(slopes));
+
+/** An activation of an image that the next op may load. */
+export const deferred = (d: Draft): Value => {
+  const x = d.pick(isImage);
+  return d.chance(0.5) ? activation(d, x) : norm(d, x, 'normActivation');
+};
 
 /** A weight that keeps the size of numbers. */
 export const weightFor = (d: Draft, shape: readonly number[]): Value =>

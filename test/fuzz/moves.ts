@@ -1,22 +1,23 @@
 // What is drawn next: single ops, and the patterns in which ops ride along with each other.
-import { type Draft, isImage, same, sizeOf, Unfit, type Value } from './draft.js';
+import { type Draft, isImage, Unfit, type Value } from './draft.js';
 import {
   activation,
   between,
   convolution,
+  deferred,
   enlarged,
   norm,
-  numbers,
   otherView,
-  partner,
   sizedLike,
   small,
   upsampled,
   weightFor,
 } from './layers.js';
+import { rows } from './ops.js';
+import { same } from './shapes.js';
 
 /** Moves by name, with their weights. Each adds one or a few calls. */
-const moves: readonly [weight: number, move: (d: Draft) => void][] = [
+const moves: readonly [weight: number, move: (d: Draft) => unknown][] = [
   [6, (d) => convolution(d, d.pick(isImage))],
   [5, (d) => activation(d, d.pick(isImage))],
   [5, (d) => norm(d, d.pick(isImage))],
@@ -123,115 +124,22 @@ const moves: readonly [weight: number, move: (d: Draft) => void][] = [
   [3, (d) => otherView(d, d.pick(isImage))],
   [3, (d) => d.of(between)(d, d.pick(isImage))],
   [
-    4,
+    8, // an activation, any op that may load it, and another that loads that
     (d) => {
-      const x = d.pick();
-      const y = partner(d, x);
-      d.call(d.of(['add', 'sub', 'mul']), ...(d.chance(0.5) ? [x, y] : [y, x]));
+      const a = deferred(d);
+      const b = d.near(a, () => drawRow(d));
+      if (b && d.chance(0.6)) d.near(b, () => drawRow(d));
     },
   ],
   [
-    3,
+    6, // an activation and two ops of any kind: gradients are added
     (d) => {
-      const [x, n] = [d.pick(), d.of(numbers)];
-      const name = d.of(['add', 'sub', 'mul', 'div']);
-      if (d.chance(0.6)) d.call(name, x, n);
-      else if (name !== 'div') d.call(name, n, x);
-      else d.call('div', n, d.call('add', d.call('square', x), 0.5));
+      const a = deferred(d);
+      d.near(a, () => drawRow(d));
+      d.near(d.chance(0.3) ? otherView(d, a) : a, () => drawRow(d));
     },
   ],
-  [
-    4,
-    (d) => {
-      const x = d.pick();
-      const name = d.of(['neg', 'exp', 'square', 'abs', 'clamp', 'log', 'sqrt', 'div']);
-      if (name === 'clamp') d.call('clamp', x, -0.75, 1.25);
-      else if (name === 'exp') d.call('exp', d.call('clamp', x, -0.75, 1.25));
-      else if (name === 'log' || name === 'sqrt') d.call(name, d.call('add', d.call('square', x), 0.5));
-      else if (name === 'div') d.call('div', partner(d, x), d.call('add', d.call('square', x), 0.5));
-      else d.call(name, x);
-    },
-  ],
-  [
-    3,
-    (d) => {
-      const x = d.pick((v) => v.shape.length >= 1);
-      const rank = d.shape(x).length;
-      const axes = d.of([[-1], [0], [rank - 1, 0], Array.from({ length: rank }, (_, i) => i), [rank >> 1]]);
-      const list = [...new Set(axes.map((axis) => (axis + rank) % rank))];
-      const keepDims = d.chance(0.5);
-      d.call(d.of(['sum', 'mean', 'max']), x, list, ...(keepDims ? [{ keepDims }] : []));
-    },
-  ],
-  [
-    2,
-    (d) => {
-      const x = d.pick((v) => v.shape.length >= 2);
-      const axis = d.below(d.shape(x).length);
-      const n = d.shape(x)[axis]!;
-      if (n < 2) throw new Unfit();
-      const first = d.below(n - 1);
-      d.call('slice', x, axis, first, 1 + d.below(n - first));
-    },
-  ],
-  [
-    2,
-    (d) => {
-      const x = d.pick(isImage);
-      const axis = d.below(d.shape(x).length - 1);
-      const y = d.pick(
-        (v) => v.shape.length === d.shape(x).length && same(v.shape.with(axis, 0), d.shape(x).with(axis, 0)),
-      );
-      d.call('concat', [x, y], axis);
-    },
-  ],
-  [
-    2,
-    (d) =>
-      d.call(
-        d.of(['softmax', 'logSoftmax']),
-        d.pick((x) => x.shape.length >= 1 && x.shape.at(-1)! > 1),
-      ),
-  ],
-  [
-    2,
-    (d) => {
-      const x = d.pick((v) => v.shape.length >= 2);
-      const inner = d.shape(x).at(-1)!;
-      if (d.chance(0.7)) d.call('matmul', x, weightFor(d, [d.of([4, 8, 3]), inner].reverse()));
-      else
-        d.call(
-          'matmul',
-          x,
-          d.pick(
-            (v) =>
-              v.shape.length === d.shape(x).length &&
-              same(v.shape.slice(0, -2), d.shape(x).slice(0, -2)) &&
-              v.shape.at(-2) === inner,
-          ),
-        );
-    },
-  ],
-  [
-    1,
-    (d) => {
-      const x = d.pick(isImage);
-      const shape = d.shape(x);
-      d.call(
-        'reshape',
-        x,
-        d.of([[sizeOf(shape)], [sizeOf(shape.slice(0, -1)), shape.at(-1)!], [shape[0]!, sizeOf(shape.slice(1))]]),
-      );
-    },
-  ],
-  [
-    1,
-    (d) => {
-      const x = d.pick((v) => v.shape.length >= 2 && v.shape.at(-1)! >= 3 && v.shape.at(-1)! <= 8);
-      const labels = d.leaf('labels', d.shape(x).slice(0, -1), 0, d.shape(x).at(-1)!);
-      d.call(d.of(['crossEntropy', 'diceLoss']), x, labels);
-    },
-  ],
+  [30, (d) => drawRow(d)],
   [
     1, // a teacher's part
     (d) =>
@@ -243,16 +151,28 @@ const moves: readonly [weight: number, move: (d: Draft) => void][] = [
   ],
 ];
 
-const totalWeight = moves.reduce((sum, [weight]) => sum + weight, 0);
-
-/** One of the moves, by weight. */
-export function drawMove(d: Draft): (d: Draft) => void {
-  let at = d.below(totalWeight);
-  for (const [weight, move] of moves) {
-    at -= weight;
-    if (at < 0) return move;
+/** One of so many, by weight. */
+function drawn<T>(d: Draft, among: readonly T[], weightOf: (each: T) => number): T {
+  let at = d.below(among.reduce((sum, each) => sum + weightOf(each), 0));
+  for (const each of among) {
+    at -= weightOf(each);
+    if (at < 0) return each;
   }
   throw new Error('unreachable');
+}
+
+/** One of the moves. */
+export const drawMove = (d: Draft): ((d: Draft) => unknown) => drawn(d, moves, ([weight]) => weight)[1];
+
+/** An op of one of the rows. */
+function drawRow(d: Draft): unknown {
+  const { names, draw } = drawn(d, rows, ({ weight }) => weight);
+  return draw(d, d.of(names));
+}
+
+/** Draws that op. */
+export function drawOp(d: Draft, name: string): unknown {
+  return rows.find(({ names }) => names.includes(name))!.draw(d, name);
 }
 
 const halfMoves: readonly ((d: Draft, x: Value) => Value)[] = [
@@ -263,6 +183,36 @@ const halfMoves: readonly ((d: Draft, x: Value) => Value)[] = [
   (d, x) => otherView(d, x),
   (d, x) => d.call('concat', [x, x], -1),
   (d, x) => norm(d, x, 'normActivation'),
+  (d, x) =>
+    d.call('permute', x, [
+      0,
+      ...d
+        .shape(x)
+        .slice(1, -1)
+        .map((_, i, { length }) => length - i),
+      -1,
+    ]),
+  (d, x) => d.call(d.of(['maxPool', 'averagePool']), x, { window: 3, stride: 1, padding: 1 }),
+  (d, x) => d.call('resize', x, { scale: 1.5 }, { mode: d.of(['linear', 'cubic']) }),
+  (d, x) => {
+    const c = d.shape(x).at(-1)!;
+    const weight = weightFor(d, [
+      c,
+      ...d
+        .shape(x)
+        .slice(1, -1)
+        .map(() => 3),
+      1,
+    ]);
+    return d.call('conv', x, weight, d.parameter([c], 0.5), { groups: c });
+  },
+  (d, x) => {
+    const c = d.shape(x).at(-1)!;
+    return d.call('layerNorm', x, d.parameter([c], 0.5, 1), d.parameter([c], 0.5));
+  },
+  (d, x) => d.call(d.of(['silu', 'tanh', 'softplus']), x),
+  (d, x) => d.call('where', d.call('greater', x, 0), x, 0.25),
+  (d, x) => d.call('add', x, d.call('mul', x, 0.5)),
 ];
 
 /** A few ops in f16 between two casts. */
@@ -272,6 +222,6 @@ export function inHalf(d: Draft): void {
     d.pick((v) => isImage(v) && small(v)),
     'f16',
   );
-  for (let i = 0; i < 1 + d.below(2); i++) x = d.of(halfMoves)(d, x);
+  for (let i = 0; i < 1 + d.below(3); i++) x = d.of(halfMoves)(d, x);
   d.call('cast', x, 'f32');
 }

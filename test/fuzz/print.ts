@@ -2,11 +2,14 @@
 import { shapesOf } from './expected.js';
 import {
   type Argument,
+  changes,
   hyperparameters,
+  inPlace,
   isRef,
   type Leaf,
+  opsOf,
   type Program,
-  random,
+  type Stepping,
   streamOf,
   weightsStream,
 } from './program.js';
@@ -16,8 +19,8 @@ const show = (value: Argument, name: (id: number) => string): string => {
   if (typeof value === 'string') return `'${value}'`;
   if (typeof value !== 'object') return String(value);
   if (isRef(value)) return name(value.$);
-  if (value === random || ('random' in value && value.random === true)) return 'random';
   if (Array.isArray(value)) return `[${value.map((member) => show(member, name)).join(', ')}]`;
+  if ('source' in value) return String(value.source);
   const members = Object.entries(value).map(([key, member]) => {
     const text = show(member as Argument, name);
     return text === key ? key : `${key}: ${text}`;
@@ -25,31 +28,59 @@ const show = (value: Argument, name: (id: number) => string): string => {
   return `{ ${members.join(', ')} }`;
 };
 
+/** The lines of an optimizer's step. */
+function steppingOf({ seeded }: Program, stepping: Stepping, list: (ids: readonly number[]) => string): string[] {
+  const { parameters, clip, scaled, guarded, teacher } = stepping;
+  const options = [
+    ...(teacher?.by === 'average' ? [`average: { tensors: [${list(teacher.ids)}], decay }`] : []),
+    ...(guarded && !seeded ? ['guard: loss'] : []),
+    ...(scaled ? ['unscale'] : []),
+  ].join(', ');
+  const unscale = scaled ? ', { unscale }' : '';
+  const clipped = `clipGradients(gradients, [${list(parameters)}], ${clip}${unscale}).gradients`;
+  return [
+    ...(scaled ? [`const unscale = lossScale.unscale(gradients, [${list(parameters)}]);`] : []),
+    `optimizer.step(${clip === undefined ? 'gradients' : clipped}, lr${options && `, { ${options} }`});`,
+  ];
+}
+
 /** JavaScript, to be run where the package is: it prints the numbers that the fault is about. */
 export function codeOf(program: Program, { mode, step, at }: Fault): string {
   const { stepping } = program;
   const kinds = new Map(program.leaves.map((leaf) => [leaf.id, leaf.kind]));
   const name = (id: number): string =>
-    `${kinds.has(id) ? { parameter: 'w', input: 'x', labels: 'labels', running: 'r', teacher: 't' }[kinds.get(id)!] : 'v'}${id}`;
+    `${kinds.has(id) ? { parameter: 'w', input: 'x', labels: 'labels', running: 'r', teacher: 't', table: 'table' }[kinds.get(id)!] : 'v'}${id}`;
   const list = (ids: readonly number[]): string => ids.map(name).join(', ');
-  const draws = program.calls.some(({ args }) => JSON.stringify(args).includes('{"random":true}'));
+  const ops = opsOf(program);
+  const draws = ops.has('createRandom');
   const optimizer = stepping && (stepping.kind === 'sgd' ? 'createSgd' : 'createAdamW');
   const result = ((): string => {
     const [, kind, id] = /^(\w+)(?: of)? (\d+)$/.exec(at?.name ?? '') ?? [];
     if (kind === 'gradient') return `gradients.get(${name(Number(id))})`;
     return kind ? name(Number(id)) : '';
   })();
-  const data = ({ id, kind, shape, low, high }: Leaf, at: number): string =>
-    `numbers(${streamOf(id, at)}, [${shape}], ${low}, ${high})${kind === 'labels' ? '.map(Math.floor)' : ''}`;
+  const data = ({ id, kind, shape, low, high, rows }: Leaf, at: number): string =>
+    rows
+      ? JSON.stringify(rows)
+      : `numbers(${streamOf(id, at)}, [${shape}], ${low}, ${high})${kind === 'labels' ? '.map(Math.floor)' : ''}`;
   const leaf = (each: Leaf): string => {
-    const { id, kind, shape } = each;
-    const options = kind === 'parameter' ? ', { requiresGrad: true }' : kind === 'labels' ? ", { dtype: 'u8' }" : '';
-    return `const ${name(id)} = tensor(gpu, ${data(each, 0)}, [${shape}]${options});`;
+    const { id } = each;
+    return `const ${name(id)} = ${made(each, 0)};`;
+  };
+  const made = (each: Leaf, at: number): string => {
+    const options = {
+      ...(each.kind === 'parameter' && { requiresGrad: true }),
+      ...(each.kind === 'labels' && { dtype: 'u8' }),
+      ...(each.kind === 'table' && { dtype: 'i32' }),
+    };
+    return `tensor(gpu, ${data(each, at)}, [${each.shape}], ${JSON.stringify(options)})`;
   };
   const body = [
     ...(draws && !mode.captured ? [`const random = createRandom(gpu, ${program.seed}); random.setStep(step);`] : []),
-    ...program.calls.map(({ id, name: op, args, untracked }) => {
-      const call = `${op}(${args.map((arg) => show(arg, name)).join(', ')})`;
+    ...program.calls.map(({ id, name: op, args, untracked, part }) => {
+      const written = `${op}(${args.map((arg) => show(arg, name)).join(', ')})`;
+      const own = inPlace.has(op) ? `(${written}, ${show(args[0]!, name)})` : written;
+      const call = part === undefined ? own : `${own}[${JSON.stringify(part)}]`;
       const mark = program.wanted.includes(id) ? ` ${name(id)}.requiresGrad = true;` : '';
       return `const ${name(id)} = ${untracked ? `noGrad(gpu, () => ${call})` : call};${mark}`;
     }),
@@ -60,41 +91,37 @@ export function codeOf(program: Program, { mode, step, at }: Fault): string {
       ? [`const gradients = backward(${name(program.outputs[0]!)}, weights[0]);`]
       : [
           `const loss = [${list(program.outputs)}].map((y, i) => sum(mul(y, weights[i]))).reduce((a, b) => add(a, b));`,
-          'const gradients = backward(loss);',
+          `const gradients = backward(loss${stepping?.scaled ? ', lossScale.scale' : ''});`,
         ]),
-    ...(stepping
-      ? [
-          `optimizer.step(gradients, lr${stepping.guarded || stepping.teacher?.by === 'average' ? `, { ${[stepping.teacher?.by === 'average' ? `average: { tensors: [${list(stepping.teacher.ids)}], decay }` : '', stepping.guarded && !program.seeded ? 'guard: loss' : ''].filter(Boolean).join(', ')} }` : ''});`,
-        ]
-      : []),
+    ...(stepping ? steppingOf(program, stepping, list) : []),
     ...(stepping?.teacher?.by === 'ema'
       ? [`ema([${list(stepping.teacher.ids)}], [${list(stepping.parameters)}], decay);`]
       : []),
     `return [${[...new Set([result, ...program.reads.map(name)])].filter(Boolean).join(', ')}];`,
   ];
   const used = new Set([
-    ...program.calls.map(({ name: op }) => op),
+    ...ops,
     ...program.calls.filter(({ untracked }) => untracked).map(() => 'noGrad'),
     'backward',
     ...(program.seeded ? [] : ['add', 'mul', 'sum']),
     ...(mode.captured ? ['capture'] : []),
-    ...(draws ? ['createRandom'] : []),
     'tensor',
     'uniformStream',
-    ...(optimizer ? [optimizer] : []),
     ...(stepping?.packed || stepping?.teacher?.packed ? ['pack'] : []),
-    ...(stepping?.teacher?.by === 'ema' ? ['ema'] : []),
   ]);
   const shapes = shapesOf(program);
   const weights = program.outputs.map(
     (id, i) =>
       `  tensor(gpu, numbers(${weightsStream + i}, [${shapes.get(id)}], -1, 1), [${shapes.get(id)}]), // of ${name(id)}`,
   );
-  const inputs = program.leaves.filter(({ kind }) => kind === 'input' || kind === 'labels');
+  const inputs = program.leaves.filter(changes);
+  const passed = mode.captured && program.passed === true;
+  const given = (at: number): string =>
+    passed ? [hyperparameters.lr, ...inputs.map((x) => made(x, at))].join(', ') : '';
   const call = (at: number): string[] => [
-    ...(at ? inputs.map((each) => `${name(each.id)}.write(${data(each, at)});`) : []),
+    ...(at && !passed ? inputs.map((each) => `${name(each.id)}.write(${data(each, at)});`) : []),
     ...(draws && mode.captured ? [`random.setStep(${at});`] : []),
-    `${at === step ? 'const results = ' : ''}${mode.captured ? 'step()' : `await work(${at})`};`,
+    `${at === step ? 'const results = ' : ''}${mode.captured ? `step(${given(at)})` : `await work(${at})`};`,
   ];
   return [
     `import { ${[...used].sort().join(', ')} } from 'wgrad';`,
@@ -114,11 +141,14 @@ export function codeOf(program: Program, { mode, step, at }: Fault): string {
     ...(stepping
       ? [
           `const optimizer = ${optimizer}([${list(stepping.parameters)}], ${JSON.stringify(hyperparameters[stepping.kind])});`,
+          ...(stepping.scaled
+            ? [`const lossScale = createLossScale(gpu, { initial: ${hyperparameters.scale} });`]
+            : []),
           `const [lr, decay] = [tensor(gpu, ${hyperparameters.lr}), tensor(gpu, ${hyperparameters.decay})];`,
         ]
       : []),
     ...(draws && mode.captured ? [`const random = createRandom(gpu, ${program.seed});`] : []),
-    `const work = ${mode.captured ? '() =>' : 'async (step) =>'} {`,
+    `const work = ${mode.captured ? `(${passed ? ['lr', ...inputs.map(({ id }) => name(id))].join(', ') : ''}) =>` : 'async (step) =>'} {`,
     ...body.map((line) => `  ${line}`),
     '};',
     ...(mode.captured ? ['const step = capture(gpu, work);'] : []),

@@ -1,12 +1,18 @@
 // Float64 arrays with a tape, in plain loops; no code of the engine but Philox. A second run with noise of the size of f32's
 // (f16's) rounding in every result shows how far the engine's numbers may be from these.
 import { philox4x32, toUniform } from '../../engine/custom.js';
+import type { Leaf } from './program.js';
+import { sizeOf } from './shapes.js';
+
+export type Integer = 'u8' | 'u32' | 'i32';
 
 export interface Real {
   readonly shape: readonly number[];
   readonly data: Float64Array;
   /** Stored as f16. */
   readonly half: boolean;
+  /** Its type, if its numbers are integers; these are exact and have no gradient. */
+  readonly integer?: Integer;
   /** A gradient is kept. */
   wanted: boolean;
   readonly node?: {
@@ -19,8 +25,6 @@ export interface Real {
 const unit = 2 ** -24;
 const halfUnit = 2 ** -11;
 const halfLeast = 2 ** -25;
-
-export const sizeOf = (shape: readonly number[]): number => shape.reduce((product, n) => product * n, 1);
 
 /** Uniform in [−1, 1): xorshift32. */
 export function noiseOf(seed: number): () => number {
@@ -54,6 +58,15 @@ export class Tape {
 
   constant(data: Float64Array, shape: readonly number[], wanted = false): Real {
     return { shape, data, half: false, wanted };
+  }
+
+  whole(data: Float64Array, shape: readonly number[], integer: Integer): Real {
+    return { shape, data, half: false, integer, wanted: false };
+  }
+
+  /** Numbers without a gradient, of the type of `like`. */
+  plain(data: Float64Array, shape: readonly number[], like: Real): Real {
+    return like.integer ? this.whole(data, shape, like.integer) : { shape, data, half: like.half, wanted: false };
   }
 
   /** Adds noise of `units` roundings of `magnitude` (the result's own if not given) to every number. */
@@ -179,6 +192,7 @@ export class Tape {
   /** y[i] = x[from[i]], or 0 where from[i] < 0. */
   gather(x: Real, shape: readonly number[], from: Int32Array): Real {
     const y = Float64Array.from(from, (k) => (k < 0 ? 0 : x.data[k]!));
+    if (x.integer) return this.plain(y, shape, x);
     return this.record(shape, y, [x], (dy) => {
       const dx = new Float64Array(x.data.length);
       const magnitude = new Float64Array(x.data.length);
@@ -250,15 +264,28 @@ export class Tape {
     );
   }
 
+  /** y[to] += weight · x[from] over all `terms`, with the weights of their `b`. */
+  linear(x: Real, terms: Products, weights: Float64Array): Real {
+    return this.bilinear(x, { shape: [weights.length], data: weights, half: x.half, wanted: false }, terms);
+  }
+
   /** Best of each group and how far it is from the second; ties share the gradient, or the first takes it. */
-  largest(x: Real, shape: readonly number[], groups: readonly (readonly number[])[], ties: 'share' | 'first'): Real {
+  best(
+    x: Real,
+    shape: readonly number[],
+    groups: readonly (readonly number[])[],
+    ties: 'share' | 'first',
+    of: 'max' | 'min' = 'max',
+  ): Real {
     const y = new Float64Array(groups.length);
     const winners = groups.map((members, g) => {
-      y[g] = Math.max(...members.map((k) => x.data[k]!));
+      y[g] = Math[of](...members.map((k) => x.data[k]!));
       const tied = members.filter((k) => x.data[k] === y[g]);
       return ties === 'share' ? tied : [tied[0]!];
     });
-    this.kinks.push(Float64Array.from(groups.flatMap((members) => (members.length > 1 ? [leadOf(x, members)] : []))));
+    this.kinks.push(
+      Float64Array.from(groups.flatMap((members) => (members.length > 1 ? [leadOf(x, members, of)] : []))),
+    );
     return this.record(shape, y, [x], (dy) => {
       const dx = new Float64Array(x.data.length);
       winners.forEach((tied, g) => {
@@ -268,14 +295,13 @@ export class Tape {
     });
   }
 
-  /** Each number by 1/(1 − rate), or 0 where Philox draws less than the rate. */
-  dropout(x: Real, rate: number, draws: Draws): Real {
+  /** Each number, or each channel of an item, by 1/(1 − rate), or by 0 where Philox draws less than the rate. */
+  dropout(x: Real, rate: number, draws: Draws, per: 'element' | 'channel' = 'element'): Real {
     const stream = draws.stream++;
-    const factors = x.data.map((_, i) =>
-      toUniform(philox4x32([Math.floor(i / 4), draws.step, 0, 0], [draws.seed, stream])[i % 4]!) >= rate
-        ? 1 / (1 - rate)
-        : 0,
-    );
+    const channels = x.shape.at(-1)!;
+    const item = x.data.length / x.shape[0]!;
+    const number = (i: number): number => (per === 'element' ? i : Math.floor(i / item) * channels + (i % channels));
+    const factors = x.data.map((_, i) => (uniformAt(draws, stream, number(i)) >= rate ? 1 / (1 - rate) : 0));
     return this.scaled(x, factors);
   }
 
@@ -292,17 +318,34 @@ export class Tape {
     const stream = draws.stream++;
     const sizes = new Float64Array(x.data.length);
     const y = x.data.map((v, i) => {
-      const bits = philox4x32([Math.floor(i / 4), draws.step, 0, 0], [draws.seed, stream]);
-      const pair = i % 4 < 2 ? [bits[0], bits[1]] : [bits[2], bits[3]];
-      const radius = Math.sqrt(-2 * Math.log(1 - toUniform(pair[0]!)));
-      const angle = 2 * Math.PI * toUniform(pair[1]!);
-      const normal = radius * (i % 2 === 0 ? Math.cos(angle) : Math.sin(angle));
+      const { normal, radius } = normalAt(draws, stream, i);
       sizes[i] = Math.abs(v) + 2048 * deviation * (radius + 0.1); // WGSL's sine and cosine are good to 2^-11
       return v + Math.max(-clip, Math.min(clip, deviation * normal));
     });
     this.settle(y, x.half, sizes);
     return this.record(x.shape, y, [x], (dy) => [dy]);
   }
+
+  /** scale · number + shift, f32; the numbers are uniform or normal. */
+  drawn(kind: 'uniform' | 'normal', shape: readonly number[], scale: number, shift: number, draws: Draws): Real {
+    const stream = draws.stream++;
+    const y = new Float64Array(sizeOf(shape));
+    const sizes = new Float64Array(y.length);
+    for (let i = 0; i < y.length; i++) {
+      const { normal, radius } = normalAt(draws, stream, i);
+      const uniform = uniformAt(draws, stream, i);
+      y[i] = scale * (kind === 'normal' ? normal : uniform) + shift;
+      sizes[i] = Math.abs(shift) + Math.abs(scale) * (kind === 'normal' ? 2048 * (radius + 0.1) : uniform);
+    }
+    return this.constant(this.settle(y, false, sizes), shape);
+  }
+}
+
+/** The numbers of a leaf; parameters want a gradient. */
+export function leafOf(tape: Tape, { kind, shape }: Leaf, data: Float64Array): Real {
+  if (kind === 'labels') return tape.whole(data, shape, 'u8');
+  if (kind === 'table') return tape.whole(data, shape, 'i32');
+  return tape.constant(data, shape, kind === 'parameter');
 }
 
 /** What the program's random ops draw from. */
@@ -312,11 +355,25 @@ export interface Draws {
   stream: number;
 }
 
-/** How far the largest is before the second. */
-function leadOf(x: Real, members: readonly number[]): number {
+const bitsAt = ({ step, seed }: Draws, stream: number, i: number) =>
+  philox4x32([Math.floor(i / 4), step, 0, 0], [seed, stream]);
+const uniformAt = (draws: Draws, stream: number, i: number): number => toUniform(bitsAt(draws, stream, i)[i % 4]!);
+
+/** Box and Muller's, from the pair of numbers that element i belongs to. */
+function normalAt(draws: Draws, stream: number, i: number): { normal: number; radius: number } {
+  const bits = bitsAt(draws, stream, i);
+  const pair = i % 4 < 2 ? [bits[0], bits[1]] : [bits[2], bits[3]];
+  const radius = Math.sqrt(-2 * Math.log(1 - toUniform(pair[0]!)));
+  const angle = 2 * Math.PI * toUniform(pair[1]!);
+  return { normal: radius * (i % 2 === 0 ? Math.cos(angle) : Math.sin(angle)), radius };
+}
+
+/** How far the best is before the second. */
+export function leadOf(x: Real, members: readonly number[], of: 'max' | 'min' = 'max'): number {
+  const sign = of === 'max' ? 1 : -1;
   let [first, second] = [Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY];
   for (const k of members) {
-    const v = x.data[k]!;
+    const v = sign * x.data[k]!;
     if (v > first) [first, second] = [v, first];
     else if (v > second) second = v;
   }

@@ -6,8 +6,10 @@ import * as engine from '../../engine/index.js';
 import { type Bounds, differentiated, type Expectations } from './expected.js';
 import {
   type Api,
+  changes,
   hyperparameters,
   invoke,
+  type Leaf,
   type Mode,
   numbersOf,
   type Program,
@@ -16,8 +18,8 @@ import {
   weightsOf,
 } from './program.js';
 
-const { add, backward, capture, createAdamW, createRandom, createSgd, ema, mul, noGrad, pack, scope, sum, tensor } =
-  engine;
+const { add, backward, capture, clipGradients, createAdamW, createLossScale, createRandom, createSgd, ema } = engine;
+const { mul, noGrad, pack, scope, sum, tensor } = engine;
 
 /** The public API. */
 export const wholeApi = engine as unknown as Api;
@@ -70,14 +72,25 @@ export async function runProgram(
     const fault = await scope(gpu, async (): Promise<Fault | undefined> => {
       const setting = settingOf(gpu, program, expected.outputs);
       const random = createRandom(gpu, program.seed);
-      const recorded = capture(gpu, () => callsOf(program, setting, random, api).finish());
+      const passed = program.passed ? program.leaves.filter(changes) : [];
+      const work = (...given: Tensor[]): Result => {
+        const [lr = setting.lr, ...inputs] = given;
+        const leaves = new Map([...setting.leaves, ...inputs.map((x, i) => [passed[i]!.id, x] as const)]);
+        return callsOf(program, { ...setting, leaves, lr }, random, api).finish();
+      };
+      // A step is called with as many arguments as its function names.
+      const recorded = capture(
+        gpu,
+        Object.defineProperty(work, 'length', { value: program.passed ? 1 + passed.length : 0 }),
+      );
       const steps = expected.steps.slice(0, mode.captured ? 3 : 2);
       for (const bounds of steps) {
-        if (step > 0) setting.write(step);
+        if (step > 0 && !(mode.captured && program.passed)) setting.write(step);
         const found: Result = await scope(gpu, async () => {
           if (mode.captured) {
             random.setStep(step);
-            return recorded();
+            const fresh = passed.map((leaf) => tensorOf(gpu, program, leaf, step));
+            return program.passed ? recorded(hyperparameters.lr, ...fresh) : recorded();
           }
           const fresh = createRandom(gpu, program.seed); // its streams begin anew
           fresh.setStep(step);
@@ -122,6 +135,7 @@ interface Setting {
   /** Named as the float64 run names it. */
   readonly state: ReadonlyMap<string, Tensor>;
   readonly optimizer: engine.Optimizer | undefined;
+  readonly lossScale: engine.LossScale | undefined;
   readonly teacher: readonly Tensor[] | undefined;
   readonly lr: Tensor;
   readonly decay: Tensor;
@@ -131,16 +145,21 @@ interface Setting {
 
 type Result = Map<string, Tensor>;
 
+/** A leaf with its numbers of a step. */
+const tensorOf = (gpu: Gpu, program: Program, leaf: Leaf, step: number): Tensor =>
+  tensor(gpu, numbersOf(program.seed, leaf, step), leaf.shape, {
+    label: `${leaf.kind} ${leaf.id}`,
+    requiresGrad: leaf.kind === 'parameter',
+    ...(leaf.kind === 'labels' && { dtype: 'u8' }),
+    ...(leaf.kind === 'table' && { dtype: 'i32' }),
+  });
+
 /** The leaves, the outputs' weights, and what steps the parameters. */
 function settingOf(gpu: Gpu, program: Program, outputs: Expectations['outputs']): Setting {
   const leaves = new Map<number, Tensor>();
   const state = new Map<string, Tensor>();
   for (const leaf of program.leaves) {
-    const t = tensor(gpu, numbersOf(program.seed, leaf, 0), leaf.shape, {
-      label: `${leaf.kind} ${leaf.id}`,
-      requiresGrad: leaf.kind === 'parameter',
-      ...(leaf.kind === 'labels' && { dtype: 'u8' }),
-    });
+    const t = tensorOf(gpu, program, leaf, 0);
     leaves.set(leaf.id, t);
     state.set(`state ${leaf.id}`, t);
   }
@@ -157,13 +176,13 @@ function settingOf(gpu: Gpu, program: Program, outputs: Expectations['outputs'])
       tensor(gpu, weightsOf(program, i, sizeOf(shape)), shape, { label: `weights ${i}` }),
     ),
     optimizer,
+    lossScale: stepping?.scaled ? createLossScale(gpu, { initial: hyperparameters.scale }) : undefined,
     teacher,
     lr: tensor(gpu, hyperparameters.lr),
     decay: tensor(gpu, hyperparameters.decay),
     write: (step) => {
       for (const leaf of program.leaves) {
-        if (leaf.kind === 'input' || leaf.kind === 'labels')
-          leaves.get(leaf.id)!.write(numbersOf(program.seed, leaf, step));
+        if (changes(leaf)) leaves.get(leaf.id)!.write(numbersOf(program.seed, leaf, step));
       }
     },
   };
@@ -178,15 +197,16 @@ function callsOf(
 ): { values: ReadonlyMap<number, Tensor>; finish: () => Result } {
   const values = new Map(setting.leaves);
   for (const call of program.calls) {
-    const args = substitute(call.args, (id) => values.get(id), random);
-    const y = call.untracked ? noGrad(random.state.gpu, () => invoke(api, call, args)) : invoke(api, call, args);
+    const { gpu } = random.state;
+    const args = substitute(call.args, (id) => values.get(id), { random, gpu });
+    const y = call.untracked ? noGrad(gpu, () => invoke(api, call, args)) : invoke(api, call, args);
     if (program.wanted.includes(call.id)) y.requiresGrad = true;
     values.set(call.id, y);
   }
   const finish = (): Result => {
     const result: Result = new Map(program.reads.map((id) => [`value ${id}`, values.get(id)!]));
     const outputs = program.outputs.map((id) => values.get(id)!);
-    const { gradients, loss } = differentiate(program, outputs, setting.weights);
+    const { gradients, loss } = differentiate(program, outputs, setting);
     for (const id of differentiated(program)) {
       const dx = gradients.get(values.get(id)!);
       if (dx) result.set(`gradient of ${id}`, dx);
@@ -200,24 +220,27 @@ function callsOf(
 function differentiate(
   program: Program,
   outputs: readonly Tensor[],
-  weights: readonly Tensor[],
+  { weights, lossScale }: Setting,
 ): { gradients: Gradients; loss?: Tensor } {
   if (program.seeded) return { gradients: backward(outputs[0]!, weights[0]!) };
   const loss = outputs.map((y, i) => sum(mul(y, weights[i]!))).reduce((a, b) => add(a, b));
-  return { gradients: backward(loss), loss };
+  return { gradients: backward(loss, lossScale?.scale), loss };
 }
 
 function step(program: Program, setting: Setting, gradients: Gradients, loss: Tensor | undefined): void {
   const { stepping } = program;
   if (!stepping) return;
-  const { optimizer, teacher, lr, decay } = setting;
+  const { optimizer, lossScale, teacher, lr, decay } = setting;
+  const parameters = stepping.parameters.map((id) => setting.leaves.get(id)!);
+  const unscale = lossScale?.unscale(gradients, parameters);
+  const clipped =
+    stepping.clip === undefined
+      ? gradients
+      : clipGradients(gradients, parameters, stepping.clip, { unscale }).gradients;
   const average = teacher && stepping.teacher?.by === 'average' ? { average: { tensors: teacher, decay } } : {};
-  optimizer!.step(gradients, lr, { ...average, ...(stepping.guarded && loss && { guard: loss }) });
+  const guard = stepping.guarded && loss ? { guard: loss } : {};
+  optimizer!.step(clipped, lr, { ...average, ...guard, ...(unscale && { unscale }) });
   if (teacher && stepping.teacher?.by === 'ema') {
-    ema(
-      teacher,
-      stepping.parameters.map((id) => setting.leaves.get(id)!),
-      decay,
-    );
+    ema(teacher, parameters, decay);
   }
 }

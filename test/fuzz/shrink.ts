@@ -3,8 +3,9 @@
 
 import { shapesOf } from './expected.js';
 import type { Argument, Call, Leaf, Program, Ref } from './program.js';
-import { differentiable, reaching, refsOf, substitute } from './program.js';
+import { differentiable, gpu, random, reaching, refsOf, substitute } from './program.js';
 import type { Fault } from './run.js';
+import { sizeOf } from './shapes.js';
 
 type Test = (program: Program) => Promise<Fault | undefined>;
 
@@ -29,13 +30,14 @@ export async function shrink(program: Program, test: Test, most = 400): Promise<
   return { shrunk, fault };
 }
 
-const sizeOf = (shape: readonly number[]): number => shape.reduce((product, n) => product * n, 1);
-
 function cost(program: Program): number {
   const { calls, leaves, outputs, reads, wanted, stepping, steps, early, seeded } = program;
   const elements = leaves.reduce((sum, { shape }) => sum + sizeOf(shape), 0);
   const options = JSON.stringify(calls.map(({ args }) => args)).length;
-  const extras = [stepping?.packed, stepping?.guarded, stepping?.teacher?.packed, stepping?.teacher, early, seeded];
+  const extras = [
+    ...[stepping?.packed, stepping?.guarded, stepping?.clip, stepping?.scaled, stepping?.teacher?.packed],
+    ...[stepping?.teacher, early, seeded, program.passed],
+  ];
   return (
     1000 * calls.length +
     300 * (leaves.length + outputs.length + reads.length + wanted.length + steps) +
@@ -87,6 +89,10 @@ function* candidates(program: Program): Generator<Program> {
     }
     yield { ...program, stepping: { ...stepping, packed: false } };
     yield { ...program, stepping: { ...stepping, guarded: false } };
+    const { clip: _clip, ...unclipped } = stepping;
+    yield { ...program, stepping: unclipped };
+    const { scaled: _scaled, ...unscaled } = stepping;
+    yield { ...program, stepping: unscaled };
   }
   if (steps > 1) yield { ...program, steps: 1 };
   if (steps > 2) yield { ...program, steps: 2 };
@@ -121,7 +127,10 @@ function* candidates(program: Program): Generator<Program> {
   }
   // An untracked call, an optional argument.
   for (const call of calls) {
-    if (call.untracked) yield replaced(program, call, { id: call.id, name: call.name, args: call.args });
+    if (call.untracked) {
+      const { untracked: _, ...tracked } = call;
+      yield replaced(program, call, tracked);
+    }
     for (const args of simpler(call)) yield replaced(program, call, { ...call, args });
   }
   // Parameters that need not be.
@@ -133,6 +142,7 @@ function* candidates(program: Program): Generator<Program> {
   for (const from of sizes) for (const to of [1, 2, 3, 4].filter((n) => n < from)) yield resized(program, from, to);
   if (program.early) yield { ...program, early: false };
   if (program.seeded) yield { ...program, seeded: false };
+  if (program.passed) yield { ...program, passed: false };
 }
 
 const replaced = (program: Program, before: Call, after: Call): Program => ({
@@ -141,13 +151,13 @@ const replaced = (program: Program, before: Call, after: Call): Program => ({
 });
 
 /** Options that have no default. */
-const needed = new Set(['training', 'slope', 'deviation', 'random']);
+const needed = new Set(['mode', 'slope', 'std', 'random', 'scale', 'rate']);
 
 /** Other arguments of the same call, with less in them. */
 function* simpler({ name, args }: Call): Generator<readonly Argument[]> {
-  if (name === 'concat') {
+  if (name === 'concat' || name === 'stack') {
     const xs = args[0] as readonly Argument[];
-    if (xs.length > 1) for (const x of xs) yield [xs.filter((each) => each !== x), args[1]!];
+    if (xs.length > 1) for (const x of xs) yield [xs.filter((each) => each !== x), ...args.slice(1)];
   }
   const last = args.at(-1);
   if (typeof last === 'object' && !Array.isArray(last) && !('$' in last)) {
@@ -156,9 +166,9 @@ function* simpler({ name, args }: Call): Generator<readonly Argument[]> {
       const { [key]: _, ...fewer } = last as Record<string, Argument>;
       yield [...args.slice(0, -1), fewer];
     }
-    if (name === 'conv') yield args.slice(0, -1);
+    if (!('random' in last)) yield args.slice(0, -1);
   }
-  if (name === 'conv' && args.length === 3) yield args.slice(0, -1);
+  if (name.startsWith('conv') && args.length === 3) yield args.slice(0, -1);
 }
 
 function cut(program: Program, call: Call, shape: readonly number[]): Program {
@@ -176,9 +186,10 @@ function cut(program: Program, call: Call, shape: readonly number[]): Program {
 
 function bypass(program: Program, call: Call, x: number): Program {
   const instead = (id: number): Ref => ({ $: id === call.id ? x : id });
+  const sources = { random, gpu }; // they stay
   const calls = program.calls
     .filter((each) => each !== call)
-    .map((each) => ({ ...each, args: substitute(each.args, instead, { random: true }) as Argument[] }));
+    .map((each) => ({ ...each, args: substitute(each.args, instead, sources) as Argument[] }));
   const made = new Set(calls.map(({ id }) => id));
   const moved = (ids: readonly number[]): number[] =>
     [...new Set(ids.map((id) => instead(id).$))].filter((id) => made.has(id));

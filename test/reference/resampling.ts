@@ -1,5 +1,5 @@
 // Pooling, upsampling by a whole factor and resizing of [N, …, C], by plain loops.
-import { at, fromIndex, type NdArray } from './nd-array.js';
+import { at, fromIndex, type NdArray, ndArray } from './nd-array.js';
 
 /** All corners of a cube of that many axes, the last axis fastest: [0, 0], [0, 1], … */
 const corners = (axes: number): number[][] =>
@@ -37,9 +37,16 @@ export interface Windows {
   countPadding?: boolean;
 }
 
-/** Pooling as PyTorch defines it: windows that begin beyond the image are left out, and what `ceil` adds never counts. */
-export function windowPool(x: NdArray, kind: 'max' | 'average', of: Windows): NdArray {
-  const sides = x.shape.slice(1, -1);
+/**
+ * The windows of pooling as PyTorch defines it, one for each output: places of its pixels in x, and how many there are with the padding.
+ * Windows that begin beyond the image are left out, and what `ceil` adds never counts.
+ */
+export function windowsOf(
+  xShape: readonly number[],
+  of: Windows,
+): { shape: number[]; windows: { members: number[]; count: number }[] } {
+  const sides = xShape.slice(1, -1);
+  const channels = xShape.at(-1)!;
   const outputs = sides.map((n, k) => {
     const [before, after] = of.padding[k]!;
     for (let count = 0; ; count++) {
@@ -49,26 +56,38 @@ export function windowPool(x: NdArray, kind: 'max' | 'average', of: Windows): Nd
       if (last >= n + after && !(of.ceil && begin < n && isWanted)) return count;
     }
   });
-  return fromIndex([x.shape[0]!, ...outputs, x.shape.at(-1)!], ([item, ...rest]) => {
+  const shape = [xShape[0]!, ...outputs, channels];
+  const windows: { members: number[]; count: number }[] = [];
+  fromIndex(shape, ([item, ...rest]) => {
     const channel = rest.pop()!;
-    const values: number[] = [];
+    const members: number[] = [];
     let count = 0;
-    const walk = (place: number[], isInside: boolean): void => {
-      const k = place.length;
+    const walk = (k: number, pixel: number, isInside: boolean): void => {
       if (k === sides.length) {
-        if (isInside) values.push(at(x, [item!, ...place, channel]));
+        if (isInside) members.push(pixel * channels + channel);
         count++;
         return;
       }
       for (let t = 0; t < of.window[k]!; t++) {
         const p = rest[k]! * of.stride[k]! + t * of.dilation[k]! - of.padding[k]![0];
-        if (p < sides[k]! + of.padding[k]![1]) walk([...place, p], isInside && p >= 0 && p < sides[k]!);
+        if (p < sides[k]! + of.padding[k]![1]) walk(k + 1, pixel * sides[k]! + p, isInside && p >= 0 && p < sides[k]!);
       }
     };
-    walk([], true);
+    walk(0, item!, true);
+    return windows.push({ members, count });
+  });
+  return { shape, windows };
+}
+
+/** Pooling as PyTorch defines it. */
+export function windowPool(x: NdArray, kind: 'max' | 'average', of: Windows): NdArray {
+  const { shape, windows } = windowsOf(x.shape, of);
+  const y = windows.map(({ members, count }) => {
+    const values = members.map((i) => x.data[i]!);
     if (kind === 'max') return Math.max(...values);
     return values.reduce((sum, v) => sum + v, 0) / (of.countPadding ? count : values.length);
   });
+  return ndArray(shape, y);
 }
 
 /** Linear interpolation on an axis of `size` inputs and factor·size outputs with aligned corners. */
@@ -102,6 +121,29 @@ const kernels = {
   },
 };
 
+/** What `size` inputs weigh in each of `outputs` along an axis, as PyTorch defines it; `scale` is undefined where sizes were given. */
+export const resizeWeights = (
+  size: number,
+  outputs: number,
+  scale: number | undefined,
+  mode: 'linear' | 'cubic' | 'nearest',
+  alignCorners: boolean,
+): Float64Array[] =>
+  Array.from({ length: outputs }, (_, i) => {
+    const step = scale === undefined ? size / outputs : 1 / scale;
+    const aligned = outputs > 1 ? (i * (size - 1)) / (outputs - 1) : 0;
+    const weights = new Float64Array(size);
+    if (mode === 'nearest') {
+      weights[Math.min(Math.floor(alignCorners ? aligned + 0.5 : (i + 0.5) * step), size - 1)] = 1;
+      return weights;
+    }
+    const position = alignCorners ? aligned : (i + 0.5) * step - 0.5;
+    for (let place = Math.floor(position) - 2; place <= position + 3; place++) {
+      weights[Math.min(Math.max(place, 0), size - 1)]! += kernels[mode](position - place);
+    }
+    return weights;
+  });
+
 /** Resizing as PyTorch defines it; `scale` is undefined where sizes were given. */
 export function resize(
   x: NdArray,
@@ -111,25 +153,7 @@ export function resize(
   alignCorners: boolean,
 ): NdArray {
   const inputs = x.shape.slice(1, -1);
-  const weights = inputs.map((n, axis) =>
-    Array.from({ length: sides[axis]! }, (_, i) => {
-      const m = sides[axis]!;
-      const step = scale ? 1 / scale[axis]! : n / m;
-      const of = new Float64Array(n);
-      if (mode === 'nearest') {
-        const place = alignCorners
-          ? Math.floor((m > 1 ? (i * (n - 1)) / (m - 1) : 0) + 0.5)
-          : Math.floor((i + 0.5) * step);
-        of[Math.min(place, n - 1)] = 1;
-        return of;
-      }
-      const position = alignCorners ? (m > 1 ? (i * (n - 1)) / (m - 1) : 0) : (i + 0.5) * step - 0.5;
-      for (let place = Math.floor(position) - 2; place <= position + 3; place++) {
-        of[Math.min(Math.max(place, 0), n - 1)]! += kernels[mode](position - place);
-      }
-      return of;
-    }),
-  );
+  const weights = inputs.map((n, axis) => resizeWeights(n, sides[axis]!, scale?.[axis], mode, alignCorners));
   return fromIndex([x.shape[0]!, ...sides, x.shape.at(-1)!], ([item, ...rest]) => {
     const channel = rest.pop()!;
     const walk = (place: number[]): number => {
