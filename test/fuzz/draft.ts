@@ -2,12 +2,12 @@
 // where it is. Few sizes, so that kernels repeat.
 import { uniformStream } from '../../engine/index.js';
 import { meaningOf } from './meaning.js';
-import { type Argument, type Call, gpu, type Leaf, numbersOf, type Ref, substitute } from './program.js';
+import { type Argument, type Call, gpu, type Leaf, numbersOf, type Ref, substitute, trackedOf } from './program.js';
 import { type Draws, leafOf, type Real, Tape } from './reference.js';
 import { NoMeaning } from './shapes.js';
 
 export interface DrawOptions {
-  /** Casts to f16 may occur. */
+  /** Some ops are in f16, between casts; such programs are short. */
   readonly half: boolean;
   /** Calls of a program. */
   readonly calls: readonly [least: number, most: number];
@@ -145,8 +145,12 @@ export class Draft {
         .map(({ id }) => id),
       ...this.calls.map(({ id }) => id),
     ].filter((id) => fits(this.#values.get(id)!));
-    if (!ids.length) throw new Unfit();
-    return { $: ids[Math.floor((1 - this.#uniform() ** 3) * ids.length * 0.999999)]! };
+    // Ops are on values that have a gradient, mostly.
+    const tracked = this.chance(0.7) ? trackedOf(this.leaves, this.calls) : undefined;
+    const differentiable = ids.filter((id) => tracked?.has(id));
+    const among = differentiable.length ? differentiable : ids;
+    if (!among.length) throw new Unfit();
+    return { $: among[Math.floor((1 - this.#uniform() ** 3) * among.length * 0.999999)]! };
   }
 }
 

@@ -11,6 +11,7 @@ import {
   inPlace,
   type Program,
   type Ref,
+  reached,
   reaching,
   refsOf,
   type Stepping,
@@ -34,9 +35,10 @@ const narrowGeometries = [
 
 /** The program of a seed: the first one of its stream that tests something. */
 export function drawProgram(seed: number, options: DrawOptions): Program {
-  for (let attempt = 0; attempt < 200; attempt++) {
+  for (let attempt = 0; attempt < 400; attempt++) {
     const program = drawn(seed, seed * 1000 + attempt, options);
-    if (program && expectations(program, 4).steps.length) return program;
+    if (!program || program.calls.some(({ args }) => args[1] === 'f16') !== options.half) continue;
+    if (expectations(program, 4).steps.length) return program;
   }
   throw new Error(`fuzz: seed ${seed} gives no program.`);
 }
@@ -49,12 +51,12 @@ function drawn(seed: number, stream: number, options: DrawOptions): Program | un
   convolution(d, d.pick(isImage));
   const [least, most] = options.calls;
   const wanted = least + d.below(most - least + 1);
-  const half = options.half && d.chance(0.1);
+  const { half } = options;
   const turns = turnsOf(seed, options.turns ?? 0);
   const asked: Value[] = [];
   for (let tries = 0; d.calls.length < (half ? Math.min(10, wanted) : wanted) && tries < 10 * most; tries++) {
     const turn = turns.length && d.chance(0.5) ? turns[0] : undefined;
-    const move = turn !== undefined ? () => drawOp(d, turn) : half && d.chance(0.2) ? inHalf : drawMove(d);
+    const move = turn !== undefined ? () => drawOp(d, turn) : half && d.chance(0.3) ? inHalf : drawMove(d);
     if (!d.attempt(() => move(d)) || turn === undefined) continue;
     turns.shift();
     asked.push({ $: d.calls.at(-1)!.id });
@@ -77,10 +79,14 @@ function finished(d: Draft, asked: readonly Value[]): Program | undefined {
   const middle = d.calls.map(({ id }) => id).filter((id) => used.has(id) && usable(id));
   const outputs = shuffled(d, ends).slice(0, 4);
   if (middle.length && d.chance(0.4)) outputs.push(d.of(middle));
+  for (const { $ } of asked) {
+    const depended = reached({ outputs, calls: d.calls });
+    if (usable($) && !depended.has($)) outputs.push($);
+  }
   if (!outputs.length) return undefined;
   const views = viewsOfState(d);
   const reaches = new Set(reaching(d.calls, outputs).map(({ id }) => id));
-  const unseen = (id: number): boolean => asked.some(({ $ }) => $ === id) && !reaches.has(id);
+  const unseen = (id: number): boolean => asked.some(({ $ }) => $ === id) && !reaches.has(id) && !tracked.has(id);
   const reads = d.calls
     .map(({ id }) => id)
     .filter((id) => !views.has(id) && (unseen(id) || d.chance(outputs.includes(id) ? 0.6 : 0.1)));

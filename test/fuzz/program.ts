@@ -188,7 +188,8 @@ export function reaching(calls: readonly Call[], ids: readonly number[]): Call[]
   return calls.filter(({ id }) => needed.has(id));
 }
 
-const constants = new Set(
+/** Ops without a gradient. */
+export const constants: ReadonlySet<string> = new Set(
   [
     'floor ceil round sign equal notEqual less lessEqual greater greaterEqual bitAnd bitOr bitXor remainder shiftLeft shiftRight',
     'argmax argmin oneHot crop addCrops assign detach randomUniform randomNormal',
@@ -222,11 +223,24 @@ export function opsOf(program: Program, compared = false): Set<string> {
   return names;
 }
 
+/** Values whose gradient the loss asks for, if they can have one. */
+export function reached({ outputs, calls }: Pick<Program, 'outputs' | 'calls'>): Set<number> {
+  const found = new Set(outputs);
+  for (const call of [...calls].reverse()) {
+    if (found.has(call.id) && !isConstant(call)) for (const x of refsOf(call.args)) found.add(x);
+  }
+  return found;
+}
+
 /** Parameters that the loss depends on. */
 export function differentiable(program: Program): number[] {
-  const reached = new Set(program.outputs);
-  for (const call of [...program.calls].reverse()) {
-    if (reached.has(call.id) && !isConstant(call)) for (const x of refsOf(call.args)) reached.add(x);
-  }
-  return program.leaves.filter(({ id, kind }) => kind === 'parameter' && reached.has(id)).map(({ id }) => id);
+  const found = reached(program);
+  return program.leaves.filter(({ id, kind }) => kind === 'parameter' && found.has(id)).map(({ id }) => id);
+}
+
+/** Ops through which a gradient goes to a parameter. */
+export function differentiatedOps(program: Program): Set<string> {
+  const [found, tracked] = [reached(program), trackedOf(program.leaves, program.calls)];
+  const calls = program.calls.filter((call) => !isConstant(call) && found.has(call.id) && tracked.has(call.id));
+  return new Set(calls.map(({ name }) => name));
 }
