@@ -1,13 +1,14 @@
 // What ops mean that move elements or work along axes: views and index maps, gathering, reductions, sorting, products of matrices.
 
 import { wrapped } from './meaning-elements.js';
-import { type Integer, leadOf, type Products, type Real, type Tape } from './reference.js';
+import { type Integer, leadOf, type Real, type Tape } from './reference.js';
 import {
   type Axes,
   axesOf,
   commonShape,
   groupsOf,
   must,
+  type Products,
   products,
   reduction,
   remembered,

@@ -4,8 +4,19 @@ import { eachProductOf, type Kind } from '../reference/conv.js';
 import * as crops from '../reference/crop.js';
 import { ndArray } from '../reference/nd-array.js';
 import { resizeWeights, type Windows, windowsOf } from '../reference/resampling.js';
-import type { Products, Real, Tape } from './reference.js';
-import { must, products, remembered, repeated, type Shape, same, sizeOf, stridesOf, table } from './shapes.js';
+import type { Real, Tape } from './reference.js';
+import {
+  must,
+  type Products,
+  products,
+  remembered,
+  repeated,
+  type Shape,
+  same,
+  sizeOf,
+  stridesOf,
+  table,
+} from './shapes.js';
 
 type Sides = number | readonly number[];
 type Pair = readonly [number, number];

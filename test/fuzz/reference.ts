@@ -2,7 +2,7 @@
 // (f16's) rounding in every result shows how far the engine's numbers may be from these.
 import { philox4x32, toUniform } from '../../engine/custom.js';
 import type { Leaf } from './program.js';
-import { sizeOf } from './shapes.js';
+import { type Products, sizeOf } from './shapes.js';
 
 export type Integer = 'u8' | 'u32' | 'i32';
 
@@ -35,14 +35,6 @@ export function noiseOf(seed: number): () => number {
     state ^= state << 5;
     return (state >>> 0) * 2 ** -31 - 1;
   };
-}
-
-/** y[to] += a[i]·b[j] for all triples: any bilinear map, such as a convolution. */
-export interface Products {
-  readonly shape: readonly number[];
-  readonly a: Int32Array;
-  readonly b: Int32Array;
-  readonly y: Int32Array;
 }
 
 export class Tape {

@@ -1,6 +1,4 @@
 // Shapes and offsets of row-major arrays, as the float64 meanings of ops use them.
-import type { Products } from './reference.js';
-
 export type Shape = readonly number[];
 
 export const sizeOf = (shape: Shape): number => shape.reduce((product, n) => product * n, 1);
@@ -82,6 +80,14 @@ export function groupsOf(to: Int32Array, count: number): number[][] {
     groups[g]!.push(i);
   });
   return groups;
+}
+
+/** y[to] += a[i]·b[j] for all triples: any bilinear map, such as a convolution. */
+export interface Products {
+  readonly shape: readonly number[];
+  readonly a: Int32Array;
+  readonly b: Int32Array;
+  readonly y: Int32Array;
 }
 
 const known = new Map<string, Products>();
