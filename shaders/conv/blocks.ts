@@ -146,13 +146,14 @@ export function blockShader(kernel: BlockKernel, g: BlockGeometry, options: Bloc
     : '';
   const body =
     kernel === 'gather'
-      ? wgsl`  for (var t = 0u; t < ${u32(taps)}; t++) {
-    let offset = tap_offset(t);
-${lines(js.map((j) => `    let x${j} = (corner${j} + offset) * ${u32(inputQuads)};`))}
-    for (var c = 0u; c < ${u32(inputQuads)}; c++) {${coefficients}
+      ? // One loop over taps and channels: of two, compilers unroll the inner one and keep the coefficients of all its turns alive.
+        wgsl`${lines(js.map((j) => `  let x${j} = corner${j} * ${u32(inputQuads)};`))}
+  for (var turn = 0u; turn < ${u32(taps * inputQuads)}; turn++) {
+      let t = turn / ${u32(inputQuads)};
+      let c = turn % ${u32(inputQuads)};
+      let offset = tap_offset(t) * ${u32(inputQuads)} + c;${coefficients}
 ${loadWeights(0, 't')}
-${lines(js.map((j) => `      { let v = ${loaded(`x${j} + c`)}; ${multiply(j, 0)} }`))}
-    }
+${lines(js.map((j) => `      { let v = ${loaded(`x${j} + offset`)}; ${multiply(j, 0)} }`))}
   }`
       : wgsl`  {
 ${lines(js.map((j) => `    let x${j} = min(first + ${j}u, ${u32(g.batch * all - 1)}) * ${u32(inputQuads)};`))}
