@@ -283,9 +283,10 @@ steps.forEach(([name], i) => {
     const { kernels, failed, launches } = await reports[i]!;
     assert.equal(failed, []);
     assert.ok(kernels.length > 100 && launches > kernels.length, `${kernels.length} kernels, ${launches} launches`);
-    const spilling = kernels.filter(({ spills, scratchBytes }) => spills || scratchBytes).map(({ kernel }) => kernel);
+    const spilling = kernels
+      .filter(({ spills, scalarSpills, scratchBytes }) => spills || scalarSpills || scratchBytes)
+      .map(({ kernel }) => kernel);
     assert.equal(spilling, []);
-    assert.ok(kernels.every(({ scalarSpills }) => scalarSpills <= 8)); // they lie in lanes of one vector register
     for (const { kernel, hotShare: share } of byName(kernels).filter((k) => /^conv_tiled/.test(k.kernel)))
       assert.ok(share! > 0.85, `${kernel}: the hottest loops multiply at ${share} of the peak`);
     assert.ok(kernels.every(({ registers, ms }) => registers > 0 && ms > 0));
