@@ -29,7 +29,7 @@ export function generalConv(d: Draft, name: string): Value {
   const options = {
     ...(groups > 1 && { groups }),
     ...some(d, {
-      stride: () => sideOf(d, rank, transposed ? [1, 2, 3] : [1, 2, 3]),
+      stride: () => sideOf(d, rank, [1, 2, 3]),
       dilation: () => sideOf(d, rank, [1, 2]),
       padding: () => d.of<Argument>(['same', 'valid', 1, Array.from({ length: rank }, () => [1, 0])]),
       ...(transposed && { outputPadding: () => 1 }),
