@@ -28,7 +28,7 @@ export interface Owned {
   readonly bytes: number;
   readonly label: string;
   readonly entry: Partial<GPUBindGroupLayoutEntry>;
-  readonly resource: GPUBindingResource;
+  readonly resource: GPUTextureView | GPUBufferBinding;
 }
 
 /** The storage of an embedder's buffer or texture: one for each, so that all launches that use it keep their order. */
@@ -67,7 +67,8 @@ function probe(gpu: Gpu, { op, object, label, entry, resource }: Owned): Outcome
 }
 
 /** Throws a GpuError for a buffer that the CPU has. */
-export function checkUnmapped(op: string, { mapState }: GPUBuffer, label: string): void {
+export function checkUnmapped(op: string, buffer: GPUBuffer, label: string): void {
+  const { mapState } = buffer;
   if (mapState !== 'unmapped') throw new GpuError(`${op}: '${label}' is ${mapState}. Call unmap() first.`);
 }
 

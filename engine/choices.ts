@@ -127,6 +127,8 @@ function choicesOf(gpu: Gpu): Choices {
  * The candidate to run: the remembered one, else the one that a proof prefers, else the first. `key` names family, types and geometry
  * (`conv.forward f32 b8 64x64 16>16 k3 s1`); the same key must always come with the same kernels. With `measure`, the choice
  * can be tuned (`askedFor`), and is forgotten when the text of its kernels changes.
+ * @example
+ * console.log(choose(gpu, 'mine f32 64', [{ tile: 8 }, { tile: 16 }]).tile); // 8
  */
 export function choose<T>(gpu: Gpu, key: string, candidates: readonly T[], measure?: Measure<T>): T {
   const standard = candidates[0];
@@ -201,13 +203,22 @@ export function keepVerdicts(gpu: Gpu, keep: (found: Readonly<Record<string, Ver
   choicesOf(gpu).keep = keep;
 }
 
-/** What `choose` was asked on this device so far: all keys, and the jobs that can be measured. */
+/**
+ * What `choose` was asked on this device so far: all keys, and the jobs that can be measured.
+ * @example
+ * choose(gpu, 'mine f32 64', [{ tile: 8 }, { tile: 16 }]);
+ * console.log(askedFor(gpu).keys.includes('mine f32 64')); // true
+ */
 export function askedFor(gpu: Gpu): { keys: string[]; jobs: Job[] } {
   const { asked } = choicesOf(gpu);
   return { keys: [...asked.keys()], jobs: [...asked.values()].filter((job) => job !== undefined) };
 }
 
-/** What is remembered for a key, if it still fits the job: neither its candidates nor its kernels have changed. */
+/**
+ * What is remembered for a key, if it still fits the job: neither its candidates nor its kernels have changed.
+ * @example
+ * console.log(askedFor(gpu).jobs.every((job) => recall(gpu, job) === undefined)); // true
+ */
 export function recall<T>(gpu: Gpu, { key, candidates, ...measure }: Job<T>): Tuning | undefined {
   const tuning = choicesOf(gpu).table.get(key);
   const choice = candidates.find((candidate) => tuning && canonical(candidate) === canonical(tuning.choice));

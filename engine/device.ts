@@ -322,7 +322,12 @@ export interface GpuOptions {
   readonly flags?: Partial<Flags> | undefined;
 }
 
-/** Opens the adapter's device with the adapter's own limits and every optional feature wgrad can use. */
+/**
+ * Opens the adapter's device with the adapter's own limits and every optional feature wgrad can use.
+ * @example
+ * const adapter = await globalThis.navigator?.gpu?.requestAdapter(); // a page's
+ * const own = adapter && (await requestGpu(adapter));
+ */
 export async function requestGpu(adapter: GPUAdapter, about: GpuOptions = {}): Promise<Gpu> {
   const device = await adapter.requestDevice({
     label: 'wgrad',
@@ -352,7 +357,11 @@ export function fromDevice(device: GPUDevice, about: GpuOptions = {}): Gpu {
   return gpu;
 }
 
-/** Opens the browser's GPU. Under Node use `openDevice` of `wgrad/node`. */
+/**
+ * Opens the browser's GPU. Under Node use `openDevice` of `wgrad/node`.
+ * @example
+ * const own = globalThis.navigator?.gpu && (await openDevice()); // in a page
+ */
 export async function openDevice(options: { gpu?: GPU } = {}): Promise<Gpu> {
   const gpu = options.gpu ?? (globalThis as { navigator?: { gpu?: GPU } }).navigator?.gpu;
   const adapter = await gpu?.requestAdapter({ powerPreference: 'high-performance' });

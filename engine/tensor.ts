@@ -38,6 +38,8 @@ export interface TapeNode {
 /**
  * An array of numbers on one device; made by `tensor`, `fromBuffer` and ops. `Tensor<'u8'>` is known to hold u8; `Tensor` alone is
  * any, and reads as a Float32Array, because that is what almost every op computes.
+ * @example
+ * console.log(tensor(gpu, [1, 2]) instanceof Tensor); // true
  */
 // biome-ignore lint/suspicious/noExplicitAny: a tensor of any type is given where a type is asked for; ops check when they are called
 export class Tensor<D extends Dtype = any> {

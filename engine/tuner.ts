@@ -81,6 +81,8 @@ const hopelessAt = (turn: number): number => 1 + 1 / (1 + turn);
  * Measures every candidate of every job on random data and remembers the winners for this device; steps recorded afterwards use
  * them. Takes the GPU for itself: not inside a captured step, nor beside anything that is timed. A candidate that is wrong, or
  * does not compile, is excluded and reported. Rejects only if the device fails.
+ * @example
+ * console.log(await tune(gpu, askedFor(gpu).jobs.slice(0, 0))); // []
  */
 export async function tune(gpu: Gpu, jobs: readonly Job[], options: TuneOptions = {}): Promise<TuneResult[]> {
   if (isCapturing(gpu)) throw new GpuError('tune: inside a captured step. Tune before it is recorded.');

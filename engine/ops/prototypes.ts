@@ -118,7 +118,15 @@ const updateOptions = [
   ...['teacherLogits', 'labels', 'threshold', 'hard', 'weights', 'classes'],
 ];
 
-/** Moves the prototypes in place towards the mean features of the reliable pixels of their class. No gradient. */
+/**
+ * Moves the prototypes in place towards the mean features of the reliable pixels of their class. No gradient.
+ * @example
+ * const prototypes = createPrototypes(gpu, 2, 2);
+ * const [weights, classes] = [tensor(gpu, [1, 1]), tensor(gpu, [0, 1], [2], { dtype: 'u8' })];
+ * const [unlabeledWeight, features] = [tensor(gpu, 0), tensor(gpu, [[1, 0], [0, 1]])];
+ * updatePrototypes(prototypes, { features, labeledPixels: 2, unlabeledWeight, momentum: 0, weights, classes });
+ * console.log(await prototypes.vectors.read()); // [1, 0, 0, 1]
+ */
 export function updatePrototypes(prototypes: Prototypes, update: PrototypeUpdate | WeightedPrototypeUpdate): void {
   checkOptions('updatePrototypes', update, updateOptions);
   const { features, projection, labeledPixels, unlabeledWeight, momentum } = update;
@@ -236,6 +244,13 @@ export interface AddedTo {
 /**
  * Class separation of features z [..., D]: the loss [] over pixels with `mask` 1 (u8 [...]; undefined: all) whose class
  * (`classes`, u8 [...]) has a prototype. The gradient goes to z only. If no pixel counts, loss and gradient are 0.
+ * @example
+ * const prototypes = createPrototypes(gpu, 2, 2);
+ * const z = tensor(gpu, [[1, 0], [0, 1]]);
+ * const classes = tensor(gpu, [0, 1], [2], { dtype: 'u8' });
+ * const [unlabeledWeight, weights] = [tensor(gpu, 0), tensor(gpu, [1, 1])];
+ * updatePrototypes(prototypes, { features: z, labeledPixels: 2, unlabeledWeight, momentum: 0, weights, classes });
+ * console.log((await prototypeDistance(z, prototypes, classes, undefined, { kind: 'pull' }).item()).toFixed(3)); // 0.000
  */
 export function prototypeDistance(
   z: Tensor,
@@ -250,6 +265,11 @@ export function prototypeDistance(
 /**
  * `prototypeDistance`, and its sum with another loss without a launch for the sum. The `separation` [] is for the log; the gradient
  * of the `total` [] goes to z and to the other loss.
+ * @example
+ * const onto = { loss: tensor(gpu, 2), weight: tensor(gpu, 1), factor: 1 };
+ * const [z, classes] = [tensor(gpu, [[1, 0]]), tensor(gpu, [0], [1], { dtype: 'u8' })];
+ * const { total } = addPrototypeDistance(onto, z, createPrototypes(gpu, 2, 2), classes, undefined, { kind: 'pull' });
+ * console.log(await total.item()); // 2
  */
 export function addPrototypeDistance(
   onto: AddedTo,

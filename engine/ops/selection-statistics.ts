@@ -10,6 +10,10 @@ import { sum } from './reduce.js';
 /**
  * What a mask selected, for the log: f32 [4] = fraction of pixels kept, accuracy of argmax(logits) on kept and on dropped
  * pixels whose label is a class (−1 where there are none), mean confidence. Logits [..., K], mask and labels u8 [...]. No gradient.
+ * @example
+ * const [mask, labels] = [[1, 0], [0, 0]].map((values) => tensor(gpu, values, [2], { dtype: 'u8' }));
+ * const logits = tensor(gpu, [[0, 0], [0, 100]]);
+ * console.log(await selectionStatistics(logits, mask, labels).read()); // [0.5, 1, 0, 0.75]
  */
 export function selectionStatistics(logits: Tensor, mask: Tensor, labels: Tensor): Tensor {
   const sizes = pixelSizes('selectionStatistics', logits, { mask, labels });

@@ -60,6 +60,8 @@ function objection(name: Column, value: unknown, item: number, items: number): s
 /**
  * The rows of a table, [views, columns], for a tensor that `mixItems` and `strongViews` take as `draws`. Throws a ShapeError for a
  * number out of its range.
+ * @example
+ * console.log(viewTable([{ brightness: 2 }]).includes(2)); // true
  */
 export function viewTable(views: readonly View[]): Float32Array<ArrayBuffer> {
   const table = new Float32Array(views.length * viewColumns.length);
@@ -108,6 +110,9 @@ function labelSizes({ shape }: Tensor): Pick<Image, 'batch' | 'size'> {
  * inside its box, from its partner, turned as that source is. x: images or features [N, H, W, C] or [N, D, H, W, C], f32 or f16, or
  * labels u8 [N, H, W] or [N, D, H, W]. Values are copied bit for bit; the gradient of a pixel is the sum over all views that show it.
  * Throws a ShapeError for other shapes. A partner must lie in the batch, and a box in the image.
+ * @example
+ * const draws = tensor(gpu, viewTable([{ turn: 2 }]), [1, 13]);
+ * console.log(await mixItems(tensor(gpu, [1, 2, 3, 4], [1, 2, 2, 1]), draws).read()); // [4, 3, 2, 1]
  */
 export function mixItems(x: Tensor, draws: Tensor, ...others: never[]): Tensor {
   expectTensors('mixItems', x);
@@ -137,6 +142,9 @@ export function mixItems(x: Tensor, draws: Tensor, ...others: never[]): Tensor {
  * intensities of the item that each pixel comes from: blur in the plane, power, contrast about the item's mean, brightness, noise
  * (formulas in shaders/views.ts). Nothing is clipped. Pixels that a row does not change are copied bit for bit. Takes one stream of
  * `random` when it is recorded. No gradient. Throws a ShapeError for other shapes.
+ * @example
+ * const draws = tensor(gpu, viewTable([{ brightness: 2 }]), [1, 13]);
+ * console.log(await strongViews(tensor(gpu, [1, 2, 3, 4], [1, 2, 2, 1]), draws, createRandom(gpu, 1)).read()); // [3, 4, 5, 6]
  */
 export function strongViews(x: Tensor, draws: Tensor, random: Random, ...others: never[]): Tensor {
   expectTensors('strongViews', x);
