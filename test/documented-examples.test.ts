@@ -9,11 +9,11 @@ import * as assert from 'uvu/assert';
 import * as custom from '../engine/custom.js';
 import * as debug from '../engine/debug.js';
 import * as engine from '../engine/index.js';
-import * as method from '../engine/method.js';
 import * as node from '../engine/node.js';
 import { swiftShaderRuns } from '../engine/swiftshader.js';
 import * as tune from '../engine/tune.js';
 import * as model from '../model/index.js';
+import * as method from '../train/method/index.js';
 import { testGpu } from './gpu.js';
 import { lackingSources, unless } from './unless.js';
 
@@ -35,7 +35,7 @@ const entries: Record<string, Entry> = {
   'wgrad/custom': { values: custom, most: 0, has: ofEngine },
   'wgrad/debug': { values: debug, most: 0, has: ofEngine },
   'wgrad/tune': { values: tune, most: 0, has: ofEngine },
-  'wgrad/method': { values: method, most: 0, has: ofEngine },
+  'wgrad/method': { values: method, most: 0, has: (file) => ofEngine(file) || file.startsWith('train/') },
   'wgrad/model': { values: model, most: 0, has: (file) => /^model\//.test(file) },
   'wgrad/node': { values: node, most: 0, has: ofNode },
 };
@@ -45,7 +45,7 @@ const everything = Object.assign({}, ...Object.values(entries).map(({ values }) 
 /** The doc comments of what the entry's sources export, by name. */
 function comments({ has }: Entry): Map<string, string> {
   const root = fileURLToPath(new URL('../..', import.meta.url));
-  const texts = ['shaders', 'engine', 'model'].flatMap((room) =>
+  const texts = ['shaders', 'engine', 'model', 'train'].flatMap((room) =>
     (readdirSync(join(root, room), { recursive: true, encoding: 'utf8' }) as string[])
       .map((name) => `${room}/${name.replaceAll('\\', '/')}`)
       .filter((name) => name.endsWith('.ts') && has(name))

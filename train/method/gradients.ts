@@ -30,7 +30,11 @@ function unsupervisedOf(config: Config): ('consistency' | 'separation')[] {
   return [...(consistency ? (['consistency'] as const) : []), ...(separation ? (['separation'] as const) : [])];
 }
 
-/** The names of `gradientShares`, in order. */
+/**
+ * The names of `gradientShares`, in order.
+ * @example
+ * console.log(gradientNames(resolveConfig({ method: 'mt' }))); // [supervised, consistency, consistencyCosine]
+ */
 export const gradientNames = (config: Config): string[] => {
   const names = unsupervisedOf(config);
   return ['supervised', ...names, ...names.map((name) => `${name}Cosine`)];

@@ -94,7 +94,11 @@ export interface Schedule {
   threshold?: number;
 }
 
-/** The names of `metrics`, in order; terms that a method does not have are absent. */
+/**
+ * The names of `metrics`, in order; terms that a method does not have are absent.
+ * @example
+ * console.log(metricNames(resolveConfig({ method: 'supervised' }))[0]); // loss
+ */
 export const metricNames = (config: Config): string[] => {
   const { teacher, keeps, separation } = partsOf(config);
   return [
@@ -108,7 +112,12 @@ export const metricNames = (config: Config): string[] => {
   ];
 };
 
-/** Models, optimizer, inputs and the step of a configuration, on a device. Nothing is recorded or run yet. */
+/**
+ * Models, optimizer, inputs and the step of a configuration, on a device. Nothing is recorded or run yet.
+ * @example
+ * const settings = { size: 16, features: [4, 8], dropout: [0, 0], batch: 2, labeledBatch: 1 };
+ * console.log(createTrainer(gpu, resolveConfig(settings)).step.info.launches > 50); // true
+ */
 export function createTrainer(gpu: Gpu, config: Config): Trainer {
   const { patch, classes, seed, labeledBatch: labeled, batch } = config;
   const parts = partsOf(config);

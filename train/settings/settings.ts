@@ -69,7 +69,11 @@ const list = (value: number[], each: { min: number; max?: number; whole?: boolea
   return setting(value, 'N,N,…', reading(read, schema), help);
 };
 
-/** The methods, as `--method` takes them. */
+/**
+ * The methods, as `--method` takes them.
+ * @example
+ * console.log(methods.includes('lccs')); // true
+ */
 export const methods = ['lccs', 'lccs-consistency', 'lccs-separation', 'mt', 'uamt', 'bcp', 'supervised'] as const;
 
 /** Key → setting. The flag is the key in kebab-case. */
@@ -352,6 +356,8 @@ export function settingKey(name: string): ConfigKey | 'size' {
  * The whole configuration: defaults, then `layers` in order (readSettings, readProtocol), then `overrides`. Keys are those of a file or
  * flags in kebab-case. Throws a UsageError for an unknown key (with the nearest known), a wrong type or range, or settings that do not
  * fit together.
+ * @example
+ * console.log(resolveConfig({ 'labeled-batch': 2, batch: 6 }).labeledBatch); // 2
  */
 export function resolveConfig(
   overrides: Record<string, unknown> = {},
@@ -381,6 +387,10 @@ export function resolveConfig(
 
 const isVolume = (config: Config): boolean => config.patch.length === 3 && isWithoutSpacing(config);
 
-/** The configuration that a run or a checkpoint has stored, which may be of a version that had fewer settings. */
+/**
+ * The configuration that a run or a checkpoint has stored, which may be of a version that had fewer settings.
+ * @example
+ * console.log(resolveSaved({ method: 'mt' }).method); // mt
+ */
 export const resolveSaved = (stored: Readonly<Record<string, unknown>>): Config =>
   resolveConfig({}, { sample: 'whole' }, stored);
