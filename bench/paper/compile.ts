@@ -1,5 +1,10 @@
 // Compiles a step for a card that is not here: starts the program that does so, and reads what the compiler says of each kernel.
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createReadStream } from 'node:fs';
+import { mkdtemp, open, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { readAmd } from './amd.js';
 import { type Card, type CardName, type Compiled, cards, hotShare, leastMs, occupancy } from './cards.js';
@@ -86,28 +91,32 @@ class Sections<T> {
 
 const reader = (card: Card) => (text: string) => (card.driver === 'radv' ? readAmd(text, card) : readNak(text));
 
-/** Runs the program; resolves with what it printed, and what the compiler said of each of its kernels. */
-function compileStep(card: Card, order: Order): Promise<{ step: StepKernels; said: (Compiled | undefined)[] }> {
+/**
+ * Runs the program; resolves with what it printed, and what the compiler said of each of its kernels. That goes through a file: NVK writes a
+ * hundred megabytes two bytes at a time, and a pipe wakes its reader for each of them.
+ */
+async function compileStep(card: Card, order: Order): Promise<{ step: StepKernels; said: (Compiled | undefined)[] }> {
   const program = fileURLToPath(new URL('compile-step.js', import.meta.url));
-  const child = spawn(process.execPath, [program, JSON.stringify(order)], {
-    env: environmentFor(card),
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  const sections = new Sections(reader(card));
-  let printed = '';
-  child.stdout.setEncoding('utf8').on('data', (chunk: string) => (printed += chunk));
-  child.stderr.setEncoding('latin1').on('data', (chunk: string) => sections.add(chunk));
-  return new Promise((resolve, reject) => {
-    child.on('error', reject);
-    child.on('close', (code, signal) => {
-      sections.end();
-      if (code === 0) resolve({ step: JSON.parse(printed) as StepKernels, said: sections.read });
-      else
-        reject(
-          new Error(`bench paper: the compiler ended with ${signal ?? code}.\n${sections.rest.trim().slice(-2000)}`),
-        );
+  const folder = await mkdtemp(join(tmpdir(), 'wgrad-paper-'));
+  const path = join(folder, 'said.txt');
+  const file = await open(path, 'w');
+  try {
+    const child = spawn(process.execPath, [program, JSON.stringify(order)], {
+      env: environmentFor(card),
+      stdio: ['ignore', 'pipe', file.fd],
     });
-  });
+    let printed = '';
+    child.stdout!.setEncoding('utf8').on('data', (chunk: string) => (printed += chunk));
+    const [code, signal] = (await once(child, 'close')) as [number | null, string | null];
+    const sections = new Sections(reader(card));
+    for await (const chunk of createReadStream(path, 'latin1')) sections.add(chunk as string);
+    sections.end();
+    if (code === 0) return { step: JSON.parse(printed) as StepKernels, said: sections.read };
+    throw new Error(`bench paper: the compiler ended with ${signal ?? code}.\n${sections.rest.trim().slice(-2000)}`);
+  } finally {
+    await file.close();
+    await rm(folder, { recursive: true });
+  }
 }
 
 function rowOf(card: Card, use: StepKernel, compiled: Compiled): PaperKernel {
