@@ -3,7 +3,7 @@
 // Node itself and Dawn's binding come from elsewhere; `webgpu` is found beside the current folder.
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { describeCommand } from '../../train/settings/command-line.js';
@@ -112,7 +112,7 @@ for (const name of ['package.json', 'train/protocols', 'bench/pytorch']) {
 // What compilers said of the step on paper, to hold against the card.
 cpSync(join(root, 'bench/results'), join(program, 'bench/results'), {
   recursive: true,
-  filter: (path) => !path.includes('.') || /paper-[^/\\]*\.json$/.test(path),
+  filter: (path) => statSync(path).isDirectory() || /^paper-.*\.json$/.test(basename(path)),
 });
 await bundlePackages(join(program, 'node_modules'));
 console.log(`${program}: ${(bytesOf(program) / 2 ** 20).toFixed(1)} MiB`);

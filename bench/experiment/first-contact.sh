@@ -37,6 +37,13 @@ part() { # NAME SECONDS COMMAND…: stdout in OUT/NAME.txt, stderr in OUT/NAME.l
   save
 }
 
+paper() { # PRECISION FLAGS…: what the kernels take, against what a compiler said of them without a card; as a table and as JSON
+  local name=paper-$1 with=(--results "$kit/wgrad/bench/results" --measured "$out/step-$1.txt" "${@:2}")
+  part "$name" 10 node "$wgrad" bench paper "${with[@]}"
+  part "$name-json" 10 node "$wgrad" bench paper "${with[@]}" --json
+  grep -h '^expected: \|^only ' "$out/$name.txt"
+}
+
 beside() { # the groups of tests, each in a process of its own
   local group n=0
   for group in "${tests[@]}"; do
@@ -54,10 +61,9 @@ beside() { # the groups of tests, each in a process of its own
   part info 20 node "$wgrad" info --check
   part step-f32 40 node "$wgrad" bench step $size --repeats $steps --json
   part step-f16 40 node "$wgrad" bench step $size --precision f16 --repeats $steps --json
-  # What the kernels take, against what a compiler said of them without a card. In f16 a card gets matrix units.
-  paper="node $wgrad bench paper --results $kit/wgrad/bench/results"
-  part paper-f32 10 $paper --measured "$out/step-f32.txt"
-  part paper-f16 10 $paper --matrix --measured "$out/step-f16.txt"
+  # In f16 a card gets matrix units.
+  paper f32
+  paper f16 --matrix
   part export 40 node "$wgrad" bench peers --work step $size --export "$out/work"
   command -v python3 >/dev/null && part pytorch 60 python3 "$pytorch" "$out/work" --steps $steps --modes $modes
   part tune 50 node "$wgrad" bench --tune $size

@@ -52,9 +52,9 @@ const product = (shape: readonly number[]): number => shape.reduce((a, b) => a *
  * at each pixel of the smaller of the two images: a stride, or its transpose, leaves out pixels of the other.
  */
 export function flopsOf(label: string, shapes: Readonly<Record<string, readonly number[]>>): number {
-  if (!/^conv_(tiled|direct|matrix|block)/.test(label)) return 0;
-  const { x, y, dy, weight, dWeight } = shapes;
-  const [other, weights] = [dy ?? y, weight ?? dWeight];
+  if (!/^conv(_|$)/.test(label)) return 0;
+  const { dy, weight, dWeight } = shapes;
+  const [x, other, weights] = [shapes.x ?? shapes.dx, dy ?? shapes.y, weight ?? dWeight];
   if (!x || !other || !weights) return 0;
   const pixels = Math.min(product(x.slice(0, -1)), product(other.slice(0, -1)));
   return 2 * pixels * product(weights.slice(-x.length)); // partial gradients have one more size, in front

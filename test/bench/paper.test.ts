@@ -208,6 +208,11 @@ test('operations of a convolution: each weight at each pixel of the smaller imag
     flopsOf('conv_tiled_weight_gradient', { x: wide, dy: [2, 8, 8, 6], dWeight: [9, 6, 3, 3, 4] }),
     2 * 128 * 216,
   );
+  assert.is(flopsOf('conv', { x: wide, y: narrow, weight: [6, 2, 2, 4] }), 2 * 32 * 96); // a stride of 2
+  assert.is(flopsOf('conv_strided_input_gradient', { dx: wide, dy: narrow, weight: [6, 2, 2, 4] }), 2 * 32 * 96);
+  assert.is(flopsOf('conv_depthwise_forward', { x: wide, y: wide, weight: [4, 3, 3, 1] }), 2 * 128 * 36);
+  assert.is(flopsOf('convert_type', { x: wide, y: wide, weight: wide }), 0);
+  assert.is(flopsOf('conv_merged_parts', { partials: [4, 2], merged: [4] }), 0);
   assert.is(flopsOf('conv_sum_slices', { dWeight: [6, 3, 3, 4] }), 0);
   assert.is(flopsOf('norm_activation', { x: wide, y: wide }), 0);
 });
