@@ -1,7 +1,6 @@
 // Examples in doc comments (`@example`) run as they are written, with the engine's names and an open `gpu` at hand, and print what the
 // comment behind `console.log` says: numbers to four digits. What has no example yet is counted; the number may only fall.
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
@@ -14,6 +13,7 @@ import { swiftShaderRuns } from '../engine/swiftshader.js';
 import * as tune from '../engine/tune.js';
 import * as model from '../model/index.js';
 import * as method from '../train/method/index.js';
+import { withCache } from './cache-folder.js';
 import { testGpu } from './gpu.js';
 import { lackingSources, unless } from './unless.js';
 
@@ -64,21 +64,6 @@ function shown(value: unknown): string {
   if (typeof value === 'number') return String(Number(value.toPrecision(4)));
   if (ArrayBuffer.isView(value) || Array.isArray(value)) return `[${Array.from(value as number[], shown).join(', ')}]`;
   return String(value);
-}
-
-/** Runs `work` with a cache folder of its own: examples keep files there. */
-async function withCache(work: () => Promise<void>): Promise<void> {
-  await testGpu();
-  const before = process.env.XDG_CACHE_HOME;
-  const folder = mkdtempSync(join(tmpdir(), 'wgrad-examples-'));
-  process.env.XDG_CACHE_HOME = folder;
-  try {
-    await work();
-  } finally {
-    if (before === undefined) delete process.env.XDG_CACHE_HOME;
-    else process.env.XDG_CACHE_HOME = before;
-    rmSync(folder, { recursive: true, force: true });
-  }
 }
 
 const AsyncFunction = (async () => {}).constructor as new (...args: string[]) => (...args: unknown[]) => Promise<void>;

@@ -6,7 +6,7 @@ import { resolveConfig } from '../../train/settings/settings.js';
 import { table } from '../harness.js';
 import type { SavedMeasurement } from '../history.js';
 import type { KernelShare, StepFigures } from '../step.js';
-import type { PaperKernel, PaperReport } from './compile.js';
+import { byName, type PaperKernel, type PaperReport } from './compile.js';
 
 /** One kernel, all its launches together. */
 export interface CalibratedKernel {
@@ -64,21 +64,22 @@ export function paperFor(
   );
 }
 
-const shared = <T>(values: readonly T[], of: (value: T) => number): number =>
+const sumOf = <T>(values: readonly T[], of: (value: T) => number): number =>
   values.reduce((sum, value) => sum + of(value), 0);
 
-/** Compares a report on paper, a row a name, with the profile of a card. */
-export function calibrate(paper: PaperReport, measured: StepFigures): Calibration {
+/** Compares a report on paper with the profile of a card. */
+export function calibrate({ card, kernels: compiled }: PaperReport, measured: StepFigures): Calibration {
+  const paper = byName(compiled); // a report may have a row for each kernel
   if (!measured.kernels) {
     throw new UsageError('bench paper: the measured step has no times by kernel — its adapter had no timestamps.');
   }
   const times = new Map<string, KernelShare>(measured.kernels.map((each) => [each.kernel, each]));
-  const both = paper.kernels.filter(({ kernel }) => times.has(kernel));
+  const both = paper.filter(({ kernel }) => times.has(kernel));
   const isConvolution = ({ flops }: PaperKernel): boolean => flops > 0;
   const launchMs = Math.min(...measured.kernels.map(({ ms, launches }) => ms / launches));
   const factorOf = (kernels: readonly PaperKernel[]): number =>
-    shared(kernels, ({ kernel }) => times.get(kernel)!.ms - launchMs * times.get(kernel)!.launches) /
-    shared(kernels, ({ ms }) => ms);
+    sumOf(kernels, ({ kernel }) => times.get(kernel)!.ms - launchMs * times.get(kernel)!.launches) /
+    sumOf(kernels, ({ ms }) => ms);
   const factors = {
     convolutions: factorOf(both.filter(isConvolution)),
     others: factorOf(both.filter((each) => !isConvolution(each))),
@@ -96,16 +97,16 @@ export function calibrate(paper: PaperReport, measured: StepFigures): Calibratio
       ratio: ms / expectedMs,
     };
   });
-  const known = new Set(paper.kernels.map(({ kernel }) => kernel));
+  const known = new Set(paper.map(({ kernel }) => kernel));
   return {
-    card: paper.card,
+    card,
     adapter: measured.adapter,
     launchMs,
     factors,
-    paperMs: shared(paper.kernels, ({ ms }) => ms),
-    measuredMs: shared(measured.kernels, ({ ms }) => ms),
+    paperMs: sumOf(paper, ({ ms }) => ms),
+    measuredMs: sumOf(measured.kernels, ({ ms }) => ms),
     kernels: kernels.sort((a, b) => b.measuredMs - a.measuredMs),
-    onlyPaper: paper.kernels.filter(({ kernel }) => !times.has(kernel)).map(({ kernel }) => kernel),
+    onlyPaper: paper.filter(({ kernel }) => !times.has(kernel)).map(({ kernel }) => kernel),
     onlyMeasured: measured.kernels.filter(({ kernel }) => !known.has(kernel)).map(({ kernel }) => kernel),
   };
 }

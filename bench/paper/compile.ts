@@ -132,6 +132,36 @@ function rowOf(card: Card, use: StepKernel, compiled: Compiled): PaperKernel {
   };
 }
 
+/** The kernels of one name as one: launches, spills, work and time added up, the most registers and memory, the least occupancy. */
+export function byName(kernels: readonly PaperKernel[]): PaperKernel[] {
+  const groups = new Map<string, PaperKernel[]>();
+  for (const each of kernels) groups.set(each.kernel, [...(groups.get(each.kernel) ?? []), each]);
+  const rows = [...groups].map(([kernel, own]): PaperKernel => {
+    const sum = (of: (k: PaperKernel) => number): number => own.reduce((all, k) => all + of(k), 0);
+    const most = (of: (k: PaperKernel) => number): number => Math.max(...own.map(of));
+    const ms = sum((k) => k.ms);
+    const [longest] = [...own].sort((a, b) => b.ms - a.ms);
+    const hot = sum((k) => (k.hotShare ?? 0) * k.ms) / ms;
+    return {
+      kernel,
+      launches: sum((k) => k.launches),
+      threads: most((k) => k.threads),
+      registers: most((k) => k.registers),
+      spills: sum((k) => k.spills),
+      scalarSpills: sum((k) => k.scalarSpills),
+      scratchBytes: most((k) => k.scratchBytes),
+      workgroupBytes: most((k) => k.workgroupBytes),
+      instructions: most((k) => k.instructions),
+      occupancy: Math.min(...own.map((k) => k.occupancy)),
+      ...(longest!.busiest !== undefined && { hotShare: hot, busiest: longest!.busiest }),
+      flops: sum((k) => k.flops),
+      bytes: sum((k) => k.bytes),
+      ms,
+    };
+  });
+  return rows.sort((a, b) => b.ms - a.ms);
+}
+
 /** Compiles every kernel of a step for a card. Throws a UsageError that says what to install where its driver is not here. */
 export async function compileFor(gpu: CardName, order: Order): Promise<PaperReport> {
   const card: Card = cards[gpu];

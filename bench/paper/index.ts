@@ -11,7 +11,7 @@ import { commonFlags, openHistory, readMeasurements, resultsFolder } from '../hi
 import type { StepFigures } from '../step.js';
 import { calibrate, calibrationText, paperFor } from './calibration.js';
 import { type CardName, cards } from './cards.js';
-import { compileFor, type PaperKernel, type PaperReport } from './compile.js';
+import { byName, compileFor, type PaperKernel, type PaperReport } from './compile.js';
 
 const names = Object.keys(cards) as CardName[];
 
@@ -49,36 +49,6 @@ export const command = describeCommand({
   },
   notes: `The estimates are about ${names.map((name) => `${cards[name].name} (${name})`).join(', ')}.`,
 });
-
-/** The kernels of one name as one: launches, spills, work and time added up, the most registers and memory, the least occupancy. */
-export function byName(kernels: readonly PaperKernel[]): PaperKernel[] {
-  const groups = new Map<string, PaperKernel[]>();
-  for (const each of kernels) groups.set(each.kernel, [...(groups.get(each.kernel) ?? []), each]);
-  const rows = [...groups].map(([kernel, own]): PaperKernel => {
-    const sum = (of: (k: PaperKernel) => number): number => own.reduce((all, k) => all + of(k), 0);
-    const most = (of: (k: PaperKernel) => number): number => Math.max(...own.map(of));
-    const ms = sum((k) => k.ms);
-    const [longest] = [...own].sort((a, b) => b.ms - a.ms);
-    const hot = sum((k) => (k.hotShare ?? 0) * k.ms) / ms;
-    return {
-      kernel,
-      launches: sum((k) => k.launches),
-      threads: most((k) => k.threads),
-      registers: most((k) => k.registers),
-      spills: sum((k) => k.spills),
-      scalarSpills: sum((k) => k.scalarSpills),
-      scratchBytes: most((k) => k.scratchBytes),
-      workgroupBytes: most((k) => k.workgroupBytes),
-      instructions: most((k) => k.instructions),
-      occupancy: Math.min(...own.map((k) => k.occupancy)),
-      ...(longest!.busiest !== undefined && { hotShare: hot, busiest: longest!.busiest }),
-      flops: sum((k) => k.flops),
-      bytes: sum((k) => k.bytes),
-      ms,
-    };
-  });
-  return rows.sort((a, b) => b.ms - a.ms);
-}
 
 const heads = [
   ...['kernel', 'launches', 'threads', 'registers', 'spills', 'scratch B', 'workgroup B', 'occupancy %'],

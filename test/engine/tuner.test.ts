@@ -1,7 +1,6 @@
 // The tuner: only what computes the same may win, and what was measured is remembered exactly as long as it holds. The family
 // here is a matrix times a vector; candidates repeat their work, so that which one is fastest is no accident.
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -12,6 +11,7 @@ import { trim } from '../../engine/memory.js';
 import { type OpenOptions, openDevice, saveTuning, tuningFile } from '../../engine/node.js';
 import { askedFor, choose, type Job, type Measure, recall, type Trial, tune } from '../../engine/tune.js';
 import { winner } from '../../engine/tuner.js';
+import { withCache } from '../cache-folder.js';
 import { lacking, testGpu } from '../gpu.js';
 import { refuses } from '../refuses.js';
 import { unless } from '../unless.js';
@@ -101,20 +101,6 @@ async function withDevice(work: (gpu: Gpu) => Promise<void>, options: OpenOption
     await work(gpu);
   } finally {
     gpu.close();
-  }
-}
-
-/** A cache folder of this test's own. */
-async function withCache(work: (folder: string) => Promise<void>): Promise<void> {
-  const before = process.env.XDG_CACHE_HOME;
-  const folder = mkdtempSync(join(tmpdir(), 'wgrad-tuner-'));
-  process.env.XDG_CACHE_HOME = folder;
-  try {
-    await work(folder);
-  } finally {
-    if (before === undefined) delete process.env.XDG_CACHE_HOME;
-    else process.env.XDG_CACHE_HOME = before;
-    rmSync(folder, { recursive: true, force: true });
   }
 }
 

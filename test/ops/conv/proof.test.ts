@@ -1,8 +1,6 @@
 // Matrix kernels as defaults: each proves itself once on the device before a prepared step uses it. No CPU has matrix units, so the
 // kernels compute in the emulation; what a broken driver would do to them is planted in their texts.
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import {
@@ -22,6 +20,7 @@ import {
 } from '../../../engine/index.js';
 import { openDevice, tuningFile } from '../../../engine/node.js';
 import { askedFor, tune } from '../../../engine/tune.js';
+import { withCache } from '../../cache-folder.js';
 import { closeTo } from '../../close-to.js';
 import { lacking } from '../../gpu.js';
 import { unless } from '../../unless.js';
@@ -92,20 +91,6 @@ async function onUnits(
   } finally {
     console.error = say;
     gpu.close();
-  }
-}
-
-/** A cache folder of a test's own: verdicts are kept there. */
-async function withCache(work: () => Promise<void>): Promise<void> {
-  const before = process.env.XDG_CACHE_HOME;
-  const folder = mkdtempSync(join(tmpdir(), 'wgrad-proof-'));
-  process.env.XDG_CACHE_HOME = folder;
-  try {
-    await work();
-  } finally {
-    if (before === undefined) delete process.env.XDG_CACHE_HOME;
-    else process.env.XDG_CACHE_HOME = before;
-    rmSync(folder, { recursive: true, force: true });
   }
 }
 
