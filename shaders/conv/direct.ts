@@ -89,6 +89,10 @@ function planOf(dtype: Float, g: ConvGeometry, tile: ConvTile, options: Required
   };
 }
 
+/** A number from 0 divided by a constant: SwiftShader divides by shifts where it is told to, and else lane by lane. */
+const quotient = (value: string, by: number): string =>
+  Number.isInteger(Math.log2(by)) ? `${value} >> ${u32(Math.log2(by))}` : `${value} / ${by}`;
+
 /** Accumulator of row r, column p of a thread. */
 const cell = (r: number, p: number): string => `a${r}_${p}`;
 const columnOf = ({ g }: Plan, j: number): number => j - g.padding[2];
@@ -117,7 +121,7 @@ function load(plan: Plan, r: number, j: number): string {
   const index = `u32(x${r} + ${(columnOf(plan, j) * g.inputs) / xWidth})`;
   const stored = `${float(xWidth)}(x[${index}])`;
   const value = options.fusion.onLoad ? `tail(${stored}, mean, scale, shift)` : stored;
-  return `      let v${r}_${j} = select(${float(xWidth)}(0.0), ${value}, ${inside});`;
+  return `    let v${r}_${j} = select(${float(xWidth)}(0.0), ${value}, ${inside});`;
 }
 
 /** Index of the first weight of a thread at input channel c; the kernel's other columns lie at constant offsets from it. */
@@ -138,7 +142,7 @@ const loadWeights = ({ g, tile, options, turnChannels }: Plan): string[] =>
     : range(g.kernel[2]).flatMap((kx) =>
         range(tile.channels).map(
           (q) =>
-            `      let k${kx}_${q} = ${float(turnChannels)}(weight[u32(w + ${((q * product(g.kernel) + kx) * g.inputs) / turnChannels})]);`,
+            `    let k${kx}_${q} = ${float(turnChannels)}(weight[u32(w + ${((q * product(g.kernel) + kx) * g.inputs) / turnChannels})]);`,
         ),
       );
 
@@ -166,11 +170,11 @@ function multiply(plan: Plan, u: number): string {
     return `      ${cell(r, p)} = fma(${tile.channels === 1 ? value : `${V}(${value})`}, w${kx}, ${cell(r, p)});`;
   };
   return lines([
-    '      {',
+    '    {',
     ...taps.map((kx) => `      let w${kx} = ${weightOf(plan, kx, u)};`),
     ...rows.flatMap((r) => columnsLoaded.map((j) => `      let b${r}_${j} = ${shared(`v${r}_${j}`)};`)),
     ...taps.flatMap((kx) => rows.flatMap((r) => columns.map((p) => product(r, p, kx)))),
-    '      }',
+    '    }',
   ]);
 }
 
@@ -207,8 +211,9 @@ function resultsOf({ dtype, g, tile, V, rows, columns, wholeColumns }: Plan): Re
 
 /**
  * Forward kernel. Thread = `channels` neighbouring output channels × a tile of `rows` × `columns` pixels; neighbouring threads
- * take neighbouring channels of one tile. Loops: kernel depth and rows, then input channels four at a time (one where their
- * count is not a multiple of 4). Columns of the kernel, pixels and channels are unrolled.
+ * take neighbouring channels of one tile. One loop takes rows of the kernel in turn and input channels four at a time (one where
+ * their count is not a multiple of 4): at the end of every turn, of every loop around it, SwiftShader copies all accumulators.
+ * Columns of the kernel, pixels and channels are unrolled.
  */
 export function convShader(
   dtype: Float,
@@ -222,6 +227,7 @@ export function convShader(
   const { inputs, outputs, stride } = g;
   const [outDepth, outHeight, outWidth] = g.output;
   const [kernelDepth, kernelHeight] = g.kernel;
+  const turnsOfRow = inputs / turnChannels;
   const { channels } = tile;
   const [, tilesY, tilesX] = tilesOf(g, tile);
   const group = fusion.onLoad && groupOf(fusion.onLoad);
@@ -264,22 +270,23 @@ ${lines(columnsLoaded.filter((j) => maybeOutside(plan, j)).map(columnInside))}
   let start = ${V}(0.0);
 #endif
 ${lines(rows.flatMap((r) => columns.map((p) => `  var ${cell(r, p)} = start;`)))}
-  for (var kernelRow = 0; kernelRow < ${kernelDepth * kernelHeight}; kernelRow++) {
-    let ky = kernelRow % ${kernelHeight};
-    let iz = oz * ${stride} + kernelRow / ${kernelHeight} - ${g.padding[0]};
+  for (var turn = 0; turn < ${kernelDepth * kernelHeight * turnsOfRow}; turn++) {
+    let kernelRow = ${quotient('turn', turnsOfRow)};
+    let c = (turn - kernelRow * ${turnsOfRow}) * ${turnChannels};
+    let kz = ${kernelDepth === 1 ? '0' : quotient('kernelRow', kernelHeight)};
+    let ky = kernelRow - kz * ${kernelHeight};
+    let iz = oz * ${stride} + kz - ${g.padding[0]};
 ${lines(rows.map((r) => rowAt(plan, r)))}
-    for (var c = 0; c < ${inputs}; c += ${turnChannels}) {
-      let w = ${weightStart(plan)};
+    let w = ${weightStart(plan)};
 #if ${fusion.onLoad !== undefined}
-      let mean = ${coefficient(0)};
-      let scale = ${coefficient(1)};
-      let shift = ${coefficient(2)};
+    let mean = ${coefficient(0)};
+    let scale = ${coefficient(1)};
+    let shift = ${coefficient(2)};
 #endif
-${lines(rows.map((r) => `      let x${r} = (row${r} * ${inputs} + c) / ${xWidth}${quad ? ' + i32(thread & 3u)' : ''};`))}
+${lines(rows.map((r) => `    let x${r} = (row${r} * ${inputs} + c) / ${xWidth}${quad ? ' + i32(thread & 3u)' : ''};`))}
 ${lines(rows.flatMap((r) => columnsLoaded.map((j) => load(plan, r, j))))}
 ${lines(loadWeights(plan))}
 ${lines(range(turnChannels).map((u) => multiply(plan, u)))}
-    }
   }
   if (thread != clamped || channel != o) { return; }
   let out = (((plane * ${outHeight} + ty) * ${outWidth} + tx) * ${outputs} + i32(o)) / ${channels};

@@ -45,8 +45,7 @@ export const directWeightGradient: Family<WeightGradientKernel, { tile: WeightGr
 /**
  * Tiles of the direct forward kernel, the likely best first. On CPU drivers a model ranks them by what compiling and the turns of
  * the inner loop cost, in units of one load: a vec4 load 3, quadBroadcast 0.1, a multiply-add 0.035 (SwiftShader: 20, 52, 2.5,
- * 0.7 ns; lavapipe: 10, 34, 0.6, 0.35; two cores, 2026-11). lavapipe runs out of registers beyond 32 accumulators. A GPU hides
- * loads behind other threads, so small tiles keep it full.
+ * 0.7 ns; lavapipe: 10, 34, 0.6, 0.35; two cores, 2026-11). A GPU hides loads behind other threads, so small tiles keep it full.
  */
 function directTiles({ adapter, features }: Gpu, g: ConvGeometry): ConvTile[] {
   if (!adapter.software) {
@@ -62,7 +61,6 @@ function directTiles({ adapter, features }: Gpu, g: ConvGeometry): ConvTile[] {
     ].map(([r, c]) => ({ ...standard, rows: r!, columns: c! }));
     return [standard, ...others, { ...standard, workgroup: 128 }];
   }
-  const most = adapter.driver === 'SwiftShader' ? 64 : 32;
   const turnChannels = g.inputs % 4 === 0 ? 4 : 1;
   const turns = (g.kernel[0] * g.kernel[1] * g.inputs) / turnChannels;
   const tiles: { tile: ConvTile; cost: number }[] = [];
@@ -71,7 +69,7 @@ function directTiles({ adapter, features }: Gpu, g: ConvGeometry): ConvTile[] {
       if (g.outputs % channels) continue;
       for (const rows of [1, 2, 3, 4]) {
         for (const columns of [1, 2, 3, 4, 6, 7, 8, 10, 12, 14, 16]) {
-          if (rows * columns * channels > most || rows * columns > 32) continue;
+          if (rows * columns * channels > mostAccumulators) continue;
           const tile: ConvTile = { rows, columns, channels, quad, workgroup: 16 };
           const cost = convThreads(g, tile) * turns * turnCost(g, tile, turnChannels) + compileCost(tile);
           tiles.push({ tile, cost });
@@ -84,10 +82,18 @@ function directTiles({ adapter, features }: Gpu, g: ConvGeometry): ConvTile[] {
 }
 
 /**
- * One launch's share of the compile time, in units of one load (10 ns on two cores), if 1000 launches share it: about 8 ms for each
- * pixel of the tile and 3.5 ms for each accumulator (SwiftShader, 2026-11). It favours small tiles where there is little to compute.
+ * Most sums of a thread on a CPU: beyond, lavapipe runs out of registers, and SwiftShader, which keeps them in memory, takes a third
+ * longer to run and half as long again to compile (tiles of 8 and 16 pixels × 4 channels, 2026-11).
  */
-const compileCost = ({ rows, columns, channels }: ConvTile): number => 100 * rows * columns * (8 + 3.5 * channels);
+const mostAccumulators = 32;
+
+/**
+ * One launch's share of the compile time, in units of one load (10 ns on two cores), if 1000 launches share it: 9 ms for each output
+ * channel of the tile, 2.6 ms for each pixel and 0.9 ms for each sum (SwiftShader, 2026-11). It favours small tiles where there is
+ * little to compute.
+ */
+const compileCost = ({ rows, columns, channels }: ConvTile): number =>
+  100 * (9 * channels + rows * columns * (2.6 + 0.9 * channels));
 
 function turnCost(g: ConvGeometry, { rows, columns, channels, quad }: ConvTile, turnChannels: 1 | 4): number {
   const kernelWidth = g.kernel[2];
