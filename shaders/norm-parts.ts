@@ -14,8 +14,8 @@ function lanesOf({ parts, groups, software }: Adding): number {
   return Math.min(lanes, 2 ** Math.floor(Math.log2(256 / groups)));
 }
 
-/** Parts that a thread takes at a time, of `each` in all: it waits for memory once for so many. */
-const batchOf = (each: number): 4 | 8 => (each > 16 ? 8 : 4);
+/** Parts that a thread takes at a time: a GPU waits once for so many loads, a CPU for each. */
+const batchOf = ({ parts, software }: Adding, lanes: number): number => (software ? 2 : parts > 16 * lanes ? 8 : 4);
 
 /** How partial sums are added up: in `groups` groups, the largest of which has `parts` parts. Several groups bind `starts`. */
 export interface Adding {
@@ -119,7 +119,7 @@ export function normCoefficients(
   const { width, groups, parts } = adding;
   const V = width === 4 ? 'vec4f' : 'f32';
   const lanes = lanesOf(adding);
-  const batch = batchOf(parts / lanes);
+  const batch = batchOf(adding, lanes);
   const grouped = groups > 1;
   const at = grouped ? 'first' : 'quad';
   const follow = (
@@ -281,7 +281,7 @@ export function normActivationTotals(adding: Adding): string {
   const { width, groups, parts } = adding;
   const V = width === 4 ? 'vec4f' : 'f32';
   const lanes = lanesOf(adding);
-  const batch = batchOf(parts / lanes);
+  const batch = batchOf(adding, lanes);
   const grouped = groups > 1;
   const ofAll = `  let scale = coefficients[quads + quad];
   let r = coefficients[3u * quads + quad];
@@ -346,6 +346,8 @@ export function variants(): string[] {
       texts.push(...[8, 600].map((parts) => normActivationTotals(adding(parts))));
       texts.push(normSlicedMoments(adding(70000), pixelsOf), normSlicedSums(adding(70000)));
       texts.push(normCoefficients(adding(slices), undefined, 1e-5, 0.1));
+      const onCpu = { ...adding(600), software: true };
+      texts.push(normCoefficients(onCpu, pixelsOf, 1e-5, 0.1), normActivationTotals(onCpu));
     }
   }
   return texts;

@@ -117,13 +117,8 @@ function addTo(counts: Map<string, number>, key: string, count: number): void {
 
 const children = new Set<ChildProcess>();
 
-/**
- * glibc keeps what compilers of shaders free instead of giving it back to the system, page by page, only to ask for it again, and asks
- * for huge pages: a file that compiles a lot needs half the time.
- */
+/** glibc keeps what compilers of shaders free instead of giving it back to the system, page by page, only to ask for it again. */
 const keepMemory = {
-  GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1',
-  MALLOC_TOP_PAD_: String(2 ** 26),
   MALLOC_TRIM_THRESHOLD_: String(2 ** 30),
   MALLOC_MMAP_THRESHOLD_: String(2 ** 30),
 };
