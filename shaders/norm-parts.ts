@@ -116,7 +116,7 @@ export function normCoefficients(
   momentum: number | undefined,
   track: readonly number[] = [0],
 ): string {
-  const { width, groups, parts } = adding;
+  const { width, groups } = adding;
   const V = width === 4 ? 'vec4f' : 'f32';
   const lanes = lanesOf(adding);
   const batch = batchOf(adding, lanes);
@@ -278,7 +278,7 @@ fn norm_running_coefficients(@builtin(global_invocation_id) id: vec3u) {
  * share one pipeline.
  */
 export function normActivationTotals(adding: Adding): string {
-  const { width, groups, parts } = adding;
+  const { width, groups } = adding;
   const V = width === 4 ? 'vec4f' : 'f32';
   const lanes = lanesOf(adding);
   const batch = batchOf(adding, lanes);
