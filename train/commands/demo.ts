@@ -30,7 +30,7 @@ const defaults = { iterations: 800, seed: 1337 };
 export const command = describeCommand({
   name: 'demo',
   about:
-    'Trains lccs by its recipe (acdc-strong) and two supervised baselines on phantom hearts, one of them labelled, and compares them on unseen hearts.',
+    'Trains lccs and two supervised baselines on phantom hearts, one of them labelled, and compares them on unseen hearts.',
   flags: {
     out: { type: 'string', value: 'DIR', help: 'new folder (default runs/demo, or the next free runs/demo-2, …)' },
     iterations: { type: 'integer', min: 1, default: defaults.iterations, help: 'iterations of each training' },
