@@ -48,17 +48,18 @@ function reference(q: NdArray, k: NdArray, v: NdArray, { causal = false, scale, 
         const scores = Array.from({ length: keys }, (_, s) => {
           if ((causal && s > t + keys - queries) || (hides && at(hides, [n, h, t, s]) === 0)) return -Infinity;
           const other = row(k, n, s, h);
-          const product = own.reduce((sum, value, c) => sum + value * other[c]!, 0);
+          let product = 0;
+          for (let c = 0; c < columns; c++) product += own[c]! * other[c]!;
           return product * (scale ?? 1 / Math.sqrt(columns)) + (adds ? at(adds, [n, h, t, s]) : 0);
         });
         const most = Math.max(...scores);
         if (most === -Infinity) continue;
         const powers = scores.map((x) => Math.exp(x - most));
         const sum = powers.reduce((a, b) => a + b);
+        const result = row(y, n, t, h);
         powers.forEach((p, s) => {
-          row(v, n, s, h).forEach((value, c) => {
-            row(y, n, t, h)[c]! += (p / sum) * value;
-          });
+          const value = row(v, n, s, h);
+          for (let c = 0; c < columns; c++) result[c]! += (p / sum) * value[c]!;
         });
       }
   return y;

@@ -16,11 +16,11 @@ function runningSums(x: NdArray, axis: number, { exclusive = false, reverse = fa
   const y = ndArray(x.shape);
   for (let line = 0; line < x.data.length / count; line++) {
     const at = (r: number): number => Math.floor(line / inner) * count * inner + r * inner + (line % inner);
-    for (let r = 0; r < count; r++) {
-      for (let q = 0; q < count; q++) {
-        const isBefore = reverse ? q > r : q < r;
-        if (isBefore || (q === r && !exclusive)) y.data[at(r)]! += x.data[at(q)]!;
-      }
+    let sum = 0;
+    for (let step = 0; step < count; step++) {
+      const r = reverse ? count - 1 - step : step;
+      y.data[at(r)] = exclusive ? sum : sum + x.data[at(r)]!;
+      sum += x.data[at(r)]!;
     }
   }
   return y;

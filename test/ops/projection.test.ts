@@ -42,8 +42,11 @@ function onTheWay<T>(gpu: Gpu, work: () => T): T {
   }
 }
 
-const dot = (a: ArrayLike<number>, b: ArrayLike<number>): number =>
-  Array.from(a).reduce((sum, v, d) => sum + v * b[d]!, 0);
+function dot(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  let sum = 0;
+  for (let d = 0; d < a.length; d++) sum += a[d]! * b[d]!;
+  return sum;
+}
 
 /** z of every pixel, in float64. */
 function projectedRows(f: NdArray, [w1, b1, w2, b2]: readonly NdArray[], slope: number): number[][] {

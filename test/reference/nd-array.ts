@@ -9,7 +9,7 @@ export interface NdArray {
 export function ndArray(shape: readonly number[], data?: ArrayLike<number>): NdArray {
   const size = shape.reduce((product, n) => product * n, 1);
   if (data && data.length !== size) throw new Error(`ndArray: [${shape}] has ${size} elements, got ${data.length}.`);
-  return { shape: [...shape], data: data ? Float64Array.from(data) : new Float64Array(size) };
+  return { shape: [...shape], data: data ? new Float64Array(data) : new Float64Array(size) };
 }
 
 /** f applied to every element. */

@@ -7,13 +7,17 @@ export const rowsOf = (x: NdArray): Float64Array[] => {
 };
 
 /** Probabilities of every row. */
-export const softmaxRows = (x: NdArray): Float64Array[] =>
-  rowsOf(x).map((row) => {
-    const most = Math.max(...row);
-    const powers = row.map((v) => Math.exp(v - most));
-    const sum = powers.reduce((total, v) => total + v, 0);
-    return powers.map((v) => v / sum);
-  });
+export function softmaxRows(x: NdArray): Float64Array[] {
+  const rows = rowsOf({ shape: x.shape, data: x.data.slice() });
+  for (const row of rows) {
+    let most = -Infinity;
+    for (let k = 0; k < row.length; k++) most = Math.max(most, row[k]!);
+    let sum = 0;
+    for (let k = 0; k < row.length; k++) sum += row[k] = Math.exp(row[k]! - most);
+    for (let k = 0; k < row.length; k++) row[k]! /= sum;
+  }
+  return rows;
+}
 
 /** The first of the largest. */
 export const argmaxOf = (row: ArrayLike<number>): number => {
