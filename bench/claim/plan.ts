@@ -87,7 +87,7 @@ const main: Study = {
     { name: 'lccs-separation', about: 'its second half', settings: { method: 'lccs-separation' }, tuned: true },
     lccs,
     pseudoLabels,
-    { name: 'bcp', about: 'bidirectional copy-paste', recipe: 'acdc-bcp', settings: {} },
+    { name: 'bcp', about: 'bidirectional copy-paste, its λ as published', recipe: 'acdc-bcp', settings: {} },
     plus,
   ],
   seeds: [1, 2, 3],
@@ -170,5 +170,6 @@ export function planned(row: Row, seed: number, lambda?: number): Planned {
   const own = { ...row.settings, seed, ...(lambda !== undefined && { consistencyWeight: lambda }) };
   const config = resolveConfig({ ...budget, ...own }, readProtocol(row.recipe ?? 'acdc-strong'));
   const group = `${row.name}${lambda === undefined ? '' : `_lambda-${lambda}`}`;
-  return { row, seed, lambda: config.consistencyWeight, config, group, name: `${group}_seed-${seed}` };
+  const weight = config.method === 'bcp' ? config.pseudoWeight : config.consistencyWeight;
+  return { row, seed, lambda: weight, config, group, name: `${group}_seed-${seed}` };
 }
